@@ -1,0 +1,125 @@
+"""The command line: compose → seed → save the resolved config → call the task.
+
+The only module that knows Hydra. Tasks get typed settings; torch is imported when a task needs
+it, so ``--help``, ``--cfg job`` and a mistyped key answer at once.
+"""
+
+import importlib
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from svp_lightning.config import Config, parse_config
+from svp_lightning.distributed import is_main_process, launch_id
+from svp_lightning.errors import DistributedError, SettingsError, SvpError
+from svp_lightning.files import explaining_write_errors, replacing, sha256_of_json
+
+if TYPE_CHECKING:
+    from svp_lightning.tasks.session import Session
+
+HASH_LENGTH = 8
+
+
+def config_folder() -> Path:
+    """The ``conf`` tree: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+def run(cfg: DictConfig) -> None:
+    """Run one composed configuration; a user's mistake ends with one line and status 1."""
+    try:
+        execute(cfg)
+    except SvpError as error:
+        print(f"\nError: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+
+
+def execute(cfg: DictConfig) -> None:
+    """Check the configuration, name the run and hand over to the task.
+
+    Raises:
+        SvpError: whatever the user can mend.
+    """
+    config = parse_config(_plain(cfg))
+    _refuse_ddp_in_process_sweep(config)
+    launch_id()  # before any child process starts, so that all of a launch share it
+    run_dir = run_folder(config)
+    # Loggers may refer to the run's folder, which is known only now.
+    OmegaConf.update(cfg, "paths.run", str(run_dir), force_add=True)
+    task = importlib.import_module(f"svp_lightning.tasks.{config.task}")
+    if hasattr(task, "finished") and task.finished(run_dir):
+        print(f"Already finished: {run_dir} (delete the folder to run it again)")
+        return
+    session = _session(cfg, config, run_dir)
+    try:
+        task.run(config, session)
+    finally:
+        session.close()
+
+
+def run_folder(config: Config) -> Path:
+    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes."""
+    key = sha256_of_json(config.identity())[:HASH_LENGTH]
+    return config.paths.outputs / config.study / f"{config.name}_seed{config.seed}_{key}"
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve to plain containers; logger and callback nodes stay for :mod:`hydra` to build."""
+    bare = OmegaConf.masked_copy(cfg, [k for k in cfg if k not in ("logger", "callbacks")])
+    values = OmegaConf.to_container(bare, resolve=True)
+    assert isinstance(values, dict)
+    values["paths"].pop("run", None)
+    return {str(key): value for key, value in values.items()}
+
+
+def _session(cfg: DictConfig, config: Config, run_dir: Path) -> "Session":
+    from svp_lightning.tasks.session import open_session
+
+    def build(group: str) -> list[Any]:
+        nodes = cfg.get(group) or {}
+        try:
+            return [hydra.utils.instantiate(node) for node in nodes.values()]
+        except hydra.errors.InstantiationException as error:
+            raise SettingsError(
+                f"The {group} settings cannot be used: {error}.", f"See conf/{group}/."
+            ) from error
+
+    command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
+    session = open_session(config, run_dir, command, build)
+    if is_main_process() and config.task in ("evaluate", "predict"):
+        with explaining_write_errors(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
+        with replacing(run_dir / "config.yaml") as temporary:
+            OmegaConf.save(cfg, temporary, resolve=True)
+        with replacing(run_dir / "command.txt") as temporary:
+            temporary.write_text(command + "\n", encoding="utf-8")
+    return session
+
+
+def _refuse_ddp_in_process_sweep(config: Config) -> None:
+    """Lightning's relaunch would re-enter the whole sweep (hydra #2070) and go wrong silently."""
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    many = config.trainer.strategy.startswith("ddp") and config.trainer.devices != 1
+    if in_sweep and many and "SLURM_PROCID" not in os.environ:
+        raise DistributedError(
+            "strategy=ddp inside a sweep that runs its cells in one process repeats the sweep.",
+            "Use hydra/launcher=process, which gives each cell a process of its own.",
+        )
+
+
+def main() -> None:
+    """Entry point of ``python -m svp_lightning`` and of the ``svp-lightning`` script."""
+    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(run)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""Stage outputs addressed by the hash of (settings that matter, inputs).
+
+An artifact is a directory ``<root>/<stage>/<key>``. It is built in ``<key>.partial`` behind a
+lock and renamed when whole, so whoever finds the directory finds all of it. A killed build
+leaves its partial directory, and the next call hands it to the stage to go on with.
+
+Under distributed running the main process decides and the others follow: they wait for what it
+builds alone, and join it in stages that every rank works on (training).
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from svp_lightning import __version__
+from svp_lightning.distributed import is_main_process, launch_id
+from svp_lightning.errors import (
+    ArtifactError,
+    DataError,
+    DistributedError,
+    SettingsError,
+    StoreError,
+)
+from svp_lightning.files import explaining_write_errors, sha256_of_file, sha256_of_json, write_json
+
+RECORD = "artifact.json"
+JOINING = ".joining"
+KEY_LENGTH = 16
+POLL_SECONDS = 0.2
+HASHED_BELOW_BYTES = 1 << 28
+"""Larger files are images of a store, which checks its own SHA-256 when it is opened."""
+
+STAGE_VERSIONS = {"store": 1, "generator": 1, "synthetic": 1, "classifier": 1}
+"""Raised when a stage's code changes what it makes from the same settings."""
+
+
+@dataclass(frozen=True)
+class ArtifactCache:
+    """The directory of finished and unfinished stage outputs.
+
+    Attributes:
+        root: where artifacts live; made when first needed.
+        announce: called with one line of text when something is built, reused or waited for.
+    """
+
+    root: Path
+    announce: Callable[[str], None] = lambda _: None
+
+    def path(self, stage: str, identity: Mapping[str, Any]) -> Path:
+        """Where the artifact of ``stage`` made from ``identity`` lives, built or not."""
+        key = sha256_of_json(
+            {"stage": stage, "version": STAGE_VERSIONS[stage], "identity": identity}
+        )
+        return self.root / stage / key[:KEY_LENGTH]
+
+    def build(
+        self,
+        stage: str,
+        identity: Mapping[str, Any],
+        make: Callable[[Path], None],
+        every_rank: bool = False,
+    ) -> Path:
+        """Return the finished artifact, making it first where it is missing.
+
+        Args:
+            stage: a key of :data:`STAGE_VERSIONS`.
+            identity: plain JSON values that decide the content: settings and input hashes.
+            make: fills the directory it is given, which may hold an interrupted attempt.
+            every_rank: whether all processes of a distributed launch work on this stage.
+
+        Raises:
+            ArtifactError: what is there is corrupt or was made by something else.
+        """
+        path = self.path(stage, identity)
+        if not is_main_process():
+            self._follow(path, make, every_rank)
+        elif not (path / RECORD).is_file():
+            with explaining_write_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock(path):
+                if not (path / RECORD).is_file():
+                    self._make(path, stage, identity, make)
+        check(path, stage, identity)
+        return path
+
+    def _make(
+        self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]
+    ) -> None:
+        partial = partial_path(path)
+        verb = "Resuming" if partial.exists() else "Building"
+        self.announce(f"{verb} {stage} {path.name}")
+        with explaining_write_errors(partial):
+            partial.mkdir(exist_ok=True)
+            (partial / JOINING).write_text(launch_id())
+            try:
+                make(partial)
+            except (DataError, SettingsError, StoreError):
+                shutil.rmtree(partial)  # wrong input: nothing here is worth going on with
+                raise
+            (partial / JOINING).unlink()
+        write_json(partial / RECORD, _record(partial, stage, identity))
+        with explaining_write_errors(path):
+            partial.rename(path)
+
+    def _follow(self, path: Path, make: Callable[[Path], None], every_rank: bool) -> None:
+        """What a process other than the main one does: join it, or wait for its result."""
+        joining = partial_path(path) / JOINING
+        while every_rank and not (path / RECORD).is_file():
+            if joining.is_file() and joining.read_text() == launch_id():
+                make(partial_path(path))
+                break
+            _wait()
+        while not (path / RECORD).is_file():
+            _wait()
+
+    @contextmanager
+    def _lock(self, path: Path) -> Iterator[None]:
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.announce(f"Waiting for another process that builds {path.parent.name} {path.name}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def partial_path(path: Path) -> Path:
+    """The directory in which the artifact at ``path`` is being made."""
+    return path.with_name(path.name + ".partial")
+
+
+def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
+    """Refuse an artifact that is not what its name promises.
+
+    Raises:
+        ArtifactError: the record is unreadable or of another stage or identity, or a file is
+            missing or has changed.
+    """
+    remedy = f"Delete {path} and run the command again to rebuild it."
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = record["files"]
+        made_from = (record["stage"], record["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path / RECORD} cannot be read: {error!r}.", remedy) from error
+    if made_from != (stage, json.loads(json.dumps(identity))):
+        raise ArtifactError(f"{path} was made by another stage or from other settings.", remedy)
+    for name, facts in files.items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != facts["bytes"]:
+            raise ArtifactError(f"{file} is missing or has another size than recorded.", remedy)
+        if "sha256" in facts and sha256_of_file(file) != facts["sha256"]:
+            raise ArtifactError(f"{file} has changed since it was written.", remedy)
+
+
+def content_hash(path: Path) -> str:
+    """One SHA-256 for the files of a finished artifact, from its record."""
+    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    return sha256_of_json(record["files"])
+
+
+def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    files: dict[str, dict[str, Any]] = {}
+    for file in sorted(p for p in partial.rglob("*") if p.is_file()):
+        facts: dict[str, Any] = {"bytes": file.stat().st_size}
+        if facts["bytes"] < HASHED_BELOW_BYTES:
+            facts["sha256"] = sha256_of_file(file)
+        files[file.relative_to(partial).as_posix()] = facts
+    return {
+        "stage": stage,
+        "version": STAGE_VERSIONS[stage],
+        "identity": dict(identity),
+        "files": files,
+        "package_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _wait(parent: int = os.getppid()) -> None:
+    # A rank that Lightning started must not outlive the main process it waits for.
+    if os.getppid() != parent:
+        raise DistributedError("The main process ended; this one had waited for it and stops.")
+    time.sleep(POLL_SECONDS)

@@ -1,0 +1,137 @@
+"""The whole configuration as typed settings, the counterpart of the ``conf/`` tree."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.data.settings import (
+    AugmentationSettings,
+    FlowCamSettings,
+    FolderSettings,
+    MfiSettings,
+)
+from svp_lightning.errors import SettingsError
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.settings import Settings, runtime
+from svp_lightning.simulation.settings import SimulationSettings
+
+TASKS = (
+    "ingest",
+    "train_generator",
+    "sample",
+    "train_classifier",
+    "evaluate",
+    "audit",
+    "predict",
+    "report",
+    "doctor",
+)
+
+
+class SimulatedData(Settings):
+    """The embedded default: images from the physics-based simulator."""
+
+    source: Literal["simulated"]
+    image_size: int = Field(ge=16, le=128, multiple_of=16)
+    """Height and width, in pixels."""
+    seed: int = 0
+    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Class name -> relative frequency in the field; None: that of the test images."""
+    simulation: SimulationSettings
+
+
+DataSettings = Annotated[
+    SimulatedData | FolderSettings | FlowCamSettings | MfiSettings, Field(discriminator="source")
+]
+
+
+class TrainerSettings(Settings):
+    """How and where to run; further keys go to :class:`pytorch_lightning.Trainer` as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    accelerator: str
+    devices: int | str | list[int]
+    strategy: str = "auto"
+    num_nodes: int = Field(1, ge=1)
+    precision: str | None = None
+    """None: bf16 mixed precision on GPUs that have it, float32 on CPUs."""
+    num_workers: int = Field(0, ge=0)
+    """Processes per loader; reading a memory map needs none."""
+
+
+class PathSettings(Settings):
+    """Where things are kept; none of it changes a result."""
+
+    artifacts: Path
+    outputs: Path
+
+
+class ScaleSettings(Settings):
+    """The numbers ``scale=...`` hands to the other groups, and the name of the scale."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    name: str
+
+
+class PredictSettings(Settings):
+    """What ``task=predict`` reads."""
+
+    run: Path | None = None
+    """Run folder (or classifier folder) whose classifier is used; None: this configuration's."""
+    uncertain_below: float = Field(0.7, gt=0, le=1)
+    """Images whose largest class probability is lower are counted as uncertain."""
+
+
+class EvaluationSettings(Settings):
+    """How results are measured."""
+
+    bootstrap_resamples: int = Field(1000, ge=10)
+    batch_size: int = runtime(512, ge=1)
+
+
+class Config(Settings):
+    """One run: everything a task may need."""
+
+    task: Literal[TASKS]  # type: ignore[valid-type]
+    name: str
+    """Name of the run, shown in reports and part of its folder's name."""
+    study: str
+    """Runs of one study share a folder under ``paths.outputs`` and a W&B group."""
+    seed: int = Field(ge=0)
+    scale: ScaleSettings
+    data: DataSettings
+    generator: GeneratorSettings
+    sampler: SamplerSettings
+    classifier: ClassifierSettings
+    augmentation: AugmentationSettings
+    evaluation: EvaluationSettings
+    predict: PredictSettings
+    trainer: TrainerSettings
+    paths: PathSettings
+    logger: dict[str, Any] | None = None
+    callbacks: dict[str, Any] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the results of a run: not its name, its place or its devices."""
+        parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
+        values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
+        if self.augmentation.method != "diffusion" or self.augmentation.ratio == 0:
+            del values["generator"], values["sampler"]
+        return values | {"task": self.task, "seed": self.seed}
+
+
+def parse_config(values: dict[str, Any]) -> Config:
+    """Check the composed configuration, given as plain containers.
+
+    Raises:
+        SettingsError: naming the first setting that is wrong.
+    """
+    if values.get("task") not in TASKS:
+        raise SettingsError(
+            f"task={values.get('task')} is not a task.", f"Choose one of {', '.join(TASKS)}."
+        )
+    return Config.parse(values, "")

@@ -1,0 +1,52 @@
+"""Named failures: what was given, what was expected, what to do about it.
+
+Every error a user can cause derives from :class:`SvpError`; the command line prints its
+message as one line and exits with status 1. Anything else that escapes is our bug and
+keeps its traceback.
+"""
+
+
+class SvpError(Exception):
+    """A failure with a cause the user can mend.
+
+    Args:
+        what: what was wrong and where (file, row, setting), with the offending value.
+        remedy: what to do about it, as an imperative sentence.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what} {remedy}".strip())
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # Exceptions travel between processes by pickle, which replays ``args``.
+        return type(self), (self.what, self.remedy)
+
+
+class SettingsError(SvpError):
+    """A setting has an unknown name or an impossible value."""
+
+
+class DataError(SvpError):
+    """Input data (a folder, an image, a table) is missing, broken or insufficient."""
+
+
+class StoreError(SvpError):
+    """A store does not hold what its manifest says, or has the wrong shape or classes."""
+
+
+class ArtifactError(SvpError):
+    """A stage output is corrupt, foreign, or cannot be written."""
+
+
+class CheckpointError(SvpError):
+    """A checkpoint cannot be used with this data or these settings."""
+
+
+class TrainingError(SvpError):
+    """Training cannot go on (for example a loss that is not a number)."""
+
+
+class DistributedError(SvpError):
+    """The process layout does not fit the job."""

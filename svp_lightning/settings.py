@@ -1,0 +1,57 @@
+"""The base of every typed settings object; the ``conf/`` tree mirrors their fields.
+
+Each component keeps its own settings beside its code, free of heavy imports, so that the
+command line can check a configuration without importing torch.
+"""
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from svp_lightning.errors import SettingsError
+
+
+def runtime(default: Any = ..., **constraints: Any) -> Any:
+    """A field that changes how a stage runs but not what it makes.
+
+    Such fields stay out of :meth:`Settings.identity`, so changing one never rebuilds an
+    artifact. Arguments are those of :func:`pydantic.Field`.
+    """
+    return Field(default, json_schema_extra={"runtime": True}, **constraints)
+
+
+class Settings(BaseModel):
+    """Immutable, checked settings; unknown names and impossible values are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], where: str) -> Self:
+        """Check ``values`` (plain containers) and build the settings.
+
+        Args:
+            values: the config node, resolved to plain Python containers.
+            where: the node's name in the config tree, for messages (``"generator"``).
+
+        Raises:
+            SettingsError: naming the setting, the value given and what is allowed.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+            given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+            raise SettingsError(
+                f"{name}: {first['msg']}{given}.",
+                "Run with --cfg job to see every setting and its value.",
+            ) from error
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that decide what a stage makes, as plain JSON values."""
+        skip = {
+            name
+            for name, field in type(self).model_fields.items()
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
+        }
+        return self.model_dump(mode="json", exclude=skip)

@@ -1,0 +1,89 @@
+"""``task=ingest``: images from the simulator, a folder or an instrument into the real store."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from svp_lightning.config import Config, SimulatedData
+from svp_lightning.data.ingest.flowcam import ingest_flowcam
+from svp_lightning.data.ingest.folder import ingest_folder
+from svp_lightning.data.ingest.mfi import ingest_mfi
+from svp_lightning.data.settings import FlowCamSettings, FolderSettings, MfiSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
+from svp_lightning.files import sha256_of_file
+from svp_lightning.simulation.write import simulate_store
+from svp_lightning.tasks.progress import counting
+from svp_lightning.tasks.session import Session, say
+
+IMPORTERS: dict[str, Any] = {
+    "folder": ingest_folder,
+    "flowcam": ingest_flowcam,
+    "mfi": ingest_mfi,
+}
+
+
+def run(config: Config, session: Session) -> None:
+    """Build the store and print what it holds."""
+    store = ensure_store(config, session)
+    say(summary(store))
+
+
+def ensure_store(config: Config, session: Session) -> Store:
+    """The store of real (or simulated) images of this configuration, built if missing."""
+    data = config.data
+    if isinstance(data, SimulatedData):
+        identity = {
+            "source": data.source,
+            "image_size": data.image_size,
+            "seed": data.seed,
+            "simulation": data.simulation.identity(),
+        }
+        make = partial(_simulate, data)
+    else:
+        # The files decide, not the folder's place: a moved folder is the same data.
+        identity = data.identity() | {"root": fingerprint(data.root)}
+        make = partial(_import, data)
+    return Store.open(session.artifacts.build("store", identity, make))
+
+
+def fingerprint(root: Path) -> str:
+    """SHA-256 over the relative names and contents of all files below ``root``.
+
+    Raises:
+        DataError: the folder does not exist.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"data.root={root} is not a folder.", "Give the folder that holds the images."
+        )
+    digest = hashlib.sha256()
+    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256_of_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def summary(store: Store) -> str:
+    """A few lines for the terminal: counts per split and class, size, pixel, groups."""
+    pixel = "" if store.pixel_size_um is None else f", {store.pixel_size_um:.3g} µm/px"
+    groups = store.particles["group"].nunique()
+    lines = [
+        f"{len(store):,} images of {store.image_size} × {store.image_size} px{pixel}, "
+        f"{groups:,} groups: {store.path}"
+    ]
+    for split, counts in store.manifest.counts.items():
+        held = ", ".join(f"{n:,} {name or 'unlabelled'}" for name, n in counts.items())
+        lines.append(f"  {split or 'no split':<9} {held}")
+    return "\n".join(lines)
+
+
+def _simulate(data: SimulatedData, folder: Path) -> None:
+    total = sum(sum(counts.values()) for counts in data.simulation.counts.values())
+    with counting("Simulating", total) as progress:
+        simulate_store(folder, data.simulation, data.image_size, data.seed, progress)
+
+
+def _import(data: FolderSettings | FlowCamSettings | MfiSettings, folder: Path) -> None:
+    with counting("Importing", 0) as progress:
+        IMPORTERS[data.source](folder, data, progress)

@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.errors import ArtifactError, StoreError
+
+CLASSES = ("protein", "silicone_oil")
+
+
+def rows(start: int, stop: int, **changes: object) -> pd.DataFrame:
+    index = np.arange(start, stop)
+    frame = pd.DataFrame(
+        {
+            "id": [f"p{i}" for i in index],
+            "label": [CLASSES[i % 2] for i in index],
+            "split": ["train" if i < 6 else "test" for i in index],
+            "group": "run-1",
+            "origin": "simulated",
+        }
+    )
+    return frame.assign(**changes)
+
+
+def images(start: int, stop: int, size: int = 16) -> np.ndarray:
+    return np.stack([np.full((size, size), i, dtype=np.uint8) for i in range(start, stop)])
+
+
+def write(path: Path, chunk: int = 4, total: int = 10) -> Store:
+    writer = StoreWriter(path, total, 16)
+    for part in writer.pending(chunk):
+        writer.write(part.start, images(part.start, part.stop), rows(part.start, part.stop))
+    writer.finish(CLASSES, 0.26, {"by": "test"})
+    return Store.open(path)
+
+
+def test_reads_back_what_was_written(tmp_path: Path) -> None:
+    store = write(tmp_path / "store")
+    assert len(store) == 10
+    assert store.class_names == CLASSES
+    np.testing.assert_array_equal(store.images, images(0, 10))
+    np.testing.assert_array_equal(store.labels, np.arange(10) % 2)
+    assert store.counts("train") == {"protein": 3, "silicone_oil": 3}
+    np.testing.assert_array_equal(store.indices("test", 1), [7, 9])
+    assert not isinstance(store.images.base, np.ndarray)  # still a memory map, not a copy
+
+
+@pytest.mark.parametrize("second_chunk", [4, 3, 7])
+def test_resumed_writer_equals_uninterrupted(tmp_path: Path, second_chunk: int) -> None:
+    whole = write(tmp_path / "whole")
+    first = StoreWriter(tmp_path / "cut", 10, 16)
+    for part in first.pending(4)[:2]:
+        first.write(part.start, images(part.start, part.stop), rows(part.start, part.stop))
+    del first
+    resumed = StoreWriter(tmp_path / "cut", 10, 16)
+    assert [i for part in resumed.pending(second_chunk) for i in part] == [8, 9]
+    for part in resumed.pending(second_chunk):
+        resumed.write(part.start, images(part.start, part.stop), rows(part.start, part.stop))
+    resumed.finish(CLASSES, 0.26, {"by": "test"})
+    assert Store.open(tmp_path / "cut").sha256 == whole.sha256
+
+
+def test_unfinished_store_is_refused(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, 10, 16)
+    writer.write(0, images(0, 4), rows(0, 4))
+    with pytest.raises(StoreError, match="4 rows for 10 images"):
+        writer.finish(CLASSES, None, {})
+    with pytest.raises(StoreError, match=r"not a store"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "particles.parquet"])
+def test_one_flipped_byte_is_found(tmp_path: Path, name: str) -> None:
+    write(tmp_path)
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(StoreError, match=f"{name} has changed"):
+        Store.open(tmp_path)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "images.npy").unlink()
+    with pytest.raises(StoreError, match=r"lacks images\.npy"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 99}'])
+def test_broken_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    write(tmp_path)
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match=r"manifest\.json"):
+        Store.open(tmp_path)
+
+
+def test_manifest_of_another_schema_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    with pytest.raises(StoreError, match="schema 99"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": "bubble"}, "'label'.*bubble"),
+        ({"split": "dev"}, "'split'.*dev"),
+        ({"origin": "dreamt"}, "'origin'.*dreamt"),
+        ({"id": "same"}, "'same' occurs twice"),
+    ],
+)
+def test_rows_that_break_the_schema_are_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    writer = StoreWriter(tmp_path, 4, 16)
+    writer.write(0, images(0, 4), rows(0, 4, **changes))
+    with pytest.raises(StoreError, match=message):
+        writer.finish(CLASSES, None, {})
+
+
+def test_unlabelled_images_are_minus_one(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path, 4, 16)
+    writer.write(0, images(0, 4), rows(0, 4, label=None, split=""))
+    writer.finish(CLASSES, None, {})
+    store = Store.open(tmp_path)
+    np.testing.assert_array_equal(store.labels, [-1] * 4)
+    assert store.manifest.counts == {"": {"": 4}}
+
+
+def test_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(ArtifactError, match="No space left"):
+        StoreWriter(tmp_path, 10, 16)
