@@ -69,7 +69,8 @@ def execute(cfg: DictConfig) -> None:
 def run_folder(config: Config) -> Path:
     """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes."""
     key = sha256_of_json(config.identity())[:HASH_LENGTH]
-    return config.paths.outputs / config.study / f"{config.name}_seed{config.seed}_{key}"
+    task = "" if config.task == "evaluate" else f"{config.task}_"
+    return config.paths.outputs / config.study / f"{task}{config.name}_seed{config.seed}_{key}"
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

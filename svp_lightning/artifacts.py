@@ -86,11 +86,17 @@ class ArtifactCache:
         elif not (path / RECORD).is_file():
             with explaining_write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock(path):
+            with self.lock(path):
                 if not (path / RECORD).is_file():
                     self._make(path, stage, identity, make)
         check(path, stage, identity)
         return path
+
+    def finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Folder and identity of every finished artifact of a stage."""
+        for record in sorted((self.root / stage).glob(f"*/{RECORD}")):
+            if not record.parent.name.endswith(".partial"):
+                yield record.parent, json.loads(record.read_text(encoding="utf-8"))["identity"]
 
     def _make(
         self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]
@@ -123,7 +129,8 @@ class ArtifactCache:
             _wait()
 
     @contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
+    def lock(self, path: Path) -> Iterator[None]:
+        """Hold ``<path>.lock``, waiting (and saying so) while another process holds it."""
         lock = FileLock(path.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)

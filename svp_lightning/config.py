@@ -121,6 +121,8 @@ class Config(Settings):
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
         if self.augmentation.method != "diffusion" or self.augmentation.ratio == 0:
             del values["generator"], values["sampler"]
+        if self.task == "predict":
+            values |= {"predict": self.predict.identity()}
         return values | {"task": self.task, "seed": self.seed}
 
 

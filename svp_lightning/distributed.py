@@ -8,26 +8,21 @@ import os
 import uuid
 
 LAUNCH_ID = "SVP_LAUNCH_ID"
-RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in the order Lightning reads them
-
-
-def global_rank() -> int:
-    """Rank of this process among those of its launch; 0 for a single process."""
-    for name in RANK_VARIABLES:
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return 0
 
 
 def is_main_process() -> bool:
     """Whether this process is the one that writes, prints and decides."""
-    return global_rank() == 0
+    if "RANK" in os.environ:  # torchrun
+        return os.environ["RANK"] == "0"
+    if "LOCAL_RANK" in os.environ:  # started by Lightning
+        return os.environ["LOCAL_RANK"] == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    return os.environ.get("SLURM_PROCID", "0") == "0"
 
 
 def launch_id() -> str:
     """The name all processes of this launch agree on; the first to ask on rank 0 makes it."""
     for name in ("TORCHELASTIC_RUN_ID", "SLURM_JOB_ID"):
         if name in os.environ:
-            step = os.environ.get("SLURM_STEP_ID", "")
-            return f"{os.environ[name]}-{step}-{os.environ.get('MASTER_PORT', '')}"
+            parts = (name, "SLURM_STEP_ID", "MASTER_PORT", "SVP_SWEEP_CELL")
+            return "-".join(os.environ.get(part, "") for part in parts)
     return os.environ.setdefault(LAUNCH_ID, uuid.uuid4().hex)

@@ -1,14 +1,11 @@
 """``task=ingest``: images from the simulator, a folder or an instrument into the real store."""
 
 import hashlib
+import importlib
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from svp_lightning.config import Config, SimulatedData
-from svp_lightning.data.ingest.flowcam import ingest_flowcam
-from svp_lightning.data.ingest.folder import ingest_folder
-from svp_lightning.data.ingest.mfi import ingest_mfi
 from svp_lightning.data.settings import FlowCamSettings, FolderSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
@@ -16,12 +13,6 @@ from svp_lightning.files import sha256_of_file
 from svp_lightning.simulation.write import simulate_store
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
-
-IMPORTERS: dict[str, Any] = {
-    "folder": ingest_folder,
-    "flowcam": ingest_flowcam,
-    "mfi": ingest_mfi,
-}
 
 
 def run(config: Config, session: Session) -> None:
@@ -86,4 +77,5 @@ def _simulate(data: SimulatedData, folder: Path) -> None:
 
 def _import(data: FolderSettings | FlowCamSettings | MfiSettings, folder: Path) -> None:
     with counting("Importing", 0) as progress:
-        IMPORTERS[data.source](folder, data, progress)
+        module = importlib.import_module(f"svp_lightning.data.ingest.{data.source}")
+        getattr(module, f"ingest_{data.source}")(folder, data, progress)

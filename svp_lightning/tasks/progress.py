@@ -10,7 +10,11 @@ from tqdm import tqdm
 
 from svp_lightning.distributed import is_main_process
 
-SHOWN_METRICS = {"train/loss": "loss", "val/macro_auprc": "val AUPRC"}
+SHOWN_METRICS = {
+    "generator/loss": "loss",
+    "train/loss": "loss",
+    "val/macro_auprc": "val AUPRC",
+}
 """Logged names (documented in the two modules) and what the bar calls them."""
 
 
@@ -42,7 +46,7 @@ class StepsProgress(ProgressBar):
     """Training steps of the whole budget, with the loss and the validation score.
 
     Args:
-        description: what is being trained; the stage names itself.
+        description: what is being trained; each stage fills it in.
     """
 
     def __init__(self, description: str = "Training") -> None:
@@ -59,8 +63,9 @@ class StepsProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._enabled:
-            name = getattr(pl_module, "stage_name", self.description)
-            self._bar = bar(name, trainer.max_steps, " steps", initial=trainer.global_step)
+            self._bar = bar(
+                self.description, trainer.max_steps, " steps", initial=trainer.global_step
+            )
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any

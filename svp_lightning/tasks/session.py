@@ -1,6 +1,7 @@
 """What a task gets besides its settings: artifacts, the run's folder, loggers, callbacks."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 from svp_lightning.artifacts import ArtifactCache
 from svp_lightning.config import Config
 from svp_lightning.distributed import is_main_process
+from svp_lightning.tasks.wandb_mode import wandb_mode
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Session:
     def loggers(self) -> list[Logger]:
         """The run's loggers beside metrics.csv; the same objects in every stage."""
         if self._loggers is None:
+            os.environ["WANDB_MODE"] = wandb_mode()
             self._loggers = self.build("logger")
         return self._loggers
 
@@ -75,3 +78,7 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
     # Stages resume inside their own folder on purpose.
     warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty")
+    # Lightning 2.6 on torch's newest tree utilities; nothing a user can change.
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
+    # Short epochs are what a small scale asks for; every epoch's end is logged anyway.
+    warnings.filterwarnings("ignore", message=r".*smaller than the logging interval.*")

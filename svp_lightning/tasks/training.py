@@ -2,33 +2,50 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
-from torch import Tensor
+from torch import Tensor, nn
 
 from svp_lightning.config import Config
-from svp_lightning.errors import SettingsError
+from svp_lightning.data.dataset import ParticleDataset
+from svp_lightning.data.mix import Mixture
+from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import DistributedError, SettingsError
+from svp_lightning.tasks.progress import StepsProgress
 from svp_lightning.tasks.session import Session, say
 
 LONG_SECONDS = 15 * 60
 PROBE_IMAGES = 8
+LOG_EVERY = 10
+"""Optimiser steps between logged values."""
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def build_trainer(
     config: Config,
     session: Session,
-    folder: Path,
-    max_steps: int = -1,
+    folder: Path | None,
+    stage: str,
     callbacks: Sequence[Callback] = (),
     **arguments: Any,
 ) -> pl.Trainer:
-    """A trainer on the devices asked for, writing ``metrics.csv`` below ``folder``.
+    """A trainer on the devices asked for.
+
+    Args:
+        config: its ``trainer`` part is used.
+        session: loggers and callbacks.
+        folder: ``metrics.csv`` is written below it; None: nothing is written.
+        stage: what the progress bar says.
+        callbacks: beside those of the session.
+        arguments: further arguments of :class:`pytorch_lightning.Trainer`.
 
     Raises:
         SettingsError: Lightning refuses a trainer setting (a device that is not there, say).
@@ -36,7 +53,12 @@ def build_trainer(
     settings = config.trainer
     extra = dict(settings.model_extra or {}) | arguments
     every = [*session.callbacks(), *callbacks]
-    extra.setdefault("enable_progress_bar", any(isinstance(c, ProgressBar) for c in every))
+    extra.setdefault("log_every_n_steps", LOG_EVERY)
+    bars = [c for c in every if isinstance(c, ProgressBar)]
+    extra.setdefault("enable_progress_bar", bool(bars))
+    for shown in bars:
+        if isinstance(shown, StepsProgress):
+            shown.description = stage
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
@@ -44,10 +66,10 @@ def build_trainer(
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
             precision=settings.precision or _precision(settings.accelerator),  # type: ignore[arg-type]
-            max_steps=max_steps,
             callbacks=every,
-            logger=[_csv_logger(folder), *session.loggers()],
+            logger=[*([] if folder is None else [_csv_logger(folder)]), *session.loggers()],
             default_root_dir=folder,
+            enable_checkpointing=folder is not None,
             use_distributed_sampler=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -65,34 +87,68 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda file: file.stat().st_mtime, default=None)
 
 
+def newest_metrics(folder: Path) -> Path:
+    """``metrics.csv`` of the last attempt at the training in ``folder``."""
+    return max(folder.glob("logs/attempt_*/metrics.csv"), key=lambda file: file.stat().st_mtime)
+
+
 def announce(
-    trainer: pl.Trainer, module: pl.LightningModule, batch: dict[str, Tensor], images: int
+    trainer: pl.Trainer,
+    network: NetworkT,
+    loss: Callable[[NetworkT, Tensor, Tensor], Tensor],
+    rows: Mixture,
+    images: int,
 ) -> None:
     """Say on which device training runs and how long it will take, before it starts.
 
-    The time of a few images is measured on a copy of the module and scaled up.
+    The time of a few images is measured on a copy of the network and scaled up.
 
     Args:
         trainer: the trainer that will train.
-        module: what it will train.
-        batch: a small batch of the contract (``image`` float (n, 1, H, W), ``label`` (n,)).
+        network: what it will train.
+        loss: of the network on images (n, 1, H, W) in [-1, 1] and labels (n,).
+        rows: the training rows, of which a few are tried.
         images: training images of the whole budget, over all processes.
     """
     device = trainer.strategy.root_device
-    probe = copy.deepcopy(module).to(device)
-    batch = {name: value.to(device) for name, value in batch.items()}
+    probe = copy.deepcopy(network).to(device)
+    positions = np.linspace(0, len(rows) - 1, PROBE_IMAGES).round().astype(np.int64)
+    batch = ParticleDataset.of_mixture(rows)[positions]
+    inputs, labels = to_model_range(batch["image"]).to(device), batch["label"].to(device)
     with trainer.precision_plugin.forward_context():
         for _ in range(2):  # the first call pays for set-up
             start = time.perf_counter()
-            probe.training_loss(batch).backward()  # type: ignore[operator]
+            loss(probe, inputs, labels).backward()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-    seconds = (time.perf_counter() - start) / len(batch["label"]) * images / trainer.world_size
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
-    processes = f" × {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    say(f"  {images:,} training images on {name}{processes}: about {duration(seconds)}")
+    seconds = (time.perf_counter() - start) / PROBE_IMAGES * images / trainer.world_size
+    say(f"  {images:,} training images on {device_name(trainer)}: about {duration(seconds)}")
     if seconds > LONG_SECONDS:
         say("  That is long. scale=demo takes minutes on a CPU, scale=tiny seconds.")
+
+
+def device_name(trainer: pl.Trainer) -> str:
+    """``"NVIDIA H100"``, ``"CPU, 2 threads"``, with the number of processes if above one."""
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{device.type.upper()}, {torch.get_num_threads()} threads"
+    return name if trainer.world_size == 1 else f"{trainer.world_size} × {name}"
+
+
+def require_divisible(name: str, batch_size: int, world_size: int) -> None:
+    """Refuse a global batch that the processes cannot share equally, before any starts.
+
+    Raises:
+        DistributedError: naming the setting.
+    """
+    if batch_size % world_size:
+        raise DistributedError(
+            f"{name}={batch_size} is the batch of all processes together and cannot be divided "
+            f"by {world_size} processes.",
+            f"Choose a multiple of {world_size}.",
+        )
 
 
 def duration(seconds: float) -> str:
@@ -102,10 +158,6 @@ def duration(seconds: float) -> str:
             value = seconds / divisor
             return f"{value:.1f} {unit}" if unit == "h" else f"{max(1, round(value))} {unit}"
     return f"{seconds / 86400:.1f} days"
-
-
-def _cpu() -> str:
-    return f"the CPU ({torch.get_num_threads()} threads)"
 
 
 def _precision(accelerator: str) -> str:

@@ -1,0 +1,127 @@
+"""Starting a cell in a process group of its own, and ending the group with all its ranks."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+POLL_SECONDS = 0.05
+# How long what is left of a cell's group may take to leave before it is killed.
+GRACE_SECONDS = 5.0
+
+
+@dataclass
+class StopRequest:
+    """Signals received so far. A flag, not an exception: no child can be lost half-started."""
+
+    signals: list[int] = field(default_factory=list)
+
+    @property
+    def hurried(self) -> bool:
+        """Asked a second time: leave no more grace."""
+        return len(self.signals) > 1
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Record SIGINT, SIGTERM and SIGHUP instead of dying from them; ignored ones stay ignored."""
+    request = StopRequest()
+
+    def record(signum: int, frame: FrameType | None) -> None:
+        request.signals.append(signum)
+
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                previous[signum] = signal.signal(signum, record)
+    try:
+        yield request
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of ranks whose rank 0 has died, so that they can be reaped here.
+
+    Process 1 of many containers does not reap; dead ranks would then seem alive. Linux only;
+    elsewhere a group of dead processes is told apart by an error.
+    """
+    if sys.platform == "linux":
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def start(
+    command: Sequence[str], environment: dict[str, str], log: Path | None
+) -> subprocess.Popen[bytes]:
+    """Start ``command`` as the leader of a new session, so that its whole tree can be ended.
+
+    Args:
+        command: program and arguments.
+        environment: all of its environment.
+        log: file to append output and errors to; ``None`` lets it write to the terminal.
+    """
+    if log is None:
+        return subprocess.Popen(command, env=environment, start_new_session=True)
+    output: IO[bytes]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def end(
+    leaders: Sequence[subprocess.Popen[bytes]], signum: int | None, request: StopRequest
+) -> None:
+    """See the groups of ``leaders`` off, leaders included, and reap the leaders.
+
+    Args:
+        leaders: as :func:`start` returned them, running or not.
+        signum: signal to send first; ``None``: only wait.
+        request: a second signal in it cuts the grace short.
+    """
+    for leader in leaders:
+        if signum is not None:
+            _signal_group(leader.pid, signum)
+    deadline = time.monotonic() + GRACE_SECONDS
+    left = [leader for leader in leaders if _group_exists(leader)]
+    while left and time.monotonic() < deadline and not request.hurried:
+        time.sleep(POLL_SECONDS)
+        left = [leader for leader in left if _group_exists(leader)]
+    for leader in left:
+        _signal_group(leader.pid, signal.SIGKILL)
+        leader.wait()
+
+
+def _group_exists(leader: subprocess.Popen[bytes]) -> bool:
+    if leader.poll() is None:
+        return True
+    with suppress(ChildProcessError):
+        while os.waitpid(-leader.pid, os.WNOHANG)[0]:
+            continue
+    try:
+        os.killpg(leader.pid, 0)
+    except (ProcessLookupError, PermissionError):  # macOS: zombies only
+        return False
+    return True
+
+
+def _signal_group(group: int, signum: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signum)

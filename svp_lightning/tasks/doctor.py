@@ -1,0 +1,44 @@
+"""``task=doctor``: what this machine offers and whether a run would start."""
+
+import os
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from svp_lightning.config import Config
+from svp_lightning.tasks.provenance import git_revision, package_versions
+from svp_lightning.tasks.session import Session
+from svp_lightning.tasks.wandb_mode import wandb_mode
+
+
+def run(config: Config, session: Session) -> None:
+    """Print versions, devices, folders and W&B mode."""
+    table = Table(show_header=False, title="svp_lightning doctor")
+    for name, value in findings(config).items():
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def findings(config: Config) -> dict[str, str]:
+    """Name -> finding, in the order to read them."""
+    found = package_versions()
+    found["git revision"] = git_revision() or "not a checkout"
+    found["CPU"] = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads per process"
+    count = torch.cuda.device_count()
+    found["GPUs"] = ", ".join(torch.cuda.get_device_name(k) for k in range(count)) or "none"
+    found["mixed precision"] = (
+        "bf16" if count and torch.cuda.is_bf16_supported() else "off (float32)"
+    )
+    for name in ("artifacts", "outputs"):
+        found[f"paths.{name}"] = _folder(getattr(config.paths, name))
+    found["W&B"] = wandb_mode()
+    return found
+
+
+def _folder(path: Path) -> str:
+    existing = next(p for p in [path.resolve(), *path.resolve().parents] if p.exists())
+    writable = "writable" if os.access(existing, os.W_OK) else "NOT WRITABLE"
+    usage = os.statvfs(existing)
+    return f"{path} ({writable}, {usage.f_bavail * usage.f_frsize / 1e9:.0f} GB free)"

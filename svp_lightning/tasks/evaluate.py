@@ -1,0 +1,196 @@
+"""``task=evaluate``: one cell of a study, from data to report; builds what is missing upstream."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from svp_lightning.classifier.callbacks import BEST
+from svp_lightning.classifier.collect import Collected
+from svp_lightning.classifier.module import load_classifier
+from svp_lightning.config import Config
+from svp_lightning.data.datamodule import ParticleDataModule
+from svp_lightning.data.mix import Mixture
+from svp_lightning.data.store import Store
+from svp_lightning.data.transforms import TrainTransform
+from svp_lightning.distributed import is_main_process
+from svp_lightning.evaluation.metrics import classification_metrics
+from svp_lightning.evaluation.predictions import Predictions, write_predictions
+from svp_lightning.evaluation.prevalence import prevalence_weights
+from svp_lightning.evaluation.results import Results, read_results, write_results
+from svp_lightning.evaluation.statistics import bootstrap_intervals
+from svp_lightning.files import replacing, sha256_of_json, write_json
+from svp_lightning.report.html import run_report
+from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
+from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.logging import log_results
+from svp_lightning.tasks.provenance import git_revision, package_versions
+from svp_lightning.tasks.session import Session, say
+from svp_lightning.tasks.train_classifier import (
+    RECORD,
+    ensure_classifier,
+    prevalence_of,
+    training_rows,
+)
+from svp_lightning.tasks.train_generator import ensure_generator
+from svp_lightning.tasks.training import build_trainer, device_name, newest_metrics
+
+RESULTS = "results.json"
+CLASSIFIER = "classifier.ckpt"
+OBJECTIVE_FILE = "SVP_CELL_RESULT"
+"""Environment variable naming the file in which a sweep wants the cell's objective."""
+
+
+def finished(run_dir: Path) -> bool:
+    """Whether this run has its results already; a sweep gets its objective again."""
+    if not (run_dir / RESULTS).is_file() or not (run_dir / "report.html").is_file():
+        return False
+    if OBJECTIVE_FILE in os.environ:
+        _write_objective(read_results(run_dir / RESULTS))
+    return True
+
+
+def run(config: Config, session: Session) -> None:
+    """Train what is missing, test it, and write results, predictions, figures and report."""
+    start = time.monotonic()
+    store = ensure_store(config, session)
+    rows = training_rows(config, session, store)
+    classifier = ensure_classifier(config, session, store, rows)
+    tested, device = test(config, session, store, classifier / BEST)
+    if not is_main_process():
+        return
+    _link(classifier / BEST, session.run_dir / CLASSIFIER)
+    _link(newest_metrics(classifier), session.run_dir / "metrics.csv")
+    trained = json.loads((classifier / RECORD).read_text(encoding="utf-8"))
+    score, seconds = trained["validation_score"], time.monotonic() - start
+    results = measure(config, store, rows, tested, score, device, seconds)
+    write_predictions(session.run_dir / "predictions.parquet", _predictions(store, tested))
+    write_figures(session, store, rows, tested, prevalence_of(config, store))
+    if len(rows.stores) > 1:
+        copy_noise_to_image(session, ensure_generator(config, session, store))
+    # Last: a run folder that holds results.json is a finished run.
+    write_results(session.run_dir / RESULTS, results)
+    report = run_report(session.run_dir)
+    log_results(session, results, session.run_dir / "figures")
+    _write_objective(results)
+    say(_summary(results, report))
+
+
+def test(config: Config, session: Session, store: Store, checkpoint: Path) -> tuple[Collected, str]:
+    """Predict every test image exactly once, on any number of processes.
+
+    Returns:
+        The predictions, the same on every process, and the device's name.
+    """
+    module = load_classifier(checkpoint)
+    trainer = build_trainer(config, session, None, "Test")
+    datamodule = ParticleDataModule(
+        None,
+        heldout=store,
+        batch_size=config.evaluation.batch_size,
+        steps_per_epoch=1,
+        seed=config.seed,
+        transform=TrainTransform(),
+        num_workers=config.trainer.num_workers,
+    )
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    assert module.test_predictions is not None
+    return module.test_predictions, device_name(trainer)
+
+
+def measure(
+    config: Config,
+    store: Store,
+    rows: Mixture,
+    tested: Collected,
+    validation_score: float,
+    device: str,
+    seconds: float,
+) -> Results:
+    """The metrics at the stated prevalence, their intervals, and where they come from."""
+    prevalence = prevalence_of(config, store)
+    weights = prevalence_weights(tested.label, prevalence, store.class_names)
+    parts = (tested.label, tested.probability, store.class_names, weights)
+    synthetic = rows.stores[1] if len(rows.stores) > 1 else None
+    return Results.model_validate(
+        {
+            "schema": 1,
+            "task": "evaluate",
+            "experiment": config.name,
+            "study": config.study,
+            "scale": config.scale.name,
+            "seed": config.seed,
+            "backbone": config.classifier.backbone,
+            "augmentation": {
+                "method": config.augmentation.method,
+                "ratio": config.augmentation.ratio,
+            },
+            "prevalence": prevalence,
+            "rare_classes": list(rows.rare),
+            "counts": {
+                "train": rows.real,
+                "synthetic": rows.added if synthetic is not None else {},
+                "test": _counts(store, tested.label),
+            },
+            "validation_score": validation_score,
+            "metrics": classification_metrics(*parts),
+            "ci95": bootstrap_intervals(
+                *parts, resamples=config.evaluation.bootstrap_resamples, seed=config.seed
+            ),
+            "provenance": {
+                "data": store.sha256,
+                "generator": synthetic.manifest.made_by["generator"] if synthetic else None,
+                "synthetic": synthetic.sha256 if synthetic else None,
+                "config": sha256_of_json(config.identity()),
+                "git": git_revision(),
+                "packages": package_versions(),
+                "device": device,
+                "wall_seconds": round(seconds, 1),
+            },
+        }
+    )
+
+
+def _counts(store: Store, labels: NDArray[np.int64]) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(store.class_names)).tolist()
+    return dict(zip(store.class_names, counts, strict=True))
+
+
+def _predictions(store: Store, tested: Collected) -> Predictions:
+    ids = store.particles["id"].to_numpy(dtype=object)[tested.index]
+    return Predictions(ids, tested.label, tested.probability, store.class_names)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Put the classifier into the run's folder without taking space twice where possible."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, temporary)
+
+
+def _write_objective(results: Results) -> None:
+    """Hand a sweeper its objective: the validation score, never a test metric."""
+    if OBJECTIVE_FILE in os.environ:
+        write_json(Path(os.environ[OBJECTIVE_FILE]), {"objective": results.validation_score})
+
+
+def _summary(results: Results, report: Path) -> str:
+    def line(label: str, name: str) -> str:
+        low, high = getattr(results.ci95, name)
+        return f"  {label:<16} {getattr(results.metrics, name):.4f}  [{low:.4f}, {high:.4f}]"
+
+    tested = ", ".join(f"{n:,} {name}" for name, n in results.counts.test.items())
+    return "\n".join(
+        [
+            f"Tested on {sum(results.counts.test.values()):,} images ({tested}), 95 % intervals:",
+            line("macro precision", "macro_precision"),
+            line("macro AUPRC", "macro_auprc"),
+            f"Report: {report}",
+        ]
+    )

@@ -1,0 +1,119 @@
+"""``task=predict``: classify a run of one's own and print the counts of each class."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.config import Config, SimulatedData
+from svp_lightning.data.classes import display_name
+from svp_lightning.data.datamodule import loader_of_rows
+from svp_lightning.data.store import Store
+from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.evaluation.counting import count_table, tally_classes
+from svp_lightning.evaluation.predictions import Predictions, write_predictions
+from svp_lightning.files import replacing
+from svp_lightning.tasks.devices import choose_device
+from svp_lightning.tasks.evaluate import CLASSIFIER
+from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.progress import counting
+from svp_lightning.tasks.session import Session, say
+
+
+def run(config: Config, session: Session) -> None:
+    """Write ``predictions.parquet``, ``predictions.csv`` and ``counts.csv``; print the counts."""
+    module = load_classifier(_checkpoint(config))
+    store = ensure_store(_unlabelled(config, module), session)
+    if store.image_size != module.image_size:
+        raise CheckpointError(
+            f"The classifier reads images of {module.image_size} px, {store.path} holds "
+            f"{store.image_size} px.",
+            "Import the images at the classifier's size.",
+        )
+    probabilities = predict(module, store, config)
+    ids = store.particles["id"].to_numpy(dtype=object)
+    found = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
+    counts = count_table(
+        tally_classes(probabilities, config.predict.uncertain_below), module.class_names
+    )
+    write_predictions(session.run_dir / "predictions.parquet", found)
+    _write_csv(session.run_dir / "predictions.csv", _readable(found, config))
+    _write_csv(session.run_dir / "counts.csv", counts)
+    _print(counts, config)
+    say(f"Predictions: {session.run_dir}")
+
+
+def predict(module: ClassifierModule, store: Store, config: Config) -> NDArray[np.float32]:
+    """(N, K) class probabilities of every image of a store, in its order."""
+    device = choose_device(config.trainer.accelerator)
+    module = module.to(device).eval()
+    parts = []
+    with torch.inference_mode(), counting("Classifying", len(store)) as progress:
+        for batch in loader_of_rows(store, np.arange(len(store)), config.evaluation.batch_size):
+            images = to_model_range(batch["image"].to(device))
+            parts.append(module.probabilities(images).cpu().numpy())
+            progress(len(images))
+    return np.concatenate(parts)
+
+
+def _checkpoint(config: Config) -> Path:
+    run = config.predict.run
+    if run is None:
+        raise SettingsError(
+            "predict.run is not set: no classifier to predict with.",
+            "Give the folder of an evaluated run (predict.run=outputs/…).",
+        )
+    if not (run / CLASSIFIER).is_file():
+        raise CheckpointError(
+            f"{run} holds no {CLASSIFIER}.", "Give the folder of an evaluated run."
+        )
+    return run / CLASSIFIER
+
+
+def _unlabelled(config: Config, module: ClassifierModule) -> Config:
+    """The same data, imported without labels at the size the classifier reads."""
+    if isinstance(config.data, SimulatedData):
+        return config
+    changes = {"labelled": False, "image_size": module.image_size}
+    return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+
+
+def _readable(found: Predictions, config: Config) -> pd.DataFrame:
+    best = found.probabilities.max(axis=1)
+    table = pd.DataFrame(
+        {
+            "id": found.ids,
+            "predicted": np.array(found.class_names, dtype=object)[
+                found.probabilities.argmax(axis=1)
+            ],
+            "uncertain": best < config.predict.uncertain_below,
+        }
+    )
+    for name, column in zip(found.class_names, found.probabilities.T, strict=True):
+        table[f"probability_{name}"] = column.round(5)
+    return table
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _print(counts: pd.DataFrame, config: Config) -> None:
+    table = Table(title=f"Particles by class (uncertain: below {config.predict.uncertain_below})")
+    for heading in ("class", "count", "95 % interval", "share"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for row in counts.to_dict("records"):
+        table.add_row(
+            display_name(str(row["class"])),
+            f"{row['count']:,}",
+            f"{row['count_low']:,.1f} to {row['count_high']:,.1f}",
+            f"{row['share']:.1%}",
+        )
+    Console().print(table)

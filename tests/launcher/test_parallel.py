@@ -1,0 +1,160 @@
+"""Several cells at once: their logs, their share of the machine, and the live table."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hydra_plugins.svp_process_launcher._display import duration, log_tail
+from hydra_plugins.svp_process_launcher._environment import device_groups, visible_devices
+from hydra_plugins.svp_process_launcher._errors import LauncherError
+
+
+def test_runs_as_many_cells_at_once_as_asked_each_with_a_log(app: Any) -> None:
+    done = app.run("-m", "number=1,2,3,4", "sleep=1.5", "fail_at=2", "hydra.launcher.parallel=2")
+    assert done.returncode == 1
+    records = app.records()
+    assert sorted(records) == [1, 3, 4]
+    for record in records.values():
+        at_once = [r for r in records.values() if r["started"] <= record["started"] < r["ended"]]
+        assert len(at_once) <= 2
+    assert records[3]["started"] < records[4]["ended"]
+    assert records[4]["started"] < records[3]["ended"]
+
+    for number in (1, 2, 3, 4):
+        log = (app.folder / "out" / "logs" / f"00{number}.log").read_text()
+        assert [line for line in log.splitlines() if line.startswith("this is")] == [
+            f"this is cell {number}"
+        ]
+    failed = done.stdout.index("[2/4] number=2 FAILED")
+    assert "out/logs/002.log ends with:" in done.stdout
+    assert "  | RuntimeError: cell 2 is broken" in done.stdout
+    assert failed < done.stdout.index("[3/4] number=3 finished")  # said at once
+    assert "this is cell 1" not in done.stdout
+    assert "  [2/4] number=2: exit status 1 (out/logs/002.log)" in done.stderr
+
+
+def test_a_rerun_keeps_the_earlier_log_and_quotes_only_its_own_part(app: Any) -> None:
+    def failing() -> str:
+        return app.run("-m", "number=1", "fail_at=1", "hydra.launcher.parallel=2").stdout
+
+    first, second = failing(), failing()
+    assert first.count("cell 1 is broken") == second.count("cell 1 is broken")
+    log = (app.folder / "out" / "logs" / "001.log").read_text()
+    assert log.count("this is cell 1") == 2
+
+
+def test_cells_share_devices_and_cores_and_inherit_no_ranks(app: Any) -> None:
+    names = ("WORLD_SIZE", "NODE_RANK", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "WANDB_RUN_ID")
+    stale = dict.fromkeys(names, "9")
+    done = app.run(
+        *("-m", "number=1,2", "sleep=1", "hydra.launcher.parallel=2"),
+        CUDA_VISIBLE_DEVICES="4,5,6,GPU-f00",
+        MY_OWN="kept",
+        **stale,
+    )
+    assert done.returncode == 0, done.stderr
+    environments = [record["environment"] for record in app.records().values()]
+    assert sorted(e["CUDA_VISIBLE_DEVICES"] for e in environments) == ["4,5", "6,GPU-f00"]
+    cores = len(os.sched_getaffinity(0))
+    assert {e["OMP_NUM_THREADS"] for e in environments} == {str(max(1, cores // 2))}
+    for environment in environments:
+        assert not stale.keys() & environment.keys()
+        assert environment["MY_OWN"] == "kept"
+
+
+def test_one_cell_at_a_time_leaves_devices_and_threads_alone(app: Any) -> None:
+    app.run("-m", "number=1", CUDA_VISIBLE_DEVICES="4,5", OMP_NUM_THREADS="3")
+    environment = app.records()[1]["environment"]
+    assert environment["CUDA_VISIBLE_DEVICES"] == "4,5"
+    assert environment["OMP_NUM_THREADS"] == "3"
+    app.run("-m", "number=2", "hydra.launcher.devices=[1]", CUDA_VISIBLE_DEVICES="4,5")
+    environment = app.records()[2]["environment"]
+    assert environment["CUDA_VISIBLE_DEVICES"] == "5"
+    assert "OMP_NUM_THREADS" not in environment
+
+
+@pytest.mark.parametrize(
+    ("devices", "parallel", "visible", "groups"),
+    [
+        (None, 1, ["0", "1"], []),
+        (None, 2, None, []),
+        (None, 2, ["0", "1"], ["0", "1"]),
+        (None, 2, ["0", "1", "2", "3", "4"], ["0,1", "2,3"]),
+        (None, 4, ["0", "1"], ["0", "1"]),  # taken in turns
+        ([2, 0], 2, ["4", "5", "6"], ["6", "4"]),
+        ([0, 1], 1, ["4", "5", "6"], ["4,5"]),
+        ([3], 1, None, ["3"]),
+    ],
+)
+def test_device_groups(
+    devices: list[int] | None, parallel: int, visible: list[str] | None, groups: list[str]
+) -> None:
+    assert device_groups(devices, parallel, visible) == groups
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [([2], "device 2, but 2 are visible"), ([], "is empty"), ([1, 1], "names a device twice")],
+)
+def test_impossible_devices_are_refused(devices: list[int], message: str) -> None:
+    with pytest.raises(LauncherError, match=message):
+        device_groups(devices, 1, ["0", "1"])
+
+
+def test_visible_devices_are_found_without_cuda(tmp_path: Path) -> None:
+    assert visible_devices({}, tmp_path) is None
+    for name in ("nvidia3", "nvidia7", "nvidiactl", "nvidia-uvm", "null"):
+        (tmp_path / name).touch()
+    assert visible_devices({}, tmp_path) == ["0", "1"]
+    assert visible_devices({"CUDA_VISIBLE_DEVICES": "2, MIG-a"}, tmp_path) == ["2", "MIG-a"]
+    assert visible_devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
+    assert visible_devices({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path) == []
+
+
+def test_log_tail_shows_what_matters(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_bytes(
+        b"earlier start\n" + b"line\n" * 40 + b"\x1b[31mred\x1b[0m\n\n"
+        b"  1%|\r 50%|\r100%|##\n" + b"Error: no\n\nSet the environment variable HYDRA_FULL_ERROR=1"
+    )
+    assert log_tail(log, start=14, lines=3).splitlines() == ["red", "100%|##", "Error: no"]
+    assert len(log_tail(log, start=14).splitlines()) == 15
+    assert "earlier" not in log_tail(log, start=14, lines=100)
+
+
+def test_durations_are_written_for_people() -> None:
+    assert [duration(s) for s in (0.4, 99, 100, 3600, 7500)] == [
+        "0 s",
+        "99 s",
+        "2 min",
+        "60 min",
+        "2 h 5 min",
+    ]
+
+
+def test_terminal_shows_running_cells_and_their_last_lines(app: Any) -> None:
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "-m", "number=1,2", "sleep=2", "hydra.launcher.parallel=2"],
+        cwd=app.folder,
+        env=app.environment(TERM="xterm", COLUMNS="120"),
+        stdout=end,
+        stderr=end,
+    )
+    os.close(end)
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 65_536):
+            shown += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    assert process.wait(timeout=10) == 0
+    assert b"this is cell 2" in shown  # in the table, from the log
+    assert b"0 finished, 0 failed, 2 running, 0 waiting" in shown
+    assert b"2 finished." in shown

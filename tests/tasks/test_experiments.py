@@ -1,0 +1,109 @@
+"""Every experiment file runs, and leaves what a run promises to leave."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from svp_lightning.__main__ import config_folder
+from svp_lightning.evaluation.predictions import read_predictions
+from svp_lightning.evaluation.results import read_results
+from tests.conftest import only_run
+
+EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
+METHODS = sorted(file.stem for file in (config_folder() / "augmentation").glob("*.yaml"))
+
+
+def test_the_promised_experiments_exist() -> None:
+    ratios = ("0", "0_5", "1", "2", "5", "10")
+    cells = {f"resnet{depth}_aug_ratio_{ratio}x" for depth in (18, 50) for ratio in ratios}
+    assert cells | {"paper_grid", "demo"} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) -> None:
+    svp(f"+experiment={name}")
+    folder = only_run(tmp_path / "outputs")
+    found = read_results(folder / "results.json")
+    if "aug_ratio" in name:
+        backbone, _, _, ratio = name.split("_", maxsplit=3)
+        assert found.backbone == backbone
+        assert found.augmentation.ratio == float(ratio.removesuffix("x").replace("_", "."))
+        added = int(found.augmentation.ratio * 12)  # 12 real images of each rare class
+        expected = {"protein": 0, "silicone_oil": added, "air_bubble": added}
+        assert found.counts.synthetic == (expected if added else {})
+    assert len(read_predictions(folder / "predictions.parquet").ids) == sum(
+        found.counts.test.values()
+    )
+    for name in ("config.yaml", "command.txt", "report.html", "metrics.csv", "classifier.ckpt"):
+        assert (folder / name).is_file(), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -> None:
+    svp(f"augmentation={method}")
+    assert read_results(only_run(tmp_path / "outputs") / "results.json").augmentation.method == (
+        method
+    )
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_every_sampler_runs(svp: Callable[..., None], tmp_path: Path, sampler: str) -> None:
+    svp("task=sample", f"sampler={sampler}")
+
+
+def test_the_papers_generator_runs(svp: Callable[..., None], tmp_path: Path) -> None:
+    svp("task=sample", "generator=paper", "sampler=ddpm")
+
+
+def test_a_finished_run_is_not_done_again(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("augmentation=none")
+    written = (only_run(tmp_path / "outputs") / "results.json").stat().st_mtime_ns
+    capsys.readouterr()
+    svp("augmentation=none")
+    assert "Already finished" in capsys.readouterr().out
+    assert (only_run(tmp_path / "outputs") / "results.json").stat().st_mtime_ns == written
+
+
+def test_what_does_not_matter_rebuilds_nothing(
+    svp: Callable[..., None],
+    tmp_path: Path,
+    shared_artifacts: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    svp("+experiment=resnet18_aug_ratio_1x")
+    capsys.readouterr()
+    svp(
+        "+experiment=resnet18_aug_ratio_1x",
+        "sampler.batch_size=5",
+        "evaluation.batch_size=7",
+        f"paths.outputs={tmp_path / 'elsewhere'}",
+        "data.simulation.chunk_size=9",
+    )
+    assert "Building" not in capsys.readouterr().out
+    svp("+experiment=resnet18_aug_ratio_1x", "sampler.guidance=2", "study=other")
+    out = capsys.readouterr().out
+    assert "Building synthetic" in out
+    assert "Building classifier" in out
+    assert "Building generator" not in out
+
+
+def test_a_larger_pool_begins_with_the_smaller_one(
+    svp: Callable[..., None], tmp_path: Path, shared_artifacts: Path
+) -> None:
+    from svp_lightning.data.store import Store
+
+    for ratio in (1, 2):
+        svp("task=sample", f"augmentation.ratio={ratio}", "sampler.seed=7")
+    stores = [Store.open(p.parent) for p in shared_artifacts.glob("synthetic/*/manifest.json")]
+    small, large = sorted((s for s in stores if _seeded(s)), key=len)
+    assert (len(small), len(large)) == (24, 48)
+    for label in (1, 2):
+        first = large.indices(label=label)[:12]
+        assert (small.images[small.indices(label=label)] == large.images[first]).all()
+
+
+def _seeded(store: object) -> bool:
+    return store.manifest.made_by["sampler"]["seed"] == 7  # type: ignore[attr-defined]
