@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from svp_lightning.classifier.collect import Collected
 from svp_lightning.data.mix import Mixture
@@ -13,6 +14,7 @@ from svp_lightning.evaluation.prevalence import prevalence_weights
 from svp_lightning.report.figures.curves import confusion, precision_recall
 from svp_lightning.report.figures.mistakes import worst_mistakes
 from svp_lightning.report.figures.sheets import contact_sheet
+from svp_lightning.report.figures.training import training_curves
 from svp_lightning.report.style import save_figure
 from svp_lightning.tasks.session import Session
 
@@ -27,7 +29,7 @@ def write_figures(
     tested: Collected,
     prevalence: Mapping[str, float],
 ) -> None:
-    """Write the figures of a run into its folder."""
+    """Write the figures of a run into its folder, which holds ``metrics.csv`` already."""
     folder = session.run_dir / "figures"
     names = store.class_names
     weights = prevalence_weights(tested.label, prevalence, names)
@@ -37,6 +39,8 @@ def write_figures(
     matrix = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(matrix, (tested.label, predicted), 1)
     save_figure(confusion(matrix, names), folder / "confusion.png")
+    metrics = pd.read_csv(session.run_dir / "metrics.csv")
+    save_figure(training_curves(metrics), folder / "training_curves.png")
     _mistakes(session, store, tested)
     _sheets(session, store, rows)
 

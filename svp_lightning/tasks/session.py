@@ -82,3 +82,7 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")
     # Short epochs are what a small scale asks for; every epoch's end is logged anyway.
     warnings.filterwarnings("ignore", message=r".*smaller than the logging interval.*")
+    # The generator's data module has no held-out images to validate on, by design.
+    warnings.filterwarnings("ignore", message=r".*passed in a `val_dataloader` but have no.*")
+    # Every process computes the score from the predictions of all, so there is nothing to sync.
+    warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\(.*sync_dist=True.*")

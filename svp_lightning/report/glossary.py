@@ -1,0 +1,55 @@
+"""Terms a newcomer meets in a report, explained once."""
+
+GLOSSARY = {
+    "Sub-visible particle": (
+        "A particle of about 2 to 100 µm in a protein drug. Protein aggregates can harm "
+        "patients; silicone oil droplets and air bubbles are mostly harmless but look alike."
+    ),
+    "Rare class": (
+        "A particle type with few real images. A classifier sees too few examples of it, and "
+        "even a small share of mistakes on the common class can outnumber its particles."
+    ),
+    "Prevalence": "How common each particle type is among the particles that are classified.",
+    "Precision": (
+        "Of the particles counted as a class, the share that really is of that class (also: "
+        "positive predictive value). It falls when the class is rare."
+    ),
+    "Recall": (
+        "Of the particles of a class, the share that is found. Prevalence leaves it as it is."
+    ),
+    "F1": "The harmonic mean of precision and recall: high only if both are.",
+    "AUPRC": (
+        "Area under the precision-recall curve: precision averaged over all the recalls that "
+        "some threshold reaches. 1 is perfect; a class guessed at random gets its prevalence."
+    ),
+    "Recall at 95 % precision": (
+        "The largest share of a class that can be found while at least 95 % of what is counted "
+        "as the class really is of it; 0 where no threshold is that precise."
+    ),
+    "Macro": "The plain mean over classes, so that a rare class counts as much as a common one.",
+    "95 % interval": (
+        "The range of values that fit the test images: were the images drawn again, 95 % of "
+        "such intervals would hold the true value. It does not cover another training seed."
+    ),
+    "Diffusion model": (
+        "A network that learns to turn noise into images, step by step. Here it generates "
+        "further images of a rare class from the real training images of that class."
+    ),
+    "Ratio": (
+        "Added images per real training image of a rare class: at 2×, 1,000 real images are "
+        "joined by 2,000 added ones. Validation and test images are always real."
+    ),
+    "Control": "The same classifier, data and seed, with nothing done about the rare classes.",
+    "Duplicates": (
+        "A control that adds copies of real images, as many as the generated ones: whatever "
+        "generated images gain beyond it comes from what they show, not from how many they are."
+    ),
+    "Seed": "The number that fixes every random choice of a run; another one repeats the trial.",
+}
+
+RUN_TERMS = tuple(term for term in GLOSSARY if term not in ("Control", "Duplicates"))
+
+
+def entries(terms: tuple[str, ...] = tuple(GLOSSARY)) -> list[tuple[str, str]]:
+    """(term, explanation), in the order of :data:`GLOSSARY`."""
+    return [(term, words) for term, words in GLOSSARY.items() if term in terms]

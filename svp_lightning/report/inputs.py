@@ -1,0 +1,286 @@
+"""Reading what a run left on disk: ``results.json``, ``predictions.parquet``, small text files.
+
+The reports know runs only through these files, so a result from another machine or an older
+version reports the same way. Keys that are not known here are passed over.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from svp_lightning.data.classes import rare_classes
+from svp_lightning.errors import DataError
+from svp_lightning.report.schema import ClassIntervals, ResultsFile
+
+RESULTS, PREDICTIONS, COMMAND = "results.json", "predictions.parquet", "command.txt"
+FIGURES = "figures"
+
+OVERALL_METRICS = ("macro_precision", "macro_recall", "macro_f1", "macro_auprc", "accuracy")
+CLASS_METRICS = ("precision", "recall", "f1", "auprc", "recall_at_precision_95")
+
+RATIOLESS_METHODS = ("none", "class_weights", "balanced_sampling", "classical")
+"""Methods that add no images: whatever ratio their configuration states is not used."""
+
+_REMEDY = "Run the evaluate task again to rewrite it."
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric in [0, 1] with its 95 % interval; None where it is not defined or not given."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What tells one run of a study from another; ``seed`` is the repetition.
+
+    ``variant`` is the name of the experiment or run, used only where the rest does not tell
+    two runs apart (a study of guidance strengths, say).
+    """
+
+    backbone: str
+    method: str
+    ratio: float
+    seed: int
+    variant: str = ""
+
+    @property
+    def is_control(self) -> bool:
+        """Whether nothing was done about the rare classes."""
+        adds_nothing = self.ratio == 0 and self.method not in RATIOLESS_METHODS
+        return self.method == "none" or adds_nothing
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One ``results.json``.
+
+    Attributes:
+        folder: the run directory.
+        cell: backbone, augmentation and seed.
+        class_names: in class order.
+        train, synthetic, test: class name -> number of images (0 where none).
+        prevalence: class name -> share in [0, 1] of the particles in use, to which the
+            metrics are weighted; the shares of the test set where the file gives none.
+        rare: the classes that were augmented, or would have been.
+        overall: metric name -> estimate, for :data:`OVERALL_METRICS`.
+        per_class: class name -> metric name -> estimate, for :data:`CLASS_METRICS`.
+        provenance: the file's own, unchecked.
+    """
+
+    folder: Path
+    cell: Cell
+    class_names: tuple[str, ...]
+    train: Mapping[str, int]
+    synthetic: Mapping[str, int]
+    test: Mapping[str, int]
+    prevalence: Mapping[str, float]
+    prevalence_is_given: bool
+    rare: tuple[str, ...]
+    overall: Mapping[str, Estimate]
+    per_class: Mapping[str, Mapping[str, Estimate]]
+    provenance: Mapping[str, Any]
+    experiment: str | None
+    """The experiment's name, or the run's where no experiment was named."""
+    study: str | None
+
+    def estimate(self, metric: str) -> Estimate:
+        """The estimate of ``"macro_f1"`` or, for one class, ``"protein/recall"``."""
+        if "/" not in metric:
+            return self.overall.get(metric, Estimate(None))
+        class_name, name = metric.split("/", 1)
+        return self.per_class.get(class_name, {}).get(name, Estimate(None))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """``predictions.parquet``, in class order.
+
+    Attributes:
+        ids: (n,) strings, the ids of the store.
+        labels: (n,) int64 class indices.
+        probabilities: (n, K) float, rows sum to 1.
+        class_names: K names.
+    """
+
+    ids: NDArray[np.object_]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    class_names: tuple[str, ...]
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(n,) index of the most probable class."""
+        return self.probabilities.argmax(axis=1)
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) counts: row the given class, column the predicted one."""
+        k = len(self.class_names)
+        flat = np.bincount(self.labels * k + self.predicted, minlength=k * k)
+        return flat.reshape(k, k)
+
+
+def read_results(folder: Path) -> RunResult:
+    """Read and check ``results.json`` of the run ``folder``.
+
+    Raises:
+        DataError: the folder or the file is missing, is not JSON, or lacks or misstates
+            something a report needs; the message names the file and the key.
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", "Give the output folder of a run.")
+    file = folder / RESULTS
+    if not file.is_file():
+        raise DataError(
+            f"{folder} has no {RESULTS}.", "Give the output folder of a finished evaluation."
+        )
+    try:
+        parsed = ResultsFile.model_validate(json.loads(file.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(f"{file} is malformed: {key}: {first['msg']}.", _REMEDY) from error
+    except ValueError as error:
+        raise DataError(f"{file} is not JSON: {error}.", _REMEDY) from error
+    return _to_result(folder, parsed)
+
+
+def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:
+    names = tuple(parsed.metrics.per_class)
+    counts, metrics, ci95 = parsed.counts, parsed.metrics, parsed.ci95
+    train = {name: counts.train.get(name, 0) for name in names}
+    nothing = ClassIntervals()
+    return RunResult(
+        folder=folder,
+        cell=_to_cell(parsed),
+        class_names=names,
+        train=train,
+        synthetic={name: counts.synthetic.get(name, 0) for name in names},
+        test={name: counts.test[name] for name in names},
+        prevalence=shares(parsed.prevalence or counts.test, names),
+        prevalence_is_given=parsed.prevalence is not None,
+        rare=parsed.rare_classes or rare_classes(train if any(train.values()) else counts.test),
+        overall=_estimates(metrics, ci95, OVERALL_METRICS),
+        per_class={
+            name: _estimates(
+                metrics.per_class[name], ci95.per_class.get(name, nothing), CLASS_METRICS
+            )
+            for name in names
+        },
+        provenance=parsed.provenance,
+        experiment=parsed.experiment or parsed.name,
+        study=parsed.study,
+    )
+
+
+def _to_cell(parsed: ResultsFile) -> Cell:
+    method, ratio = parsed.augmentation.method, parsed.augmentation.ratio
+    return Cell(parsed.backbone, method, 0.0 if method in RATIOLESS_METHODS else ratio, parsed.seed)
+
+
+def _estimates(
+    metrics: BaseModel, intervals: BaseModel, names: Sequence[str]
+) -> dict[str, Estimate]:
+    return {
+        name: Estimate(getattr(metrics, name), *(getattr(intervals, name) or (None, None)))
+        for name in names
+    }
+
+
+def shares(counts: Mapping[str, float], class_names: Sequence[str]) -> dict[str, float]:
+    """Class name -> share of the total, in [0, 1], in the order of ``class_names``."""
+    total = sum(counts.values())
+    return {name: counts[name] / total if total else 0.0 for name in class_names}
+
+
+def read_predictions(folder: Path, class_names: Sequence[str]) -> Predictions | None:
+    """Read ``predictions.parquet`` of a run, or None where the run has none.
+
+    Args:
+        folder: the run directory.
+        class_names: the classes, in the order wanted.
+
+    Raises:
+        DataError: the file is not parquet, lacks a column or holds an unknown label.
+    """
+    file = folder / PREDICTIONS
+    if not file.is_file():
+        return None
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is not a parquet file: {error}.", _REMEDY) from error
+    columns = [f"probability_{name}" for name in class_names]
+    if missing := [name for name in ("id", "label", *columns) if name not in table]:
+        raise DataError(f"{file} lacks the columns {missing}.", _REMEDY)
+    table = table[table["label"].notna()]  # unlabelled images take no part in an evaluation
+    labels = pd.Index(class_names).get_indexer(pd.Index(table["label"])).astype(np.int64)
+    if (labels < 0).any():
+        strange = table["label"].to_numpy()[labels < 0][0]
+        raise DataError(f"{file} holds the label {strange!r}, not one of {class_names}.", _REMEDY)
+    return Predictions(
+        ids=table["id"].to_numpy(dtype=object),
+        labels=labels,
+        probabilities=table[columns].to_numpy(dtype=np.float64),
+        class_names=tuple(class_names),
+    )
+
+
+def read_study(folder: Path) -> tuple[RunResult, ...]:
+    """Every result below ``folder``, ordered by backbone, method, ratio and seed.
+
+    Raises:
+        DataError: the folder is missing, holds no result, or one of them is malformed.
+    """
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", "Give the output folder of a study.")
+    results = [read_results(file.parent) for file in sorted(folder.rglob(RESULTS))]
+    if not results:
+        raise DataError(
+            f"There is no {RESULTS} anywhere below {folder}.",
+            "Run the study first, or give the folder that holds its runs.",
+        )
+    return tuple(sorted(_told_apart(results), key=_study_order))
+
+
+def _told_apart(results: list[RunResult]) -> list[RunResult]:
+    """Name the variants where needed; refuse two results of one cell."""
+    if len({result.cell for result in results}) < len(results):
+        results = [
+            replace(result, cell=replace(result.cell, variant=result.experiment or ""))
+            for result in results
+        ]
+    cell, times = Counter(result.cell for result in results).most_common(1)[0]
+    if times > 1:
+        folders = [str(result.folder) for result in results if result.cell == cell]
+        raise DataError(
+            f"{' and '.join(folders[:2])} hold results of the same cell ({cell.backbone}, "
+            f"{cell.method}, ratio {cell.ratio:g}, seed {cell.seed}).",
+            "Keep one of them, or report on a folder that holds only one.",
+        )
+    return results
+
+
+def _study_order(result: RunResult) -> tuple[str, bool, str, float, int, str]:
+    cell = result.cell
+    key = (cell.backbone, not cell.is_control, cell.method, cell.ratio, cell.seed)
+    return (*key, cell.variant)
+
+
+def unfinished_cells(folder: Path) -> tuple[Path, ...]:
+    """Run folders below ``folder`` that were started (``config.yaml``) but have no result."""
+    started = {file.parent for name in ("config.yaml", COMMAND) for file in folder.rglob(name)}
+    # Hydra keeps a config.yaml of its own in a hidden folder of the run.
+    runs = {run for run in started if not run.name.startswith(".")} - {folder}
+    return tuple(sorted(run for run in runs if not (run / RESULTS).is_file()))

@@ -1,0 +1,95 @@
+"""Rendering a template into one HTML file that needs nothing else."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from svp_lightning import __version__
+from svp_lightning.data.classes import display_name
+from svp_lightning.files import replacing
+from svp_lightning.report import wording
+from svp_lightning.report.run_figures import Shown
+from svp_lightning.report.style import DPI, class_colours, figure_style
+
+CSS_PX_PER_INCH = 118
+"""A figure 8 inches wide fills the page, and its letters are as large as the page's."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page; ``width`` and ``height`` in CSS pixels."""
+
+    name: str
+    title: str
+    caption: str
+    uri: Markup
+    width: int
+    height: int
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("svp_lightning.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "display": display_name,
+        "score": wording.score,
+        "interval": wording.interval,
+        "percent": wording.percent,
+        "points": wording.points,
+        "expected": wording.expected_count,
+        "backbone": wording.backbone_name,
+        "treatment": wording.treatment,
+        "metric": wording.metric_name,
+    }
+    environment.globals |= {"version": __version__, "class_colours": class_colours}
+    return environment
+
+
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:
+    """Render ``template`` with ``values`` to ``path``, whole or not at all."""
+    text = _environment().get_template(template).render(values)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def embedded_file(shown: Shown) -> Picture:
+    """A PNG on disk, to be shown at the size its letters were drawn for."""
+    content = shown.path.read_bytes()
+    width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))  # IHDR
+    return Picture(
+        name=shown.path.stem,
+        title=shown.title,
+        caption=shown.caption,
+        uri=_data_uri(content, "image/png"),
+        width=round(width * CSS_PX_PER_INCH / DPI),
+        height=round(height * CSS_PX_PER_INCH / DPI),
+    )
+
+
+def embedded_figure(figure: Figure, name: str, title: str, caption: str) -> Picture:
+    """A figure as SVG, sharp at any size and on paper."""
+    buffer = BytesIO()
+    with figure_style():
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    width, height = (round(inches * CSS_PX_PER_INCH) for inches in figure.get_size_inches())
+    uri = _data_uri(buffer.getvalue(), "image/svg+xml")
+    return Picture(name, title, caption, uri, width, height)
+
+
+def _data_uri(content: bytes, mime: str) -> Markup:
+    return Markup(f"data:{mime};base64,{base64.b64encode(content).decode()}")

@@ -1,0 +1,160 @@
+"""Sentences that say what the numbers of one run mean, and no more than they show."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.report.inputs import Predictions, RunResult
+from svp_lightning.report.wording import expected_count, listing, percent, with_interval
+
+PARTICLES = 100_000
+"""The number of particles that expected counts are stated for."""
+PRECISION_TARGET = 0.95
+
+
+@dataclass(frozen=True)
+class Confused:
+    """What would be counted among :data:`PARTICLES` particles at a prevalence.
+
+    Attributes:
+        given: the true class; predicted: the class it is counted as.
+        errors, images: test images so confused, and test images of the true class.
+        expected, low, high: particles so counted, with a 95 % interval.
+    """
+
+    given: str
+    predicted: str
+    errors: int
+    images: int
+    expected: float
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """95 % interval of a share in [0, 1] (Wilson 1927); useful also for 0 successes."""
+    if trials == 0:
+        return 0.0, 1.0
+    z2 = 1.959964**2
+    share = successes / trials
+    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2)))
+    half /= 1 + z2 / trials
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return low, high
+
+
+def expected_counts(run: RunResult, predictions: Predictions) -> list[list[Confused]]:
+    """For each true class (row) and predicted class, what would be counted in use.
+
+    The share of a class that is confused is measured on the test images; the number of
+    particles of the class comes from the prevalence.
+    """
+    matrix = predictions.confusion()
+    rows = []
+    for i, given in enumerate(run.class_names):
+        images = int(matrix[i].sum())
+        particles = PARTICLES * run.prevalence[given]
+        row = []
+        for j, predicted in enumerate(run.class_names):
+            errors = int(matrix[i, j])
+            low, high = wilson_interval(errors, images)
+            expected = particles * errors / images if images else 0.0
+            row.append(
+                Confused(
+                    given, predicted, errors, images, expected, particles * low, particles * high
+                )
+            )
+        rows.append(row)
+    return rows
+
+
+def plain_name(class_name: str, *, several: bool = False) -> str:
+    """``"silicone_oil"`` -> ``"silicone oil"``; with ``several``, ``"silicone oil particles"``."""
+    name = display_name(class_name)
+    name = name if name.isupper() else name.lower()
+    return f"{name} particles" if several else name
+
+
+def headline(run: RunResult, predictions: Predictions | None) -> list[str]:
+    """What a reader should take away from one run: two to five sentences."""
+    common = max(run.class_names, key=lambda name: run.prevalence[name])
+    rare = [name for name in run.rare if name != common] or [
+        name for name in run.class_names if name != common
+    ]
+    sentences = [_what_it_finds(run, rare)]
+    if predictions is None:
+        return [*sentences, *_precision_sentences(run)]
+    rows = {row[0].given: row for row in expected_counts(run, predictions)}
+    for name in rare:
+        wrong = next(one for one in rows[common] if one.predicted == name)
+        right = next(one for one in rows[name] if one.predicted == name)
+        sentences.append(_false_count(wrong, right, run))
+    return [*sentences, *_precision_sentences(run)]
+
+
+def _what_it_finds(run: RunResult, rare: Sequence[str]) -> str:
+    found = [
+        f"{percent(value)} of the {plain_name(name)} images"
+        for name in rare
+        if (value := run.estimate(f"{name}/recall").value) is not None
+    ]
+    return f"On test images it never saw, this classifier finds {listing(found)}." if found else ""
+
+
+def _false_count(wrong: Confused, right: Confused, run: RunResult) -> str:
+    common, rare = plain_name(wrong.given), plain_name(wrong.predicted, several=True)
+    mixture = "in use" if run.prevalence_is_given else "in a mixture like the test images"
+    if wrong.errors == 0:
+        return (
+            f"None of the {wrong.images:,} {common} test images was counted as "
+            f"{plain_name(wrong.predicted)}; with so many images that still allows up to "
+            f"{expected_count(wrong.high)} in every {PARTICLES:,} particles {mixture} (95 % "
+            f"bound), where about {expected_count(right.expected)} real {rare} would be counted."
+        )
+    return (
+        f"Of every {PARTICLES:,} particles {mixture}, about {expected_count(wrong.expected)} "
+        f"{common} particles (95 % interval {expected_count(wrong.low)} to "
+        f"{expected_count(wrong.high)}) would be counted as {plain_name(wrong.predicted)}, "
+        f"beside about {expected_count(right.expected)} real {rare}."
+    )
+
+
+def _precision_sentences(run: RunResult) -> list[str]:
+    known = {
+        name: run.estimate(f"{name}/precision")
+        for name in run.class_names
+        if run.estimate(f"{name}/precision").value is not None
+    }
+    below = [n for n, e in known.items() if e.value is not None and e.value < PRECISION_TARGET]
+    if not known:
+        return []
+    if not below:
+        unsure = [n for n, e in known.items() if e.low is not None and e.low < PRECISION_TARGET]
+        words = "Precision is at least 95 % for every class"
+        if unsure:
+            return [
+                f"{words}, though the interval of {listing([plain_name(n) for n in unsure])} "
+                "reaches below it."
+            ]
+        return [f"{words}."]
+    stated = [f"{plain_name(name)} ({with_interval(known[name])})" for name in below]
+    return [f"Precision stays below 95 % for {listing(stated)}."]
+
+
+def prevalence_sentence(run: RunResult) -> str:
+    """At which mixture of classes the numbers hold."""
+    mixture = listing(
+        [f"{percent(share)} {plain_name(name)}" for name, share in run.prevalence.items()]
+    )
+    if run.prevalence_is_given:
+        return (
+            f"Precision and AUPRC depend on how common each class is. Here the test images are "
+            f"weighted as if particles came as {mixture}."
+        )
+    return (
+        f"Precision and AUPRC depend on how common each class is. They hold for a mixture like "
+        f"that of the test images: {mixture}."
+    )

@@ -1,0 +1,109 @@
+"""``report.html`` of one run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from svp_lightning.report.glossary import RUN_TERMS, entries
+from svp_lightning.report.inputs import (
+    CLASS_METRICS,
+    COMMAND,
+    OVERALL_METRICS,
+    RunResult,
+    read_predictions,
+    read_results,
+)
+from svp_lightning.report.page import embedded_file, write_page
+from svp_lightning.report.run_figures import draw_missing_figures, known_figures, sample_sheets
+from svp_lightning.report.run_findings import (
+    PARTICLES,
+    expected_counts,
+    headline,
+    prevalence_sentence,
+)
+from svp_lightning.report.wording import cell_name
+
+REPORT = "report.html"
+GENERATOR_FIGURES = ("noise_to_image",)
+
+
+def run_report(run_dir: Path | str) -> Path:
+    """Write ``report.html`` beside ``results.json``; figures not drawn yet are drawn first.
+
+    The page is self-contained: it opens without a network and can be sent by mail.
+
+    Args:
+        run_dir: the folder of a finished evaluation.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DataError: a file is missing or malformed.
+    """
+    folder = Path(run_dir)
+    run = read_results(folder)
+    predictions = read_predictions(folder, run.class_names)
+    if predictions is not None:
+        draw_missing_figures(run, predictions)
+    figures = [embedded_file(shown) for shown in known_figures(folder)]
+    return write_page(
+        folder / REPORT,
+        "run.html.j2",
+        {
+            "title": cell_name(run.cell),
+            "run": run,
+            "headline": [sentence for sentence in headline(run, predictions) if sentence],
+            "prevalence": prevalence_sentence(run),
+            "overall_metrics": OVERALL_METRICS,
+            "class_metrics": CLASS_METRICS,
+            "particles": PARTICLES,
+            "expected": expected_counts(run, predictions) if predictions is not None else None,
+            "figures": [one for one in figures if one.name not in GENERATOR_FIGURES],
+            "generator_figures": [one for one in figures if one.name in GENERATOR_FIGURES],
+            "sheets": [embedded_file(shown) for shown in sample_sheets(run)],
+            "provenance": provenance_rows(run),
+            "command": command_of(folder),
+            "glossary": entries(RUN_TERMS),
+        },
+    )
+
+
+def command_of(folder: Path) -> str:
+    """The command line that made the run, empty where it was not kept."""
+    file = folder / COMMAND
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+
+
+def provenance_rows(run: RunResult) -> list[tuple[str, str]]:
+    """(name, value) of everything the run recorded about its making."""
+    rows = []
+    for key, value in run.provenance.items():
+        if value in (None, "", {}, []):
+            continue
+        if isinstance(value, Mapping):
+            words = ", ".join(f"{name} {version}" for name, version in value.items())
+        else:
+            words = duration(value) if key == "wall_seconds" else str(value)
+        rows.append((PROVENANCE_NAMES.get(key, key.replace("_", " ").capitalize()), words))
+    return rows
+
+
+PROVENANCE_NAMES = {
+    "data": "Real data (SHA-256)",
+    "generator": "Generator (SHA-256)",
+    "synthetic": "Synthetic data (SHA-256)",
+    "config": "Configuration (SHA-256)",
+    "git": "Source revision",
+    "wall_seconds": "Wall time",
+}
+
+
+def duration(seconds: Any) -> str:
+    """``4210`` -> ``"1 h 10 min"``; what is no number stays as it is."""
+    if not isinstance(seconds, int | float):
+        return str(seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

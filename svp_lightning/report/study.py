@@ -1,0 +1,169 @@
+"""The cells of a study over their seeds, and how each differs from its control.
+
+Statistics are kept conservative on purpose; :func:`over_seeds` and :func:`difference` state
+what their intervals cover. A verdict of "higher" or "lower" needs an interval without zero.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from svp_lightning.report.inputs import Cell, Estimate, RunResult
+
+Verdict = Literal["higher", "lower", "no detectable difference", "not judged"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        cell: the cell of the first run (its seed means nothing here).
+        runs: by ascending seed.
+    """
+
+    cell: Cell
+    runs: tuple[RunResult, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.cell.seed for run in self.runs)
+
+    def estimate(self, metric: str) -> Estimate:
+        return over_seeds([run.estimate(metric) for run in self.runs])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Cell minus reference, in the unit of the metric, with a 95 % interval.
+
+    ``seeds`` are those that both have. ``value`` is None where no seed is shared or the
+    metric is not defined.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    seeds: tuple[int, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.value is None or self.low is None or self.high is None:
+            return "not judged"
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "no detectable difference"
+
+
+def group_runs(results: Sequence[RunResult]) -> tuple[Group, ...]:
+    """Groups in the order of ``results``; a control is a group whatever its method's name."""
+    groups: dict[Cell, list[RunResult]] = {}
+    for run in results:
+        cell = replace(run.cell, seed=0)
+        if cell.is_control:
+            cell = replace(cell, method="none", ratio=0.0)
+        groups.setdefault(cell, []).append(run)
+    return tuple(
+        Group(cell, tuple(sorted(runs, key=lambda run: run.cell.seed)))
+        for cell, runs in groups.items()
+    )
+
+
+def control_of(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The control of the same backbone (and variant, where controls have one)."""
+    controls = [
+        other
+        for other in groups
+        if other.cell.is_control and other.cell.backbone == group.cell.backbone
+    ]
+    same = [other for other in controls if other.cell.variant == group.cell.variant]
+    if same:
+        return same[0]
+    return controls[0] if len(controls) == 1 else None
+
+
+def duplicates_of(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The count-matched duplicates of real images: same backbone and ratio."""
+    for other in groups:
+        if other.cell == replace(group.cell, method="duplicate"):
+            return other
+    return None
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over seeds, with an interval clipped to [0, 1].
+
+    One seed: the interval of its own results (resampled test images). Several: Student's t
+    over the seeds and the mean interval over test images, added in quadrature, because all
+    seeds share one test set and averaging them does not make it larger.
+    """
+    values = [e.value for e in estimates if e.value is not None]
+    if len(values) < len(estimates):
+        return Estimate(None)
+    if len(estimates) == 1:
+        return estimates[0]
+    mean = float(np.mean(values))
+    half = math.hypot(_t_half_width(values), _mean_half_width(estimates))
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def difference(group: Group, reference: Group, metric: str) -> Difference:
+    """How much higher ``group`` is than ``reference``, paired by seed.
+
+    Only runs evaluated on the same data (``provenance.data``) are compared.
+
+    - One common seed: from the largest difference to the smallest that the two intervals
+      allow, so it has no zero only where the intervals do not overlap. It does not cover the
+      chance of training (another seed), which nobody can know from one.
+    - Several: the mean of the paired differences; Student's t over seeds and the intervals
+      over test images of both, added in quadrature. Since both are measured on the same
+      test images, the true interval is usually narrower.
+    """
+    pairs = _pairs(group, reference, metric)
+    seeds = tuple(seed for seed, _, _ in pairs)
+    if not pairs:
+        return Difference(metric, None, None, None, seeds)
+    deltas = [a.value - b.value for _, a, b in pairs if a.value is not None and b.value is not None]
+    mean = float(np.mean(deltas))
+    bounds = [(a.low, a.high, b.low, b.high) for _, a, b in pairs]
+    if any(bound is None for four in bounds for bound in four):
+        return Difference(metric, mean, None, None, seeds)
+    if len(pairs) == 1:
+        (a_low, a_high, b_low, b_high) = np.array(bounds[0], dtype=float)
+        return Difference(metric, mean, float(a_low - b_high), float(a_high - b_low), seeds)
+    half = math.hypot(
+        _t_half_width(deltas),
+        _mean_half_width([a for _, a, _ in pairs]),
+        _mean_half_width([b for _, _, b in pairs]),
+    )
+    return Difference(metric, mean, mean - half, mean + half, seeds)
+
+
+def _pairs(group: Group, reference: Group, metric: str) -> list[tuple[int, Estimate, Estimate]]:
+    others = {run.cell.seed: run for run in reference.runs}
+    pairs = []
+    for run in group.runs:
+        other = others.get(run.cell.seed)
+        if other is None or run.provenance.get("data") != other.provenance.get("data"):
+            continue
+        a, b = run.estimate(metric), other.estimate(metric)
+        if a.value is not None and b.value is not None:
+            pairs.append((run.cell.seed, a, b))
+    return pairs
+
+
+def _t_half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of a mean, from the spread of at least two values."""
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def _mean_half_width(estimates: Sequence[Estimate]) -> float:
+    """Root mean square half-width of the intervals that are known, 0 where none is."""
+    halves = [(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
+    return float(np.sqrt(np.mean(np.square(halves)))) if halves else 0.0

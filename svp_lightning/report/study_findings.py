@@ -1,0 +1,167 @@
+"""Sentences that say what the differences within a study mean, and no more than they show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from svp_lightning.report.study import Difference, Group, control_of, difference, duplicates_of
+from svp_lightning.report.wording import (
+    backbone_name,
+    cell_name,
+    listing,
+    method_name,
+    metric_name,
+    points,
+    score,
+    treatment,
+)
+
+PRIMARY_METRIC = "macro_auprc"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One augmented cell against its control, or against duplicates of the same number."""
+
+    group: Group
+    reference: Group
+    differences: tuple[Difference, ...]
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether the primary metric was judged and is not seen to differ."""
+        return self.differences[0].verdict == "no detectable difference"
+
+
+def compare_cells(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]:
+    """Each treated cell against the control and, for diffusion, against duplicates."""
+    comparisons = []
+    for group in groups:
+        if group.cell.is_control:
+            continue
+        references = [control_of(group, groups)]
+        if group.cell.method == "diffusion":
+            references.append(duplicates_of(group, groups))
+        for reference in references:
+            if reference is not None:
+                found = tuple(difference(group, reference, metric) for metric in metrics)
+                comparisons.append(Comparison(group, reference, found))
+    return comparisons
+
+
+def verdict_sentence(comparison: Comparison) -> str:
+    """The primary metric of one comparison in words."""
+    first = comparison.differences[0]
+    name = cell_name(comparison.group.cell)
+    against = (
+        "the control"
+        if comparison.reference.cell.is_control
+        else f"the same number of {method_name(comparison.reference.cell.method).lower()}"
+    )
+    if first.value is None:
+        return f"{name}: no run of {against} with the same seed and data to compare with."
+    size = f"{points(first.value)} percentage points of {_in_text(first.metric)}"
+    if first.low is None or first.high is None:
+        return f"{name}: {size} against {against}; without intervals this is not judged."
+    between = f"(95 % interval {points(first.low)} to {points(first.high)}"
+    between += ", one seed)" if len(first.seeds) == 1 else f", {len(first.seeds)} seeds)"
+    if first.verdict == "no detectable difference":
+        return f"{name}: no detectable difference from {against}: {size} {between}."
+    return f"{name}: {first.verdict} than {against}, {size} {between}."
+
+
+def study_headline(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
+    """The answer of a study in a few sentences."""
+    against_control = [c for c in comparisons if c.reference.cell.is_control]
+    if not any(group.cell.is_control for group in groups):
+        return ["There is no control (nothing added) in this study, so no gain can be judged."]
+    if not against_control:
+        return ["Only the control has results so far, so there is nothing to compare it with."]
+    verdicts = [c.differences[0].verdict for c in against_control]
+    counted = [
+        f"{verdicts.count(word)} {phrase}"
+        for word, phrase in (
+            ("higher", "above the control"),
+            ("lower", "below the control"),
+            ("no detectable difference", "without a detectable difference"),
+            ("not judged", "not judged"),
+        )
+        if word in verdicts
+    ]
+    name = _in_text(PRIMARY_METRIC)
+    if len(verdicts) == 1:
+        sentences = [verdict_sentence(against_control[0])]
+    else:
+        sentences = [
+            f"By {name}, of the {len(verdicts)} cells that did something about the rare classes: "
+            f"{listing(counted)}."
+        ]
+        sentences += _best_cell(against_control)
+    sentences += _duplicates_sentence(comparisons)
+    return sentences
+
+
+def _best_cell(comparisons: Sequence[Comparison]) -> list[str]:
+    judged = [c for c in comparisons if c.differences[0].value is not None]
+    if not judged:
+        return []
+    best = max(judged, key=lambda c: c.differences[0].value or 0.0)
+    found, cell = best.differences[0], best.group.cell
+    words = (
+        f"The best of them is {backbone_name(cell.backbone)} with "
+        f"{_lower_first(treatment(cell))}: {points(found.value or 0.0)} percentage points"
+    )
+    if best.group.seeds == best.reference.seeds == found.seeds:
+        now, before = best.group.estimate(found.metric), best.reference.estimate(found.metric)
+        words += f", from {score(before.value)} to {score(now.value)}"
+    if best.shows_nothing:
+        words += ", which the intervals do not tell from chance"
+    return [f"{words}."]
+
+
+def _duplicates_sentence(comparisons: Sequence[Comparison]) -> list[str]:
+    verdicts = [
+        c.differences[0].verdict for c in comparisons if c.reference.cell.method == "duplicate"
+    ]
+    if not verdicts:
+        return []
+    return [
+        f"Against the same number of duplicated real images, generated images are better in "
+        f"{verdicts.count('higher')} of {len(verdicts)} comparisons and worse in "
+        f"{verdicts.count('lower')}."
+    ]
+
+
+def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
+    """What a reader must know before believing a difference."""
+    fewest = min((len(group.seeds) for group in groups), default=0)
+    notes = []
+    if fewest == 1:
+        notes.append(
+            "One seed only (in some cells at least): how much a result would move with another "
+            "seed is not known. Such cells count as different only where their intervals do not "
+            "overlap. Three seeds or more are advisable."
+        )
+    elif fewest == 2:
+        notes.append(
+            "Two seeds in some cells: their spread is barely known and intervals are wide."
+        )
+    judged = [d for c in comparisons for d in c.differences if d.verdict != "not judged"]
+    if len(judged) > 1:
+        notes.append(
+            f"{len(judged)} differences are judged below at 95 %. If nothing made a difference, "
+            f"{_by_chance(len(judged))} of them could look like one by chance."
+        )
+    return notes
+
+
+def _by_chance(judged: int) -> str:
+    expected = 0.05 * judged
+    return f"about {expected:.0f}" if expected >= 1.5 else "one"
+
+
+def _in_text(metric: str) -> str:
+    return _lower_first(metric_name(metric))
+
+
+def _lower_first(words: str) -> str:
+    return words[0].lower() + words[1:]

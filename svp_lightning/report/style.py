@@ -1,0 +1,109 @@
+"""One look for every figure: colours that colour-blind readers tell apart, few lines, no boxes.
+
+A class has the same colour in every figure of a report, and so has an augmentation method.
+Colours are those of Okabe and Ito (2008) for classes and of Paul Tol's "muted" set for
+methods; every figure also uses position, markers or text, so none depends on colour alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from svp_lightning.data.classes import AIR_BUBBLE, PROTEIN, SILICONE_OIL
+from svp_lightning.files import replacing
+
+KNOWN_CLASS_COLOURS = {PROTEIN: "#0072B2", SILICONE_OIL: "#D55E00", AIR_BUBBLE: "#009E73"}
+OTHER_CLASS_COLOURS = ("#CC79A7", "#8C6D1F", "#56B4E9", "#6E6E6E", "#E69F00", "#5B3A8E")
+
+METHOD_COLOURS = {
+    "diffusion": "#332288",
+    "duplicate": "#CC6677",
+    "classical": "#44AA99",
+    "class_weights": "#AA7700",
+    "balanced_sampling": "#882255",
+}
+METHOD_MARKERS = {
+    "diffusion": "o",
+    "duplicate": "s",
+    "classical": "D",
+    "class_weights": "^",
+    "balanced_sampling": "v",
+}
+OTHER_METHOD_COLOUR, OTHER_METHOD_MARKER = "#555555", "P"
+
+INK, MUTED, RULE = "#1f2933", "#5b6774", "#d5dbe1"
+DPI = 160
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib: the same bytes everywhere
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "svp_lightning",  # otherwise ids in the file are random
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The style while a figure is drawn or saved; the caller's settings come back after."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of ``width`` × ``height`` inches, outside pyplot's global state."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def class_colours(class_names: Sequence[str]) -> Mapping[str, str]:
+    """Class name -> hex colour; the paper's classes keep theirs whatever stands beside them."""
+    others = [name for name in class_names if name not in KNOWN_CLASS_COLOURS]
+    colours = {
+        name: OTHER_CLASS_COLOURS[position % len(OTHER_CLASS_COLOURS)]
+        for position, name in enumerate(others)
+    }
+    return {name: KNOWN_CLASS_COLOURS.get(name) or colours[name] for name in class_names}
+
+
+def save_figure(figure: Figure, path: Path, *, svg: bool = False) -> None:
+    """Write ``figure`` as PNG, whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: what to write.
+        path: the PNG's path.
+        svg: also write an SVG of the same name beside it.
+    """
+    formats = {".png": {"Software": None}} | ({".svg": {"Date": None}} if svg else {})
+    with figure_style():
+        for suffix, metadata in formats.items():
+            with replacing(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, format=suffix[1:], metadata=metadata)

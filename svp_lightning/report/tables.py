@@ -1,0 +1,127 @@
+"""The table of a study: one row per backbone, method and ratio, over its seeds."""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from svp_lightning.report.inputs import OVERALL_METRICS, Estimate, RunResult
+from svp_lightning.report.study import group_runs
+from svp_lightning.report.wording import (
+    backbone_name,
+    metric_name,
+    treatment,
+    with_interval,
+)
+
+KEY_COLUMNS = ("backbone", "method", "ratio", "variant", "treatment", "seeds")
+LOW, HIGH = "_low", "_high"
+CONSOLE_METRICS = ("macro_auprc", "macro_precision")
+
+
+def study_metrics(results: Sequence[RunResult]) -> tuple[str, ...]:
+    """Metrics of a study's table: all macro ones, and for each rare class what matters most."""
+    rare = dict.fromkeys(name for result in results for name in result.rare)
+    names = ("precision", "auprc", "recall_at_precision_95")
+    return (*OVERALL_METRICS, *(f"{c}/{name}" for c in rare for name in names))
+
+
+def study_table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row per cell of the study, its metrics averaged over seeds.
+
+    Columns: :data:`KEY_COLUMNS`, then for each metric (``macro_auprc``,
+    ``silicone_oil/precision``) its mean, and the same name with ``_low`` and ``_high`` for the
+    95 % interval (:func:`~svp_lightning.report.study.over_seeds`); NaN where not defined.
+    """
+    metrics = study_metrics(results)
+    rows = []
+    for group in group_runs(results):
+        cell = group.cell
+        row: dict[str, object] = {
+            "backbone": cell.backbone,
+            "method": cell.method,
+            "ratio": cell.ratio,
+            "variant": cell.variant,
+            "treatment": treatment(cell),
+            "seeds": " ".join(map(str, group.seeds)),
+        }
+        for metric in metrics:
+            estimate = group.estimate(metric)
+            row |= {
+                metric: estimate.value,
+                metric + LOW: estimate.low,
+                metric + HIGH: estimate.high,
+            }
+        rows.append(row)
+    columns = [*KEY_COLUMNS, *(metric + end for metric in metrics for end in ("", LOW, HIGH))]
+    table = pd.DataFrame(rows, columns=columns)
+    numbers = [name for name in columns if name not in KEY_COLUMNS]
+    return table.astype(dict.fromkeys(numbers, float))
+
+
+def metrics_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics that a table has columns for."""
+    return tuple(name.removesuffix(LOW) for name in table.columns if name.endswith(LOW))
+
+
+def estimate_in(row: Mapping[Hashable, Any], metric: str) -> Estimate:
+    """The estimate that a row (one of ``table.to_dict("records")``) holds of ``metric``."""
+    values = (row[metric + end] for end in ("", LOW, HIGH))
+    return Estimate(*(None if math.isnan(value) else value for value in values))
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as strings with readable headings, intervals in square brackets."""
+    words: dict[str, list[str]] = {
+        "Classifier": [backbone_name(name) for name in table["backbone"]],
+        "Rare classes": list(table["treatment"]),
+        "Seeds": [seeds.replace(" ", ", ") for seeds in table["seeds"]],
+    }
+    rows = table.to_dict("records")
+    for metric in metrics_of(table):
+        words[metric_name(metric)] = [with_interval(estimate_in(row, metric)) for row in rows]
+    return pd.DataFrame(words)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table of :func:`readable`; numbers are aligned to the right."""
+    words = readable(table)
+    align = ["---" if name in ("Classifier", "Rare classes") else "---:" for name in words]
+    rows = [list(words.columns), align, *words.to_numpy().tolist()]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """All columns at full precision; an empty field where a value is not defined."""
+    return table.drop(columns="treatment").to_csv(index=False, lineterminator="\n")
+
+
+def to_html(table: pd.DataFrame) -> str:
+    """A plain HTML table of :func:`readable`, for notebooks."""
+    return readable(table).to_html(index=False, border=0, justify="left")
+
+
+def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
+    """Print the main metrics of :func:`study_table`; fits a terminal of 100 columns."""
+    console = console or Console()
+    console.print(console_table(table))
+    console.print("Mean over seeds, 95 % interval in brackets.", style="dim")
+
+
+def console_table(table: pd.DataFrame) -> Table:
+    """The macro metrics of :func:`study_table`."""
+    pretty = Table(box=None, header_style="bold", pad_edge=False)
+    pretty.add_column("Classifier", no_wrap=True)
+    pretty.add_column("Rare classes", overflow="fold", max_width=24)
+    pretty.add_column("Seeds", justify="right", max_width=8)
+    for metric in CONSOLE_METRICS:
+        pretty.add_column(metric_name(metric), justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        cells = (escape(with_interval(estimate_in(row, metric))) for metric in CONSOLE_METRICS)
+        pretty.add_row(backbone_name(row["backbone"]), row["treatment"], row["seeds"], *cells)
+    return pretty

@@ -1,0 +1,231 @@
+import subprocess
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score, precision_recall_curve
+
+from svp_lightning.errors import DataError
+from svp_lightning.report.figures.augmentation import EffectPoint, augmentation_effect
+from svp_lightning.report.figures.curves import (
+    confusion,
+    precision_recall,
+    precision_recall_points,
+    recall_at_precision,
+)
+from svp_lightning.report.figures.mistakes import worst_mistakes
+from svp_lightning.report.figures.sheets import (
+    GAP_PX,
+    WHITE,
+    contact_sheet,
+    mosaic,
+    noise_to_image_strip,
+)
+from svp_lightning.report.figures.training import training_curves
+from svp_lightning.report.style import KNOWN_CLASS_COLOURS, class_colours, save_figure
+
+SEVEN = ("protein", "silicone_oil", "air_bubble", "fibre", "glass", "steel", "cellulose")
+
+
+def images(n: int, size: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, size, size), dtype=np.uint8)
+
+
+def scores(k: int, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(k)
+    labels = np.arange(n) % k
+    raw = rng.normal(size=(n, k)).round(1)  # rounded: ties must be handled
+    raw[np.arange(n), labels] += 2
+    return labels, np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+
+
+def drawn(figure) -> np.ndarray:
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())
+
+
+def texts(figure) -> list[str]:
+    figure.canvas.draw()
+    found = list(figure.texts)
+    for axes in figure.axes:
+        found += [*axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels()]
+    return [text.get_text() for text in found]
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_every_class_figure_draws(k):
+    names = SEVEN[:k]
+    labels, probability = scores(k)
+    matrix = np.bincount(labels * k + probability.argmax(1), minlength=k * k).reshape(k, k)
+    given = [names[i % k] for i in range(5)]
+    figures = [
+        precision_recall(labels, probability, names),
+        precision_recall(labels, probability, names, scale="log"),
+        confusion(matrix, names),
+        noise_to_image_strip(images(4 * k).reshape(k, 4, 16, 16), list("abcd"), names),
+        worst_mistakes(images(5), given, given[::-1], np.linspace(0.5, 1, 5), names),
+    ]
+    for figure in figures:
+        assert (drawn(figure)[..., :3] != 255).any()
+
+
+def test_a_class_without_images_has_no_curve():
+    labels, probability = scores(3)
+    figure = precision_recall(np.minimum(labels, 1), probability, SEVEN[:3])
+    assert {"Protein", "Silicone oil"} <= {t.get_text() for t in figure.legends[0].get_texts()}
+    assert "Air bubble" not in {t.get_text() for t in figure.legends[0].get_texts()}
+
+
+def test_a_perfect_classifier_draws():
+    labels = np.arange(20) % 2
+    for scale in ("linear", "log"):
+        assert drawn(precision_recall(labels, np.eye(2)[labels], SEVEN[:2], scale=scale)).any()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_curve_agrees_with_scikit_learn(weighted):
+    labels, probability = scores(3)
+    weights = np.where(labels == 0, 100.0, 1.0) if weighted else np.ones(len(labels))
+    positive, score = labels == 1, probability[:, 1]
+    recall, precision = precision_recall_points(positive, score, weights)
+    area = np.sum(np.diff(recall, prepend=0) * precision)
+    expected = average_precision_score(positive, score, sample_weight=weights)
+    assert area == pytest.approx(expected)
+    theirs, their_recall, _ = precision_recall_curve(positive, score, sample_weight=weights)
+    best = their_recall[theirs >= 0.95].max(initial=0)
+    assert recall_at_precision((recall, precision)) == pytest.approx(best)
+
+
+def test_prevalence_moves_the_curve():
+    labels, probability = scores(2)
+    rare = np.where(labels == 0, 1000.0, 1.0)
+    flat = precision_recall(labels, probability, SEVEN[:2])
+    weighted = precision_recall(labels, probability, SEVEN[:2], weights=rare)
+    assert not np.array_equal(drawn(flat), drawn(weighted))
+
+
+def test_confusion_shows_counts_and_row_shares():
+    found = texts(confusion(np.array([[9_999, 1], [0, 0]]), ("protein", "glass")))
+    assert "9,999\n99.9 %" not in found  # a count of 9,999 of 10,000 is 99.99 %
+    assert any(text.startswith("9,999\n") for text in found)
+    assert "1\n0.01 %" in found
+
+
+def test_mosaic_puts_each_image_in_its_place():
+    tiles = images(5, 4)
+    sheet = mosaic(tiles, columns=3, zoom=2)
+    assert sheet.shape == (2 * 8 + GAP_PX, 3 * 8 + 2 * GAP_PX)
+    for i, tile in enumerate(tiles):
+        top, left = (i // 3) * (8 + GAP_PX), (i % 3) * (8 + GAP_PX)
+        assert (sheet[top : top + 8 : 2, left : left + 8 : 2] == tile).all()
+    assert (sheet[8 + GAP_PX :, 2 * (8 + GAP_PX) :] == WHITE).all()
+
+
+def test_contact_sheet_shows_pixels_unchanged():
+    tile = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    figure = contact_sheet({"Real": tile}, columns=1)
+    shown = {tuple(pixel[:3]) for pixel in drawn(figure).reshape(-1, 4)}
+    assert {(g, g, g) for g in range(256)} <= shown
+
+
+def test_scale_bar_only_where_the_pixel_size_is_known():
+    panels = {"Real": images(4), "Generated": images(7)}
+    known = texts(contact_sheet(panels, columns=4, title="silicone_oil", pixel_size_um=0.7))
+    assert "10 µm" in known  # the longest round length within 16 px × 0.7 µm
+    assert "Silicone oil" in known
+    assert any("n = 7" in text for text in known)
+    assert not any("µm" in text for text in texts(contact_sheet(panels, columns=4)))
+
+
+def test_no_mistakes_says_so():
+    nothing = np.zeros((0, 16, 16), np.uint8)
+    figure = worst_mistakes(nothing, [], [], np.zeros(0), SEVEN[:2])
+    assert any("No mistakes" in text for text in texts(figure))
+
+
+def test_certainty_is_never_rounded_up():
+    figure = worst_mistakes(images(1), ["protein"], ["glass"], np.array([0.99999]), SEVEN)
+    assert any("> 99.9 %" in text for text in texts(figure))
+
+
+def test_classes_keep_their_colours():
+    assert len(set(class_colours(SEVEN).values())) == len(SEVEN)
+    for names in (SEVEN, SEVEN[::-1], ("glass", "silicone_oil")):
+        assert class_colours(names)["silicone_oil"] == KNOWN_CLASS_COLOURS["silicone_oil"]
+
+
+def grid(backbones: int, ratios: int) -> list[EffectPoint]:
+    points = []
+    for b in range(backbones):
+        points.append(EffectPoint(f"net{b}", "none", 0.0, 0.8, 0.78, 0.82))
+        for r in range(1, ratios):
+            points.append(EffectPoint(f"net{b}", "diffusion", float(r), 0.8 + r / 100, 0.7, 0.9))
+    return points
+
+
+@pytest.mark.parametrize(("backbones", "ratios"), [(1, 1), (1, 2), (6, 6)])
+def test_augmentation_effect_from_one_cell_to_36(backbones, ratios):
+    figure = augmentation_effect({"Macro AUPRC": grid(backbones, ratios)})
+    assert len(figure.axes) == backbones
+    assert drawn(figure).any()
+
+
+def test_augmentation_effect_without_intervals_control_or_ratio():
+    points = [
+        EffectPoint("net", "diffusion", 1.0, 0.8, None, None),
+        EffectPoint("net", "class_weights", None, 0.7, 0.6, 0.8),
+        EffectPoint("net", "a new method", 2.0, 0.7, 0.6, 0.8),
+    ]
+    found = texts(augmentation_effect({"Macro AUPRC": points, "Macro F1": points[:1]}))
+    assert {"1×", "2×", "Class\nweights"} <= set(found)
+
+
+def test_training_curves_from_a_lightning_log():
+    log = pd.DataFrame(
+        {
+            "epoch": [0, 0, 1, 1],
+            "step": [5, 5, 10, 10],
+            "train/loss": [1.0, None, 0.5, None],
+            "train_loss_step": [1.0, None, 0.5, None],
+            "val/loss": [None, 1.1, None, 0.7],
+            "val/macro_auprc": [None, 0.6, None, 0.8],
+            "train/lr": [0.1, None, 0.1, None],
+        }
+    )
+    figure = training_curves(log)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "Loss"
+    assert len([title for title in titles if title]) == 2
+    loss = figure.axes[0].get_lines()
+    assert [line.get_ydata().tolist() for line in loss] == [[1.0, 0.5], [1.1, 0.7]]
+
+
+def test_training_log_without_metrics():
+    with pytest.raises(DataError, match="no train or val metric"):
+        training_curves(pd.DataFrame({"epoch": [1], "lr": [0.1]}))
+
+
+def test_saved_bytes_are_deterministic(tmp_path):
+    labels, probability = scores(3)
+    for name in ("a", "b"):
+        figure = precision_recall(labels, probability, SEVEN[:3])
+        save_figure(figure, tmp_path / f"{name}.png", svg=True)
+    for suffix in ("png", "svg"):
+        first = (tmp_path / f"a.{suffix}").read_bytes()
+        assert first == (tmp_path / f"b.{suffix}").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "a.svg", "b.svg"}
+
+
+def test_figures_leave_global_state_alone():
+    before = dict(mpl.rcParams)
+    drawn(confusion(np.eye(2, dtype=int), SEVEN[:2]))
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def test_reading_results_needs_no_torch():
+    code = "import sys, svp_lightning.report.html; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

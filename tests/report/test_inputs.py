@@ -1,0 +1,207 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from svp_lightning.errors import DataError
+from svp_lightning.report.inputs import (
+    read_predictions,
+    read_results,
+    read_study,
+    unfinished_cells,
+)
+
+
+def break_metric(values):
+    values["metrics"]["macro_f1"] = 1.5
+
+
+def drop_metric(values):
+    del values["metrics"]["macro_auprc"]
+
+
+def drop_class(values):
+    del values["metrics"]["per_class"]["protein"]
+
+
+def wrong_schema(values):
+    values["schema"] = 2
+
+
+def negative_count(values):
+    values["counts"]["test"]["protein"] = -1
+
+
+def foreign_prevalence(values):
+    values["prevalence"] = {"dust": 1.0}
+
+
+def foreign_rare_class(values):
+    values["rare_classes"] = ["dust"]
+
+
+def interval_of_three(values):
+    values["ci95"]["accuracy"] = [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (break_metric, "metrics.macro_f1"),
+        (drop_metric, "metrics.macro_auprc"),
+        (drop_class, "metrics.per_class"),
+        (wrong_schema, "schema"),
+        (negative_count, "counts.test.protein"),
+        (foreign_prevalence, "prevalence"),
+        (foreign_rare_class, "rare_classes"),
+        (interval_of_three, "ci95.accuracy"),
+    ],
+)
+def test_malformed_results_name_file_and_key(make_run, spoil, named):
+    folder = make_run()
+    file = folder / "results.json"
+    values = json.loads(file.read_text())
+    spoil(values)
+    file.write_text(json.dumps(values))
+    with pytest.raises(DataError) as error:
+        read_results(folder)
+    assert str(file) in error.value.what
+    assert named in error.value.what
+    assert error.value.remedy
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null"])
+def test_results_that_are_no_object(make_run, text):
+    folder = make_run()
+    (folder / "results.json").write_text(text)
+    with pytest.raises(DataError, match=r"results\.json"):
+        read_results(folder)
+
+
+def test_missing_folder_file_and_study(tmp_path):
+    with pytest.raises(DataError, match="no folder"):
+        read_results(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"has no results\.json"):
+        read_results(tmp_path)
+    with pytest.raises(DataError, match="no folder"):
+        read_study(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"no results\.json anywhere"):
+        read_study(tmp_path)
+
+
+def test_values_and_defaults(make_run):
+    run = read_results(make_run())
+    assert run.rare == ("silicone_oil", "air_bubble")
+    assert run.synthetic["protein"] == 0
+    assert not run.prevalence_is_given
+    assert math.isclose(sum(run.prevalence.values()), 1)
+    estimate = run.estimate("macro_auprc")
+    assert (estimate.value, estimate.low, estimate.high) == (0.9, 0.9 - 0.02, 0.9 + 0.02)
+    assert run.estimate("no/such").value is None
+
+
+def test_not_a_number_is_undefined(make_run):
+    folder = make_run()
+    file = folder / "results.json"
+    values = json.loads(file.read_text())
+    values["metrics"]["per_class"]["protein"]["precision"] = float("nan")
+    values["metrics"]["macro_precision"] = None
+    file.write_text(json.dumps(values))
+    run = read_results(folder)
+    assert run.estimate("protein/precision").value is None
+    assert run.estimate("macro_precision").value is None
+
+
+def test_prevalence_in_any_unit(make_run):
+    relative = {"air_bubble": 1, "protein": 998, "silicone_oil": 1}
+    run = read_results(make_run(change={"prevalence": relative}))
+    assert run.prevalence == {"protein": 0.998, "silicone_oil": 0.001, "air_bubble": 0.001}
+    assert list(run.prevalence) == list(run.class_names)
+
+
+@pytest.mark.parametrize(
+    ("method", "ratio", "is_control"),
+    [
+        ("none", 0.0, True),
+        ("none", 1.0, True),
+        ("diffusion", 0.0, True),
+        ("diffusion", 0.5, False),
+        ("duplicate", 0.0, True),
+        ("class_weights", 0.0, False),
+        ("classical", 0.0, False),
+    ],
+)
+def test_what_counts_as_control(make_run, method, ratio, is_control):
+    assert read_results(make_run(method=method, ratio=ratio)).cell.is_control is is_control
+
+
+def test_ratio_of_a_method_that_adds_nothing_is_dropped(make_run):
+    assert read_results(make_run(method="class_weights", ratio=1.0)).cell.ratio == 0
+
+
+def test_two_results_of_one_cell(make_run):
+    folder = make_run("a")
+    make_run("b")
+    with pytest.raises(DataError, match="same cell"):
+        read_study(folder.parent)
+
+
+def test_experiments_tell_cells_apart(make_run):
+    folder = make_run("a", change={"experiment": "guidance_1"})
+    make_run("b", change={"experiment": "guidance_2"})
+    assert [run.cell.variant for run in read_study(folder.parent)] == ["guidance_1", "guidance_2"]
+
+
+def test_experiment_names_are_not_variants_when_not_needed(make_run):
+    folder = make_run("a", change={"experiment": "x"}, ratio=1.0)
+    make_run("b", change={"experiment": "y"}, ratio=2.0)
+    assert {run.cell.variant for run in read_study(folder.parent)} == {""}
+
+
+def test_unfinished_cells(make_run, tmp_path):
+    done = make_run("done")
+    study = done.parent
+    (study / "config.yaml").write_text("")
+    (done / ".hydra").mkdir()
+    (done / ".hydra" / "config.yaml").write_text("")
+    (study / "open").mkdir()
+    (study / "open" / "config.yaml").write_text("")
+    assert unfinished_cells(study) == (study / "open",)
+
+
+def test_predictions_follow_the_class_order(make_run):
+    folder = make_run(with_predictions=True)
+    names = ("air_bubble", "protein", "silicone_oil")
+    found = read_predictions(folder, names)
+    table = pd.read_parquet(folder / "predictions.parquet")
+    assert found.probabilities[:, 0].tolist() == table["probability_air_bubble"].tolist()
+    assert [names[k] for k in found.labels] == table["label"].tolist()
+    matrix = found.confusion()
+    assert matrix.sum() == len(table)
+    assert matrix.sum(axis=1).tolist() == [table["label"].eq(name).sum() for name in names]
+
+
+def test_unlabelled_predictions_are_left_out(make_run):
+    folder = make_run(with_predictions=True)
+    file = folder / "predictions.parquet"
+    table = pd.read_parquet(file)
+    table.loc[:4, "label"] = None
+    table.to_parquet(file)
+    found = read_predictions(folder, ("protein", "silicone_oil", "air_bubble"))
+    assert len(found.labels) == len(table) - 5
+
+
+def test_broken_predictions(make_run):
+    folder = make_run(with_predictions=True)
+    names = ("protein", "silicone_oil", "air_bubble")
+    with pytest.raises(DataError, match="probability_dust"):
+        read_predictions(folder, ("protein", "dust"))
+    with pytest.raises(DataError, match="holds the label 'air_bubble'"):
+        read_predictions(folder, names[:2])
+    (folder / "predictions.parquet").write_bytes(b"not parquet")
+    with pytest.raises(DataError, match="not a parquet file"):
+        read_predictions(folder, names)
+    (folder / "predictions.parquet").unlink()
+    assert read_predictions(folder, names) is None

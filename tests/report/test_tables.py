@@ -1,0 +1,107 @@
+import io
+import json
+import math
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from svp_lightning.report.inputs import read_study
+from svp_lightning.report.tables import (
+    print_table,
+    readable,
+    study_table,
+    to_csv,
+    to_html,
+    to_markdown,
+)
+
+
+@pytest.fixture
+def study(make_run):
+    """Two backbones × three ratios × two seeds, with one cell and one metric missing."""
+    for backbone in ("resnet18", "resnet50"):
+        for ratio in (0.0, 0.5, 10.0):
+            for seed in (1, 2):
+                if (backbone, ratio, seed) == ("resnet50", 10.0, 2):
+                    continue
+                folder = make_run(
+                    f"{backbone}-{ratio}-{seed}", backbone=backbone, ratio=ratio, seed=seed,
+                    auprc=0.5 + seed / 10,
+                )  # fmt: skip
+    file = folder.parent / "resnet18-0.5-1" / "results.json"
+    values = json.loads(file.read_text())
+    values["metrics"]["per_class"]["silicone_oil"]["precision"] = None
+    file.write_text(json.dumps(values))
+    return folder.parent
+
+
+def test_one_row_per_cell_with_means_over_seeds(study):
+    table = study_table(read_study(study))
+    assert len(table) == 6
+    assert table["seeds"].tolist() == ["1 2"] * 5 + ["1"]
+    assert table["macro_auprc"].tolist() == pytest.approx([0.65] * 5 + [0.6])
+    results = read_study(study)
+    for row in table.to_dict("records"):
+        runs = [
+            run
+            for run in results
+            if (run.cell.backbone, run.cell.ratio) == (row["backbone"], row["ratio"])
+        ]
+        mean = sum(run.estimate("macro_f1").value for run in runs) / len(runs)
+        assert row["macro_f1"] == pytest.approx(mean)
+        assert row["macro_f1_low"] <= row["macro_f1"] <= row["macro_f1_high"]
+
+
+def test_control_comes_first_and_ratios_ascend(study):
+    table = study_table(read_study(study))
+    assert table["ratio"].tolist() == [0.0, 0.5, 10.0] * 2
+    assert table["treatment"].tolist()[:3] == [
+        "Control (nothing added)",
+        "Diffusion 0.5×",
+        "Diffusion 10×",
+    ]
+
+
+def test_undefined_values_are_empty_not_zero(study):
+    table = study_table(read_study(study))
+    assert math.isnan(table["silicone_oil/precision"].iloc[1])
+    words = readable(table)
+    assert words["Silicone oil precision"].iloc[1] == "–"
+    back = pd.read_csv(io.StringIO(to_csv(table)))
+    assert math.isnan(back["silicone_oil/precision"].iloc[1])
+
+
+def test_csv_keeps_every_digit(study):
+    table = study_table(read_study(study))
+    back = pd.read_csv(io.StringIO(to_csv(table)))
+    assert back["macro_f1"].tolist() == table["macro_f1"].tolist()
+    assert "treatment" not in back
+
+
+def test_markdown_is_a_rectangle(study):
+    lines = to_markdown(study_table(read_study(study))).splitlines()
+    assert len(lines) == 2 + 6
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_html_has_a_row_per_cell(study):
+    assert to_html(study_table(read_study(study))).count("<tr") == 7
+
+
+def test_console_table_fits_100_columns(study):
+    stream = io.StringIO()
+    print_table(study_table(read_study(study)), Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in stream.getvalue()
+    assert len(lines) == 1 + 6 + 1
+    assert "0.650 [" in stream.getvalue()
+
+
+def test_order_of_folders_does_not_matter(study):
+    results = read_study(study)
+    for position, run in enumerate(results):
+        run.folder.rename(study / f"{len(results) - position:02d}")
+    again = study_table(read_study(study))
+    pd.testing.assert_frame_equal(study_table(results), again)

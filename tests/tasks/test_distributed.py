@@ -1,0 +1,51 @@
+"""Two gloo processes: the same test metrics as one, every test image once, sweeps included."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_lightning.evaluation.predictions import read_predictions
+from tests.conftest import fresh_process, only_run, results, tiny
+
+CELL = "+experiment=resnet18_aug_ratio_1x"
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("one")
+    fresh_process(folder, *tiny(folder / "artifacts", CELL))
+    return folder
+
+
+def test_same_classifier_same_metrics(one_process: Path, tmp_path: Path) -> None:
+    """``trainer`` is no setting that matters, so two processes test what one has trained."""
+    artifacts = one_process / "artifacts"
+    fresh_process(tmp_path, *tiny(artifacts, CELL, "trainer=ddp_cpu"))
+    one, two = only_run(one_process / "outputs"), only_run(tmp_path / "outputs")
+    a, b = (read_predictions(folder / "predictions.parquet") for folder in (one, two))
+    assert a.ids.tolist() == b.ids.tolist()
+    np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-5)
+    assert results(two)["provenance"]["device"].startswith("2 × ")
+    for name, value in results(one)["metrics"].items():
+        if name != "per_class":
+            assert results(two)["metrics"][name] == pytest.approx(value, abs=1e-9)
+
+
+def test_sweep_over_device_counts_trains_and_counts_every_image(tmp_path: Path) -> None:
+    """2, 1, 2 processes in one multirun; each cell trains generator and classifier itself."""
+    overrides = tiny(tmp_path / "artifacts", CELL, "trainer=ddp_cpu")
+    fresh_process(tmp_path, "-m", *overrides, "trainer.devices=2,1,2", "study=${trainer.devices}")
+    found = sorted(tmp_path.rglob("results.json"))
+    assert {results(file.parent)["study"] for file in found} == {"1", "2"}
+    for file in found:
+        assert sum(results(file.parent)["counts"]["test"].values()) == 84
+        assert len(read_predictions(file.parent / "predictions.parquet").ids) == 84
+
+
+def test_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
+    overrides = tiny(tmp_path / "artifacts", CELL, "trainer=ddp_cpu", "generator.batch_size=7")
+    done = fresh_process(tmp_path, *overrides, check=False)
+    assert done.returncode == 1
+    assert "generator.batch_size=7" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,199 @@
+"""Wrong input: one clear line, status 1, nothing half-written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import fresh_process, only_run, tiny
+
+Svp = Callable[..., None]
+
+
+def draw(path: Path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.full((24, 24), 175, dtype=np.uint8)
+    image[8:16, 8:16] = level
+    image[0, 0] = hash(path.name) % 50 + 150
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "images"
+    for number in range(12):
+        draw(root / "oil" / f"{number}.png", 60 + number)
+        draw(root / "air" / f"{number}.png", 220 - number)
+    return root
+
+
+def fails(svp: Svp, capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    with pytest.raises(SystemExit) as error:
+        svp(*overrides)
+    assert error.value.code == 1
+    text = capsys.readouterr().err.strip().splitlines()[-1]
+    assert text.startswith("Error: ")
+    return text
+
+
+def nothing_written(artifacts: Path, stage: str, before: set[Path]) -> bool:
+    return set(artifacts.glob(f"{stage}/*/")) <= before
+
+
+def spoil_missing(root: Path) -> None:
+    root.rename(root.with_name("moved"))
+
+
+def spoil_empty_class(root: Path) -> None:
+    (root / "dust").mkdir()
+
+
+def spoil_one_class(root: Path) -> None:
+    for file in (root / "air").iterdir():
+        file.unlink()
+    (root / "air").rmdir()
+
+
+def spoil_truncated(root: Path) -> None:
+    file = root / "oil" / "3.png"
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def spoil_not_an_image(root: Path) -> None:
+    (root / "oil" / "3.png").write_text("not a picture")
+
+
+def spoil_csv_nowhere(root: Path) -> None:
+    (root / "table.csv").write_text("path,label\noil/0.png,oil\noil/99.png,oil\nair/0.png,air\n")
+
+
+def spoil_csv_outside(root: Path) -> None:
+    draw(root.parent / "secret.png", 10)
+    (root / "table.csv").write_text("path,label\n../secret.png,oil\nair/0.png,air\n")
+
+
+SPOILED = {
+    "missing folder": (spoil_missing, "images"),
+    "empty class": (spoil_empty_class, "dust"),
+    "one class": (spoil_one_class, "class"),
+    "truncated image": (spoil_truncated, "3.png"),
+    "not an image": (spoil_not_an_image, "3.png"),
+    "row pointing nowhere": (spoil_csv_nowhere, "99.png"),
+    "row pointing outside": (spoil_csv_outside, "secret.png"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_bad_image_folders(
+    svp: Svp,
+    folder: Path,
+    shared_artifacts: Path,
+    capsys: pytest.CaptureFixture[str],
+    case: str,
+) -> None:
+    spoil, named = SPOILED[case]
+    spoil(folder)
+    table = ["data.table=table.csv"] if (folder / "table.csv").exists() else []
+    before = set(shared_artifacts.glob("store/*/"))
+    text = fails(svp, capsys, "task=ingest", "data=folder", f"data.root={folder}", *table)
+    assert named in text
+    assert nothing_written(shared_artifacts, "store", before)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("augmentation.ratio=-1", "augmentation.ratio"),
+        ("augmentation.ratio=many", "augmentation.ratio"),
+        ("data.prevalence={protein:1,dust:2}", "dust"),
+        ("data.prevalence={protein:-1}", "prevalence"),
+        ("data.image_size=50", "image_size"),
+        ("data.simulation.counts.train={protein:0}", "counts"),
+        ("data.simulation.counts.train={dust:5}", "dust"),
+        ("classifier.batch_size=0", "classifier.batch_size"),
+        ("classifier.steps=3", "classifier"),
+        ("sampler.steps=0", "sampler.steps"),
+        ("seed=-1", "seed"),
+        ("task=dance", "dance"),
+        ("trainer.accelerator=quantum", "trainer"),
+        ("+trainer.no_such_argument=1", "no_such_argument"),
+        ("+callbacks.x._target_=no.such.Thing", "no.such.Thing"),
+    ],
+)
+def test_bad_settings(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, named: str
+) -> None:
+    assert named in fails(svp, capsys, override)
+    assert not list(tmp_path.rglob("results.json"))
+
+
+@pytest.mark.parametrize("stage", ["generator", "classifier"])
+def test_diverged_training_is_told(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    text = fails(svp, capsys, "augmentation=diffusion", f"{stage}.learning_rate=1e30", "seed=9")
+    assert f"{stage}.learning_rate" in text
+    assert not list(tmp_path.rglob("results.json"))
+
+
+def test_corrupt_artifacts_are_refused(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = f"paths.artifacts={tmp_path / 'own'}"
+    svp("augmentation=none", own)
+    (images,) = tmp_path.glob("own/store/*/images.npy")
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    assert "images.npy" in fails(svp, capsys, "augmentation=none", "seed=5", own)
+
+
+def test_classifier_of_another_image_size_is_refused(
+    svp: Svp, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("augmentation=none")
+    run = only_run(tmp_path / "outputs")
+    text = fails(svp, capsys, "task=predict", f"predict.run={run}", "data.image_size=32")
+    assert "16 px" in text
+    assert "32 px" in text
+    assert "predict.run" in fails(svp, capsys, "task=predict")
+    assert "no_such_run" in fails(svp, capsys, "task=predict", "predict.run=no_such_run")
+
+
+def test_full_disk_is_told(
+    svp: Svp,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    text = fails(svp, capsys, "task=ingest", f"paths.artifacts={tmp_path / 'disk'}")
+    assert "No space left" in text
+
+
+def test_report_of_a_missing_study(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no_such_study" in fails(svp, capsys, "task=report", "study=no_such_study")
+
+
+def test_mistyped_keys_get_hydras_message(tmp_path: Path) -> None:
+    done = fresh_process(tmp_path, "augmentation.ration=1", check=False)
+    assert done.returncode == 1
+    assert "ration" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = fresh_process(tmp_path, "classifier=resnet19", check=False)
+    assert done.returncode == 1
+    assert "resnet18" in done.stderr  # the options there are
+
+
+def test_error_from_the_command_line_is_one_line(tmp_path: Path) -> None:
+    overrides = tiny(tmp_path / "artifacts", "data=folder", f"data.root={tmp_path / 'nowhere'}")
+    done = fresh_process(tmp_path, *overrides, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "nowhere" in done.stderr
+    assert not (tmp_path / "outputs").exists()

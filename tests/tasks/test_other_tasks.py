@@ -1,0 +1,58 @@
+"""The tasks beside evaluate."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import only_run
+
+Svp = Callable[..., None]
+
+
+def test_ingest_prints_what_the_store_holds(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
+    svp("task=ingest")
+    out = capsys.readouterr().out
+    assert "214 images of 16 × 16 px" in out
+    assert "12 silicone_oil" in out
+
+
+def test_predict_counts_every_particle(svp: Svp, tmp_path: Path) -> None:
+    svp("augmentation=none")
+    run = only_run(tmp_path / "outputs")
+    svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
+    (folder,) = (tmp_path / "outputs" / "mine").iterdir()
+    counts = pd.read_csv(folder / "counts.csv")
+    assert counts["count"].sum() == 214
+    assert counts["class"].tolist() == ["protein", "silicone_oil", "air_bubble", "uncertain"]
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert len(predictions) == 214
+    uncertain = int(predictions["uncertain"].sum())
+    assert counts.set_index("class").loc["uncertain", "count"] == uncertain
+
+
+def test_audit_lists_suspects_by_id(svp: Svp, tmp_path: Path) -> None:
+    svp("task=audit", "augmentation=none")
+    (issues,) = tmp_path.glob("outputs/*/*/label_issues.csv")
+    table = pd.read_csv(issues)
+    assert (table["given"] != table["suggested"]).all()
+    assert table["self_confidence"].is_monotonic_increasing
+
+
+def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
+    svp("task=doctor")
+    out = capsys.readouterr().out
+    for word in ("torch", "GPUs", "paths.artifacts", "W&B"):
+        assert word in out
+
+
+def test_wandb_logs_offline_and_closes_between_runs(svp: Svp, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        svp("augmentation=none", "logger=wandb", f"seed={seed}")
+    runs = list(tmp_path.glob("outputs/default/*/wandb/offline-run-*"))
+    assert len(runs) == 2
+    assert len({run.parent.parent for run in runs}) == 2
+    for run in runs:
+        assert list(run.glob("files/media/images/figures/*.png"))
+        assert list(run.glob("files/media/table/test/*.json"))

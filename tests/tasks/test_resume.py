@@ -1,0 +1,102 @@
+"""A stage killed at any point goes on, and ends as if it had never been interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.predictions import read_predictions
+from tests.conftest import clean_environment, fresh_process, only_run, results, tiny
+
+# Small chunks and many steps, so that every stage can be caught in the middle.
+PROGRAM = (
+    "import torch, svp_lightning.tasks.sample as s; s.CHUNK_IMAGES = 4; "
+    "from svp_lightning.__main__ import main; main()"
+)
+SETTINGS = (
+    "+experiment=resnet18_aug_ratio_1x",
+    "data.simulation.chunk_size=16",
+    "generator.steps=24",
+    "classifier.steps=16",
+)
+MOMENTS = {
+    "store": "store/*.partial/rows/*.parquet",
+    "generator": "generator/*.partial/last.ckpt",
+    "synthetic": "synthetic/*.partial/rows/*.parquet",
+    "classifier": "classifier/*.partial/last.ckpt",
+}
+
+
+def start(folder: Path, artifacts: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *tiny(artifacts, *SETTINGS)],
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def kill_when(folder: Path, artifacts: Path, pattern: str) -> None:
+    """Start the run and SIGKILL it as soon as a file matching ``pattern`` is there."""
+    process = start(folder, artifacts)
+    limit = time.monotonic() + 300
+    while not list(artifacts.glob(pattern)):
+        assert process.poll() is None, f"ended before {pattern}: {process.communicate()[1]!r}"
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    process = start(folder, folder / "artifacts")
+    assert process.wait(timeout=400) == 0, process.communicate()[1]
+    return folder
+
+
+def test_killed_in_every_stage_ends_the_same(uninterrupted: Path, tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    for pattern in MOMENTS.values():
+        kill_when(tmp_path, artifacts, pattern)
+        assert list(artifacts.glob(pattern)), "killed in the middle of the stage"
+        assert not list(tmp_path.rglob("results.json"))
+    process = start(tmp_path, artifacts)
+    assert process.wait(timeout=400) == 0, process.communicate()[1]
+
+    whole, resumed = only_run(uninterrupted / "outputs"), only_run(tmp_path / "outputs")
+    assert whole.name == resumed.name
+    for key in ("metrics", "ci95", "counts"):
+        assert results(whole)[key] == results(resumed)[key]
+    expected, found = (read_predictions(f / "predictions.parquet") for f in (whole, resumed))
+    np.testing.assert_array_equal(expected.probabilities, found.probabilities)
+    for key in ("data", "generator", "synthetic"):
+        assert results(whole)["provenance"][key] == results(resumed)["provenance"][key]
+
+
+def test_stores_of_both_hold_the_same_bytes(uninterrupted: Path) -> None:
+    stores = sorted(p.parent for p in uninterrupted.rglob("manifest.json"))
+    assert len(stores) == 2
+    for path in stores:
+        assert Store.open(path).sha256
+
+
+def test_killed_while_writing_results_leaves_no_half_result(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    """The run folder counts as finished only once results and report are both whole."""
+    folder = only_run(uninterrupted / "outputs")
+    (folder / "report.html").unlink()
+    before = json.loads((folder / "results.json").read_text())
+    fresh_process(uninterrupted, *tiny(uninterrupted / "artifacts", *SETTINGS))
+    assert (folder / "report.html").is_file()
+    assert results(folder)["metrics"] == before["metrics"]

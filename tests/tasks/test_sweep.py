@@ -1,0 +1,50 @@
+"""Sweeps: one generator for all cells, finished cells skipped, failures told and survived."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import fresh_process, results, tiny
+
+GRID = ("+experiment=paper_grid", "classifier=resnet18,resnet50", "augmentation.ratio=0,1")
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    overrides = tiny(folder / "artifacts", *GRID, "hydra.launcher.parallel=2")
+    fresh_process(folder, "-m", *overrides)
+    return folder
+
+
+def test_four_cells_share_one_generator_and_one_pool(grid: Path) -> None:
+    found = [results(file.parent) for file in grid.rglob("results.json")]
+    cells = {(r["backbone"], r["augmentation"]["ratio"]) for r in found}
+    assert cells == {(b, ratio) for b in ("resnet18", "resnet50") for ratio in (0, 1)}
+    for stage, count in {"store": 1, "generator": 1, "synthetic": 1, "classifier": 4}.items():
+        assert len(list((grid / "artifacts" / stage).glob("*/artifact.json"))) == count
+
+
+def test_second_call_does_only_what_is_missing(grid: Path) -> None:
+    found = sorted(grid.rglob("results.json"))
+    written = [file.stat().st_mtime_ns for file in found]
+    done = fresh_process(grid, "-m", *tiny(grid / "artifacts", *GRID))
+    assert done.stdout.count("Already finished") == 4
+    assert [file.stat().st_mtime_ns for file in found] == written
+
+
+def test_report_covers_the_study(grid: Path) -> None:
+    done = fresh_process(grid, *tiny(grid / "artifacts", "task=report", "study=paper_grid"))
+    folder = grid / "outputs" / "paper_grid"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "ResNet-50" in page
+    assert (folder / "table.csv").read_text().count("\n") == 5
+    assert str(Path("outputs") / "paper_grid" / "report.html") in done.stdout
+
+
+def test_failed_cell_is_told_and_others_go_on(tmp_path: Path) -> None:
+    overrides = tiny(tmp_path / "artifacts", "augmentation=none", "classifier.batch_size=-1,16")
+    done = fresh_process(tmp_path, "-m", *overrides, check=False)
+    assert done.returncode == 1
+    assert "classifier.batch_size" in done.stderr + done.stdout
+    assert len(list(tmp_path.rglob("results.json"))) == 1

@@ -1,0 +1,80 @@
+"""The dependency rules of the design, read off the imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import svp_lightning
+
+PACKAGE = Path(svp_lightning.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+SIBLINGS = ("generator", "classifier", "simulation", "evaluation", "report")
+WIRING = {"__main__", "config", "tasks"}
+
+
+def name_of(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports_of(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name_of)
+def test_dependency_rules(file: Path) -> None:
+    name, imports = name_of(file), imports_of(file)
+    own = {i for i in imports if i.startswith("svp_lightning.")}
+    part = name.split(".")[1] if "." in name else ""
+    if name in ("svp_lightning.errors", "svp_lightning.data.classes"):
+        assert not own, f"{name} is a leaf"
+    if part in SIBLINGS:
+        others = {s for s in SIBLINGS if s != part} | {"tasks", "config", "artifacts"}
+        breaches = {i for i in own if i.split(".")[1] in others}
+        assert not breaches, f"{name} may not import {breaches}"
+    if part not in WIRING:
+        assert not {i for i in own if i.split(".")[1] in WIRING}, f"{name} imports the wiring"
+    if part != "__main__":
+        assert not {i for i in imports if i.split(".")[0] in ("hydra", "omegaconf")}
+    assert not {i for i in imports if i.split(".")[0] == "wandb"}, "wandb is a logger in conf"
+    if part == "data":
+        assert not {i for i in own if i.split(".")[1] in SIBLINGS}
+
+
+def test_config_carries_no_logic() -> None:
+    conf = PACKAGE.parent / "conf"
+    texts = {file: file.read_text(encoding="utf-8") for file in conf.rglob("*.yaml")}
+    assert texts
+    assert not [file for file, text in texts.items() if "eval:" in text]
+
+
+def test_experiment_files_hold_differences_only() -> None:
+    files = list((PACKAGE.parent / "conf" / "experiment").glob("*.yaml"))
+    assert len(files) >= 12
+    for file in files:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert lines[0] == "# @package _global_"
+        assert len(lines) <= 16, f"{file.name} has {len(lines)} lines"
+
+
+@pytest.mark.parametrize("heavy", ["torch", "pytorch_lightning", "diffusers", "pandas", "wandb"])
+def test_command_line_starts_without_heavy_imports(heavy: str) -> None:
+    code = f"import sys, svp_lightning.__main__; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_importing_a_component_does_no_io_and_needs_no_device() -> None:
+    names = [name_of(f) for f in MODULES if f.name != "__main__.py" and "tasks" not in f.parts]
+    code = "import importlib, torch\n" + "".join(f"importlib.import_module({n!r})\n" for n in names)
+    code += "assert not torch.cuda.is_initialized() and not torch.distributed.is_initialized()"
+    subprocess.run([sys.executable, "-c", code], check=True)

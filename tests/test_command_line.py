@@ -1,0 +1,88 @@
+"""What a user meets before any work starts."""
+
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from svp_lightning.config import TASKS
+from tests.conftest import fresh_process
+
+ROOT = Path(__file__).parents[1]
+GROUPS = {
+    "data": {"simulated", "folder", "flowcam", "mfi"},
+    "generator": {"unet", "paper"},
+    "sampler": {"dpm_solver", "ddim", "ddpm"},
+    "classifier": {"resnet18", "resnet34", "resnet50"},
+    "augmentation": {
+        "none",
+        "duplicate",
+        "class_weights",
+        "balanced_sampling",
+        "classical",
+        "diffusion",
+    },
+    "scale": {"tiny", "demo", "lab", "paper"},
+    "trainer": {"auto", "cpu", "gpu", "ddp", "ddp_cpu", "slurm"},
+    "logger": {"csv", "wandb"},
+    "callbacks": {"default"},
+    "paths": {"default"},
+    "debug": {"default"},
+}
+
+
+def test_every_promised_group_exists() -> None:
+    for group, names in GROUPS.items():
+        found = {file.stem for file in (ROOT / "conf" / group).glob("*.yaml")}
+        assert names <= found, group
+    for name in TASKS:
+        assert (ROOT / "svp_lightning" / "tasks" / f"{name}.py").is_file()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_composes(group: str, tmp_path: Path) -> None:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from svp_lightning.__main__ import _plain
+    from svp_lightning.config import parse_config
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for file in (ROOT / "conf" / group).glob("*.yaml"):
+            if file.stem == "base":
+                continue
+            root = ["data.root=/images"] if file.stem in ("folder", "flowcam", "mfi") else []
+            for scale in ("tiny", "paper"):
+                chosen = [] if group == "scale" else [f"scale={scale}"]
+                prefix = "+" if group == "debug" else ""
+                chosen = [] if group == "debug" else chosen
+                cfg = compose("config", overrides=[f"{prefix}{group}={file.stem}", *root, *chosen])
+                parse_config(_plain(cfg))
+                OmegaConf.resolve(cfg)
+
+
+def test_help_and_cfg_answer_at_once(tmp_path: Path) -> None:
+    """The bound is generous: it catches an import of torch, not a busy machine."""
+    start = time.perf_counter()
+    assert "+experiment=" in fresh_process(tmp_path, "--help").stdout
+    shown = fresh_process(tmp_path, "+experiment=resnet50_aug_ratio_1x", "--cfg", "job").stdout
+    assert "backbone: resnet50" in shown
+    assert (time.perf_counter() - start) / 2 < 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_wheel_carries_the_configuration(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        assert f"svp_lightning/conf/{file.relative_to(ROOT / 'conf').as_posix()}" in names
+    assert "hydra_plugins/svp_process_launcher/launcher.py" in names
+    assert any(name.endswith(".html.j2") for name in names)
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    shown = fresh_process(
+        tmp_path, "+experiment=paper_grid", "--cfg", "job", PYTHONPATH=str(tmp_path / "installed")
+    )
+    assert "study: paper_grid" in shown.stdout
