@@ -75,7 +75,7 @@ def run_folder(config: Config) -> Path:
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
     """Resolve to plain containers; logger and callback nodes stay for :mod:`hydra` to build."""
-    bare = OmegaConf.masked_copy(cfg, [k for k in cfg if k not in ("logger", "callbacks")])
+    bare = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("logger", "callbacks")])
     values = OmegaConf.to_container(bare, resolve=True)
     assert isinstance(values, dict)
     values["paths"].pop("run", None)
@@ -90,8 +90,9 @@ def _session(cfg: DictConfig, config: Config, run_dir: Path) -> "Session":
         try:
             return [hydra.utils.instantiate(node) for node in nodes.values()]
         except hydra.errors.InstantiationException as error:
+            reason = " ".join(str(error).split())
             raise SettingsError(
-                f"The {group} settings cannot be used: {error}.", f"See conf/{group}/."
+                f"The {group} settings cannot be used: {reason}.", f"See conf/{group}/."
             ) from error
 
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])

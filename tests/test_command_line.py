@@ -55,9 +55,8 @@ def test_every_option_composes(group: str, tmp_path: Path) -> None:
             root = ["data.root=/images"] if file.stem in ("folder", "flowcam", "mfi") else []
             for scale in ("tiny", "paper"):
                 chosen = [] if group == "scale" else [f"scale={scale}"]
-                prefix = "+" if group == "debug" else ""
                 chosen = [] if group == "debug" else chosen
-                cfg = compose("config", overrides=[f"{prefix}{group}={file.stem}", *root, *chosen])
+                cfg = compose("config", overrides=[f"{group}={file.stem}", *root, *chosen])
                 parse_config(_plain(cfg))
                 OmegaConf.resolve(cfg)
 

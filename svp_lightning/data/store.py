@@ -315,8 +315,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _count(particles: pd.DataFrame) -> dict[str, dict[str, int]]:
     labels = particles["label"].astype(object).where(particles["label"].notna(), "")
-    sizes = particles.groupby([particles["split"], labels]).size()
     counts: dict[str, dict[str, int]] = {}
-    for (split, label), size in sizes.items():  # type: ignore[misc]
-        counts.setdefault(str(split), {})[str(label)] = int(size)
+    for split, members in labels.groupby(particles["split"]):
+        counts[str(split)] = {str(name): int(n) for name, n in members.value_counts().items()}
     return counts

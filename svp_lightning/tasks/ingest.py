@@ -35,6 +35,7 @@ def ensure_store(config: Config, session: Session) -> Store:
     else:
         # The files decide, not the folder's place: a moved folder is the same data.
         identity = data.identity() | {"root": fingerprint(data.root)}
+        del identity["prevalence"]  # weighs the results, not the images
         make = partial(_import, data)
     return Store.open(session.artifacts.build("store", identity, make))
 

@@ -48,7 +48,7 @@ class Session:
     def close(self) -> None:
         """End the loggers' runs, so that a next job in this process starts its own."""
         for logger in self._loggers or []:
-            finish = getattr(logger.experiment, "finish", None)
+            finish = getattr(getattr(logger, "experiment", None), "finish", None)
             if callable(finish):
                 finish()
         self._loggers = None

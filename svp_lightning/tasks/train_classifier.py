@@ -16,7 +16,7 @@ from svp_lightning.data.mix import Mixture, mix
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.distributed import is_main_process
-from svp_lightning.errors import DataError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.files import write_json
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.sample import ensure_synthetic
@@ -47,11 +47,21 @@ def training_rows(config: Config, session: Session, store: Store) -> Mixture:
 
 
 def prevalence_of(config: Config, store: Store) -> dict[str, float]:
-    """Class name -> share in the field: the one stated, or that of the test images."""
+    """Class name -> share in the field: the one stated, or that of the test images.
+
+    Raises:
+        SettingsError: the prevalence stated is of other classes than the data's.
+    """
     stated = config.data.prevalence
+    if stated is not None and set(stated) != set(store.class_names):
+        raise SettingsError(
+            f"data.prevalence names the classes {', '.join(stated)}, "
+            f"the data has {', '.join(store.class_names)}.",
+            "Give one relative frequency for each class of the data.",
+        )
     frequency = stated if stated is not None else store.counts("test")
     total = sum(frequency.values())
-    return {name: frequency[name] / total for name in store.class_names if name in frequency}
+    return {name: frequency[name] / total for name in store.class_names}
 
 
 def ensure_classifier(config: Config, session: Session, store: Store, rows: Mixture) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ def build_trainer(
             num_sanity_val_steps=0,
             **extra,
         )
-    except (pl.utilities.exceptions.MisconfigurationException, TypeError, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise SettingsError(
             f"The trainer settings cannot be used: {error}", "Choose another trainer=… or device."
         ) from error

@@ -110,8 +110,8 @@ def test_bad_image_folders(
         ("data.prevalence={protein:1,dust:2}", "dust"),
         ("data.prevalence={protein:-1}", "prevalence"),
         ("data.image_size=50", "image_size"),
-        ("data.simulation.counts.train={protein:0}", "counts"),
-        ("data.simulation.counts.train={dust:5}", "dust"),
+        ("scale.counts.train={protein:0}", "counts"),
+        ("+scale.counts.train.dust=5", "dust"),
         ("classifier.batch_size=0", "classifier.batch_size"),
         ("classifier.steps=3", "classifier"),
         ("sampler.steps=0", "sampler.steps"),
@@ -196,4 +196,5 @@ def test_error_from_the_command_line_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "nowhere" in done.stderr
-    assert not (tmp_path / "outputs").exists()
+    assert not list(tmp_path.rglob("results.json"))
+    assert not list((tmp_path / "artifacts").rglob("*"))

@@ -1,0 +1,127 @@
+"""Which images a folder or a CSV offers, before any of them is opened.
+
+Every listing is a table with the columns ``path`` (absolute), ``id``, ``label`` (or null),
+``group`` (or null: each image its own) and ``split`` (or null: to be made), and whatever
+else a CSV holds.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_name
+from svp_lightning.data.ingest.pictures import SUFFIXES
+from svp_lightning.errors import DataError
+
+_OTHER_IMAGES = frozenset(
+    {".gif", ".webp", ".heic", ".heif", ".svg", ".npy", ".raw", ".dcm", ".jp2", ".exr", ".avif"}
+)
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
+_LAYOUTS = (
+    "Expected root/<class>/*.png (tif, jpg, bmp), root/{train,val,test}/<class>/*, or "
+    "data.table=<csv> with the columns path and label."
+)
+
+
+def list_class_folders(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images in ``root/<class>/`` or ``root/<split>/<class>/``.
+
+    Subfolders of a class folder are runs: they become the images' groups, and a run may
+    appear under several classes.
+
+    Returns:
+        The listing, and what was left out (columns ``file``, ``reason``).
+
+    Raises:
+        DataError: no class folders, an empty one, images outside them, or images of a
+            format that cannot be read.
+    """
+    skipped: list[tuple[str, str]] = []
+    rows: list[tuple[Path, str, str | None, str | None]] = []
+    for folder, label, split in _class_folders(root):
+        images = list(_images_below(folder, root, skipped))
+        if not images:
+            raise DataError(f"The class folder {folder} holds no images.", _LAYOUTS)
+        for path in images:
+            group = path.parent.relative_to(folder).as_posix()
+            rows.append((path, label, None if group == "." else group, split))
+    listing = pd.DataFrame(rows, columns=["path", "label", "group", "split"])
+    return _with_ids(listing, root), _skipped_table(skipped)
+
+
+def list_unlabelled(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every image below ``root``; its folder is its group.
+
+    Raises:
+        DataError: there is none.
+    """
+    skipped: list[tuple[str, str]] = []
+    paths = list(_images_below(root, root, skipped))
+    if not paths:
+        raise DataError(f"{root} holds no images.", "Give a folder of PNG, TIFF, JPEG or BMP.")
+    listing = pd.DataFrame({"path": paths})
+    listing["group"] = [p.parent.relative_to(root).as_posix() for p in paths]
+    listing["group"] = listing["group"].replace(".", root.resolve().name)
+    return _with_ids(listing.assign(label=None, split=None), root), _skipped_table(skipped)
+
+
+def _with_ids(listing: pd.DataFrame, root: Path) -> pd.DataFrame:
+    ids = [path.relative_to(root).as_posix() for path in listing["path"]]
+    return listing.assign(id=ids).sort_values("id", ignore_index=True)
+
+
+def _class_folders(root: Path) -> Iterator[tuple[Path, str, str | None]]:
+    """(folder, class name, split or None) of every class folder."""
+    folders = _subfolders(root)
+    _refuse_loose_images(root, bool(folders))
+    splits = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
+    if "train" not in splits:
+        yield from ((folder, class_name(folder.name), None) for folder in folders)
+        return
+    for folder, split in zip(folders, splits, strict=True):
+        if split is None:
+            raise DataError(
+                f"{folder} stands beside train, val and test but is none of them.", _LAYOUTS
+            )
+        _refuse_loose_images(folder, True)
+        yield from ((inner, class_name(inner.name), split) for inner in _subfolders(folder))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:
+    loose = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if loose:
+        raise DataError(
+            f"{folder} holds {len(loose)} images outside class folders (first: {loose[0].name}).",
+            "Move them into folders named by class, or set data.labelled=false to predict.",
+        )
+    if not has_subfolders:
+        raise DataError(f"{folder} holds no class folders.", _LAYOUTS)
+
+
+def _images_below(folder: Path, root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
+    """Image files below ``folder`` in a fixed order; others are noted in ``skipped``."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path, suffix = Path(where, name), Path(name).suffix.lower()
+            if name.startswith(".") or name.lower() in _LITTER:
+                skipped.append((path.relative_to(root).as_posix(), "hidden file"))
+            elif suffix in SUFFIXES:
+                yield path
+            elif suffix in _OTHER_IMAGES:
+                raise DataError(
+                    f"{path} is in a format that is not read ({suffix}).",
+                    "Convert it to PNG or TIFF, or remove it.",
+                )
+            else:
+                skipped.append((path.relative_to(root).as_posix(), "not an image"))
+
+
+def _skipped_table(skipped: list[tuple[str, str]]) -> pd.DataFrame:
+    return pd.DataFrame(skipped, columns=["file", "reason"])

@@ -1,0 +1,147 @@
+"""Reading image files of unknown make: any bit depth and colour mode to plain grey.
+
+Only the four formats microscopes write are opened (PNG, TIFF, JPEG, BMP), each file once,
+and everything that can be wrong with a file ends in one :class:`DataError` that names it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from svp_lightning.errors import DataError
+
+FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
+SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+MAX_PIXELS = 64_000_000
+"""Refuse larger images before decoding; a particle crop or frame has a few million."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
+_DEPTHS = (8, 10, 12, 14, 16)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        grey: (h, w) uint8 or uint16 grey levels as stored.
+        opaque: (h, w) bool, False where the file says transparent; None if nowhere.
+    """
+
+    grey: NDArray[np.uint8] | NDArray[np.uint16]
+    opaque: NDArray[np.bool_] | None = None
+
+
+def read_picture(path: Path) -> Picture:
+    """Decode ``path`` to grey; colour is weighted as in ITU-R BT.601.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not an image, too large, of more
+            than one page, or of a sample type other than 8 or 16 bit.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty (0 bytes).", _COPY_AGAIN)
+        with Image.open(path, formats=FORMATS) as image:
+            _check_header(path, image)
+            if _is_deep_colour(image):
+                return _from_channels(path, _decode_deep_colour(path))
+            image.load()
+            return _from_pillow(path, image)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.", "Check the path.") from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path, str(error)) from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is not a PNG, TIFF, JPEG or BMP image.", _COPY_AGAIN) from error
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
+        # Pillow reports broken files through all of these, imagecodecs as RuntimeError.
+        raise DataError(f"{path} cannot be decoded ({error}).", _COPY_AGAIN) from error
+
+
+def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> NDArray[np.uint8]:
+    """Scale 16-bit samples that use ``bit_depth`` bits to 0..255; 8-bit samples are kept."""
+    if grey.dtype == np.uint8:
+        return grey.astype(np.uint8, copy=False)
+    full = (1 << bit_depth) - 1
+    scaled: NDArray[np.uint8] = (np.minimum(grey, full) * (255 / full) + 0.5).astype(np.uint8)
+    return scaled
+
+
+def bit_depth_of(brightest: int) -> int:
+    """The smallest usual camera depth (8, 10, 12, 14 or 16 bit) that holds ``brightest``."""
+    return next(depth for depth in _DEPTHS if brightest < 1 << depth)
+
+
+def _check_header(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(path, f"{image.width} x {image.height} px")
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise DataError(f"{path} holds {pages} pages.", "Save one image per file.")
+
+
+def _from_pillow(path: Path, image: Image.Image) -> Picture:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
+        return Picture(np.asarray(image).astype(np.uint16))
+    if image.mode == "I":
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise DataError(f"{path} has 32-bit samples.", _SAVE_AS)
+        return Picture(levels.astype(np.uint16))
+    if image.mode == "F":
+        raise DataError(f"{path} has floating-point samples.", _SAVE_AS)
+    opaque = None
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        opaque = _unless_all(np.asarray(image.getchannel("A")) >= 128)
+        image = image.convert("RGB")
+    return Picture(np.asarray(image.convert("L")), opaque)
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Whether Pillow would drop the low byte of colour samples (it has no such mode)."""
+    many = image.mode in ("RGB", "RGBA", "RGBX", "LA")
+    tiles = getattr(image, "tile", [])
+    # A tile is (codec, box, offset, arguments); the arguments hold the mode in the file.
+    return many and bool(tiles) and ";16" in str(tiles[0][3])
+
+
+def _decode_deep_colour(path: Path) -> NDArray[np.uint16]:
+    with path.open("rb") as file:
+        is_png = file.read(4) == b"\x89PNG"
+    levels = imagecodecs.png_decode(path.read_bytes()) if is_png else tifffile.imread(path)
+    if levels.ndim != 3 or levels.dtype != np.uint16:
+        raise DataError(f"{path} has samples {levels.dtype} {levels.shape}.", _SAVE_AS)
+    # TIFF may store the planes one after another.
+    return levels if levels.shape[-1] in (2, 3, 4) else np.moveaxis(levels, 0, -1)
+
+
+def _from_channels(path: Path, levels: NDArray[np.uint16]) -> Picture:
+    channels = levels.shape[-1]
+    opaque = _unless_all(levels[..., -1] >= 1 << 15) if channels in (2, 4) else None
+    if channels == 2:
+        return Picture(levels[..., 0], opaque)
+    return Picture((levels[..., :3] @ _LUMA + 0.5).astype(np.uint16), opaque)
+
+
+def _unless_all(opaque: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    # A wholly transparent image is a habit of some exporters, not a statement.
+    return None if opaque.all() or not opaque.any() else opaque
+
+
+def _too_large(path: Path, size: str) -> DataError:
+    return DataError(
+        f"{path} is too large to be a particle image or a frame ({size}; the limit is "
+        f"{MAX_PIXELS // 1_000_000} megapixels).",
+        "Remove it, or cut the particles out of it first.",
+    )
+
+
+_COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."
+_SAVE_AS = "Save it as 8- or 16-bit grey."

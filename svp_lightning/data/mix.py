@@ -1,0 +1,248 @@
+"""Training rows: real images of the train split, and what is added to or asked of them.
+
+Six arms share one real training set and one number of optimiser steps, so that a gain can
+be told from its controls: ``none``, ``duplicate`` (as many copies as ``diffusion`` adds
+synthetic images), ``class_weights``, ``balanced_sampling``, ``classical`` and ``diffusion``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from svp_lightning.data.classes import rare_classes
+from svp_lightning.data.settings import AugmentationSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import StoreError
+
+REAL, SYNTHETIC = 0, 1
+"""Values of :attr:`Mixture.store_id`, and positions in :attr:`Mixture.stores`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """The rows a model trains on.
+
+    Attributes:
+        stores: the real store, then the synthetic one if its images are used.
+        store_id: (M,) uint8, the store of each row (:data:`REAL` or :data:`SYNTHETIC`).
+        row: (M,) int64, row in that store; a row may occur more than once.
+        label: (M,) int64 index into ``class_names``.
+        class_names: class names, in the order of the stores.
+        sampling_weights: (M,) float64 relative chance of a row in a batch, or None: each
+            row once per pass.
+        class_weights: (K,) float32 weight of each class in the loss (mean 1 over the rows),
+            or None.
+        real: class name -> real images, copies not counted.
+        added: class name -> rows added to them (synthetic images, or copies).
+        rare: the classes that ``duplicate`` and ``diffusion`` add to.
+    """
+
+    stores: tuple[Store, ...]
+    store_id: NDArray[np.uint8]
+    row: NDArray[np.int64]
+    label: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    sampling_weights: NDArray[np.float64] | None
+    class_weights: NDArray[np.float32] | None
+    real: dict[str, int]
+    added: dict[str, int]
+    rare: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def synthetic_counts(train_counts: Mapping[str, int], ratio: float) -> dict[str, int]:
+    """Synthetic images a pool must hold: ``round(ratio * n)`` for each rare class.
+
+    Args:
+        train_counts: class name -> real training images, in class order.
+        ratio: synthetic images per real one.
+    """
+    # Half up, not half to even: 1x is never fewer than twice 0.5x by a rounding whim.
+    return {c: int(np.floor(ratio * train_counts[c] + 0.5)) for c in rare_classes(train_counts)}
+
+
+def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, seed: int) -> Mixture:
+    """The training rows of one arm of the comparison.
+
+    Synthetic images are taken from the front of the pool, so the rows of a smaller ratio
+    are a subset of those of a larger one; copies are nested in the same way.
+
+    Args:
+        real: store with a train split.
+        synthetic: pool of generated images; only ``diffusion`` with a ratio above 0 uses it.
+        settings: method and ratio.
+        seed: decides which real images are copied when the ratio is not whole.
+
+    Raises:
+        StoreError: the pool is missing, foreign, not synthetic or too small, or synthetic
+            images sit in the real store.
+    """
+    base = train_rows(real)
+    if settings.method == "duplicate":
+        return _extend(base, (real,), REAL, _copies(base, settings.ratio, seed))
+    if settings.method == "diffusion" and settings.ratio > 0:
+        pool = _check_pool(real, synthetic)
+        rows = _from_pool(pool, synthetic_counts(base.real, settings.ratio))
+        return _extend(base, (real, pool), SYNTHETIC, rows)
+    if settings.method == "class_weights":
+        return _replace(base, class_weights=_inverse_frequency(base).astype(np.float32))
+    if settings.method == "balanced_sampling":
+        return _replace(base, sampling_weights=_inverse_frequency(base)[base.label])
+    return base
+
+
+def train_rows(real: Store, balanced: bool = False) -> Mixture:
+    """Every labelled real image of the train split, and nothing else.
+
+    Args:
+        real: the store.
+        balanced: draw every class equally often, as for a class-conditional generator.
+
+    Raises:
+        StoreError: a class has no training image, or the store holds synthetic images.
+    """
+    _refuse_synthetic(real)
+    rows = real.indices(split="train")
+    rows = rows[real.labels[rows] >= 0]
+    label = real.labels[rows]
+    counts = np.bincount(label, minlength=len(real.class_names))
+    if not counts.all():
+        lacking = [c for c, n in zip(real.class_names, counts, strict=True) if n == 0]
+        raise StoreError(
+            f"{real.path} has no training images of {', '.join(lacking) or 'any class'}.",
+            "Add images of this class or change the split.",
+        )
+    real_counts = dict(zip(real.class_names, counts.tolist(), strict=True))
+    base = Mixture(
+        stores=(real,),
+        store_id=np.zeros(len(rows), dtype=np.uint8),
+        row=rows,
+        label=label,
+        class_names=real.class_names,
+        sampling_weights=None,
+        class_weights=None,
+        real=real_counts,
+        added=dict.fromkeys(real.class_names, 0),
+        rare=rare_classes(real_counts),
+    )
+    return _replace(base, sampling_weights=_inverse_frequency(base)[label]) if balanced else base
+
+
+def check_training_rows(mixture: Mixture) -> None:
+    """Refuse rows a model must never train on.
+
+    Raises:
+        StoreError: a real row outside the train split, or a synthetic image under a wrong
+            name (anything but origin ``synthetic`` in the synthetic store).
+    """
+    for store_id, store in enumerate(mixture.stores):
+        rows = mixture.row[mixture.store_id == store_id]
+        if store_id == REAL:
+            held_out = rows[(store.particles["split"] != "train").to_numpy()[rows]]
+            if len(held_out):
+                raise StoreError(
+                    f"{len(held_out)} training rows of {store.path} are outside its train "
+                    f"split (first: row {held_out[0]}).",
+                    "Train on the rows of mix() or train_rows() only.",
+                )
+            _refuse_synthetic(store)
+        else:
+            _refuse_real(store)
+
+
+def _replace(mixture: Mixture, **changes: object) -> Mixture:
+    return Mixture(**{**mixture.__dict__, **changes})
+
+
+def _extend(
+    base: Mixture,
+    stores: tuple[Store, ...],
+    store_id: int,
+    rows: dict[str, NDArray[np.int64]],
+) -> Mixture:
+    added = np.concatenate(list(rows.values()))
+    labels = [np.full(len(r), base.class_names.index(c)) for c, r in rows.items()]
+    return _replace(
+        base,
+        stores=stores,
+        store_id=np.concatenate([base.store_id, np.full(len(added), store_id, np.uint8)]),
+        row=np.concatenate([base.row, added]),
+        label=np.concatenate([base.label, *labels]),
+        added={**base.added, **{c: len(r) for c, r in rows.items()}},
+    )
+
+
+def _copies(base: Mixture, ratio: float, seed: int) -> dict[str, NDArray[np.int64]]:
+    """Rows to repeat: whole passes over a class in random order, then part of one more."""
+    copies = {}
+    for name, wanted in synthetic_counts(base.real, ratio).items():
+        label = base.class_names.index(name)
+        members = base.row[base.label == label]
+        order = np.random.default_rng([seed, label]).permutation(members)
+        copies[name] = np.resize(order, wanted)
+    return copies
+
+
+def _from_pool(pool: Store, wanted: dict[str, int]) -> dict[str, NDArray[np.int64]]:
+    rows = {c: pool.indices(label=pool.class_names.index(c))[:n] for c, n in wanted.items()}
+    short = {c: (len(rows[c]), n) for c, n in wanted.items() if len(rows[c]) < n}
+    if short:
+        detail = ", ".join(f"{c}: {have} of {need}" for c, (have, need) in short.items())
+        raise StoreError(
+            f"The synthetic store {pool.path} is too small ({detail}).",
+            "Sample more images or lower augmentation.ratio.",
+        )
+    return rows
+
+
+def _inverse_frequency(base: Mixture) -> NDArray[np.float64]:
+    """N / (K n_c) per class: the weights average 1 over the rows."""
+    counts = np.array([base.real[c] for c in base.class_names], dtype=np.float64)
+    return counts.sum() / (len(counts) * counts)
+
+
+def _check_pool(real: Store, synthetic: Store | None) -> Store:
+    if synthetic is None:
+        raise StoreError(
+            "augmentation.method=diffusion with a ratio above 0 needs a synthetic store.",
+            "Run task=sample first, or let +experiment=... build it.",
+        )
+    if synthetic.class_names != real.class_names:
+        raise StoreError(
+            f"The synthetic store {synthetic.path} has the classes "
+            f"{', '.join(synthetic.class_names)}; the real one {', '.join(real.class_names)}.",
+            "Sample from a generator trained on this data.",
+        )
+    if synthetic.image_size != real.image_size:
+        raise StoreError(
+            f"The synthetic store {synthetic.path} has {synthetic.image_size} px images, "
+            f"the real one {real.image_size} px.",
+            "Sample from a generator trained on this data.",
+        )
+    _refuse_real(synthetic)
+    return synthetic
+
+
+def _refuse_synthetic(store: Store) -> None:
+    wrong = store.particles["origin"] == "synthetic"
+    if wrong.any():
+        splits = sorted(set(store.particles.loc[wrong, "split"])) or ["?"]
+        raise StoreError(
+            f"{store.path} holds {int(wrong.sum())} synthetic images (splits: "
+            f"{', '.join(s or 'none' for s in splits)}) where only real ones may be.",
+            "Keep generated images in a synthetic store of their own.",
+        )
+
+
+def _refuse_real(store: Store) -> None:
+    wrong = store.particles["origin"] != "synthetic"
+    if wrong.any():
+        raise StoreError(
+            f"{store.path} is used as a synthetic store but {int(wrong.sum())} of its images "
+            f"are {store.particles.loc[wrong, 'origin'].iloc[0]}.",
+            "Give the store that task=sample wrote.",
+        )

@@ -1,0 +1,154 @@
+"""Mixtures: counts, nesting, and what they refuse."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from svp_lightning.data.mix import (
+    REAL,
+    SYNTHETIC,
+    Mixture,
+    check_training_rows,
+    mix,
+    synthetic_counts,
+    train_rows,
+)
+from svp_lightning.data.settings import AugmentationSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import SettingsError, StoreError
+
+REAL_BLOCKS = [
+    ("silicone_oil", "test", 2),
+    ("protein", "train", 40),
+    ("silicone_oil", "train", 7),
+    ("silicone_oil", "val", 3),
+    ("protein", "val", 5),
+    ("protein", "test", 5),
+    (None, "train", 2),
+]
+
+
+@pytest.fixture
+def real(make_store) -> Store:
+    return make_store(REAL_BLOCKS)
+
+
+@pytest.fixture
+def pool(make_store) -> Store:
+    return make_store(
+        [("protein", "", 4), ("silicone_oil", "", 30), ("protein", "", 2)], origin="synthetic"
+    )
+
+
+def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
+    return AugmentationSettings(method=method, ratio=ratio)
+
+
+@given(st.floats(0, 4))
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_both_enlarging_arms_add_the_same_number_to_rare_classes_only(real, pool, ratio) -> None:
+    wanted = synthetic_counts(real.counts("train"), ratio)
+    assert wanted == {"silicone_oil": int(np.floor(7 * ratio + 0.5))}
+    for method in ("duplicate", "diffusion"):
+        mixture = mix(real, pool, arm(method, ratio), seed=0)
+        counts = np.bincount(mixture.label, minlength=2)
+        assert counts.tolist() == [40, 7 + wanted["silicone_oil"]]
+        assert mixture.real == {"protein": 40, "silicone_oil": 7}
+        assert mixture.added == {"protein": 0, **wanted}
+        for number, store in enumerate(mixture.stores):
+            here = mixture.store_id == number
+            assert (store.labels[mixture.row[here]] == mixture.label[here]).all()
+        check_training_rows(mixture)
+
+
+@pytest.mark.parametrize("method", ["duplicate", "diffusion"])
+def test_a_smaller_ratio_is_the_start_of_a_larger_one(real, pool, method) -> None:
+    small, large = (mix(real, pool, arm(method, ratio), seed=3) for ratio in (1.3, 4.0))
+    assert (large.row[: len(small)] == small.row).all()
+    assert (large.store_id[: len(small)] == small.store_id).all()
+
+
+def test_synthetic_rows_come_in_pool_order(real, pool) -> None:
+    mixture = mix(real, pool, arm("diffusion", 2.0), seed=0)
+    assert mixture.row[mixture.store_id == SYNTHETIC].tolist() == list(range(4, 18))
+
+
+def test_copies_repeat_every_image_before_any_twice(real) -> None:
+    mixture = mix(real, None, arm("duplicate", 2.5), seed=0)
+    assert (mixture.store_id == REAL).all()
+    _, times = np.unique(mixture.row[mixture.label == 1], return_counts=True)
+    assert set(times) == {3, 4}
+    assert (real.particles["split"].to_numpy()[mixture.row] == "train").all()
+
+
+def test_weights_make_the_classes_equal(real) -> None:
+    weighted = mix(real, None, arm("class_weights"), seed=0)
+    assert weighted.class_weights @ [40, 7] == pytest.approx(47)
+    assert weighted.class_weights[0] * 40 == pytest.approx(weighted.class_weights[1] * 7)
+    balanced = mix(real, None, arm("balanced_sampling"), seed=0)
+    share = [balanced.sampling_weights[balanced.label == c].sum() for c in (0, 1)]
+    assert share[0] == pytest.approx(share[1])
+    plain = mix(real, None, arm("none"), seed=0)
+    assert plain.class_weights is None
+    assert plain.sampling_weights is None
+
+
+def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:
+    even = make_store([("protein", "train", 5), ("silicone_oil", "train", 5)])
+    assert synthetic_counts(even.counts("train"), 2.0) == {"protein": 10, "silicone_oil": 10}
+
+
+def test_a_negative_ratio_is_a_settings_error() -> None:
+    with pytest.raises(SettingsError, match=r"augmentation.ratio.*-1"):
+        AugmentationSettings.parse({"ratio": -1}, "augmentation")
+
+
+def test_a_small_pool_says_how_many_it_has(real, pool) -> None:
+    with pytest.raises(StoreError, match="silicone_oil: 30 of 35"):
+        mix(real, pool, arm("diffusion", 5.0), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ("silicone_oil", "protein")}, "classes"),
+        ({"image_size": 32}, "32 px"),
+        ({"origin": "simulated"}, "simulated"),
+    ],
+)
+def test_a_foreign_pool_is_refused(make_store, real, changes, message) -> None:
+    pool = make_store([("silicone_oil", "", 50)], **{"origin": "synthetic", **changes})
+    with pytest.raises(StoreError, match=message):
+        mix(real, pool, arm("diffusion"), seed=0)
+
+
+def test_diffusion_without_a_pool_is_refused_but_ratio_zero_needs_none(real) -> None:
+    with pytest.raises(StoreError, match="needs a synthetic store"):
+        mix(real, None, arm("diffusion"), seed=0)
+    assert mix(real, None, arm("diffusion", 0.0), seed=0).row.tolist() == (
+        mix(real, None, arm("none"), seed=0).row.tolist()
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_synthetic_images_in_the_real_store_are_refused(make_store, split) -> None:
+    mixed = make_store([("protein", split, 3), ("silicone_oil", "train", 3)], origin="synthetic")
+    with pytest.raises(StoreError, match="synthetic images"):
+        mix(mixed, None, arm("none"), seed=0)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_held_out_rows_are_refused(real, split) -> None:
+    rows = train_rows(real)
+    leaky = Mixture(**{**rows.__dict__, "row": np.append(rows.row[1:], real.indices(split)[0])})
+    with pytest.raises(StoreError, match="outside its train split"):
+        check_training_rows(leaky)
+
+
+def test_a_class_without_training_images_is_named(make_store) -> None:
+    store = make_store([("protein", "train", 3), ("silicone_oil", "test", 3)])
+    with pytest.raises(StoreError, match="silicone_oil"):
+        mix(store, None, arm("none"), seed=0)

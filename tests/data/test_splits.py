@@ -1,0 +1,87 @@
+"""Splits keep groups whole, put every class everywhere, and say why when they cannot."""
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+from svp_lightning.data.settings import SplitFractions
+from svp_lightning.data.splits import split_by_group
+from svp_lightning.errors import DataError
+
+
+@st.composite
+def labelled_groups(draw: st.DrawFn) -> tuple[list[str], list[str]]:
+    labels, groups = [], []
+    for number in range(draw(st.integers(8, 25))):
+        for label in draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=8)):
+            labels.append(label)
+            groups.append(f"run{number}")
+    return labels, groups
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled_groups(), st.integers(0, 3), st.sampled_from([(0.2, 0.2), (0.0, 0.3), (0.1, 0.1)]))
+def test_groups_stay_whole_and_every_class_is_everywhere(
+    data: tuple[list[str], list[str]], seed: int, shares: tuple[float, float]
+) -> None:
+    labels, groups = np.array(data[0]), np.array(data[1])
+    wanted = {"train", *(s for s, f in zip(("val", "test"), shares, strict=True) if f > 0)}
+    try:
+        splits = split_by_group(labels, groups, SplitFractions(val=shares[0], test=shares[1]), seed)
+    except DataError:  # a class with too few groups; that such sets are refused is tested below
+        reject()
+    for group in np.unique(groups):
+        assert len(set(splits[groups == group])) == 1
+    for label in np.unique(labels):
+        assert set(splits[labels == label]) == wanted
+
+
+@given(st.permutations(range(60)))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_the_images_does_not_matter(order: list[int]) -> None:
+    labels = np.array(["a", "b", "a"] * 20)
+    groups = np.array([f"g{i // 2}" for i in range(60)])
+    fractions = SplitFractions(val=0.2, test=0.2)
+    straight = split_by_group(labels, groups, fractions, 5)
+    assert (split_by_group(labels[order], groups[order], fractions, 5) == straight[order]).all()
+
+
+def test_single_images_meet_the_fractions_exactly_and_quickly() -> None:
+    labels = np.array(["protein"] * 100_000 + ["oil"] * 100 + ["air"] * 3)
+    groups = np.arange(len(labels)).astype(str)
+    splits = split_by_group(labels, groups, SplitFractions(val=0.1, test=0.2), 0)
+    counts = {
+        c: [int((splits[labels == c] == s).sum()) for s in ("train", "val", "test")]
+        for c in ("protein", "oil", "air")
+    }
+    assert counts == {"protein": [70_000, 10_000, 20_000], "oil": [70, 10, 20], "air": [1, 1, 1]}
+
+
+def test_runs_of_equal_size_meet_the_fractions_closely() -> None:
+    labels = np.tile(["a"] * 40 + ["b"] * 10, 20)
+    groups = np.repeat([f"run{i}" for i in range(20)], 50)
+    splits = split_by_group(labels, groups, SplitFractions(val=0.2, test=0.2), 3)
+    assert [(splits == s).mean() for s in ("train", "val", "test")] == pytest.approx(
+        [0.6, 0.2, 0.2], abs=0.051
+    )
+
+
+def test_seeds_differ() -> None:
+    labels, groups = np.array(["a"] * 100), np.arange(100).astype(str)
+    one, two = (split_by_group(labels, groups, SplitFractions(), seed) for seed in (0, 1))
+    assert (one != two).any()
+
+
+def test_too_few_groups_names_the_class() -> None:
+    with pytest.raises(DataError, match=r"oil \(2 groups\)"):
+        split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], SplitFractions(), 0)
+
+
+def test_an_impossible_layout_names_class_and_groups() -> None:
+    runs = {"a": "123", "b": "145", "c": "246", "d": "356", "e": "167", "f": "257", "g": "347"}
+    # The Fano plane: no 3-colouring shows every colour on every line.
+    labels = [label for label, line in runs.items() for _ in line]
+    groups = [group for line in runs.values() for group in line]
+    with pytest.raises(DataError, match="which only groups"):
+        split_by_group(labels, groups, SplitFractions(), 0)
