@@ -1,0 +1,239 @@
+"""Air bubbles larger than the window: radial profiles by Abbe's sum, drawn slightly out of round.
+
+A bubble of radius R = 42 um would need a very large frequency lattice for every image.
+Instead I(r) is computed once per (R, z / R) node on a line through the centre, with exact
+Mie spectra and one of three wavelengths at each source point (a light-emitting diode is a
+few percent wide, which washes the finest rings out), and kept for the life of the process.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid
+from svp_lightning.simulation.mie import (
+    MAX_SINE,
+    angular_functions,
+    mie_coefficients,
+    num_orders,
+)
+from svp_lightning.simulation.scene import Particle
+from svp_lightning.simulation.session import Session
+
+RADII_UM = np.geomspace(7.0, 42.0, 12)
+FOCUS_RATIOS = np.linspace(-0.3, 1.5, 13)
+_STEP_UM = 0.15
+_REACH_UM = 14.0
+_RIM_WIDTH_UM = 0.45
+_ANGLES = 3072
+_WAVELENGTHS_UM = (0.458, 0.470, 0.482)
+_OBJECTIVE_NA, _CONDENSER_NA, _MEDIUM_INDEX = 0.35, 0.08, 1.338
+_LATTICE_SIDE = 9
+
+
+@dataclass(frozen=True)
+class LargeBubble:
+    """How one bubble is drawn from its profile.
+
+    Attributes:
+        node: indices into :data:`RADII_UM` and :data:`FOCUS_RATIOS`.
+        radius_um: of the outline.
+        x_um, y_um: centre, relative to the window's centre.
+        harmonics: ((amplitude, phase), ...) of the outline for orders 2 and 3.
+        inner: extra (amplitude, phase) of order 2 at the centre, fading towards the outline.
+        rim: brightness of the thin line around the inner disc (seen on real bubbles, and
+            sharper than partial coherence alone leaves it).
+    """
+
+    node: tuple[int, int]
+    radius_um: float
+    x_um: float
+    y_um: float
+    harmonics: tuple[tuple[float, float], ...]
+    inner: tuple[float, float]
+    rim: float
+
+    def light(self, session: Session) -> NDArray[np.float32]:
+        """Intensity on the session's fine pixels, float32 (N, N), background 1."""
+        grid = session.grid
+        position = grid.positions().numpy()
+        x, y = position - np.float32(self.x_um), (position - np.float32(self.y_um))[:, None]
+        distance = np.sqrt(x * x + y * y)
+        angle = np.arctan2(y, x)
+        relative = distance / np.float32(self.radius_um)
+        (a2, p2), (a3, p3) = self.harmonics
+        outline = 1 + a2 * np.cos(2 * angle - p2) + a3 * np.cos(3 * angle - p3)
+        strength = self.inner[0] * np.maximum(1 - relative, 0)
+        stretch = outline * (1 + strength * np.cos(2 * angle - self.inner[1]))
+        # Scale inside the bubble, shift outside, so that halos keep their width.
+        node_radius = np.float32(RADII_UM[self.node[0]])
+        inside = relative / stretch * node_radius
+        beyond = distance - self.radius_um * stretch + node_radius
+        profile = _with_flat_disc(bubble_profile(*self.node), node_radius, self.rim)
+        at = np.where(relative < stretch, inside, beyond) / _STEP_UM
+        return np.interp(at, np.arange(profile.size), profile).astype(np.float32)
+
+
+def draw_large_bubble(rng: np.random.Generator) -> tuple[Particle, LargeBubble]:
+    """A bubble and a window centred where an arc, a ring, the inner disc or an edge shows."""
+    radius = float(np.exp(rng.uniform(np.log(RADII_UM[0]), np.log(RADII_UM[-1]))))
+    ratio = rng.normal(0.85, 0.2) if rng.random() < 0.85 else rng.uniform(-0.3, 1.5)
+    node = (
+        int(np.abs(np.log(RADII_UM / radius)).argmin()),
+        int(np.abs(FOCUS_RATIOS - ratio).argmin()),
+    )
+    # A small bubble is seen whole; of a large one any part out to just beyond the rim.
+    if radius < 7.7 and rng.random() < 0.8:
+        offset = abs(rng.normal(0, 0.4))
+    else:
+        offset = radius * math.sqrt(rng.uniform(0, 1)) + rng.uniform(-1, 3)
+    direction = rng.uniform(0, 2 * math.pi)
+    bubble = LargeBubble(
+        node=node,
+        radius_um=radius,
+        x_um=offset * math.cos(direction),
+        y_um=offset * math.sin(direction),
+        harmonics=(
+            (abs(rng.normal(0, 0.03)), rng.uniform(0, 2 * math.pi)),
+            (abs(rng.normal(0, 0.012)), rng.uniform(0, 2 * math.pi)),
+        ),
+        inner=(abs(rng.normal(0.08, 0.06)), rng.uniform(0, 2 * math.pi)),
+        rim=rng.uniform(0, 0.3),
+    )
+    particle = Particle(
+        "large_bubble", radius, 2 * radius, float(FOCUS_RATIOS[node[1]] * radius), 1.0
+    )
+    return particle, bubble
+
+
+@cache
+def bubble_profile(radius_node: int, focus_node: int) -> NDArray[np.float32]:
+    """I(r) of a bubble, at r = 0, 0.15, ... um; background 1 beyond the halo."""
+    radius = float(RADII_UM[radius_node])
+    depth = float(FOCUS_RATIOS[focus_node]) * radius
+    grid, spectra = _lattice_spectra(radius_node)
+    count = int((radius + _REACH_UM) / _STEP_UM)
+    r = torch.arange(count, dtype=torch.float32) * _STEP_UM
+    f = grid.frequencies()
+    phase = 2 * math.pi * torch.outer(r, f)
+    to_line = torch.polar(torch.ones_like(phase), phase)
+    total = torch.zeros(count, dtype=torch.float64)
+    for wavelength, spectrum, points in spectra:
+        transfer = _transfer(grid, wavelength, depth)
+        half = grid.size // 2
+        for fy, fx, weight in points:
+            top, left = grid.margin - fy, grid.margin - fx
+            seen = spectrum[top : top + grid.size, left : left + grid.size] * transfer
+            column = seen.sum(0) * grid.step**2
+            column[half + fx] += transfer[half + fy, half + fx]
+            # The line y = 0 sees the row sum; its mirror image is the source's mirror image.
+            light = torch.view_as_real(to_line @ column).square().sum(-1)
+            total += weight * light.double()
+    profile = total.numpy().astype(np.float32)
+    fade = np.clip((count - np.arange(count)) * _STEP_UM / 3.0, 0, 1).astype(np.float32)
+    return 1 + (profile - 1) * fade
+
+
+def _with_flat_disc(
+    profile: NDArray[np.float32], radius_um: np.float32, rim: float
+) -> NDArray[np.float32]:
+    """Even out the inner disc's rings and draw the thin line around it, if there is a disc.
+
+    Axial rings need a perfect sphere; real bubbles show an even disc with a bright edge.
+    """
+    inside = int(radius_um / _STEP_UM)
+    level = float(profile[: inside // 4].mean())
+    bright = np.flatnonzero(profile[:inside] > 0.5 * level)
+    if level < 0.15 or bright.size < 8 or bright[-1] > 0.95 * inside:
+        return profile
+    edge = int(bright[-1])
+    distance = (np.arange(profile.size) - edge) * _STEP_UM
+    even = 0.9 / (1 + np.exp((distance + 0.5) / 0.25))
+    flat = level + 0.25 * (profile - level)
+    result = profile + even * (flat - profile)
+    result += rim * np.exp(-((distance / _RIM_WIDTH_UM) ** 2))
+    return result.astype(np.float32)
+
+
+def _transfer(grid: ImagingGrid, wavelength: float, depth: float) -> torch.Tensor:
+    """Pupil and defocus at one wavelength; complex64 (K, K)."""
+    f = grid.frequencies()
+    squared = f.square() + f.square()[:, None]
+    amplitude = ((_OBJECTIVE_NA / wavelength - squared.sqrt()) / grid.step + 0.5).clamp(0, 1)
+    sine_squared = squared * (wavelength / _MEDIUM_INDEX) ** 2
+    k_z = 2 * math.pi * _MEDIUM_INDEX / wavelength * ((1 - sine_squared).clamp(min=0).sqrt() - 1)
+    return torch.polar(amplitude, k_z * depth)
+
+
+_Points = list[tuple[int, int, float]]
+
+
+@lru_cache(maxsize=2)
+def _lattice_spectra(
+    radius_node: int,
+) -> tuple[ImagingGrid, list[tuple[float, torch.Tensor, _Points]]]:
+    """The lattice, and per wavelength the sphere's spectrum and its source points.
+
+    By symmetry about the line only points with fy >= 0 are needed, with doubled weight.
+    """
+    radius = float(RADII_UM[radius_node])
+    grid = imaging_grid(
+        objective_na=_OBJECTIVE_NA * _WAVELENGTHS_UM[1] / _WAVELENGTHS_UM[0],
+        condenser_na=_CONDENSER_NA,
+        wavelength_um=_WAVELENGTHS_UM[1],
+        medium_index=_MEDIUM_INDEX,
+        num_pixels=1,
+        pixel_um=4 * (radius + _REACH_UM) - 36,
+        lattice_side=_LATTICE_SIDE,
+    )
+    half = _LATTICE_SIDE // 2
+    points: list[_Points] = [[], [], []]
+    for i in range(half + 1):
+        for j in range(-half, half + 1):
+            weight = float(grid.weights[half + i, half + j]) * (2 if i else 1)
+            if weight:
+                points[(i + j) % 3].append((i * grid.spacing, j * grid.spacing, weight))
+    f = grid.frequencies(grid.margin)
+    distance = (f.square() + f.square()[:, None]).sqrt()
+    spectra = []
+    for wavelength, chosen in zip(_WAVELENGTHS_UM, points, strict=True):
+        row = _bubble_spectrum(radius_node, wavelength)
+        at = (distance * (wavelength / _MEDIUM_INDEX / MAX_SINE * (_ANGLES - 1))).clamp(
+            max=_ANGLES - 1.001
+        )
+        below = at.to(torch.int32)
+        values = torch.lerp(row[below], row[below + 1], (at - below).to(row.dtype))
+        spectra.append((wavelength, values, chosen))
+    return grid, spectra
+
+
+def _bubble_spectrum(radius_node: int, wavelength: float) -> torch.Tensor:
+    """F over a uniform grid of sines (see :func:`mie.spectrum_over_sine`); complex64 (angles,)."""
+    k = 2 * math.pi * _MEDIUM_INDEX / wavelength
+    weighted = _weighted_coefficients(wavelength)[:, radius_node]
+    limit = num_orders(k * float(RADII_UM[radius_node]))
+    parts = np.stack([weighted[:limit].real, weighted[:limit].imag], axis=1)
+    sums = _angular_sums()[:, :limit] @ parts
+    return torch.from_numpy((-math.pi / k**2 * (sums[:, 0] + 1j * sums[:, 1])).astype(np.complex64))
+
+
+@lru_cache(maxsize=3)
+def _weighted_coefficients(wavelength: float) -> NDArray[np.complex128]:
+    """(2n + 1) / (n (n + 1)) (a_n + b_n) of every radius at once; (orders, radii)."""
+    x = 2 * math.pi * _MEDIUM_INDEX / wavelength * RADII_UM
+    a, b = mie_coefficients(x, 1.0 / _MEDIUM_INDEX)
+    n = np.arange(1, a.shape[0] + 1)[:, None]
+    return (2 * n + 1) / (n * (n + 1)) * (a + b)
+
+
+@lru_cache(maxsize=1)
+def _angular_sums() -> NDArray[np.float64]:
+    """pi_n + tau_n for every order a large bubble needs; (angles, orders)."""
+    largest = 2 * math.pi * _MEDIUM_INDEX / _WAVELENGTHS_UM[0] * float(RADII_UM[-1])
+    cosines = np.sqrt(1 - np.linspace(0, MAX_SINE, _ANGLES) ** 2)
+    pi, tau = angular_functions(cosines, num_orders(largest))
+    return np.asarray(pi + tau)

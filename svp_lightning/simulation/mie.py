@@ -1,0 +1,136 @@
+"""Exact scattering of a plane wave by a sphere (Lorenz-Mie), tabulated for imaging.
+
+Coefficients follow Bohren & Huffman, *Absorption and Scattering of Light by Small
+Particles* (1983), eq. 4.53, in the ratio form of Wolf & Voshchinnikov (Comput. Phys.
+Commun. 162, 113, 2004), which neither over- nor underflows. Time dependence exp(-i w t).
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+NUM_RADII = 400
+RADII_UM = np.geomspace(0.25, 9.0, NUM_RADII)
+"""Tabulated radii, 0.9 % apart. Spheres take one of them, so radius is never interpolated."""
+NUM_ANGLES = 640
+MAX_SINE = 0.6
+
+_Complex = npt.NDArray[np.complex128]
+_Float = npt.NDArray[np.float64]
+
+
+def num_orders(size_parameter: float) -> int:
+    """Orders that converge the series (Wiscombe, Appl. Opt. 19, 1505, 1980)."""
+    return int(np.ceil(size_parameter + 4.05 * size_parameter ** (1 / 3) + 2))
+
+
+def mie_coefficients(size_parameters: _Float, relative_index: complex) -> tuple[_Complex, _Complex]:
+    """Scattering coefficients a_n and b_n.
+
+    Args:
+        size_parameters: 2 pi n_m R / wavelength, shape (R,).
+        relative_index: sphere index over medium index.
+
+    Returns:
+        a and b, each (orders, R) for n = 1, 2, ...; zero above each sphere's own last order.
+    """
+    x, m = size_parameters, relative_index
+    limit = num_orders(float(x.max()))
+    d_inside = _log_derivatives(np.asarray(m * x, np.complex128), limit)
+    d_outside = _log_derivatives(np.asarray(x, np.complex128), limit)
+    d_xi = np.full(x.shape, 1j)  # xi_n' / xi_n
+    product = -1j * np.sin(x) * np.exp(1j * x)  # psi_n xi_n
+    ratio = 1j * np.sin(x) * np.exp(-1j * x)  # psi_n / xi_n
+    a = np.zeros((limit, x.size), dtype=np.complex128)
+    b = np.zeros_like(a)
+    last = np.ceil(x + 4.05 * np.cbrt(x) + 2)
+    for n in range(1, limit + 1):
+        psi_step = 1 / (d_outside[n] + n / x)  # psi_n / psi_(n-1)
+        product = product * psi_step * (n / x - d_xi)
+        d_xi = d_outside[n] + 1j / product
+        ratio = ratio * psi_step * (d_xi + n / x)
+        inside, outside = d_inside[n], d_outside[n]
+        a[n - 1] = ratio * (inside - m * outside) / (inside - m * d_xi)
+        b[n - 1] = ratio * (m * inside - outside) / (m * inside - d_xi)
+        beyond = n > last
+        a[n - 1, beyond] = b[n - 1, beyond] = 0
+        product[beyond] = ratio[beyond] = 1  # keep finished spheres finite
+    return a, b
+
+
+def _log_derivatives(z: _Complex, limit: int) -> _Complex:
+    """psi_n'(z) / psi_n(z) for n = 0..limit by downward recurrence; (limit + 1, R)."""
+    start = max(limit, int(np.ceil(np.abs(z).max()))) + 16
+    kept = np.zeros((limit + 1, z.size), dtype=np.complex128)
+    current: _Complex = np.zeros(z.shape, dtype=np.complex128)
+    for n in range(start, 0, -1):
+        current = n / z - 1 / (current + n / z)
+        if n - 1 <= limit:
+            kept[n - 1] = current
+    return kept
+
+
+def angular_functions(cosines: _Float, limit: int) -> tuple[_Float, _Float]:
+    """pi_n and tau_n (Bohren & Huffman eq. 4.47), each (angles, limit) for n = 1..limit."""
+    pi = np.zeros((limit + 1, cosines.size))
+    pi[1] = 1.0
+    for n in range(2, limit + 1):
+        pi[n] = ((2 * n - 1) * cosines * pi[n - 1] - n * pi[n - 2]) / (n - 1)
+    order = np.arange(1, limit + 1)[:, None]
+    tau = order * cosines * pi[1:] - (order + 1) * pi[:-1]
+    return pi[1:].T, tau.T
+
+
+def scattering_amplitudes(
+    size_parameters: _Float, relative_index: complex, cosines: _Float
+) -> tuple[_Complex, _Complex]:
+    """S_1 and S_2 (Bohren & Huffman eq. 4.74), each (R, angles)."""
+    a, b = mie_coefficients(size_parameters, relative_index)
+    pi, tau = angular_functions(cosines, a.shape[0])
+    n = np.arange(1, a.shape[0] + 1)[:, None]
+    weight = (2 * n + 1) / (n * (n + 1))
+    a, b = weight * a, weight * b
+    return (pi @ a + tau @ b).T, (tau @ a + pi @ b).T
+
+
+def spectrum_over_sine(
+    radii_um: _Float, index: float, medium_index: float, wavelength_um: float, num_angles: int
+) -> npt.NDArray[np.complex64]:
+    """Scattered spectrum of spheres on a uniform grid of sin(angle) in [0, MAX_SINE].
+
+    With this scaling F(f) equals the transform of (transmission - 1) wherever a thin
+    element would do: F = -2 pi / k^2 (S_1 + S_2) / 2, in um^2.
+
+    Returns:
+        complex64 (R, num_angles).
+    """
+    k = 2 * np.pi * medium_index / wavelength_um
+    cosines = np.sqrt(1 - np.linspace(0, MAX_SINE, num_angles) ** 2)
+    s1, s2 = scattering_amplitudes(k * radii_um, index / medium_index, cosines)
+    return (-np.pi / k**2 * (s1 + s2)).astype(np.complex64)
+
+
+@dataclass(frozen=True)
+class MieTable:
+    """Spectra of the spheres of one material in one medium at one wavelength."""
+
+    spectra: Tensor
+    """complex64 (NUM_RADII, NUM_ANGLES)."""
+
+
+@lru_cache(maxsize=256)
+def mie_table(index: float, medium_index: float, wavelength_um: float) -> MieTable:
+    """The table of one material, built once per process (about 0.1 s)."""
+    spectra = spectrum_over_sine(RADII_UM, index, medium_index, wavelength_um, NUM_ANGLES)
+    return MieTable(torch.from_numpy(spectra))
+
+
+def nearest_radius(radius_um: float) -> int:
+    """Row of :data:`RADII_UM` closest to a radius on the log scale."""
+    step = np.log(RADII_UM[1] / RADII_UM[0])
+    row = round(float(np.log(max(radius_um, RADII_UM[0]) / RADII_UM[0]) / step))
+    return min(row, NUM_RADII - 1)

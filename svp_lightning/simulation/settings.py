@@ -1,0 +1,131 @@
+"""Settings of the flow-imaging simulator; the ``conf/data/simulated`` node mirrors them."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from svp_lightning.data.classes import PAPER_CLASSES
+from svp_lightning.settings import Settings, runtime
+
+SPLITS = ("train", "val", "test")
+DEFAULT_SESSIONS = {"train": 12, "val": 4, "test": 8}
+FIELD_OF_VIEW_UM = 16.64
+"""Width of an image (64 px of 0.26 um). Other image sizes keep the field of view, so the
+nominal pixel is ``16.64 / image_size`` um: a smaller image is a coarser camera, not a crop."""
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the lower end of a range must not exceed the upper end")
+    return value
+
+
+_Positive = Annotated[float, Field(gt=0)]
+_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class OpticsSettings(Settings):
+    """The microscope; every range is uniform over sessions (instrument runs).
+
+    Attributes:
+        wavelength_um: centre of the illumination, in vacuum.
+        objective_na: numerical aperture of the objective.
+        condenser_na: numerical aperture of the illumination.
+        medium_index: refractive index of the formulation.
+        pixel_scale: pixel size of a session over the nominal one.
+        aberration_waves: median rms of each aberration (spherical, coma, astigmatism,
+            trefoil), log-normal from image to image.
+    """
+
+    wavelength_um: float = Field(0.47, gt=0.2, lt=1.2)
+    objective_na: _Range = (0.30, 0.41)
+    condenser_na: _Range = (0.080, 0.105)
+    medium_index: _Range = (1.335, 1.342)
+    pixel_scale: _Range = (0.96, 1.04)
+    aberration_waves: float = Field(0.075, ge=0, le=1)
+
+    @field_validator("objective_na")
+    @classmethod
+    def _immersion(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[1] > 0.6:
+            raise ValueError("an objective aperture above 0.6 is outside this model")
+        return value
+
+    @field_validator("condenser_na")
+    @classmethod
+    def _condenser(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0.04 <= value[0] <= value[1] <= 0.2:
+            raise ValueError("the condenser aperture must lie in 0.04 to 0.2")
+        return value
+
+
+class SimulationSettings(Settings):
+    """What to simulate and how finely.
+
+    Attributes:
+        counts: split -> class -> number of images.
+        sessions_per_split: split -> number of instrument runs; runs never cross splits.
+        source_points: points of the condenser lattice (an odd number squared): 25 stays
+            below the sensor noise, 9 serves previews.
+        optics: the microscope.
+        air_indices: effective refractive indices small air bubbles draw from. Pure air is
+            1.0; the others are a *discrepancy model* (they widen small bubbles' looks as
+            seen on a real instrument), not physics.
+        large_bubble_share: share of air-bubble images that show part of a large bubble.
+        fit_crops: rescale every crop so that the particle fills about 46 of 64 px, as some
+            instrument exports do; pixels then differ from image to image (``pixel_um``).
+        chunk_size: images rendered and written at a time.
+        workers: rendering processes; 0 renders in the calling one, None takes one per core.
+    """
+
+    counts: dict[str, dict[str, _Count]]
+    sessions_per_split: dict[str, _Count] = Field(default_factory=DEFAULT_SESSIONS.copy)
+    source_points: Literal[9, 25, 49, 81] = 25
+    optics: OpticsSettings = OpticsSettings()
+    air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(
+        (1.0, 1.0, 1.1, 1.27), min_length=1
+    )
+    large_bubble_share: float = Field(0.25, ge=0, le=1)
+    fit_crops: bool = False
+    chunk_size: int = runtime(256, ge=1)
+    workers: int | None = runtime(None, ge=0)
+
+    @field_validator("counts")
+    @classmethod
+    def _known_counts(cls, value: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+        if not value or not all(value.values()):
+            raise ValueError("every split needs at least one class with images")
+        for split, classes in value.items():
+            if split not in SPLITS:
+                raise ValueError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
+            for name in classes:
+                if name not in PAPER_CLASSES:
+                    known = ", ".join(PAPER_CLASSES)
+                    raise ValueError(f"no physical model of class {name!r}: use {known}")
+        return value
+
+    @field_validator("sessions_per_split")
+    @classmethod
+    def _known_sessions(cls, value: dict[str, int]) -> dict[str, int]:
+        for split in value:
+            if split not in SPLITS:
+                raise ValueError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
+        return DEFAULT_SESSIONS | value
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes that get images, in the paper's order."""
+        used = {name for classes in self.counts.values() for name in classes}
+        return tuple(name for name in PAPER_CLASSES if name in used)
+
+    @property
+    def lattice_side(self) -> int:
+        """Points along one side of the condenser lattice."""
+        return math.isqrt(self.source_points)
+
+    @property
+    def num_images(self) -> int:
+        """Images in all splits together."""
+        return sum(sum(classes.values()) for classes in self.counts.values())

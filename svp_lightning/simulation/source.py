@@ -1,0 +1,82 @@
+"""The condenser as a lattice of points, and the blur that makes up for what lies between.
+
+Tilting the illumination moves a defocused image by ``z f_s wavelength / n_m`` and hardly
+changes it otherwise. A lattice of points therefore stands for the condenser convolved with
+the wrong kernel (a few deltas), and the image's spectrum is multiplied by the ratio of the
+right kernel's transfer (a disc's) to the lattice's. Where the lattice passes nothing the
+ratio means nothing, and each point is spread over its own cell instead.
+"""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_RIDGE = 0.05
+"""Lattice transfer below which the cell's blur takes over from the ratio."""
+_TABLE_END = 120.0
+_TABLE_SIZE = 6001
+
+
+DIAMOND_WIDTH = math.sqrt(2 * math.pi)
+"""Diagonal of a diamond with the area of a disc of radius 1."""
+
+
+def source_weights(side: int, disc: bool) -> Tensor:
+    """Share of the source in each cell of the square around it; float32 (side, side), sum 1.
+
+    The source is a disc, or a diamond (a square emitter turned by 45 degrees, which shows as
+    diamond-shaped centres of defocused droplets).
+    """
+    fine = 24
+    offsets = (np.arange(side * fine) + 0.5) / (side * fine) * 2 - 1
+    x, y = np.abs(offsets), np.abs(offsets[:, None])
+    inside = x * x + y * y <= 1 if disc else x + y <= 1
+    cells = inside.reshape(side, fine, side, fine).mean(axis=(1, 3))
+    return torch.from_numpy((cells / cells.sum()).astype(np.float32))
+
+
+def source_blur(weights: Tensor, disc: bool, shift_px: float, num_pixels: int) -> Tensor:
+    """Transfer that turns the lattice's image into the whole source's.
+
+    Args:
+        weights: (S, S) of the lattice, symmetric.
+        disc: whether the source is the disc inscribed in the lattice, or the diamond.
+        shift_px: how far defocus moves the images of neighbouring points apart.
+        num_pixels: N.
+
+    Returns:
+        float32 (N, N) at the DCT frequencies.
+    """
+    cycles = torch.arange(num_pixels, dtype=torch.float32) / (2 * num_pixels) * shift_px
+    box = torch.sinc(cycles)
+    cell = torch.outer(box, box)
+    side = weights.shape[0]
+    place = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
+    waves = torch.cos(2 * math.pi * torch.outer(cycles, place))
+    lattice = waves @ weights @ waves.T
+    if disc:
+        squared = cycles.square()
+        whole = _disc_transfer((squared + squared[:, None]).sqrt() * (math.pi * side))
+    else:
+        half = cycles * (side / 2)
+        whole = torch.sinc(half + half[:, None]) * torch.sinc(half - half[:, None])
+    return (whole * lattice + _RIDGE**2 * cell) / (lattice.square() + _RIDGE**2)
+
+
+def _disc_transfer(u: Tensor) -> Tensor:
+    """2 J_1(u) / u, by linear interpolation (error below 1e-4)."""
+    at = (u * ((_TABLE_SIZE - 1) / _TABLE_END)).clamp(max=_TABLE_SIZE - 1.01)
+    below = at.to(torch.int32)
+    table = _disc_table()
+    return torch.lerp(table[below], table[below + 1], at - below)
+
+
+@lru_cache(maxsize=1)
+def _disc_table() -> Tensor:
+    u = torch.linspace(0, _TABLE_END, _TABLE_SIZE, dtype=torch.float64)
+    values = 2 * torch.special.bessel_j1(u) / u
+    values[0] = 1
+    return values.float()

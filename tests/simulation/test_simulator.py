@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from svp_lightning.data.classes import PAPER_CLASSES
+from svp_lightning.errors import SettingsError
+from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.settings import SimulationSettings
+
+NAMES = [PAPER_CLASSES[i % 3] for i in range(18)]
+INDICES = np.arange(18)
+SESSIONS = np.arange(18) % 2
+
+
+def test_an_image_does_not_depend_on_its_batch(settings: SimulationSettings) -> None:
+    simulator = Simulator(settings, 64, seed=5)
+    images, table = simulator.render(NAMES, INDICES, SESSIONS)
+    again = Simulator(settings, 64, seed=5)
+    for rows in ([17], [3, 4, 5], [12, 0, 9, 1]):
+        part, part_table = again.render([NAMES[r] for r in rows], INDICES[rows], SESSIONS[rows])
+        np.testing.assert_array_equal(part, images[rows])
+        assert part_table.equals(table.iloc[rows].reset_index(drop=True))
+
+
+def test_an_image_does_not_depend_on_threads(settings: SimulationSettings) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one, _ = Simulator(settings, 64, 5).render(NAMES[:6], INDICES[:6], SESSIONS[:6])
+        torch.set_num_threads(2)
+        two, _ = Simulator(settings, 64, 5).render(NAMES[:6], INDICES[:6], SESSIONS[:6])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("change", ["seed", "index", "session", "class"])
+def test_every_part_of_its_name_changes_the_image(
+    settings: SimulationSettings, change: str
+) -> None:
+    def image(seed: int = 1, index: int = 2, session: int = 0, name: str = "silicone_oil"):
+        simulator = Simulator(settings, 32, seed)
+        return simulator.render([name], np.array([index]), np.array([session]))[0]
+
+    other = {
+        "seed": lambda: image(seed=2),
+        "index": lambda: image(index=3),
+        "session": lambda: image(session=1),
+        "class": lambda: image(name="air_bubble"),
+    }[change]()
+    assert np.abs(other.astype(int) - image().astype(int)).mean() > 1
+
+
+@pytest.mark.parametrize("image_size", [16, 32, 48, 64, 128])
+def test_particles_stand_out_of_an_even_background(
+    settings: SimulationSettings, image_size: int
+) -> None:
+    simulator = Simulator(settings, image_size, seed=3)
+    names = ["protein"] * 4 + ["silicone_oil"] * 4
+    images, _ = simulator.render(names, np.arange(8), np.zeros(8, np.int64))
+    assert images.shape == (8, image_size, image_size)
+    corner = image_size // 8
+    edges = np.stack([images[:, :corner, :corner], images[:, -corner:, -corner:]])
+    assert abs(np.median(edges) - 175) < 12
+    inside = images[:, image_size // 4 : -image_size // 4, image_size // 4 : -image_size // 4]
+    assert (np.abs(inside.astype(int) - 175).max(axis=(1, 2)) > 15).all()
+    assert simulator.pixel_size_um * image_size == pytest.approx(16.64)
+
+
+def test_sizes_show_the_same_particles(settings: SimulationSettings) -> None:
+    names, rows = ["silicone_oil"] * 4, np.arange(4)
+    coarse, coarse_table = Simulator(settings, 32, 3).render(names, rows, rows * 0)
+    fine, fine_table = Simulator(settings, 64, 3).render(names, rows, rows * 0)
+    assert coarse_table.drop(columns="pixel_um").equals(fine_table.drop(columns="pixel_um"))
+    binned = fine.reshape(4, 32, 2, 32, 2).mean((2, 4))
+    # What remains is the noise of the coarse camera, which is that of single pixels.
+    assert np.abs(coarse - binned).mean() < 2.5
+    assert np.corrcoef(coarse.ravel(), binned.ravel())[0, 1] > 0.95
+
+
+def test_physical_columns_are_what_the_class_says(settings: SimulationSettings) -> None:
+    simulator = Simulator(settings, 32, seed=1)
+    n = 60
+    rows, zero = np.arange(n), np.zeros(n, np.int64)
+    _, oil = simulator.render(["silicone_oil"] * n, rows, zero)
+    _, air = simulator.render(["air_bubble"] * n, rows, zero)
+    _, protein = simulator.render(["protein"] * n, rows, zero)
+    assert (oil["refractive_index"] == 1.403).all()
+    assert set(air["refractive_index"]) <= {1.0, 1.1, 1.27}
+    assert set(air["morphology"]) == {"sphere", "large_bubble"}
+    assert set(protein["morphology"]) == {"fractal", "film", "fibre", "compact"}
+    assert protein["refractive_index"].between(1.335, 1.45).all()
+    in_front = oil["defocus_um"] > 0
+    assert 0.45 < in_front.mean() < 0.9
+    for table in (oil, air, protein):
+        assert table["pixel_um"].between(0.95 * 16.64 / 32, 1.05 * 16.64 / 32).all()
+        assert (table["ecd_um"] >= 2 * table["radius_um"] - 1e-6).all()
+        assert table["ecd_um"].between(0.5, 100).all()
+
+
+@pytest.mark.parametrize(("image_size", "seed"), [(20, 1), (256, 1), (0, 1), (64, -1)])
+def test_impossible_sizes_and_seeds_are_refused(
+    settings: SimulationSettings, image_size: int, seed: int
+) -> None:
+    with pytest.raises(SettingsError):
+        Simulator(settings, image_size, seed)
+
+
+def test_a_class_without_physics_is_refused(settings: SimulationSettings) -> None:
+    with pytest.raises(SettingsError, match="glass"):
+        Simulator(settings, 32, 1).render(["glass"], np.array([0]), np.array([0]))
+
+
+def test_fitted_crops_enlarge_small_particles(settings: SimulationSettings) -> None:
+    names, rows = ["protein"] * 24, np.arange(24)
+    fixed, table = Simulator(settings, 64, 3).render(names, rows, rows * 0)
+    fitted_settings = settings.model_copy(update={"fit_crops": True})
+    fitted, fitted_table = Simulator(fitted_settings, 64, 3).render(names, rows, rows * 0)
+    zoom = (table["pixel_um"] / fitted_table["pixel_um"]).to_numpy()
+    assert zoom.min() == 1
+    assert 1.5 < zoom.max() <= 2.4 + 1e-9
+    for before, after in zip(fixed[zoom > 1.3], fitted[zoom > 1.3], strict=True):
+        assert width_of(after) > width_of(before)
+
+
+def width_of(image: NDArray[np.uint8]) -> int:
+    """Columns in which the particle darkens or brightens the field clearly."""
+    contrast = np.abs(image / np.median(image[:, [0, -1]]) - 1)
+    return int((contrast > 0.06).sum(axis=0).astype(bool).sum())

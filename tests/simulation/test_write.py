@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_lightning.data.store import Store
+from svp_lightning.simulation.plan import plan_images
+from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.write import simulate_store
+
+SIZE, SEED = 16, 11
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL between two chunks."""
+
+
+@pytest.fixture(scope="module")
+def whole(settings: SimulationSettings, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    path = tmp_path_factory.mktemp("simulated") / "store"
+    simulate_store(path, settings, SIZE, SEED, lambda done: None)
+    return Store.open(path)
+
+
+def assert_equal(a: Store, b: Store) -> None:
+    np.testing.assert_array_equal(a.images, b.images)
+    assert a.particles.equals(b.particles)
+    assert a.sha256 == b.sha256
+
+
+def test_the_store_holds_what_was_asked_for(settings: SimulationSettings, whole: Store) -> None:
+    assert whole.class_names == ("protein", "silicone_oil", "air_bubble")
+    for split in ("train", "val", "test"):
+        assert whole.counts(split) == {"protein": 6, "silicone_oil": 4, "air_bubble": 4}
+    assert whole.pixel_size_um == pytest.approx(16.64 / SIZE)
+    assert (whole.particles["origin"] == "simulated").all()
+    assert {"radius_um", "defocus_um", "refractive_index", "morphology", "ecd_um"} <= {
+        *whole.particles
+    }
+    assert (whole.particles["ecd_um"] > 0).all()
+
+
+def test_sessions_never_cross_splits(whole: Store) -> None:
+    splits_of_group = whole.particles.groupby("group")["split"].nunique()
+    assert (splits_of_group == 1).all()
+    assert whole.particles.groupby("split")["group"].nunique().to_dict() == {
+        "train": 2,
+        "val": 1,
+        "test": 2,
+    }
+
+
+def test_every_image_and_session_is_drawn_once(settings: SimulationSettings) -> None:
+    plan = plan_images(settings)
+    rows = range(len(plan))
+    keys = list(zip(plan.names(rows), plan.indices(rows), strict=True))
+    assert len(set(keys)) == len(keys)
+    by_split = [set(plan.sessions(rows)[plan.splits == code]) for code in range(3)]
+    assert not (by_split[0] & by_split[1])
+    assert not (by_split[0] & by_split[2])
+
+
+def test_a_larger_training_set_leaves_the_test_images_alone(
+    settings: SimulationSettings, whole: Store, tmp_path: Path
+) -> None:
+    fewer = settings.model_copy(
+        update={"counts": {"train": {"protein": 1}, "test": settings.counts["test"]}}
+    )
+    simulate_store(tmp_path / "store", fewer, SIZE, SEED, lambda done: None)
+    other = Store.open(tmp_path / "store")
+    np.testing.assert_array_equal(
+        other.images[other.indices("test")], whole.images[whole.indices("test")]
+    )
+
+
+def test_a_killed_run_goes_on_and_ends_equal(
+    settings: SimulationSettings, whole: Store, tmp_path: Path
+) -> None:
+    def kill_at_half(done: int) -> None:
+        if done >= 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        simulate_store(tmp_path / "store", settings, SIZE, SEED, kill_at_half)
+    seen: list[int] = []
+    simulate_store(tmp_path / "store", settings, SIZE, SEED, seen.append)
+    assert seen[0] == 20
+    assert seen[-1] == settings.num_images
+    assert_equal(Store.open(tmp_path / "store"), whole)
+
+
+def test_processes_and_chunks_do_not_change_a_bit(
+    settings: SimulationSettings, whole: Store, tmp_path: Path
+) -> None:
+    apart = settings.model_copy(update={"workers": 2, "chunk_size": 7})
+    simulate_store(tmp_path / "store", apart, SIZE, SEED, lambda done: None)
+    assert_equal(Store.open(tmp_path / "store"), whole)
