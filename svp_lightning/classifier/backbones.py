@@ -1,0 +1,138 @@
+"""torchvision networks for small single-channel images.
+
+The ImageNet stem shrinks an image four times before the first block, which leaves 2 x 2
+positions of a 64-pixel particle at the last. The stem is therefore chosen by image size.
+"""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from svp_lightning.classifier.settings import Backbone, StemStride
+from svp_lightning.errors import CheckpointError, SettingsError
+
+BACKBONES: tuple[str, ...] = get_args(Backbone)
+
+
+def build_backbone(
+    name: str,
+    num_classes: int,
+    image_size: int,
+    stem_stride: StemStride = "auto",
+    pretrained: bool = False,
+) -> nn.Module:
+    """A network from (B, 1, H, W) images in [-1, 1] to (B, K) logits, randomly initialised.
+
+    Stem of the ResNets (He et al. 2016, https://arxiv.org/abs/1512.03385): stride 1 and 2 have
+    a 3 x 3 convolution and no pooling, stride 4 the original 7 x 7 convolution of stride 2
+    and the pooling. ConvNeXt (Liu et al. 2022, https://arxiv.org/abs/2201.03545) cuts patches
+    of 4 x 4 pixels, 2 or 4 apart.
+
+    Args:
+        name: one of :data:`BACKBONES`.
+        num_classes: K.
+        image_size: H = W, px; a multiple of 16.
+        stem_stride: 1, 2, 4, or "auto" for :func:`auto_stem_stride`.
+        pretrained: keep the 7 x 7 convolution at every stride, so that pretrained weights fit.
+
+    Raises:
+        SettingsError: unknown name, or a size or stride that does not fit.
+    """
+    if name not in BACKBONES:
+        raise SettingsError(
+            f"There is no backbone {name!r}.", f"Choose one of {', '.join(BACKBONES)}."
+        )
+    fitting = auto_stem_stride(image_size)
+    stride = fitting if stem_stride == "auto" else stem_stride
+    if name.startswith("convnext") and stride == 1:
+        if stem_stride == 1:
+            raise SettingsError(f"{name} has no stem of stride 1.", "Choose auto, 2 or 4.")
+        stride = 2
+    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    if name.startswith("convnext"):
+        _patch_stem(network, stride)
+    else:
+        _resnet_stem(network, stride, keep_kernel=pretrained)
+    return network
+
+
+def auto_stem_stride(image_size: int) -> int:
+    """1 up to 32 px, 2 up to 96 px, 4 above.
+
+    Raises:
+        SettingsError: the size is no multiple of 16.
+    """
+    if image_size < 16 or image_size % 16:
+        raise SettingsError(
+            f"Images of {image_size} x {image_size} px fit no backbone.",
+            "Choose an image size that is a multiple of 16, for example 64.",
+        )
+    if image_size <= 32:
+        return 1
+    return 2 if image_size <= 96 else 4
+
+
+def _resnet_stem(network: Any, stride: int, keep_kernel: bool) -> None:
+    kernel = 7 if keep_kernel or stride == 4 else 3
+    network.conv1 = nn.Conv2d(1, 64, kernel, stride=min(stride, 2), padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+    if stride < 4:
+        network.maxpool = nn.Identity()
+
+
+def _patch_stem(network: Any, stride: int) -> None:
+    stem = network.features[0]
+    padding = (4 - stride) // 2  # the output is H / stride
+    stem[0] = nn.Conv2d(1, stem[0].out_channels, 4, stride=stride, padding=padding)
+    nn.init.trunc_normal_(stem[0].weight, std=0.02)
+    nn.init.zeros_(stem[0].bias)
+
+
+def load_pretrained(network: nn.Module, path: Path) -> None:
+    """Start from local ImageNet weights; the head stays as initialised.
+
+    A stem of three channels is summed over them: the sum answers a grey image as the original
+    answers the same image in R, G and B.
+
+    Args:
+        network: of :func:`build_backbone` with ``pretrained=True``.
+        path: a state dict in torchvision's naming, ``.safetensors`` or ``.pt``/``.pth``.
+
+    Raises:
+        CheckpointError: no such file, not plain tensors, or of another network.
+    """
+    weights = _read_state_dict(path)
+    own = network.state_dict()
+    head = [name for name in own if name.startswith(("fc.", "classifier.2."))]
+    for name, value in weights.items():
+        if name in own and value.ndim == 4 and value.shape[1] == 3 and own[name].shape[1] == 1:
+            weights[name] = value.sum(dim=1, keepdim=True)
+    body = {k: v for k, v in weights.items() if k in own and k not in head}
+    misfit = [k for k, v in body.items() if v.shape != own[k].shape]
+    missing = [k for k in own if k not in body and k not in head and "num_batches" not in k]
+    if misfit or missing:
+        raise CheckpointError(
+            f"{path} does not fit the backbone: {len(missing)} tensors missing, {len(misfit)} of "
+            f"another shape, first {(missing + misfit)[0]}.",
+            "Give torchvision weights of the same backbone.",
+        )
+    network.load_state_dict(body, strict=False)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} cannot be read as pretrained weights ({error}).".replace("\n", " "),
+            "Give a local .safetensors file, or a .pt file that holds only a state dict.",
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise CheckpointError(f"{path} holds no state dict.", "Save it with model.state_dict().")
+    return weights

@@ -1,0 +1,260 @@
+"""The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import LambdaLR
+
+from svp_lightning.classifier.backbones import build_backbone, load_pretrained
+from svp_lightning.classifier.collect import Collected, Collector
+from svp_lightning.classifier.optimization import optimizer_of, warmup_cosine
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.classifier.validation import (
+    TRAINING_LOSS,
+    VALIDATION_LOSS,
+    VALIDATION_SCORE,
+    image_weights,
+    log_loss,
+    macro_auprc,
+)
+from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
+
+FINITE_CHECK_STEPS = 50
+"""Steps between looks at the loss: each look makes the CPU wait for the GPU."""
+
+
+class ClassifierModule(pl.LightningModule):
+    """Trains, validates and tests a particle classifier.
+
+    Batches are dicts: ``image`` (B, 1, H, W) float in [-1, 1], ``label`` (B,) int64, ``index``
+    (B,) int64 row in the store. Everything random in step t is a function of (seed, t, rank),
+    so a resumed run goes on exactly as the uninterrupted one would have.
+
+    Args:
+        settings: network, optimiser and schedule.
+        class_names: K names, in the order of the logits.
+        image_size: H = W, px.
+        seed: of the initial weights and stochastic depth.
+        class_weights: K weights of the loss; None weighs classes equally.
+        prevalence: K relative frequencies in use, for the validation score; None: as found in
+            the validation split.
+
+    Attributes:
+        test_predictions: after ``Trainer.test``, every tested image once, on every process.
+
+    Raises:
+        SettingsError: the backbone cannot be built for this image size.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        settings: ClassifierSettings,
+        class_names: Sequence[str],
+        image_size: int,
+        *,
+        seed: int = 0,
+        class_weights: Sequence[float] | None = None,
+        prevalence: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        # A process without test images still joins the others (see ``teardown``).
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        # Plain data only: checkpoints must load with weights_only=True.
+        self.save_hyperparameters(
+            {
+                "settings": settings.model_dump(mode="json"),
+                "class_names": list(class_names),
+                "image_size": image_size,
+                "seed": seed,
+                "class_weights": _plain(class_weights),
+                "prevalence": _plain(prevalence),
+            },
+            logger=False,
+        )
+        self.settings = settings
+        self.class_names = tuple(class_names)
+        self.image_size = image_size
+        self.seed = seed
+        self.prevalence = prevalence
+        self.network = _seeded_network(settings, len(class_names), image_size, seed)
+        weights = None if class_weights is None else torch.tensor(_plain(class_weights))
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.test_predictions: Collected | None = None
+        self._collector = Collector(len(class_names))
+        self._bad_losses: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) images in [-1, 1] -> (B, K) logits."""
+        return self.network(images.contiguous(memory_format=torch.channels_last))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) images in [-1, 1] -> (B, K) float32 probabilities."""
+        return self(images).float().softmax(dim=1)
+
+    # Training
+
+    def setup(self, stage: str) -> None:
+        """Check the processes and read pretrained weights, if a fit starts.
+
+        Raises:
+            DistributedError: the global batch cannot be divided by the processes.
+            CheckpointError: the pretrained weights do not fit.
+        """
+        if stage != "fit":
+            return
+        batch, processes = self.settings.batch_size, self.trainer.world_size
+        if batch % processes:
+            raise DistributedError(
+                f"classifier.batch_size={batch} cannot be divided by {processes} processes.",
+                f"Choose a multiple of {processes}.",
+            )
+        if self.settings.pretrained_weights is not None and self.trainer.ckpt_path is None:
+            load_pretrained(self.network, self.settings.pretrained_weights)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of one batch; also counts losses that are not a number."""
+        _seed_step(self.seed, self.global_step, self.global_rank, self.device)
+        loss = cross_entropy(
+            self(batch["image"]).float(),
+            batch["label"],
+            weight=self.class_weights,
+            label_smoothing=self.settings.label_smoothing,
+        )
+        self.log(TRAINING_LOSS, loss.detach(), prog_bar=True)
+        bad = (~loss.detach().isfinite()).float()
+        self._bad_losses = bad if self._bad_losses is None else self._bad_losses + bad
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop a diverged run, on all processes together.
+
+        Raises:
+            TrainingError: a loss was not a finite number.
+        """
+        if self.global_step % FINITE_CHECK_STEPS or self._bad_losses is None:
+            return
+        bad, self._bad_losses = self._bad_losses, None
+        if self.trainer.strategy.reduce(bad, reduce_op="sum").item() > 0:
+            self._diverged("The training loss")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Optimiser, and its schedule over the optimiser steps."""
+        optimizer = optimizer_of(self.network, self.settings)
+        scheduler = LambdaLR(optimizer, warmup_cosine(self.settings))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    # Validation
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Keep the predictions of one batch."""
+        self._collect(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the score over all processes' images, the same value on each process.
+
+        Raises:
+            TrainingError: the network no longer predicts numbers.
+        """
+        found = self._collector.join()
+        if not np.isfinite(found.probability).all():
+            self._diverged("A predicted probability")
+        weights = image_weights(found.label, len(self.class_names), self.prevalence)
+        parts = (found.label, found.probability, weights)
+        self.log(VALIDATION_SCORE, macro_auprc(*parts), prog_bar=True)
+        self.log(VALIDATION_LOSS, log_loss(*parts))
+
+    def _diverged(self, what: str) -> None:
+        raise TrainingError(
+            f"{what} is not a finite number at step {self.global_step}.",
+            f"Lower classifier.learning_rate (now {self.settings.learning_rate:g}), "
+            "or train in full precision (trainer.precision=32-true).",
+        )
+
+    # Test and prediction
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Keep the predictions of one batch."""
+        self._collect(batch)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """``index`` (B,) and ``probability`` (B, K) of one batch, on the CPU."""
+        probability = self.probabilities(batch["image"])
+        return {"index": batch["index"].cpu(), "probability": probability.cpu()}
+
+    def teardown(self, stage: str) -> None:
+        """Join the test predictions.
+
+        Lightning skips the epoch's end on a process without test batches, but not this hook.
+        """
+        if stage == "test":
+            self.test_predictions = self._collector.join()
+
+    def _collect(self, batch: dict[str, Tensor]) -> None:
+        probability = self.probabilities(batch["image"])
+        self._collector.add(batch["index"], batch["label"], probability)
+
+
+def load_classifier(path: Path) -> ClassifierModule:
+    """Rebuild a classifier from a checkpoint, ready to test.
+
+    Args:
+        path: ``best.ckpt`` or ``last.ckpt`` of :func:`~.callbacks.checkpoint_callbacks`.
+
+    Returns:
+        The module in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, broken, or not a classifier's.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        saved = dict(checkpoint["hyper_parameters"])
+        settings = ClassifierSettings.model_validate(saved.pop("settings"))
+        module = ClassifierModule(settings, **saved)
+        module.load_state_dict(checkpoint["state_dict"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(
+            f"{path} cannot be used as a classifier ({type(error).__name__}: {reason}).",
+            "Give the best.ckpt of a trained classifier, or train it again.",
+        ) from error
+    return module.eval()
+
+
+def _seeded_network(
+    settings: ClassifierSettings, num_classes: int, image_size: int, seed: int
+) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_backbone(
+            settings.backbone,
+            num_classes,
+            image_size,
+            settings.stem_stride,
+            pretrained=settings.pretrained_weights is not None,
+        )
+    return network.to(memory_format=torch.channels_last)
+
+
+def _seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
+    state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
+    # torch.manual_seed seeds all devices and, without a GPU, formats a stack trace each time.
+    torch.default_generator.manual_seed(state)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(state)
+
+
+def _plain(numbers: Sequence[float] | None) -> list[float] | None:
+    return None if numbers is None else [float(number) for number in numbers]

@@ -1,0 +1,59 @@
+"""Settings of the classifier: which network, and how it is trained.
+
+Kept free of torch so that the command line can check a configuration at once.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from svp_lightning.settings import Settings
+
+Backbone = Literal["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "convnext_tiny"]
+StemStride = Literal["auto", 1, 2, 4]
+
+
+class ClassifierSettings(Settings):
+    """Network, optimiser and schedule of one classifier.
+
+    Training runs for a fixed number of optimiser steps whatever the training set, so that
+    augmented and plain runs see the same number of images.
+    """
+
+    backbone: Backbone = "resnet18"
+    stem_stride: StemStride = "auto"
+    """How much the first layers shrink the image: 1, 2 or 4 times (4 is the ImageNet stem,
+    fast). ``auto``: 1 up to 32 px (ConvNeXt: 2), 2 up to 96 px, 4 above."""
+    pretrained_weights: Path | None = None
+    """Local ``.safetensors`` or ``.pt`` state dict in torchvision's naming; its RGB stem is
+    summed to one channel and its head is left out. None: random start."""
+    steps: int = Field(10_000, ge=1)
+    """Optimiser steps; a multiple of ``validate_every``."""
+    validate_every: int = Field(500, ge=1)
+    """Optimiser steps between validations. This is one epoch to Lightning."""
+    batch_size: int = Field(256, ge=2)
+    """Images of one optimiser step over all processes together."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """``sgd`` has Nesterov momentum 0.9."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """At the top of the schedule: linear warm-up, then cosine to 0 at the last step."""
+    warmup_steps: int = Field(200, ge=0)
+    """Shortened to a tenth of ``steps`` in short runs."""
+    weight_decay: float = Field(0.05, ge=0)
+    """Of matrices and kernels; biases and normalisation are left alone."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def epochs(self) -> int:
+        """Lightning's epochs: stretches of ``validate_every`` steps."""
+        return self.steps // self.validate_every
+
+    @model_validator(mode="after")
+    def _whole_epochs(self) -> Self:
+        if self.steps % self.validate_every:
+            raise ValueError(
+                f"steps ({self.steps}) must be a multiple of validate_every "
+                f"({self.validate_every}), so that the last steps are validated too"
+            )
+        return self

@@ -1,0 +1,166 @@
+"""``results.json``: what a classifier run found and where it came from (schema 1)."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from svp_lightning.errors import ArtifactError
+from svp_lightning.evaluation.metrics import MACRO_METRICS
+from svp_lightning.files import write_json
+
+SCHEMA: Literal[1] = 1
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Interval = tuple[Share, Share]
+"""[low, high] of a 95 % interval."""
+
+ValueT = TypeVar("ValueT", float, Interval)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
+    )
+
+
+class ClassMetrics(_Part, Generic[ValueT]):
+    """One class against the rest; see :mod:`~.metrics` for the definitions."""
+
+    precision: ValueT
+    recall: ValueT
+    f1: ValueT
+    auprc: ValueT
+    recall_at_precision_95: ValueT
+
+
+class Metrics(_Part, Generic[ValueT]):
+    """The metrics of a run, or their intervals."""
+
+    macro_precision: ValueT
+    macro_recall: ValueT
+    macro_f1: ValueT
+    macro_auprc: ValueT
+    accuracy: ValueT
+    per_class: dict[str, ClassMetrics[ValueT]]
+
+
+class Augmentation(_Part):
+    """How the training set was enlarged."""
+
+    method: str
+    ratio: float = Field(ge=0)
+    """Added images per real image of each rare class."""
+
+
+class Counts(_Part):
+    """Images per class."""
+
+    train: dict[str, Count]
+    """Real training images."""
+    synthetic: dict[str, Count]
+    """Generated training images; empty without any."""
+    test: dict[str, Count]
+
+
+class Provenance(_Part):
+    """What made the run; unknown extra facts are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    data: str
+    """SHA-256 of the real store."""
+    generator: str | None = None
+    synthetic: str | None = None
+    config: str
+    git: str | None = None
+    packages: dict[str, str]
+    device: str
+    wall_seconds: float = Field(ge=0)
+
+
+class Results(_Part):
+    """All of ``results.json``."""
+
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    task: Literal["evaluate"] = "evaluate"
+    experiment: str = ""
+    """Name of the run."""
+    study: str = ""
+    scale: str = ""
+    seed: int
+    backbone: str
+    augmentation: Augmentation
+    prevalence: dict[str, Share] = {}
+    """Share of each class in the field, at which the metrics are stated."""
+    rare_classes: tuple[str, ...] = ()
+    """The classes that were added to."""
+    counts: Counts
+    validation_score: Share | None = None
+    """Macro AUPRC on the validation split of the checkpoint that was tested."""
+    metrics: Metrics[Share]
+    ci95: Metrics[Interval]
+    provenance: Provenance
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the classifier's outputs."""
+        return tuple(self.metrics.per_class)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = self.class_names
+        if tuple(self.ci95.per_class) != names:
+            raise ValueError(f"metrics are of {names}, intervals of {tuple(self.ci95.per_class)}")
+        for part in ("train", "test"):
+            counted = set(getattr(self.counts, part))
+            if counted != set(names):
+                raise ValueError(f"metrics are of {names}, counts.{part} of {sorted(counted)}")
+        for path, (low, high) in _intervals(self.ci95):
+            if low > high:
+                raise ValueError(f"ci95.{path} is [{low}, {high}], low before high")
+        return self
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write ``results.json``, whole or not at all."""
+    write_json(path, results.model_dump(mode="json"))
+
+
+def read_results(path: Path) -> Results:
+    """Read and check ``results.json``.
+
+    Raises:
+        ArtifactError: the file is missing, no JSON, of another schema, or incomplete.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error}).", "Run task=evaluate again for this run."
+        ) from error
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+        found = values.get("schema") if isinstance(values, dict) else None
+        raise ArtifactError(
+            f"{path} has schema {found}, expected {SCHEMA}.",
+            "Read it with the version of svp_lightning that wrote it, or evaluate again.",
+        )
+    try:
+        return Results.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ArtifactError(
+            f"{path}: {place}: {first['msg']}.", "Run task=evaluate again for this run."
+        ) from error
+
+
+def _intervals(ci95: "Metrics[Interval]") -> Iterator[tuple[str, Interval]]:
+    for name in MACRO_METRICS:
+        yield name, getattr(ci95, name)
+    for class_name, metrics in ci95.per_class.items():
+        for name, interval in metrics:
+            yield f"per_class.{class_name}.{name}", interval

@@ -1,0 +1,146 @@
+"""A trained generator on disk: ``model.safetensors`` beside ``generator.json``.
+
+Plain data only; nothing is unpickled. Sampling needs no more than the folder.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from svp_lightning.errors import CheckpointError
+from svp_lightning.files import replacing, sha256_of_file, write_json
+from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.settings import GeneratorSettings
+from svp_lightning.settings import Settings
+
+WEIGHTS = "model.safetensors"
+INFO = "generator.json"
+SCHEMA = 1
+RETRAIN = "Train it again with task=train_generator, or give the folder of another generator."
+
+
+class GeneratorInfo(Settings):
+    """What a generator is: everything beside its weights."""
+
+    settings: GeneratorSettings
+    class_names: tuple[str, ...] = Field(min_length=1)
+    image_size: int = Field(ge=16)
+    """H = W, px."""
+    pixel_size_um: float | None = Field(None, gt=0)
+    """µm/px."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Provenance: data hash, counts, package versions, wall time."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A generator ready to sample from.
+
+    Attributes:
+        denoiser: in evaluation mode, on the CPU.
+        info: what it is.
+    """
+
+    denoiser: Denoiser
+    info: GeneratorInfo
+
+    def label_of(self, class_name: str) -> int:
+        """The label of a class.
+
+        Raises:
+            CheckpointError: the generator has not learnt that class.
+        """
+        if class_name not in self.info.class_names:
+            raise CheckpointError(
+                f"The generator knows the classes {', '.join(self.info.class_names)}, "
+                f"not {class_name!r}.",
+                "Train a generator on data with that class.",
+            )
+        return self.info.class_names.index(class_name)
+
+    def require(self, class_names: Sequence[str], image_size: int) -> None:
+        """Check that the generator fits a store.
+
+        Raises:
+            CheckpointError: it was trained on other classes or another image size.
+        """
+        if tuple(class_names) != self.info.class_names:
+            raise CheckpointError(
+                f"The generator was trained on the classes {', '.join(self.info.class_names)}, "
+                f"the data has {', '.join(class_names)}.",
+                "Train a generator on this data.",
+            )
+        if image_size != self.info.image_size:
+            raise CheckpointError(
+                f"The generator makes images of {self.info.image_size} px, the data has "
+                f"{image_size} px.",
+                "Train a generator on this data, or import the data at the generator's size.",
+            )
+
+
+def save_generator(directory: Path, denoiser: Denoiser, info: GeneratorInfo) -> None:
+    """Write the weights (float32) and ``info`` into ``directory``."""
+    weights = {name: value.float().contiguous() for name, value in denoiser.state_dict().items()}
+    with replacing(directory / WEIGHTS) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    content = {
+        "schema": SCHEMA,
+        "kind": "svp_lightning generator",
+        "weights_sha256": sha256_of_file(directory / WEIGHTS),
+        "generator": info.model_dump(mode="json"),
+    }
+    write_json(directory / INFO, content)
+
+
+def load_generator(directory: Path) -> Generator:
+    """Read a generator written by :func:`save_generator`.
+
+    Raises:
+        CheckpointError: files are missing, damaged, or not a generator of ours.
+    """
+    content = _read_content(directory)
+    info = _parse_info(directory, content)
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no {WEIGHTS}.", RETRAIN)
+    if sha256_of_file(path) != content.get("weights_sha256"):
+        raise CheckpointError(
+            f"{path} is not the file that {INFO} was written for (SHA-256 differs).",
+            "Copy the whole folder again, or train again.",
+        )
+    denoiser = Denoiser(
+        info.settings.network, info.settings.diffusion, info.image_size, len(info.class_names)
+    )
+    try:
+        denoiser.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} does not hold the weights of {INFO}.", RETRAIN) from error
+    return Generator(denoiser.eval(), info)
+
+
+def _read_content(directory: Path) -> dict[str, Any]:
+    path = directory / INFO
+    if not path.is_file():
+        raise CheckpointError(f"{directory} is no generator: {INFO} is missing.", RETRAIN)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}.", RETRAIN) from error
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} does not describe a generator of schema {SCHEMA}.", RETRAIN)
+    return content
+
+
+def _parse_info(directory: Path, content: dict[str, Any]) -> GeneratorInfo:
+    try:
+        return GeneratorInfo.model_validate(content.get("generator"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{directory / INFO}: {name}: {first['msg']}.", RETRAIN) from error

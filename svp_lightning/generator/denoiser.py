@@ -1,0 +1,93 @@
+"""The class-conditional denoiser: network, noising process and training loss.
+
+    L = E_{x_0, y, t, eps} [ w(t) | target(x_0, eps, t) - f(alpha_t x_0 + sigma_t eps, t, y) | ]
+
+with the squared or absolute difference and y hidden now and then, so that one network
+learns both the conditional and the unconditional distribution (Ho & Salimans 2022, arXiv
+2207.12598). No Lightning, no optimiser: a plain module.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from svp_lightning.generator.network import build_network
+from svp_lightning.generator.schedule import NoiseSchedule
+from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings
+
+
+class Denoiser(nn.Module):
+    """Predicts the noise (or v) in a noisy image of a given class.
+
+    Args:
+        network: shape of the U-Net.
+        diffusion: noising process and objective.
+        image_size: H = W, px, a multiple of 16.
+        num_classes: K; label K is the null class, which stands for "any".
+
+    Raises:
+        SettingsError: the network does not fit the image size.
+    """
+
+    def __init__(
+        self,
+        network: NetworkSettings,
+        diffusion: DiffusionSettings,
+        image_size: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.settings = diffusion
+        self.image_size = image_size
+        self.num_classes = num_classes
+        self.network = build_network(network, image_size, num_classes + 1)
+        self.schedule = NoiseSchedule(diffusion)
+
+    @property
+    def null_label(self) -> int:
+        """The label that stands for an unknown class."""
+        return self.num_classes
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """What the settings' ``prediction`` names, in float32.
+
+        Args:
+            x_t: noisy images (B, 1, H, W).
+            t: time steps (B,), 0 to ``timesteps`` - 1.
+            labels: classes (B,), 0 to K.
+        """
+        prediction: Tensor = self.network(x_t, t, labels)
+        return prediction.float()
+
+    def loss(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The training loss of a batch, a scalar.
+
+        Args:
+            images: clean images (B, 1, H, W) in [-1, 1].
+            labels: classes (B,), 0 to K - 1.
+            generator: of times, noise and hidden labels, on the images' device; None takes
+                torch's global one.
+        """
+        t = self._draw_times(len(images), images.device, generator)
+        eps = torch.randn(images.shape, generator=generator, device=images.device)
+        labels = self._hide_some(labels, generator)
+        prediction = self(self.schedule.add_noise(images, eps, t), t, labels)
+        error = prediction - self.schedule.target(images, eps, t)
+        error = error.abs() if self.settings.loss == "l1" else error.square()
+        return (self.schedule.weight(t) * error.mean(dim=(1, 2, 3))).mean()
+
+    def _draw_times(
+        self, batch: int, device: torch.device, generator: torch.Generator | None
+    ) -> Tensor:
+        """Uniform times, one from each of B equal strata: the loss varies less that way."""
+        offsets = torch.rand(batch, generator=generator, device=device)
+        strata = torch.arange(batch, device=device)
+        times = (strata + offsets) / batch * self.schedule.timesteps
+        # Rounding may lift the last stratum's time to the very end.
+        return times.long().clamp_(max=self.schedule.timesteps - 1)
+
+    def _hide_some(self, labels: Tensor, generator: torch.Generator | None) -> Tensor:
+        draws = torch.rand(len(labels), generator=generator, device=labels.device)
+        hidden = draws < self.settings.class_dropout
+        return torch.where(hidden, self.null_label, labels)

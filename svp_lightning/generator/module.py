@@ -1,0 +1,114 @@
+"""Training a denoiser with Lightning: optimiser, average, logging, repeatable randomness."""
+
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from svp_lightning.errors import TrainingError
+from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.ema import AveragedDenoiser
+from svp_lightning.generator.settings import GeneratorSettings
+
+CHECK_EVERY = 20
+"""Steps between looks at the loss; each look makes a GPU wait for its queue."""
+
+
+class GeneratorModule(pl.LightningModule):
+    """Trains a :class:`Denoiser`; logs ``generator/loss`` per step.
+
+    A step's times, noise, hidden labels and dropout depend on (seed, step, rank) alone, so a
+    resumed run equals an uninterrupted one and processes differ.
+
+    Args:
+        settings: network and training.
+        image_size: H = W, px.
+        num_classes: K.
+
+    Raises:
+        SettingsError: the network does not fit the image size.
+    """
+
+    def __init__(self, settings: GeneratorSettings, image_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.denoiser = Denoiser(settings.network, settings.diffusion, image_size, num_classes)
+        self.average = (
+            None
+            if settings.ema_decay is None
+            else AveragedDenoiser(self.denoiser, settings.ema_decay)
+        )
+        self._latest_loss: Tensor | None = None
+
+    @property
+    def trained_denoiser(self) -> Denoiser:
+        """The denoiser to sample from: the average of the weights where there is one."""
+        return self.denoiser if self.average is None else self.average.denoiser
+
+    def on_fit_start(self) -> None:
+        if self.device.type == "cuda":  # tensor cores read channels last; CPUs gain nothing
+            self.to(memory_format=torch.channels_last)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        key = [self.settings.seed, self.global_step, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """The loss of a batch with ``image`` (B, 1, H, W) in [-1, 1] and ``label`` (B,)."""
+        loss = self.denoiser.loss(batch["image"], batch["label"])
+        self._latest_loss = loss.detach()
+        if self.global_step % CHECK_EVERY == 0:
+            self._require_finite_loss()
+        self.log("generator/loss", self._latest_loss, prog_bar=True)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.settings.gradient_clip)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # Here and not at the batch's end, where checkpoint callbacks come first. The trainer
+        # counts the step only when this method has returned.
+        if self.average is not None:
+            self.average.update(self.denoiser, self.global_step + 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._require_finite_loss()
+
+    def on_train_end(self) -> None:
+        self._require_finite_loss()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = AdamW(
+            self.denoiser.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        scheduler = LambdaLR(optimizer, self._learning_rate_factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up, then constant or half a cosine down to zero."""
+        warmup, steps = self.settings.warmup_steps, self.settings.steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if self.settings.decay == "constant":
+            return 1.0
+        progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return float(0.5 * (1 + np.cos(np.pi * progress)))
+
+    def _require_finite_loss(self) -> None:
+        if self._latest_loss is not None and not torch.isfinite(self._latest_loss):
+            raise TrainingError(
+                f"The generator's loss is not a number at step {self.global_step}.",
+                "Lower generator.learning_rate (for example by 3), or train with "
+                "trainer.precision=32-true.",
+            )

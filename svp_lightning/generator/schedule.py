@@ -1,0 +1,111 @@
+"""The noising process: x_t = alpha_t x_0 + sigma_t eps, with alpha_t^2 + sigma_t^2 = 1.
+
+All conversions between what a network may predict live here.
+
+References:
+    Ho et al., Denoising diffusion probabilistic models, 2020, arXiv 2006.11239.
+    Nichol & Dhariwal, Improved DDPM, 2021, arXiv 2102.09672 (cosine schedule).
+    Salimans & Ho, Progressive distillation, 2022, arXiv 2202.00512 (v-prediction).
+    Karras et al., Elucidating the design space, 2022, arXiv 2206.00364, table 1 (residual).
+    Hang et al., Efficient diffusion training via Min-SNR weighting, 2023, arXiv 2303.09556.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from svp_lightning.generator.settings import DiffusionSettings
+
+MIN_SNR_GAMMA = 5.0
+FINE = 0.03
+"""Standard deviation of what the surroundings of a pixel do not tell: sensor noise and the
+finest detail, about 4 grey levels."""
+COARSE = 0.3
+"""Standard deviation of pixels over all images, about 40 grey levels."""
+
+
+class NoiseSchedule(nn.Module):
+    """alpha_t and sigma_t for t = 0 (almost clean) to ``timesteps`` - 1 (almost pure noise).
+
+    The tables are buffers, so they follow the denoiser to its device, but are not saved:
+    the settings determine them.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __init__(self, settings: DiffusionSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.timesteps = settings.timesteps
+        alpha_squared = torch.cumprod(1 - _variances(settings), dim=0)
+        self.register_buffer("alpha", alpha_squared.sqrt().float(), persistent=False)
+        self.register_buffer("sigma", (1 - alpha_squared).sqrt().float(), persistent=False)
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t of each image: t (B,) int64 -> two tensors (B, 1, 1, 1)."""
+        return self.alpha[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
+
+    def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t from the clean images, all (B, 1, H, W)."""
+        alpha, sigma = self.at(t)
+        return alpha * x_0 + sigma * eps
+
+    def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the network should predict, (B, 1, H, W)."""
+        alpha, sigma = self.at(t)
+        match self.settings.prediction:
+            case "epsilon":
+                return eps
+            case "v_prediction":
+                return alpha * eps - sigma * x_0
+            case _:
+                skip, out = self._residual_coefficients(t)
+                return (x_0 - skip * (alpha * x_0 + sigma * eps)) / out
+
+    def x_0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The clean images that a prediction amounts to, (B, 1, H, W)."""
+        alpha, sigma = self.at(t)
+        match self.settings.prediction:
+            case "epsilon":
+                return (x_t - sigma * prediction) / alpha
+            case "v_prediction":
+                return alpha * x_t - sigma * prediction
+            case _:
+                skip, out = self._residual_coefficients(t)
+                return skip * x_t + out * prediction
+
+    def weight(self, t: Tensor) -> Tensor:
+        """Loss weight of each image, (B,).
+
+        Min-SNR bounds the weight that an error of x_0 gets by gamma; the rest turns an error
+        of the prediction into one of x_0.
+        """
+        if self.settings.weighting == "uniform":
+            return torch.ones_like(t, dtype=torch.float32)
+        zeros = torch.zeros(len(t), 1, 1, 1, device=t.device)
+        error_of_x_0 = self.x_0(zeros + 1, zeros, t).flatten()
+        snr = (self.alpha[t] / self.sigma[t]) ** 2
+        return snr.clamp(max=MIN_SNR_GAMMA) * error_of_x_0**2
+
+    def _residual_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """c_skip and c_out of each image, (B, 1, 1, 1).
+
+        c_skip x_t is the best linear guess of an image's unpredictable part, of standard
+        deviation ``FINE``; c_out gives the network's target unit variance on images of
+        standard deviation ``COARSE``. With FINE = COARSE these are Karras et al.'s.
+        """
+        alpha, sigma = self.at(t)
+        skip = alpha * FINE**2 / ((alpha * FINE) ** 2 + sigma**2)
+        out = torch.hypot((1 - alpha * skip) * COARSE, skip * sigma)
+        return skip, out
+
+
+def _variances(settings: DiffusionSettings) -> Tensor:
+    """beta_t, the variance added in step t, float64 (timesteps,)."""
+    if settings.schedule == "linear":
+        return torch.linspace(1e-4, 0.02, settings.timesteps, dtype=torch.float64)
+    t = torch.arange(settings.timesteps + 1, dtype=torch.float64) / settings.timesteps
+    alpha_squared = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999)

@@ -1,0 +1,113 @@
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+from svp_lightning.classifier.backbones import (
+    BACKBONES,
+    auto_stem_stride,
+    build_backbone,
+    load_pretrained,
+)
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.errors import CheckpointError, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [*((name, 2) for name in BACKBONES), ("resnet18", 1), ("resnet18", 4), ("convnext_tiny", 4)],
+)
+def test_every_parameter_learns_and_the_stem_shrinks_as_asked(name, stride):
+    network = build_backbone(name, 3, 32, stride)
+    shapes = []
+    first_block = network.features[1] if name.startswith("convnext") else network.layer1
+    first_block.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[-1]))
+    logits = network(torch.randn(2, 1, 32, 32))
+    assert logits.shape == (2, 3)
+    assert shapes == [32 // stride]
+    logits.square().sum().backward()
+    for label, parameter in network.named_parameters():
+        assert parameter.grad is not None, label
+        assert parameter.grad.isfinite().all(), label
+        assert parameter.grad.any(), label
+
+
+@pytest.mark.parametrize(("size", "stride"), [(16, 1), (32, 1), (48, 2), (64, 2), (112, 4)])
+def test_auto_stem_fits_the_image_size(size, stride):
+    assert auto_stem_stride(size) == stride
+    kernel = build_backbone("resnet18", 3, size).conv1.weight.shape[-1]
+    assert kernel == (7 if stride == 4 else 3)
+
+
+@pytest.mark.parametrize("size", [0, 8, 50])
+def test_other_sizes_are_refused(size):
+    with pytest.raises(SettingsError, match=str(size)):
+        build_backbone("resnet18", 3, size)
+    with pytest.raises(SettingsError, match=str(size)):
+        build_backbone("resnet18", 3, size, 2)
+
+
+def test_unknown_names_and_stems_are_refused():
+    with pytest.raises(SettingsError, match="resnet34"):
+        build_backbone("resnet19", 3, 64)
+    with pytest.raises(SettingsError, match="stride 1"):
+        build_backbone("convnext_tiny", 3, 32, 1)
+    assert build_backbone("convnext_tiny", 3, 32).features[0][0].stride == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("resnet18", ".safetensors"), ("resnet18", ".pt"), ("convnext_tiny", ".pt")],
+)
+def test_pretrained_answers_a_grey_image_as_the_original_does(tmp_path, name, suffix):
+    original = torchvision.models.get_model(name, weights=None).eval()
+    path = tmp_path / f"weights{suffix}"
+    save = save_file if suffix == ".safetensors" else torch.save
+    save(original.state_dict(), path)
+    network = build_backbone(name, 3, 64, 4, pretrained=True).eval()
+    load_pretrained(network, path)
+    grey = torch.randn(2, 1, 64, 64)
+
+    def pooled(model, images):
+        seen = []
+        handle = model.avgpool.register_forward_hook(lambda *args: seen.append(args[-1]))
+        model(images)
+        handle.remove()
+        return seen[0]
+
+    with torch.no_grad():
+        expected = pooled(original, grey.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(pooled(network, grey), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pretrained_resnet_stem_is_kept_at_every_stride(tmp_path, stride):
+    path = tmp_path / "weights.safetensors"
+    original = torchvision.models.resnet18(weights=None).state_dict()
+    save_file(original, path)
+    network = build_backbone("resnet18", 3, 64, stride, pretrained=True)
+    load_pretrained(network, path)
+    torch.testing.assert_close(network.conv1.weight, original["conv1.weight"].sum(1, keepdim=True))
+
+
+def test_foreign_and_unsafe_weights_are_refused(tmp_path):
+    network = build_backbone("resnet18", 3, 64, pretrained=True)
+    other = tmp_path / "resnet50.safetensors"
+    save_file(torchvision.models.resnet50(weights=None).state_dict(), other)
+    with pytest.raises(CheckpointError, match=r"resnet50\.safetensors"):
+        load_pretrained(network, other)
+    pickled = tmp_path / "whole_model.pt"
+    torch.save(torch.nn.Linear(1, 1), pickled)
+    with pytest.raises(CheckpointError, match=r"whole_model\.pt"):
+        load_pretrained(network, pickled)
+    with pytest.raises(CheckpointError, match="missing"):
+        load_pretrained(network, tmp_path / "missing.pt")
+
+
+def test_settings_refuse_what_cannot_be_trained():
+    with pytest.raises(SettingsError, match="resnet19"):
+        ClassifierSettings.parse({"backbone": "resnet19"}, "classifier")
+    with pytest.raises(SettingsError, match="multiple of validate_every"):
+        ClassifierSettings.parse({"steps": 10, "validate_every": 4}, "classifier")
+    with pytest.raises(SettingsError, match=r"classifier\.stem_stride"):
+        ClassifierSettings.parse({"stem_stride": 3}, "classifier")

@@ -1,0 +1,42 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Files that two processes wrote, by name."""
+    out = tmp_path_factory.mktemp("two_processes")
+    script = Path(__file__).with_name("two_processes.py")
+    # A process of its own: forking is safe only before this one has started threads.
+    done = subprocess.run(
+        [sys.executable, script, out],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {path.stem: dict(np.load(path)) for path in out.glob("*.npz")}
+
+
+@pytest.mark.parametrize("num_images", [1, 5])
+def test_every_process_has_every_image_once_even_if_it_tested_none(found, num_images):
+    first, second = (found[f"test-{num_images}-{rank}"] for rank in (0, 1))
+    np.testing.assert_array_equal(first["index"], np.arange(num_images))
+    np.testing.assert_array_equal(first["label"], np.arange(num_images) % 3)
+    assert first["probability"].shape == (num_images, 3)
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+
+
+def test_score_does_not_depend_on_the_number_of_processes(found):
+    first, second, alone = (found[f"validated-{run}"] for run in ("2-0", "2-1", "1-0"))
+    np.testing.assert_array_equal(first["weights"], second["weights"])
+    np.testing.assert_array_equal(first["weights"], alone["weights"])
+    assert first["score"] == second["score"] == pytest.approx(float(alone["score"]), abs=1e-6)

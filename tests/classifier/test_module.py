@@ -1,0 +1,202 @@
+import math
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.metrics import average_precision_score
+
+from svp_lightning.classifier.callbacks import BEST, LAST
+from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.optimization import optimizer_of, warmup_cosine
+from svp_lightning.classifier.validation import VALIDATION_SCORE
+from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
+
+
+def same_weights(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(),
+                                                 b.state_dict().values(), strict=True))  # fmt: skip
+
+
+def test_it_learns(toy, trained):
+    _, _, trainer = trained
+    assert trainer.callback_metrics[VALIDATION_SCORE] > 0.8  # chance: 0.33
+    assert trainer.global_step == 60
+
+
+class Killed(pl.Callback):
+    """Stops the process at a step, as a full queue or a power cut would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": 4}, {"max_steps": 60, "max_epochs": -1}])
+@pytest.mark.parametrize("killed_at", [15, 37])
+def test_a_resumed_run_equals_the_uninterrupted_one(toy, trained, tmp_path, killed_at, limit):
+    directory, whole, trainer_whole = trained
+    settings = toy.settings()
+    loaders = (toy.train_loader(settings), toy.eval_loader())
+    first = toy.trainer(tmp_path, settings, [Killed(killed_at)], **limit)
+    with pytest.raises(RuntimeError, match="killed"):
+        first.fit(toy.module(settings), *loaders)
+    torch.manual_seed(99)  # the state of the global generator must not matter
+    resumed = toy.module(settings)
+    trainer = toy.trainer(tmp_path, settings, **limit)
+    trainer.fit(resumed, *loaders, ckpt_path=tmp_path / LAST)
+    assert trainer.global_step == settings.steps
+    assert same_weights(resumed, whole)
+    assert same_weights(load_classifier(tmp_path / BEST), load_classifier(directory / BEST))
+    best, best_whole = trainer.checkpoint_callbacks[0], trainer_whole.checkpoint_callbacks[0]
+    assert best.best_model_score == best_whole.best_model_score
+
+
+def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
+    batch = next(iter(toy.train_loader(toy.settings())))
+
+    def loss(seed, step, monkeypatch):
+        module = toy.module(toy.settings())
+        module.seed = seed
+        monkeypatch.setattr(type(module), "global_step", step)
+        monkeypatch.setattr(type(module), "log", lambda *_, **__: None)
+        return module.training_step(batch, 0).item()
+
+    with pytest.MonkeyPatch.context() as patch:
+        first = loss(1, 5, patch)
+        assert loss(1, 5, patch) == first
+        assert loss(2, 5, patch) != first
+        assert loss(1, 6, patch) != first
+
+
+def test_checkpoints_are_plain_data_and_rebuild_the_module(toy, trained):
+    directory, module, _ = trained
+    assert {path.name for path in directory.glob("*.ckpt")} == {BEST, LAST}
+    state = torch.get_rng_state()
+    loaded = load_classifier(directory / LAST)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert loaded.class_names == toy.names
+    assert loaded.settings == module.settings
+    assert not loaded.training
+    images = torch.randn(4, 1, toy.size, toy.size)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), module.eval()(images), rtol=0, atol=0)
+        assert torch.allclose(loaded.probabilities(images).sum(1), torch.ones(4))
+
+
+def test_a_broken_checkpoint_is_refused(trained, tmp_path):
+    path = tmp_path / "broken.ckpt"
+    path.write_bytes((trained[0] / BEST).read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"broken\.ckpt"):
+        load_classifier(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(CheckpointError, match="hyper_parameters"):
+        load_classifier(path)
+    with pytest.raises(CheckpointError, match="absent"):
+        load_classifier(tmp_path / "absent.ckpt")
+
+
+def test_test_predictions_are_each_image_once_whatever_the_batches(toy, trained):
+    module = load_classifier(trained[0] / BEST)
+    found = []
+    for batch_size in (45, 7):
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False,
+                             enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+        trainer.test(module, toy.eval_loader(45, batch_size), verbose=False)
+        found.append(module.test_predictions)
+    for predictions in found:
+        np.testing.assert_array_equal(predictions.index, np.arange(45))
+        np.testing.assert_array_equal(predictions.label, toy.eval_loader(45).dataset.label)
+        assert predictions.probability.dtype == np.float32
+    np.testing.assert_allclose(found[0].probability, found[1].probability, atol=1e-6)
+    batches = trainer.predict(module, toy.eval_loader(45, 7))
+    predicted = torch.cat([batch["probability"] for batch in batches]).numpy()
+    np.testing.assert_array_equal(predicted, found[1].probability)
+
+
+def test_validation_score_is_that_of_the_prevalence_in_use(toy, tmp_path):
+    settings = toy.settings(steps=15)
+    prevalence = [1000, 1, 2]
+    module = toy.module(settings, prevalence=prevalence)
+    trainer = toy.trainer(tmp_path, settings)
+    loader = toy.eval_loader(46)
+    trainer.fit(module, toy.train_loader(settings), loader)
+    labels = loader.dataset.label
+    with torch.no_grad():
+        images = torch.from_numpy(loader.dataset.image[:, None])
+        probabilities = module.eval().probabilities(images).numpy()
+    weights = (np.array(prevalence) / np.bincount(labels))[labels]
+    expected = np.mean(
+        [
+            average_precision_score(labels == k, probabilities[:, k], sample_weight=weights)
+            for k in range(3)
+        ]
+    )
+    assert trainer.callback_metrics[VALIDATION_SCORE].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_class_weights_move_predictions_towards_the_heavy_class(toy, tmp_path):
+    settings = toy.settings(steps=30)
+    shares = []
+    for weights in ([1, 1, 100], [100, 1, 1]):
+        module = toy.module(settings, class_weights=weights)
+        toy.trainer(tmp_path / str(weights[0]), settings).fit(
+            module, toy.train_loader(settings), toy.eval_loader()
+        )
+        images = torch.rand(64, 1, toy.size, toy.size) * 2 - 1
+        with torch.no_grad():
+            shares.append(module.train().probabilities(images).mean(0)[2])
+    assert shares[0] > shares[1]
+
+
+def test_a_diverged_run_stops_with_a_remedy(toy, tmp_path):
+    settings = toy.settings(learning_rate=1e30)
+    with pytest.raises(TrainingError, match=r"classifier\.learning_rate"):
+        toy.trainer(tmp_path, settings).fit(
+            toy.module(settings), toy.train_loader(settings), toy.eval_loader()
+        )
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+def test_divergence_is_seen_between_validations(toy, tmp_path):
+    settings = toy.settings(steps=200, validate_every=200, learning_rate=1e30)
+    trainer = toy.trainer(tmp_path, settings)
+    with pytest.raises(TrainingError, match="step 50"):
+        trainer.fit(toy.module(settings), toy.train_loader(settings), toy.eval_loader())
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(toy):
+    module = toy.module(toy.settings(batch_size=16))
+    module._trainer = type("Trainer", (), {"world_size": 3, "ckpt_path": None})()
+    with pytest.raises(DistributedError, match="multiple of 3"):
+        module.setup("fit")
+
+
+def test_schedule_warms_up_and_ends_at_zero(toy):
+    settings = toy.settings(steps=1000, validate_every=100, warmup_steps=50)
+    factors = [warmup_cosine(settings)(step) for step in range(1001)]
+    assert factors[0] == pytest.approx(1 / 51)
+    assert factors[50] == max(factors) == 1
+    assert np.all(np.diff(factors[50:]) < 0)
+    assert factors[1000] == pytest.approx(0)
+    assert math.isclose(warmup_cosine(toy.settings())(6), 1)  # a tenth of 60 steps
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_weight_decay_spares_biases_and_normalisation(toy, optimizer):
+    module = toy.module(toy.settings(optimizer=optimizer))
+    decayed, spared = optimizer_of(module.network, module.settings).param_groups
+    assert {p.ndim for p in decayed["params"]} == {2, 4}  # the head and the kernels
+    assert {p.ndim for p in spared["params"]} == {1}
+    assert spared["weight_decay"] == 0 < decayed["weight_decay"]
+    assert len(decayed["params"]) + len(spared["params"]) == len(list(module.parameters()))
+
+
+def test_building_a_module_is_a_function_of_its_seed(toy):
+    torch.manual_seed(1)
+    first = toy.module()
+    torch.manual_seed(2)
+    assert same_weights(first, toy.module())

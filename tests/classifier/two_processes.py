@@ -1,0 +1,108 @@
+"""Run by test_distributed: tests and trains a small classifier in two forked processes."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.classifier.validation import VALIDATION_SCORE
+
+NAMES = ("protein", "silicone_oil", "air_bubble")
+
+
+class Images(torch.utils.data.Dataset):
+    def __init__(self, num_images):
+        generator = torch.Generator().manual_seed(0)
+        self.image = torch.rand(num_images, 1, 16, 16, generator=generator) * 2 - 1
+        self.label = torch.arange(num_images) % 3
+
+    def __len__(self):
+        return len(self.label)
+
+    def __getitem__(self, rows):
+        rows = torch.as_tensor(rows)
+        return {"image": self.image[rows], "label": self.label[rows], "index": rows}
+
+
+class Rank(pl.LightningDataModule):
+    """Each process gets every other row; with one row, the second process gets none."""
+
+    def __init__(self, num_images, batch_size):
+        super().__init__()
+        self.data, self.batch_size = Images(num_images), batch_size
+
+    def loader(self, padded=False):
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        rows = np.arange(rank, len(self.data), processes)
+        if padded and len(rows) * processes < len(self.data) + rank:
+            rows = np.append(rows, 0)
+        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        return DataLoader(self.data, batch_size=None, sampler=batches)
+
+    def train_dataloader(self):
+        return self.loader()
+
+    def val_dataloader(self):
+        return self.loader(padded=True)
+
+    def test_dataloader(self):
+        return self.loader()
+
+
+def trainer(processes, out, **arguments):
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp_fork" if processes > 1 else "auto",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        callbacks=[Save(out)],
+        **arguments,
+    )
+
+
+class Save(pl.Callback):
+    """Writes what each process found, since forked processes take it with them."""
+
+    def __init__(self, out):
+        self.out = out
+
+    def on_validation_end(self, trainer, module):
+        score = trainer.callback_metrics[VALIDATION_SCORE].item()
+        weights = torch.cat([p.detach().flatten() for p in module.parameters()])
+        name = f"validated-{trainer.world_size}-{trainer.global_rank}.npz"
+        np.savez(self.out / name, score=score, weights=weights)
+
+
+class Module(ClassifierModule):
+    def teardown(self, stage):
+        super().teardown(stage)
+        if stage == "test":
+            found = self.test_predictions
+            name = f"test-{len(found.index)}-{self.trainer.global_rank}.npz"
+            np.savez(self.trainer.callbacks[0].out / name, **vars(found))
+
+
+def main(out):
+    torch.set_num_threads(1)
+    settings = ClassifierSettings(steps=2, validate_every=1, batch_size=8, stem_stride=4)
+    for num_images in (1, 5):
+        module = Module(settings, NAMES, 16)
+        trainer(2, out).test(module, datamodule=Rank(num_images, 2), verbose=False)
+    module = Module(settings, NAMES, 16, prevalence=[10, 1, 1])
+    trainer(2, out, max_epochs=1, limit_train_batches=1).fit(module, datamodule=Rank(9, 4))
+    # Lightning has brought the trained weights back from the forked process.
+    trainer(1, out).validate(module, datamodule=Rank(9, 4), verbose=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

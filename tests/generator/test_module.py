@@ -1,0 +1,165 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from svp_lightning.errors import TrainingError
+from svp_lightning.generator.ema import AveragedDenoiser
+from svp_lightning.generator.module import GeneratorModule
+from svp_lightning.generator.sampler import sample
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+
+MakeSettings = Callable[..., GeneratorSettings]
+
+LEVELS = torch.tensor([-0.6, 0.5])
+"""Brightness of the two classes of constant images, in [-1, 1]."""
+
+
+class ConstantImages(Dataset[dict[str, Tensor]]):
+    """Batch ``number`` of images as bright as their class."""
+
+    def __init__(self, batches: int, batch_size: int) -> None:
+        self.batches = batches
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        random = torch.Generator().manual_seed(number)
+        labels = torch.randint(2, (self.batch_size,), generator=random)
+        noise = 0.02 * torch.randn(self.batch_size, 1, 16, 16, generator=random)
+        return {"image": LEVELS[labels].view(-1, 1, 1, 1) + noise, "label": labels}
+
+
+def fit(
+    settings: GeneratorSettings, steps: int, folder: Path, ckpt_path: Path | None = None
+) -> GeneratorModule:
+    """Train in epochs of three batches up to global step ``steps``."""
+    torch.manual_seed(7)
+    module = GeneratorModule(settings, image_size=16, num_classes=2)
+    torch.manual_seed(steps)  # nothing of the run may hang on the state found at its start
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ModelCheckpoint(folder, filename="{step}", every_n_train_steps=3)],
+    )
+    loader = DataLoader(ConstantImages(3, settings.batch_size), batch_size=None)
+    trainer.fit(module, loader, ckpt_path=ckpt_path)
+    return module
+
+
+def test_resumed_run_equals_an_uninterrupted_one(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(network=make_settings().network.model_copy(update={"dropout": 0.2}))
+    whole = fit(settings, 6, tmp_path / "whole")
+    fit(settings, 3, tmp_path / "first")
+    resumed = fit(settings, 6, tmp_path / "second", tmp_path / "first" / "step=3.ckpt")
+    expected, found = whole.state_dict(), resumed.state_dict()
+    assert any(name.startswith("average.") for name in expected)
+    assert expected.keys() == found.keys()
+    different = [name for name, value in expected.items() if not torch.equal(value, found[name])]
+    assert different == []
+
+
+def test_resuming_a_finished_run_keeps_its_weights(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    whole = fit(make_settings(), 3, tmp_path)
+    again = fit(make_settings(), 3, tmp_path, tmp_path / "step=3.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_seed_and_rank_change_the_training_noise(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noise(seed: int, rank: int, step: int) -> float:
+        monkeypatch.setattr(GeneratorModule, "global_rank", property(lambda _: rank))
+        monkeypatch.setattr(GeneratorModule, "global_step", property(lambda _: step))
+        module = GeneratorModule(make_settings(seed=seed), 16, 2)
+        module.on_train_batch_start({}, 0)
+        return torch.randn(()).item()
+
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1)]
+    assert len({noise(*key) for key in keys}) == len(keys)
+    assert noise(0, 1, 2) == noise(0, 1, 2)
+
+
+def test_loss_that_is_not_a_number_stops_training(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, number: int) -> dict[str, Tensor]:
+        return {"image": torch.full((4, 1, 16, 16), torch.nan), "label": torch.zeros(4).long()}
+
+    monkeypatch.setattr(ConstantImages, "__getitem__", broken)
+    with pytest.raises(TrainingError, match=r"not a number.*learning_rate"):
+        fit(make_settings(), 3, tmp_path)
+    assert list(tmp_path.glob("*.ckpt")) == []
+
+
+def test_no_checkpoint_is_written_after_the_loss_broke(make_settings: MakeSettings) -> None:
+    module = GeneratorModule(make_settings(), 16, 2)
+    module._latest_loss = torch.tensor(torch.inf)
+    with pytest.raises(TrainingError):
+        module.on_save_checkpoint({})
+
+
+def test_average_follows_with_a_rising_decay(make_settings: MakeSettings) -> None:
+    denoiser = GeneratorModule(make_settings(), 16, 2).denoiser
+    average = AveragedDenoiser(denoiser, decay=0.5)
+    start = next(denoiser.parameters()).detach().clone()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(1)
+    average.update(denoiser, step=1)  # decay 2/11
+    torch.testing.assert_close(next(average.parameters()), start + 9 / 11)
+    average.update(denoiser, step=1000)  # decay 0.5
+    torch.testing.assert_close(next(average.parameters()), start + 10 / 11)
+
+
+def test_average_is_trained_by_no_optimiser(make_settings: MakeSettings) -> None:
+    module = GeneratorModule(make_settings(), 16, 2)
+    optimiser: Any = module.configure_optimizers()
+    trained = {id(p) for group in optimiser["optimizer"].param_groups for p in group["params"]}
+    assert trained == {id(parameter) for parameter in module.denoiser.parameters()}
+    assert module.trained_denoiser is not module.denoiser
+    bare = GeneratorModule(make_settings(ema_decay=None), 16, 2)
+    assert bare.trained_denoiser is bare.denoiser
+
+
+@pytest.mark.parametrize(("decay", "end"), [("constant", 1.0), ("cosine", 0.0)])
+def test_learning_rate_warms_up_and_ends(
+    make_settings: MakeSettings, decay: str, end: float
+) -> None:
+    module = GeneratorModule(make_settings(warmup_steps=10, steps=100, decay=decay), 16, 2)
+    factors = [module._learning_rate_factor(step) for step in range(101)]
+    assert factors[:11] == sorted(factors[:11])
+    assert 0 < factors[0] < 0.1
+    assert factors[10] == 1.0
+    assert factors[100] == pytest.approx(end)
+
+
+def test_trained_generator_knows_the_brightness_of_its_classes(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    settings = make_settings(steps=90, batch_size=16, learning_rate=1e-2, warmup_steps=10)
+    denoiser = fit(settings, 90, tmp_path).trained_denoiser
+    labels = np.repeat([0, 1], 8)
+    images = sample(denoiser, labels, np.arange(16), SamplerSettings(steps=10))
+    wanted = ((LEVELS + 1) * 127.5).tolist()
+    assert images[:8].mean() == pytest.approx(wanted[0], abs=12)
+    assert images[8:].mean() == pytest.approx(wanted[1], abs=12)
+    assert images.astype(float).std(axis=(1, 2)).mean() < 12

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import torch
+
+from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.noise import gaussian, image_seeds
+from svp_lightning.generator.sampler import sample, trajectory
+from svp_lightning.generator.schedule import NoiseSchedule
+from svp_lightning.generator.settings import DiffusionSettings, SamplerSettings
+from svp_lightning.generator.solvers import CLEAN, levels, solve
+
+NAMES = ["dpm_solver", "ddim", "ddpm"]
+PINNED_SEEDS = [3770075631662096682, 4733405671058256113]
+
+
+def settings(**changes: object) -> SamplerSettings:
+    return SamplerSettings.model_validate({"steps": 5, "batch_size": 8} | changes)
+
+
+def eight_images() -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(8) % 2, image_seeds(0, "oil", 0, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seeds_give_the_same_images_and_others_do_not(denoiser: Denoiser, name: str) -> None:
+    labels, seeds = eight_images()
+    first = sample(denoiser, labels, seeds, settings(name=name))
+    assert first.shape == (8, 16, 16)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, sample(denoiser, labels, seeds, settings(name=name)))
+    others = sample(denoiser, labels, seeds + 1, settings(name=name))
+    assert not np.array_equal(first, others)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_batch_size_does_not_change_an_image(
+    denoiser: Denoiser, name: str, precision: str, guidance: float
+) -> None:
+    labels, seeds = eight_images()
+    images = [
+        sample(
+            denoiser,
+            labels,
+            seeds,
+            settings(name=name, precision=precision, guidance=guidance, batch_size=size),
+        ).astype(int)
+        for size in (8, 1, 3)
+    ]
+    assert np.abs(images[1] - images[0]).max() <= 1
+    assert np.abs(images[2] - images[0]).max() <= 1
+
+
+def test_order_and_company_do_not_change_an_image(denoiser: Denoiser) -> None:
+    labels, seeds = eight_images()
+    together = sample(denoiser, labels, seeds, settings()).astype(int)
+    picked = sample(denoiser, labels[[5, 2]], seeds[[5, 2]], settings()).astype(int)
+    assert np.abs(together[[5, 2]] - picked).max() <= 1
+
+
+def test_batch_size_is_no_part_of_the_identity() -> None:
+    assert settings(batch_size=1).identity() == settings(batch_size=2).identity()
+    assert settings(seed=1).identity() != settings(seed=2).identity()
+
+
+def test_image_seeds_are_stable_distinct_and_independent_of_the_range() -> None:
+    seeds = image_seeds(3, "air_bubble", 0, 100_000)
+    assert len(np.unique(seeds)) == 100_000
+    assert seeds.min() >= 0
+    assert np.array_equal(image_seeds(3, "air_bubble", 500, 600), seeds[500:600])
+    assert not np.isin(image_seeds(3, "silicone_oil", 0, 100), seeds).any()
+    assert not np.isin(image_seeds(4, "air_bubble", 0, 100), seeds).any()
+    # Written down once: changing the mixing would change everybody's images.
+    assert image_seeds(0, "air_bubble", 0, 2).tolist() == PINNED_SEEDS
+
+
+def test_noise_is_standard_normal_and_uncorrelated() -> None:
+    seeds = torch.from_numpy(image_seeds(0, "oil", 0, 400))
+    noise = gaussian(seeds, 0, 16, 16).double()
+    assert noise.mean().abs() < 0.01
+    assert noise.var() == pytest.approx(1, abs=0.02)
+    assert (noise**4).mean() == pytest.approx(3, abs=0.1)
+    between_pixels = torch.corrcoef(noise.flatten(1).T).fill_diagonal_(0)
+    between_images = torch.corrcoef(noise.flatten(1)).fill_diagonal_(0)
+    between_draws = (noise * gaussian(seeds, 1, 16, 16)).mean()
+    assert between_pixels.abs().max() < 6 / 400**0.5
+    assert between_images.abs().max() < 6 / 256**0.5
+    assert between_draws.abs() < 0.02
+
+
+def test_neighbouring_seeds_have_unrelated_noise() -> None:
+    noise = gaussian(torch.tensor([0, 1, 2**32, 2**33]), 0, 64, 64).flatten(1)
+    assert torch.corrcoef(noise).fill_diagonal_(0).abs().max() < 6 / 64
+
+
+def test_trajectory_runs_from_noise_to_the_sampled_image(denoiser: Denoiser) -> None:
+    labels, seeds = eight_images()
+    noisy, clean = trajectory(denoiser, labels, seeds, settings(), at=[0, 2, -1])
+    assert noisy.shape == clean.shape == (3, 8, 16, 16)
+    assert np.array_equal(noisy[-1], sample(denoiser, labels, seeds, settings()))
+    assert np.array_equal(noisy[-1], clean[-1])
+    assert noisy[0].std() > 60  # pure noise: standard deviation 127.5, cut off at 0 and 255
+
+
+@pytest.mark.parametrize("spacing", ["karras", "uniform"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_levels_fall_to_the_clean_image(spacing: str, schedule: str) -> None:
+    process = NoiseSchedule(DiffusionSettings.model_validate({"schedule": schedule}))
+    visited = levels(process, settings(spacing=spacing, steps=20))
+    assert len(visited) == 21
+    assert visited[-1] is CLEAN
+    ratios = [level.sigma / level.alpha for level in visited]
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] > 10
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("spacing", ["karras", "uniform"])
+def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: str) -> None:
+    """For x_0 ~ N(m, s^2) the ideal denoiser is known, so the solver alone is on trial."""
+    mean, deviation = 0.3, 0.1
+    schedule = NoiseSchedule(DiffusionSettings())
+
+    def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
+        alpha, sigma = schedule.alpha[t], schedule.sigma[t]
+        gain = alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2)
+        return mean + gain * (x_t - alpha * mean)
+
+    def draw_noise(number: int) -> torch.Tensor:
+        return torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(number))
+
+    steps = 40 if name == "dpm_solver" else 200
+    visited = levels(schedule, settings(steps=steps, spacing=spacing))
+    *_, last = solve(predict_x_0, draw_noise, visited, name)
+    assert last.x_t.mean() == pytest.approx(mean, abs=0.01)
+    assert last.x_t.std() == pytest.approx(deviation, rel=0.1)
+
+
+def test_second_order_beats_first_order() -> None:
+    """With few steps DPM-Solver must be nearer to the exact flow than DDIM."""
+    deviation = 0.3
+    schedule = NoiseSchedule(DiffusionSettings())
+    start = torch.full((1, 1, 1, 1), 0.9)
+
+    def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
+        alpha, sigma = schedule.alpha[t], schedule.sigma[t]
+        return alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2) * x_t
+
+    visited = levels(schedule, settings(steps=10))
+    ends = {}
+    for name in ("dpm_solver", "ddim"):
+        *_, last = solve(predict_x_0, lambda number: start, visited, name)
+        ends[name] = last.x_t.item()
+    exact = deviation * 0.9
+    assert abs(ends["dpm_solver"] - exact) < 0.5 * abs(ends["ddim"] - exact)

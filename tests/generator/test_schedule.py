@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from svp_lightning.generator.schedule import NoiseSchedule
+from svp_lightning.generator.settings import DiffusionSettings
+
+T = 200
+PREDICTIONS = ["epsilon", "v_prediction", "residual"]
+
+
+def a_schedule(**changes: object) -> NoiseSchedule:
+    return NoiseSchedule(DiffusionSettings.model_validate({"timesteps": T} | changes))
+
+
+def random_noising() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    t = torch.tensor([0, 1, 20, 100, 180])
+    return torch.rand(5, 1, 8, 8) * 2 - 1, torch.randn(5, 1, 8, 8), t
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_noise_only_grows_and_variance_is_kept(name: str) -> None:
+    schedule = a_schedule(schedule=name)
+    torch.testing.assert_close(schedule.alpha**2 + schedule.sigma**2, torch.ones(T))
+    assert (schedule.sigma.diff() > 0).all()
+    assert schedule.sigma[0] < 0.04
+
+
+def test_linear_schedule_is_that_of_the_paper() -> None:
+    schedule = a_schedule(schedule="linear", timesteps=500)
+    betas = torch.linspace(1e-4, 0.02, 500, dtype=torch.float64)
+    torch.testing.assert_close(schedule.alpha**2, (1 - betas).cumprod(0).float())
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_perfect_prediction_gives_back_the_image(prediction: str) -> None:
+    schedule = a_schedule(prediction=prediction)
+    x_0, eps, t = random_noising()
+    x_t, target = schedule.add_noise(x_0, eps, t), schedule.target(x_0, eps, t)
+    torch.testing.assert_close(schedule.x_0(target, x_t, t), x_0, atol=2e-4, rtol=1e-3)
+
+
+def test_v_and_epsilon_are_turned_into_each_other() -> None:
+    """Salimans & Ho 2022, appendix D: eps = sigma x_t + alpha v."""
+    by_v, by_eps = a_schedule(prediction="v_prediction"), a_schedule(prediction="epsilon")
+    x_t, v, t = random_noising()
+    alpha, sigma = by_v.at(t)
+    eps = sigma * x_t + alpha * v
+    torch.testing.assert_close(by_eps.x_0(eps, x_t, t), by_v.x_0(v, x_t, t), atol=1e-3, rtol=1e-3)
+
+
+def test_residual_asks_for_the_image_in_noise_and_for_little_in_clear() -> None:
+    """Unlike v, its target holds no copy of the noise where noise drowns the image."""
+    schedule = a_schedule(prediction="residual")
+    x_0, eps, _ = random_noising()
+    late, early = torch.full((5,), 150), torch.zeros(5, dtype=torch.long)
+    other = schedule.target(x_0, torch.randn_like(eps), late)
+    torch.testing.assert_close(schedule.target(x_0, eps, late), other, atol=0.05, rtol=0)
+    x_t = schedule.add_noise(x_0, eps, early)
+    bare = schedule.x_0(torch.zeros_like(x_t), x_t, early)
+    assert (bare - x_0).abs().mean() < (torch.zeros_like(x_0) - x_0).abs().mean()
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_min_snr_weighs_errors_of_the_clean_image(prediction: str) -> None:
+    """Errors of x_0 count by the signal-to-noise ratio, at most by gamma = 5."""
+    schedule = a_schedule(prediction=prediction, weighting="min_snr")
+    x_0, eps, t = random_noising()
+    x_t, target = schedule.add_noise(x_0, eps, t), schedule.target(x_0, eps, t)
+    wrong = target + 0.1
+    loss = schedule.weight(t) * (wrong - target).square().mean(dim=(1, 2, 3))
+    error = (schedule.x_0(wrong, x_t, t) - x_0).square().mean(dim=(1, 2, 3))
+    snr = (schedule.alpha[t] / schedule.sigma[t]) ** 2
+    torch.testing.assert_close(loss, snr.clamp(max=5) * error, atol=1e-5, rtol=0.02)
