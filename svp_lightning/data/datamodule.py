@@ -74,10 +74,10 @@ class ParticleDataModule(pl.LightningDataModule):
             self.mixture.sampling_weights,
             trainer.global_rank,
             trainer.world_size,
+            # The step decides, not Lightning's count of epochs, which a resumed run may begin
+            # anywhere in.
+            first_step=lambda: trainer.global_step,
         )
-        # After a restart in the middle of an epoch Lightning goes on counting, so the
-        # sampler has to leave out what was already drawn.
-        sampler.resume_at(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
         return self._loader(ParticleDataset.of_mixture(self.mixture), sampler, _ResumableLoader)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
@@ -100,9 +100,7 @@ class ParticleDataModule(pl.LightningDataModule):
         if self._generator is None or self._generator.device != device:
             self._generator = torch.Generator(device)
         trainer = self._running_trainer()
-        key = np.random.SeedSequence(
-            [self.seed, trainer.fit_loop.total_batch_idx + 1, trainer.global_rank]
-        )
+        key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
         self._generator.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
         return self._generator
 

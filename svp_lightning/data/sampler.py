@@ -4,7 +4,7 @@ Nothing here keeps a position, so a resumed run draws exactly the batches that t
 interrupted one would have drawn, on any number of processes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,12 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
     Args:
         num_rows: rows to draw from.
         batch_size: rows of the global batch, divisible by ``world_size``.
-        steps_per_epoch: batches before :meth:`set_epoch` is due.
+        steps_per_epoch: iterating goes on to the next multiple of it.
         seed: of the permutations or draws.
         weights: (num_rows,) relative chance of each row, or None for permutations.
         rank: this process.
         world_size: number of processes.
+        first_step: tells the step to go on from, each time an iteration starts.
 
     Raises:
         DistributedError: ``batch_size`` cannot be divided by ``world_size``.
@@ -43,6 +44,7 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         weights: NDArray[np.float64] | None = None,
         rank: int = 0,
         world_size: int = 1,
+        first_step: Callable[[], int] = lambda: 0,
     ) -> None:
         if batch_size % world_size:
             raise DistributedError(
@@ -56,25 +58,17 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
-        self.first_step = 0
+        self.first_step = first_step
         self._cumulative = None if weights is None else np.cumsum(weights / weights.sum())
         self._cached_pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of each epoch."""
-        self.epoch = epoch
-
-    def resume_at(self, step: int) -> None:
-        """Leave out the batches of the resumed epoch that come before global ``step``."""
-        self.first_step = step
 
     def __len__(self) -> int:
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        start = self.epoch * self.steps_per_epoch
-        for step in range(max(start, self.first_step), start + self.steps_per_epoch):
+        start = self.first_step()
+        stop = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
+        for step in range(start, stop):
             yield self.global_batch(step)[self.rank :: self.world_size]
 
     def global_batch(self, step: int) -> NDArray[np.int64]:

@@ -37,7 +37,9 @@ class GeneratorModule(pl.LightningModule):
     def __init__(self, settings: GeneratorSettings, image_size: int, num_classes: int) -> None:
         super().__init__()
         self.settings = settings
-        self.denoiser = Denoiser(settings.network, settings.diffusion, image_size, num_classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.denoiser = Denoiser(settings.network, settings.diffusion, image_size, num_classes)
         self.average = (
             None
             if settings.ema_decay is None

@@ -99,7 +99,7 @@ class SamplerSettings(Settings):
     at the cost of variety, 0 ignores it."""
     spacing: Literal["karras", "uniform"] = "karras"
     """Noise levels visited by ``dpm_solver``: Karras et al. 2022, eq. 5, or equal steps in
-    time."""
+    time. The others always take equal steps."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     seed: int = Field(0, ge=0)
     batch_size: int = runtime(64, ge=1)

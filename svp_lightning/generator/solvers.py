@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from svp_lightning.errors import SettingsError
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import SamplerSettings
 
@@ -53,11 +54,24 @@ CLEAN = Level(-1, 1.0, 0.0)
 
 
 def levels(schedule: NoiseSchedule, settings: SamplerSettings) -> list[Level]:
-    """The noise levels a sampler visits, falling, the clean image last; ``steps`` + 1 or less."""
+    """The ``steps`` noise levels a sampler visits, falling, and then the clean image.
+
+    Raises:
+        SettingsError: the process has fewer time steps than the sampler.
+    """
+    if settings.steps > schedule.timesteps:
+        raise SettingsError(
+            f"sampler.steps: {settings.steps} steps were asked of a generator that has "
+            f"{schedule.timesteps}.",
+            f"Use at most {schedule.timesteps}.",
+        )
     alpha = schedule.alpha.double().cpu().numpy()
     sigma = schedule.sigma.double().cpu().numpy()
-    times = _TIMES[settings.spacing](sigma / alpha, settings.steps)
-    return [Level(t, float(alpha[t]), float(sigma[t])) for t in times] + [CLEAN]
+    if settings.name == "dpm_solver" and settings.spacing == "karras":
+        times = _karras_times(sigma / alpha, settings.steps)
+    else:
+        times = _uniform_times(schedule.timesteps, settings.steps)
+    return [Level(t, float(alpha[t]), float(sigma[t])) for t in times.tolist()] + [CLEAN]
 
 
 def solve(
@@ -115,21 +129,18 @@ def _log_ratio(level: Level) -> float:
     return math.log(level.alpha / level.sigma)
 
 
-def _karras_times(ratio: NDArray[np.float64], steps: int) -> list[int]:
-    """Time steps nearest to Karras et al.'s noise ratios, each once, falling."""
-    top = min(ratio[-1], MAX_NOISE_RATIO) ** (1 / KARRAS_RHO)
+def _karras_times(ratio: NDArray[np.float64], steps: int) -> NDArray[np.int64]:
+    """The time steps nearest to Karras et al.'s noise ratios, each once, falling."""
     bottom = ratio[0] ** (1 / KARRAS_RHO)
-    wanted = np.linspace(top, bottom, steps) ** KARRAS_RHO
+    top = min(ratio[-1], MAX_NOISE_RATIO) ** (1 / KARRAS_RHO)
+    wanted = np.linspace(bottom, top, steps) ** KARRAS_RHO
     nearest = np.interp(np.log(wanted), np.log(ratio), np.arange(len(ratio))).round()
-    return [int(t) for t in np.unique(nearest)[::-1]]
+    # Neighbours that round to one time step are moved apart, up first, then down.
+    order = np.arange(steps)
+    distinct = np.maximum.accumulate(nearest - order) + order
+    return np.minimum(distinct, len(ratio) - steps + order).astype(np.int64)[::-1]
 
 
-def _uniform_times(ratio: NDArray[np.float64], steps: int) -> list[int]:
+def _uniform_times(timesteps: int, steps: int) -> NDArray[np.int64]:
     """Equally spaced time steps from the last one down."""
-    return [int(t) for t in np.unique(np.linspace(len(ratio), 0, steps + 1)[:-1].round() - 1)[::-1]]
-
-
-_TIMES: dict[str, Callable[[NDArray[np.float64], int], list[int]]] = {
-    "karras": _karras_times,
-    "uniform": _uniform_times,
-}
+    return (np.linspace(timesteps, 0, steps + 1)[:-1].round() - 1).astype(np.int64)

@@ -42,7 +42,7 @@ def simulate_store(
         settings: what to simulate.
         image_size: pixels along one side.
         seed: of the data set.
-        progress: told the number of images written so far, also those of an earlier call.
+        progress: told the number of images just written; those of an earlier call come first.
 
     Raises:
         SettingsError: for an image size or seed that cannot be used.
@@ -53,13 +53,11 @@ def simulate_store(
     writer = StoreWriter(path, len(plan), image_size)
     pending = writer.pending(settings.chunk_size)
     missing = sum(len(rows) for rows in pending)
-    done = len(plan) - missing
-    progress(done)
+    progress(len(plan) - missing)
     workers = _worker_count(settings.workers, missing)
     for rows, images, table in _rendered(simulator, plan, pending, workers):
         writer.write(rows.start, images, table)
-        done += len(rows)
-        progress(done)
+        progress(len(rows))
     writer.finish(
         class_names=plan.class_names,
         pixel_size_um=simulator.pixel_size_um,

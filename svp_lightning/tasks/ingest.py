@@ -5,20 +5,32 @@ import importlib
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from svp_lightning.config import Config, SimulatedData
+from svp_lightning.data.ingest.summary import summarise
 from svp_lightning.data.settings import FlowCamSettings, FolderSettings, MfiSettings
 from svp_lightning.data.store import Store
+from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import DataError
 from svp_lightning.files import sha256_of_file
+from svp_lightning.report.figures.sheets import contact_sheet
+from svp_lightning.report.style import save_figure
 from svp_lightning.simulation.write import simulate_store
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
 
+SHEET_IMAGES = 96
+UNLABELLED = -1
+
 
 def run(config: Config, session: Session) -> None:
-    """Build the store and print what it holds."""
+    """Build the store, print what it holds, and draw a contact sheet of each class."""
     store = ensure_store(config, session)
-    say(summary(store))
+    if is_main_process():
+        write_sheets(store, session.run_dir)
+        say("\n".join([*summarise(store).lines(), f"Store:  {store.path}"]))
+        say(f"Sheets: {session.run_dir}")
 
 
 def ensure_store(config: Config, session: Session) -> Store:
@@ -56,18 +68,17 @@ def fingerprint(root: Path) -> str:
     return digest.hexdigest()
 
 
-def summary(store: Store) -> str:
-    """A few lines for the terminal: counts per split and class, size, pixel, groups."""
-    pixel = "" if store.pixel_size_um is None else f", {store.pixel_size_um:.3g} µm/px"
-    groups = store.particles["group"].nunique()
-    lines = [
-        f"{len(store):,} images of {store.image_size} × {store.image_size} px{pixel}, "
-        f"{groups:,} groups: {store.path}"
-    ]
-    for split, counts in store.manifest.counts.items():
-        held = ", ".join(f"{n:,} {name or 'unlabelled'}" for name, n in counts.items())
-        lines.append(f"  {split or 'no split':<9} {held}")
-    return "\n".join(lines)
+def write_sheets(store: Store, folder: Path) -> None:
+    """One contact sheet of each class, images spread over the store."""
+    labels = [*range(len(store.class_names)), UNLABELLED]
+    for label in labels:
+        rows = store.indices(label=label)
+        if len(rows):
+            shown = rows[np.linspace(0, len(rows) - 1, min(len(rows), SHEET_IMAGES)).astype(int)]
+            name = "unlabelled" if label == UNLABELLED else store.class_names[label]
+            panels = {store.path.name: np.asarray(store.images[shown])}
+            sheet = contact_sheet(panels, columns=16, title=name, pixel_size_um=store.pixel_size_um)
+            save_figure(sheet, folder / f"contact_sheet_{name}.png")
 
 
 def _simulate(data: SimulatedData, folder: Path) -> None:

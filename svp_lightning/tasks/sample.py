@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.config import Config
+from svp_lightning.data.ingest.summary import summarise
 from svp_lightning.data.mix import synthetic_counts
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.distributed import is_main_process
@@ -19,7 +20,7 @@ from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.sampler import sample
 from svp_lightning.tasks.devices import choose_device
-from svp_lightning.tasks.ingest import ensure_store, summary
+from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.train_generator import ensure_generator, weights_hash
@@ -30,7 +31,8 @@ CHUNK_IMAGES = 256
 def run(config: Config, session: Session) -> None:
     """Draw ``augmentation.ratio`` × the real images of each rare class and say where they are."""
     store = ensure_store(config, session)
-    say(summary(ensure_synthetic(config, session, store)))
+    pool = ensure_synthetic(config, session, store)
+    say("\n".join([*summarise(pool).lines(), f"Store: {pool.path}"]))
 
 
 def ensure_synthetic(config: Config, session: Session, store: Store) -> Store:

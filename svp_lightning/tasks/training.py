@@ -53,6 +53,12 @@ def build_trainer(
     """
     settings = config.trainer
     extra = dict(settings.model_extra or {}) | arguments
+    if extra.get("accumulate_grad_batches", 1) != 1:
+        raise SettingsError(
+            "trainer.accumulate_grad_batches is not supported: batch sizes here are those of an "
+            "optimiser step.",
+            "Use more devices, or a smaller batch_size.",
+        )
     every = [*session.callbacks(), *callbacks]
     extra.setdefault("log_every_n_steps", LOG_EVERY)
     bars = [c for c in every if isinstance(c, ProgressBar)]

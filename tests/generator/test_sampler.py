@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.noise import gaussian, image_seeds
 from svp_lightning.generator.sampler import sample, trajectory
@@ -103,16 +104,26 @@ def test_trajectory_runs_from_noise_to_the_sampled_image(denoiser: Denoiser) -> 
     assert noisy[0].std() > 60  # pure noise: standard deviation 127.5, cut off at 0 and 255
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("spacing", ["karras", "uniform"])
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_levels_fall_to_the_clean_image(spacing: str, schedule: str) -> None:
-    process = NoiseSchedule(DiffusionSettings.model_validate({"schedule": schedule}))
-    visited = levels(process, settings(spacing=spacing, steps=20))
-    assert len(visited) == 21
+@pytest.mark.parametrize("steps", [2, 20, 90, 100])
+def test_levels_fall_to_the_clean_image(name: str, spacing: str, schedule: str, steps: int) -> None:
+    values = {"schedule": schedule, "timesteps": 100}
+    process = NoiseSchedule(DiffusionSettings.model_validate(values))
+    visited = levels(process, settings(name=name, spacing=spacing, steps=steps))
+    assert len(visited) == steps + 1
     assert visited[-1] is CLEAN
-    ratios = [level.sigma / level.alpha for level in visited]
-    assert ratios == sorted(ratios, reverse=True)
-    assert ratios[0] > 10
+    times = [level.t for level in visited]
+    assert times == sorted(set(times), reverse=True)
+    assert times[0] >= 90
+    assert times[-2] < 100 / steps
+
+
+def test_more_steps_than_the_process_has_are_refused(denoiser: Denoiser) -> None:
+    labels, seeds = eight_images()
+    with pytest.raises(SettingsError, match=r"sampler\.steps: 101 .* 100"):
+        sample(denoiser, labels, seeds, settings(steps=101))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,7 +142,7 @@ def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: s
         return torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(number))
 
     steps = 40 if name == "dpm_solver" else 200
-    visited = levels(schedule, settings(steps=steps, spacing=spacing))
+    visited = levels(schedule, settings(name=name, steps=steps, spacing=spacing))
     *_, last = solve(predict_x_0, draw_noise, visited, name)
     assert last.x_t.mean() == pytest.approx(mean, abs=0.01)
     assert last.x_t.std() == pytest.approx(deviation, rel=0.1)
