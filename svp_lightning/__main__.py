@@ -20,6 +20,7 @@ from svp_lightning.config import Config, parse_config
 from svp_lightning.distributed import is_main_process, launch_id
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
 from svp_lightning.files import explaining_write_errors, replacing, sha256_of_json
+from svp_lightning.tasks.cell import finished, report_objective
 
 if TYPE_CHECKING:
     from svp_lightning.tasks.session import Session
@@ -55,10 +56,11 @@ def execute(cfg: DictConfig) -> None:
     run_dir = run_folder(config)
     # Loggers may refer to the run's folder, which is known only now.
     OmegaConf.update(cfg, "paths.run", str(run_dir), force_add=True)
-    task = importlib.import_module(f"svp_lightning.tasks.{config.task}")
-    if hasattr(task, "finished") and task.finished(run_dir):
+    if config.task == "evaluate" and finished(run_dir):
         print(f"Already finished: {run_dir} (delete the folder to run it again)")
+        report_objective(run_dir)
         return
+    task = importlib.import_module(f"svp_lightning.tasks.{config.task}")
     session = _session(cfg, config, run_dir)
     try:
         task.run(config, session)

@@ -50,7 +50,7 @@ DataSettings = Annotated[
 class TrainerSettings(Settings):
     """How and where to run; further keys go to :class:`pytorch_lightning.Trainer` as they are."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
     accelerator: str
     devices: int | str | list[int]
@@ -72,7 +72,7 @@ class PathSettings(Settings):
 class ScaleSettings(Settings):
     """The numbers ``scale=...`` hands to the other groups, and the name of the scale."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(extra="allow")
 
     name: str
 

@@ -23,7 +23,12 @@ def runtime(default: Any = ..., **constraints: Any) -> Any:
 class Settings(BaseModel):
     """Immutable, checked settings; unknown names and impossible values are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        coerce_numbers_to_str=True,  # study=2026 is a name
+    )
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str) -> Self:

@@ -21,10 +21,11 @@ from svp_lightning.distributed import is_main_process
 from svp_lightning.evaluation.metrics import classification_metrics
 from svp_lightning.evaluation.predictions import Predictions, write_predictions
 from svp_lightning.evaluation.prevalence import prevalence_weights
-from svp_lightning.evaluation.results import Results, read_results, write_results
+from svp_lightning.evaluation.results import Results, write_results
 from svp_lightning.evaluation.statistics import bootstrap_intervals
-from svp_lightning.files import replacing, sha256_of_json, write_json
+from svp_lightning.files import replacing, sha256_of_json
 from svp_lightning.report.html import run_report
+from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
@@ -39,19 +40,7 @@ from svp_lightning.tasks.train_classifier import (
 from svp_lightning.tasks.train_generator import ensure_generator
 from svp_lightning.tasks.training import build_trainer, device_name, newest_metrics
 
-RESULTS = "results.json"
 CLASSIFIER = "classifier.ckpt"
-OBJECTIVE_FILE = "SVP_CELL_RESULT"
-"""Environment variable naming the file in which a sweep wants the cell's objective."""
-
-
-def finished(run_dir: Path) -> bool:
-    """Whether this run has its results already; a sweep gets its objective again."""
-    if not (run_dir / RESULTS).is_file() or not (run_dir / "report.html").is_file():
-        return False
-    if OBJECTIVE_FILE in os.environ:
-        _write_objective(read_results(run_dir / RESULTS))
-    return True
 
 
 def run(config: Config, session: Session) -> None:
@@ -76,7 +65,7 @@ def run(config: Config, session: Session) -> None:
     write_results(session.run_dir / RESULTS, results)
     report = run_report(session.run_dir)
     log_results(session, results, session.run_dir / "figures")
-    _write_objective(results)
+    report_objective(session.run_dir)
     say(_summary(results, report))
 
 
@@ -172,12 +161,6 @@ def _link(source: Path, target: Path) -> None:
             os.link(source, temporary)
         except OSError:  # another disk, or a file system without links
             shutil.copyfile(source, temporary)
-
-
-def _write_objective(results: Results) -> None:
-    """Hand a sweeper its objective: the validation score, never a test metric."""
-    if OBJECTIVE_FILE in os.environ:
-        write_json(Path(os.environ[OBJECTIVE_FILE]), {"objective": results.validation_score})
 
 
 def _summary(results: Results, report: Path) -> str:

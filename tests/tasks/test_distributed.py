@@ -1,5 +1,6 @@
 """Two gloo processes: the same test metrics as one, every test image once, sweeps included."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,20 @@ def test_same_classifier_same_metrics(one_process: Path, tmp_path: Path) -> None
 
 
 def test_sweep_over_device_counts_trains_and_counts_every_image(tmp_path: Path) -> None:
-    """2, 1, 2 processes in one multirun; each cell trains generator and classifier itself."""
-    overrides = tiny(tmp_path / "artifacts", CELL, "trainer=ddp_cpu")
-    fresh_process(tmp_path, "-m", *overrides, "trainer.devices=2,1,2", "study=${trainer.devices}")
-    found = sorted(tmp_path.rglob("results.json"))
-    assert {results(file.parent)["study"] for file in found} == {"1", "2"}
-    for file in found:
-        assert sum(results(file.parent)["counts"]["test"].values()) == 84
-        assert len(read_predictions(file.parent / "predictions.parquet").ids) == 84
+    """2, 1, 2, 1 processes in one multirun, each training for itself."""
+    places = "paths.artifacts=a/${trainer.devices}", "paths.outputs=o/${trainer.devices}"
+    overrides = tiny(tmp_path, CELL, "trainer=ddp_cpu", *places)
+    fresh_process(tmp_path, "-m", *overrides, "seed=1,2", "trainer.devices=2,1")
+    for devices in (1, 2):
+        found = sorted((tmp_path / "o" / str(devices)).rglob("results.json"))
+        assert {results(file.parent)["seed"] for file in found} == {1, 2}
+        for file in found:
+            assert sum(results(file.parent)["counts"]["test"].values()) == 84
+            assert len(read_predictions(file.parent / "predictions.parquet").ids) == 84
+            cpus = results(file.parent)["provenance"]["device"]
+            assert cpus.startswith("2 × ") == (devices == 2)
+        info = json.loads(next((tmp_path / "a" / str(devices)).rglob("generator.json")).read_text())
+        assert info["generator"]["training"]["processes"] == devices
 
 
 def test_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
