@@ -2,6 +2,7 @@
 
 from math import gcd
 
+import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +14,9 @@ from svp_lightning.generator.settings import NetworkSettings
 MIN_BOTTLENECK = 4
 """Fewest positions along a side of the lowest level, so that shape is still resolved."""
 ATTENTION_HEAD_CHANNELS = 32
+RADIAL_CHANNELS = 8
+"""Maps that tell the network how far a position is from the centre. Crops are centred on
+their particle, so round shapes are learnt sooner."""
 
 
 def build_network(settings: NetworkSettings, image_size: int, num_labels: int) -> nn.Module:
@@ -60,6 +64,8 @@ class PatchUNet(nn.Module):
     to the output, and saves a factor of up to patch^2 in time.
     """
 
+    radial: Tensor
+
     def __init__(
         self, settings: NetworkSettings, image_size: int, num_labels: int, patch: int
     ) -> None:
@@ -70,19 +76,32 @@ class PatchUNet(nn.Module):
         up = ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(settings.attention)]
         self.unet = UNet2DModel(
             sample_size=image_size // patch,
-            in_channels=patch**2,
+            in_channels=patch**2 + RADIAL_CHANNELS,
             out_channels=patch**2,
             block_out_channels=channels,
             layers_per_block=settings.layers_per_block,
             down_block_types=tuple(down),
             up_block_types=tuple(up),
             dropout=settings.dropout,
+            resnet_time_scale_shift="scale_shift",
             attention_head_dim=gcd(ATTENTION_HEAD_CHANNELS, *channels),
             norm_num_groups=gcd(32, *channels),
             num_class_embeds=num_labels,
         )
+        self.register_buffer("radial", _radial_maps(image_size // patch), persistent=False)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         blocks = functional.pixel_unshuffle(x_t, self.patch)
-        prediction = self.unet(blocks, t, class_labels=labels, return_dict=False)[0]
+        radial = self.radial.expand(len(blocks), -1, -1, -1)
+        inputs = torch.cat((blocks, radial), dim=1)
+        prediction = self.unet(inputs, t, class_labels=labels, return_dict=False)[0]
         return functional.pixel_shuffle(prediction, self.patch)
+
+
+def _radial_maps(side: int) -> Tensor:
+    """Bumps at rising distances from the centre, (1, RADIAL_CHANNELS, side, side) in 0 to 1."""
+    positions = (torch.arange(side) + 0.5) / side * 2 - 1
+    distance = torch.hypot(positions[:, None], positions[None, :])
+    centres = torch.linspace(0, 2**0.5, RADIAL_CHANNELS).view(1, -1, 1, 1)
+    width = 2**0.5 / (RADIAL_CHANNELS - 1)
+    return torch.exp(-(((distance - centres) / width) ** 2))
