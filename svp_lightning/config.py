@@ -57,7 +57,7 @@ class TrainerSettings(Settings):
     strategy: str = "auto"
     num_nodes: int = Field(1, ge=1)
     precision: str | None = None
-    """None: bf16 mixed precision on GPUs that have it, float32 on CPUs."""
+    """None: bf16 mixed precision where the device has it, float32 elsewhere."""
     num_workers: int = Field(0, ge=0)
     """Processes per loader; reading a memory map needs none."""
 

@@ -7,6 +7,7 @@ References:
     Nichol & Dhariwal, Improved DDPM, 2021, arXiv 2102.09672 (cosine schedule).
     Salimans & Ho, Progressive distillation, 2022, arXiv 2202.00512 (v-prediction).
     Karras et al., Elucidating the design space, 2022, arXiv 2206.00364, table 1 (residual).
+    Hoogeboom et al., Simple diffusion, 2023, arXiv 2301.11093, eq. 4 (shifted schedule).
     Hang et al., Efficient diffusion training via Min-SNR weighting, 2023, arXiv 2303.09556.
 """
 
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from svp_lightning.generator.settings import DiffusionSettings
 
 MIN_SNR_GAMMA = 5.0
-FINE = 0.03
-"""Standard deviation of what the surroundings of a pixel do not tell: sensor noise and the
-finest detail, about 4 grey levels."""
+FINE = 0.014
+"""Standard deviation of what the surroundings of a pixel do not tell: sensor noise, about 1.8
+grey levels. A network that has not learnt the last noise levels yet leaves this much noise
+in the image, so a larger value shows as grain."""
 COARSE = 0.3
 """Standard deviation of pixels over all images, about 40 grey levels."""
 
@@ -108,4 +110,6 @@ def _variances(settings: DiffusionSettings) -> Tensor:
         return torch.linspace(1e-4, 0.02, settings.timesteps, dtype=torch.float64)
     t = torch.arange(settings.timesteps + 1, dtype=torch.float64) / settings.timesteps
     alpha_squared = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+    odds = alpha_squared / (1 - alpha_squared) * settings.signal**2
+    alpha_squared = odds / (1 + odds)
     return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999)

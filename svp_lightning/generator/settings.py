@@ -50,6 +50,9 @@ class DiffusionSettings(Settings):
     schedule: Literal["linear", "cosine"] = "cosine"
     """``linear``: variances 1e-4 to 0.02 (Ho et al. 2020); ``cosine``: Nichol & Dhariwal
     2021, eq. 17."""
+    signal: float = Field(1.0, gt=0)
+    """``cosine`` only: alpha / sigma times this at every time step. Below 1 it moves training
+    to where the outline of a smooth, large particle is decided (Hoogeboom et al. 2023)."""
     prediction: Literal["epsilon", "v_prediction", "residual"] = "residual"
     """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); or
     what is missing to the clean image, x0 = c_skip x_t + c_out F. The last never asks the
@@ -94,7 +97,7 @@ class SamplerSettings(Settings):
     name: Literal["dpm_solver", "ddim", "ddpm"] = "dpm_solver"
     steps: int = Field(20, ge=2)
     """Evaluations of the network per image (twice as many with guidance)."""
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(1.5, ge=0)
     """Classifier-free guidance weight: 1 samples the class as learnt, more exaggerates it
     at the cost of variety, 0 ignores it."""
     spacing: Literal["karras", "uniform"] = "karras"

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import Tensor, nn
 
-from svp_lightning.config import Config
+from svp_lightning.config import Config, TrainerSettings
 from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
@@ -66,13 +66,14 @@ def build_trainer(
     for shown in bars:
         if isinstance(shown, StepsProgress):
             shown.description = stage
+    precision: Any = settings.precision or _precision(settings, training=folder is not None)
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.num_nodes,
             strategy=settings.strategy,
-            precision=settings.precision or _precision(settings.accelerator),  # type: ignore[arg-type]
+            precision=precision,
             callbacks=every,
             logger=[*([] if folder is None else [_csv_logger(folder)]), *session.loggers()],
             default_root_dir=folder,
@@ -167,9 +168,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
-def _precision(accelerator: str) -> str:
-    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+def _precision(settings: TrainerSettings, training: bool) -> Any:
+    """bf16 where the device multiplies it in hardware (1.5 times as fast on such CPUs).
+
+    Tests on a CPU stay in float32: how images are batched must not show in a metric.
+    """
+    if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        fast = training and torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if fast else "32-true"
 
 
 def _csv_logger(folder: Path) -> Logger:
