@@ -142,8 +142,8 @@ def missing_seeds(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
 
 
 def study_samples(results: Sequence[RunResult]) -> list[Shown]:
-    """Sample sheets of the first run that has any, and its noise-to-image strip."""
-    for run in results:
+    """Sample sheets of the first run with generated images (else of the first with sheets)."""
+    for run in sorted(results, key=lambda run: not any(run.synthetic.values())):
         if sheets := sample_sheets(run):
             strips = [one for one in known_figures(run.folder) if one.path.stem == "noise_to_image"]
             return [*sheets, *strips]

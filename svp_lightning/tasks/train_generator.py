@@ -118,13 +118,15 @@ def preview(generator: Generator, store: Store, folder: Path, device: torch.devi
         panels = {"Real (training)": np.asarray(real), "Generated": drawn}
         sheet = contact_sheet(panels, title=name, pixel_size_um=store.pixel_size_um)
         save_figure(sheet, folder / f"contact_sheet_{name}.png")
-    at = np.unique(np.linspace(0, settings.steps, STRIP_FRAMES).round().astype(int)).tolist()
+    # Nothing can be seen in the first steps: show pure noise once, then the way out of it.
+    shares = np.r_[0, np.linspace(0.45, 1, STRIP_FRAMES - 1)]
+    at = np.unique((shares * settings.steps).round().astype(int)).tolist()
     seeds = np.concatenate(
         [image_seeds(settings.seed, name, PREVIEW_SEED, PREVIEW_SEED + 1) for name in names]
     )
     frames, _ = trajectory(generator.denoiser, np.arange(len(names)), seeds, settings, at, device)
     strip = noise_to_image_strip(
-        frames.swapaxes(0, 1), [f"step {k} of {settings.steps}" for k in at], names
+        frames.swapaxes(0, 1), [f"{k}/{settings.steps}" for k in at], names
     )
     save_figure(strip, folder / "noise_to_image.png")
 
