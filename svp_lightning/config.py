@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.settings import (
     AugmentationSettings,
+    CollageSettings,
     FlowCamSettings,
     FolderSettings,
     MfiSettings,
@@ -43,7 +44,8 @@ class SimulatedData(Settings):
 
 
 DataSettings = Annotated[
-    SimulatedData | FolderSettings | FlowCamSettings | MfiSettings, Field(discriminator="source")
+    SimulatedData | FolderSettings | FlowCamSettings | MfiSettings | CollageSettings,
+    Field(discriminator="source"),
 ]
 
 

@@ -11,7 +11,7 @@ from tests.conftest import fresh_process
 
 ROOT = Path(__file__).parents[1]
 GROUPS = {
-    "data": {"simulated", "folder", "flowcam", "mfi"},
+    "data": {"simulated", "folder", "flowcam", "mfi", "collage"},
     "generator": {"unet", "paper"},
     "sampler": {"dpm_solver", "ddim", "ddpm"},
     "classifier": {"resnet18", "resnet34", "resnet50"},
@@ -52,7 +52,8 @@ def test_every_option_composes(group: str, tmp_path: Path) -> None:
         for file in (ROOT / "conf" / group).glob("*.yaml"):
             if file.stem == "base":
                 continue
-            root = ["data.root=/images"] if file.stem in ("folder", "flowcam", "mfi") else []
+            own = GROUPS["data"] - {"simulated"}
+            root = ["data.root=/images"] if file.stem in own else []
             for scale in ("tiny", "paper"):
                 chosen = [] if group == "scale" else [f"scale={scale}"]
                 chosen = [] if group == "debug" else chosen

@@ -108,6 +108,8 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
     _refuse_synthetic(real)
     rows = real.indices(split="train")
     rows = rows[real.labels[rows] >= 0]
+    if why := real.manifest.made_by.get("not_split"):
+        raise StoreError(f"{real.path} has no training images: it was not split. {why}")
     label = real.labels[rows]
     counts = np.bincount(label, minlength=len(real.class_names))
     if not counts.all():

@@ -52,7 +52,8 @@ class _IngestSettings(Settings):
     labelled: bool = True
     """``False`` imports images without class names, for prediction: no split is made."""
     unreadable: Literal["refuse", "skip"] = "refuse"
-    """What to do with an image that cannot be decoded; skipped ones are listed."""
+    """What to do with an image that cannot be decoded, or a table row that cannot be used;
+    skipped ones are listed."""
     prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """Class name -> relative frequency in the field, for metrics at that prevalence
     (``{protein: 1000, silicone_oil: 1}``). ``None``: that of the test images."""
@@ -68,38 +69,56 @@ class FolderSettings(_IngestSettings):
     source: Literal["folder"] = "folder"
     table: Path | None = None
     """CSV with columns ``path,label``; relative to ``root``. ``None``: subfolders."""
+    labels: Path | None = None
+    """CSV with the columns ``id,label`` (an id is the path below ``root``) for images that
+    lie in no class folders; those it does not list stay unlabelled."""
     pixel_size_um: float | None = Field(None, gt=0)
     bit_depth: BitDepth | None = None
     """Bits used by 16-bit images. ``None``: the smallest of 8, 10, 12, 14, 16 that holds
     the brightest pixel of all images together."""
 
 
-class FlowCamSettings(_IngestSettings):
+class RunSettings(_IngestSettings):
+    """What the importers of instrument runs have in common."""
+
+    source: str
+    labels: Path | None = None
+    """CSV with the columns ``id,label`` or ``run,particle_id,label``, relative to ``root``.
+    ``None``: what is saved with the runs."""
+
+
+class FlowCamSettings(RunSettings):
     """FlowCam runs as VisualSpreadsheet leaves them: one folder per run.
 
     ``root`` is a run's folder, or a folder of such folders.
     """
 
     source: Literal["flowcam"] = "flowcam"
-    labels: Path | None = None
-    """CSV with columns ``run,particle_id,label``; relative to ``root``. ``None``: the
-    classifications saved beside each run (``.cla``)."""
 
 
-class MfiSettings(_IngestSettings):
-    """MFI runs: particle tables with the frame images they refer to.
+class MfiSettings(RunSettings):
+    """MFI runs: particle tables with the frames they refer to, or with crops of the particles.
 
     ``root`` is a run's folder, or a folder of such folders.
     """
 
     source: Literal["mfi"] = "mfi"
-    labels: Path | None = None
-    """CSV with columns ``run,particle_id,label``; relative to ``root``. ``None``: a column
-    ``label`` of each run's own table."""
+    background: int | None = Field(210, ge=1, le=255)
+    """As for every importer; by default each crop is brought to the usual MFI level."""
     pixel_size_um: float | None = Field(None, gt=0)
     """Calibration, µm/px. ``None``: derived from each run's ECD and area columns."""
     margin_px: int = Field(4, ge=0, le=64)
     """Pixels of the frame kept around each particle's box."""
+
+
+class CollageSettings(RunSettings):
+    """Bare collages without a table: split into particles by the gaps between them.
+
+    ``root`` is an image, or a folder of them.
+    """
+
+    source: Literal["collage"] = "collage"
+    pixel_size_um: float | None = Field(None, gt=0)
 
 
 class AugmentationSettings(Settings):

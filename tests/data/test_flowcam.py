@@ -9,9 +9,10 @@ from PIL import Image
 
 from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
 from svp_lightning.data.ingest.flowcam_files import read_classes, read_particles
+from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import FlowCamSettings, SplitFractions
 from svp_lightning.data.store import Store
-from svp_lightning.errors import DataError
+from svp_lightning.errors import DataError, StoreError
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 CAL, FRINGE, MARGIN = 0.55, 4.5, 5
@@ -189,7 +190,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (drop_last_characters, r"run1.lst, line 22: \d+ values for 14 fields"),
-        (shrink_collage, r"Particle \d+ lies at .*outside .*run2_000002.tif"),
+        (shrink_collage, r"Particle run2/\d+ lies at .*outside .*run2_000002.tif"),
         (lambda r: (r / "day2" / "run2_000002.tif").unlink(), "run2_000002.tif does not exist"),
         (edit("day0/run0.lst", "num-fields|14", "columns"), "run0.lst is not a particle list"),
         (edit("day0/run0.lst", "image_w|", "width_of_it|"), "lacks the column image_w"),
@@ -206,10 +207,14 @@ def test_damage_names_file_and_particle(runs, ingest, damage, message) -> None:
     assert not (runs.parent / "store").exists()
 
 
-def test_a_single_run_cannot_be_split_and_says_so(tmp_path, ingest) -> None:
+def test_a_single_run_is_imported_without_splits_and_says_why(tmp_path, ingest) -> None:
     write_run(tmp_path / "runs", "run1")
-    with pytest.raises(DataError, match=r"protein \(1 group\)"):
-        ingest()
+    store = ingest()
+    assert (store.particles["split"] == "").all()
+    assert store.particles["label"].notna().sum() == 4
+    assert "protein (1 group)" in store.manifest.made_by["not_split"]
+    with pytest.raises(StoreError, match=r"no training images.*protein \(1 group\)"):
+        train_rows(store)
 
 
 def test_no_run_is_an_error(tmp_path, ingest) -> None:

@@ -182,7 +182,7 @@ def test_other_files_are_left_out_and_counted(root, ingest) -> None:
     store = ingest()
     assert summarise(store).skipped == {"hidden file": 2, "not an image": 1}
     assert (store.path / "skipped.csv").read_text().count("\n") == 4
-    assert "left out" in "\n".join(summarise(store).lines())
+    assert "Left out" in "\n".join(summarise(store).lines())
 
 
 def test_unreadable_files_can_be_left_out(root, ingest) -> None:

@@ -114,8 +114,8 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
         (lambda r: (r / "vial0" / "frame7.png").write_bytes(b""), "are both frame 7"),
         (edit(",80,85,", ",180,185,"), r"Particle vial0/0000\d2 lies at x 180..185.*outside"),
         (edit("X Left", "Left X"), "lacks the column x_left"),
-        (edit(",1,protein", ",maybe,protein"), "Edge Particle is 'maybe'"),
-        (edit(",7,71,", ",7,70,"), "lists particle 70 of frame 7 twice"),
+        (edit(",1,protein", ",maybe,protein"), "Edge Particle is neither"),
+        (edit(",7,71,", ",7,70,"), "particle 70 of frame 7: particle listed twice"),
         (lambda r: [p.unlink() for p in r.rglob("*.csv")], "holds no MFI run"),
     ],
 )

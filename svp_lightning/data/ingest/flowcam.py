@@ -19,20 +19,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from svp_lightning.data.ingest.cutting import picture_sizes, plain_name, read_page
 from svp_lightning.data.ingest.flowcam_files import (
+    BOX_FIELDS,
     read_classes,
     read_context,
     read_particles,
     read_volumes,
 )
-from svp_lightning.data.ingest.pictures import bit_depth_of, read_picture, to_8_bit
-from svp_lightning.data.ingest.runs import label_from_table, plan_runs, run_names
-from svp_lightning.data.ingest.tables import read_text
-from svp_lightning.data.ingest.writing import Cut, Plan, Progress, write_plan
+from svp_lightning.data.ingest.pictures import read_picture
+from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, require_folder
+from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.data.ingest.tables import read_head
+from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
 
 _VENDOR_COLUMNS = {
+    "raw_area": "raw_area_vendor_px",
     "abd_diameter": "abd_diameter_vendor_um",
     "esd_diameter": "esd_diameter_vendor_um",
     "length": "length_vendor_um",
@@ -46,13 +50,13 @@ _VENDOR_COLUMNS = {
     "edge_gradient": "edge_gradient_vendor",
 }
 _OTHER_COLUMNS = {
+    "id": "particle_id",
     "cal_const": "pixel_size_um",
     "fringe_size": "fringe_size_px",
     "src_x": "frame_x_px",
     "src_y": "frame_y_px",
     "src_image": "frame",
-    "timestamp": "timestamp",
-    "image_id": "image_id",
+    **dict(zip(BOX_FIELDS, "xywh", strict=True)),
 }
 
 
@@ -73,30 +77,21 @@ def ingest_flowcam(path: Path, settings: FlowCamSettings, progress: Progress) ->
 
 def plan_flowcam(settings: FlowCamSettings) -> Plan:
     """Read all particle lists and decide what the store will hold."""
-    if not settings.root.is_dir():
-        raise DataError(
-            f"data.root={settings.root} is not a folder.", "Give a run folder, or one of runs."
-        )
+    require_folder(settings.root)
+    skips = Skips(settings.unreadable)
     files = _run_files(settings.root)
-    names = run_names(settings.root, files)
-    tables = [_run_table(file, name) for file, name in zip(files, names, strict=True)]
-    runs = {name: _run_facts(file) for file, name in zip(files, names, strict=True)}
-    particles = pd.concat(tables, ignore_index=True)
-    particles = particles.sort_values(["group", "collage", "particle_id"], ignore_index=True)
-    particles["label"] = _labels(particles, settings, dict(zip(names, files, strict=True)))
-    boxes = particles[["image_x", "image_y", "image_w", "image_h"]].to_numpy(np.int64)
-    sides = particles[["image_w", "image_h"]].max(axis=1)
-    particles = particles.drop(columns=["image_x", "image_y", "image_w", "image_h"])
-    return plan_runs(
-        particles.drop(columns=["collage", "raw_area"]).assign(
-            source=[Path(c).name for c in particles["collage"]]
-        ),
-        lambda unit: _cut(particles.iloc[unit.start : unit.stop], boxes[unit.start : unit.stop]),
-        ["group", "source"],
-        settings,
-        sides,
-        {"runs": runs, "ecd_um": "abd_diameter_vendor_um"},
+    particles, runs = gather(files, settings, lambda f, run: _read_run(f, run, skips), skips)
+    if settings.labelled and settings.labels is None:
+        particles["label"] = _saved_labels(particles, runs, skips)
+    masks = _masks(particles, settings, skips)
+    facts = {run: _run_facts(file, skips) for run, file in runs.items()}
+    found = Runs(
+        particles.drop(columns=["raw_feret_mean", "raw_perimeter"]),
+        read=read_page,
+        measure=lambda rows, tiles: _sizes(rows, masks.get(rows["picture"].iloc[0])),
+        made_by={"runs": facts, "ecd_um": "abd_diameter_vendor_um"},
     )
+    return plan_runs(found, settings, skips)
 
 
 def _run_files(root: Path) -> list[Path]:
@@ -108,7 +103,7 @@ def _run_files(root: Path) -> list[Path]:
         for file in sorted(root.rglob("*.csv"))
         if file.with_suffix("") not in have
         and not file.stem.endswith("_summary")
-        and "image file" in read_text(file).split("\n", 1)[0].lower()
+        and "image file" in read_head(file).lstrip().partition("\n")[0].lower()
     ]
     if not lists and not tables:
         raise DataError(
@@ -118,103 +113,123 @@ def _run_files(root: Path) -> list[Path]:
     return sorted(lists + tables)
 
 
-def _run_table(file: Path, run: str) -> pd.DataFrame:
-    """One row per particle with the store's column names, plus ``collage`` and the box."""
-    table = read_particles(file)
+def _read_run(file: Path, run: str, skips: Skips) -> pd.DataFrame:
+    """One row per particle with the store's column names."""
+    table = read_particles(file, skips)
     context = read_context(file.with_suffix(".ctx"))
     if "fringe_size" not in table:
         table["fringe_size"] = context.get("fringesize", np.nan)
     for name in ("raw_area", "raw_feret_mean", "raw_perimeter"):
         if name not in table:
             table[name] = np.nan
-    table = table.assign(
-        id=[f"{run}/{number:06d}" for number in table["id"]],
-        particle_id=table["id"],
-        group=run,
-        collage=[str(file.parent / _plain_name(file, name)) for name in table["collage_file"]],
-        edge_of_frame=_touches_frame(table, context),
-    ).drop(columns="collage_file")
-    table = table.rename(columns={**_VENDOR_COLUMNS, **_OTHER_COLUMNS})
+    table = _with_pictures(table, file, skips).rename(columns={**_VENDOR_COLUMNS, **_OTHER_COLUMNS})
     scale, fringe = table["pixel_size_um"], table["pixel_size_um"] * table["fringe_size_px"]
     return table.assign(
+        id=[f"{run}/{number:06d}" for number in table["particle_id"]],
+        group=run,
+        edge_of_frame=_touches_frame(table, context),
         ecd_um=table.get("abd_diameter_vendor_um"),
         esd_diameter_recomputed_um=without_fringe(scale * table["raw_feret_mean"], fringe),
         perimeter_recomputed_um=scale * table["raw_perimeter"],
-    ).drop(columns=["raw_feret_mean", "raw_perimeter"])
+    )
 
 
-def _plain_name(file: Path, collage: str) -> str:
-    name = collage.replace("\\", "/").rsplit("/", 1)[-1]
-    if not name or name in (".", ".."):
-        raise DataError(f"{file} names the collage {collage!r}.", "Export the run again.")
-    return name
+def _with_pictures(table: pd.DataFrame, file: Path, skips: Skips) -> pd.DataFrame:
+    """``collage_file`` becomes ``picture``; rows whose collage is no plain name go."""
+    known: dict[str, str] = {}
+    wrong = []
+    for row, name in table["collage_file"].items():
+        try:
+            known[name] = known.get(name) or str(file.parent / plain_name(file, int(row), name))
+        except DataError as error:
+            skips.add(f"{file.name}, row {row}", "its picture's name leads elsewhere", error)
+            wrong.append(row)
+    table = table.drop(index=wrong)
+    table["picture"] = table["collage_file"].map(known)
+    return table.drop(columns="collage_file")
 
 
 def _touches_frame(table: pd.DataFrame, context: dict[str, float]) -> Any:
     """Whether a particle's box was cut by the camera frame; null where that is unknown."""
-    if "src_x" not in table or "src_y" not in table:
+    if "frame_x_px" not in table or "frame_y_px" not in table:
         return None
     width = context.get("imagewidth", np.inf)
     height = context.get("imageheight", np.inf)
-    low = (table["src_x"] <= 0) | (table["src_y"] <= 0)
-    right, bottom = table["src_x"] + table["image_w"], table["src_y"] + table["image_h"]
+    low = (table["frame_x_px"] <= 0) | (table["frame_y_px"] <= 0)
+    right, bottom = table["frame_x_px"] + table["w"], table["frame_y_px"] + table["h"]
     return low | (right >= width) | (bottom >= height)
 
 
-def _run_facts(file: Path) -> dict[str, float]:
-    return read_volumes(file.with_name(f"{file.stem}_run_summary.txt")) | {
-        f"context_{key}": value for key, value in read_context(file.with_suffix(".ctx")).items()
-    }
+def _run_facts(file: Path, skips: Skips) -> dict[str, float]:
+    try:
+        volumes = read_volumes(file.with_suffix(""))
+    except DataError as error:
+        skips.add(file.stem, "run summary cannot be read", error)
+        volumes = {}
+    context = read_context(file.with_suffix(".ctx"))
+    return volumes | {f"context_{key}": value for key, value in context.items()}
 
 
-def _labels(
-    particles: pd.DataFrame, settings: FlowCamSettings, files: dict[str, Path]
+def _saved_labels(
+    particles: pd.DataFrame, runs: dict[str, Path], skips: Skips
 ) -> list[str | None]:
-    if not settings.labelled:
-        return [None] * len(particles)
-    if settings.labels is not None:
-        return label_from_table(particles, settings.root / settings.labels)
     labels: dict[tuple[str, int], str] = {}
-    for run, file in files.items():
+    for run, file in runs.items():
         saved = file.with_suffix(".cla")
-        if saved.is_file():
-            labels |= {(run, number): name for number, name in read_classes(saved).items()}
+        if not saved.is_file():
+            continue
+        try:
+            classes = read_classes(saved)
+        except DataError as error:
+            skips.add(saved.name, "classification cannot be read", error)
+            continue
+        labels |= {(run, number): name for number, name in classes.items()}
     keys = list(zip(particles["group"], particles["particle_id"], strict=True))
-    if strangers := set(labels) - set(keys):
-        run, number = min(strangers)
-        raise DataError(
-            f"{files[run].with_suffix('.cla')} classifies particle {number}, which "
-            f"{files[run].name} does not list.",
+    for run, number in sorted(set(labels) - set(keys)):
+        error = DataError(
+            f"{runs[run].with_suffix('.cla')} classifies particle {number}, which "
+            f"{runs[run].name} does not list.",
             "Take both files from the same run, or give the labels as a CSV (data.labels).",
         )
+        skips.add(f"{run}/{number:06d}", "classified, but not imported", error)
     return [labels.get(key) for key in keys]
 
 
-def _cut(particles: pd.DataFrame, boxes: NDArray[np.int64]) -> Cut:
-    """The particles of one collage, and their sizes from the mask if there is one."""
-    collage = Path(particles["collage"].iloc[0])
-    grey = _read_grey(collage)
-    images = [
-        _tile(grey, box, collage, particle)
-        for box, particle in zip(boxes, particles["particle_id"], strict=True)
-    ]
-    mask_file = collage.with_name(f"{collage.stem}_bin{collage.suffix}")
-    raw_area = particles["raw_area"].to_numpy(float)
-    edge = particles["edge_of_frame"].to_numpy()
-    if mask_file.is_file():
+def _masks(particles: pd.DataFrame, settings: FlowCamSettings, skips: Skips) -> dict[str, Path]:
+    """Collage -> its mask, where there is a usable one."""
+    collages = [Path(name) for name in particles["picture"].unique()]
+    masks = {c: c.with_name(f"{c.stem}_bin{c.suffix}") for c in collages}
+    masks = {collage: mask for collage, mask in masks.items() if mask.is_file()}
+    decode = skips.policy == "skip"
+    files = [file for pair in masks.items() for file in pair]
+    sizes = picture_sizes(files, settings.root, settings.num_threads, decode)
+    usable = {}
+    for collage, mask in masks.items():
+        size = sizes[str(mask)]
+        if not isinstance(size, DataError) and size != sizes[str(collage)]:
+            size = DataError(f"{mask} is not of the size of its collage.", "Copy the run again.")
+        if isinstance(size, DataError):
+            skips.add(mask.name, "mask cannot be used", size)
+        else:
+            usable[str(collage)] = mask
+    return usable
+
+
+def _sizes(rows: pd.DataFrame, mask_file: Path | None) -> dict[str, Any]:
+    """Sizes of one collage's particles, from the mask if there is one."""
+    raw_area = rows["raw_area_vendor_px"].to_numpy(float)
+    edge = rows["edge_of_frame"].to_numpy()
+    if mask_file is not None:
         mask = read_picture(mask_file).grey > 0
-        tiles = [
-            _tile(mask, box, mask_file, particle)
-            for box, particle in zip(boxes, particles["particle_id"], strict=True)
-        ]
+        boxes = rows[list("xywh")].itertuples(index=False, name=None)
+        tiles = [mask[y : y + h, x : x + w] for x, y, w, h in boxes]
         raw_area = np.array([tile.sum() for tile in tiles], dtype=float)
         # A box leaves a margin around its particle unless the frame ends there.
         edge = edge.astype(bool) | [_touches_own_box(tile) for tile in tiles]
-    scale = particles["pixel_size_um"].to_numpy(float)
-    fringe = scale * particles["fringe_size_px"].to_numpy(float)
+    scale = rows["pixel_size_um"].to_numpy(float)
+    fringe = scale * rows["fringe_size_px"].to_numpy(float)
     diameter = without_fringe(scale * np.sqrt(4 * raw_area / np.pi), fringe)
-    columns = {"area_px": raw_area, "abd_diameter_recomputed_um": diameter, "edge_of_frame": edge}
-    return Cut(images, columns=columns)
+    return {"area_px": raw_area, "abd_diameter_recomputed_um": diameter, "edge_of_frame": edge}
 
 
 def without_fringe(diameter_um: Any, fringe_um: Any) -> Any:
@@ -222,27 +237,5 @@ def without_fringe(diameter_um: Any, fringe_um: Any) -> Any:
     return np.maximum(diameter_um - fringe_um, diameter_um / 2)
 
 
-def _read_grey(path: Path) -> NDArray[np.uint8]:
-    grey = read_picture(path).grey
-    return to_8_bit(grey, bit_depth_of(int(grey.max())))
-
-
-def _tile(picture: NDArray[Any], box: NDArray[np.int64], file: Path, particle: int) -> NDArray[Any]:
-    x, y, width, height = box.tolist()
-    if min(x, y) < 0 or min(width, height) < 1:
-        raise DataError(f"Particle {particle} of {file.name} has the box {box.tolist()}.", _AGAIN)
-    tile = picture[y : y + height, x : x + width]
-    if tile.shape != (height, width):
-        raise DataError(
-            f"Particle {particle} lies at x {x}..{x + width}, y {y}..{y + height}, outside "
-            f"{file} ({picture.shape[1]} x {picture.shape[0]} px).",
-            _AGAIN,
-        )
-    return tile
-
-
 def _touches_own_box(tile: NDArray[np.bool_]) -> bool:
     return bool(tile[[0, -1]].any() or tile[:, [0, -1]].any())
-
-
-_AGAIN = "List and collages must be of the same run; copy the run folder again."

@@ -1,7 +1,8 @@
 """The text files of a FlowCam run (VisualSpreadsheet): particle lists, classes, settings.
 
 Fields are found by name: the number and order of fields differ between versions (57 and 65
-fields were seen). Names used here are those of the ``.lst``.
+fields were seen). Names used here are those of the ``.lst``. Whatever bytes a file holds,
+reading it gives a result or a :class:`~svp_lightning.errors.DataError`.
 """
 
 import configparser
@@ -10,13 +11,29 @@ from pathlib import Path
 
 import pandas as pd
 
+from svp_lightning.data.ingest.cells import typed
 from svp_lightning.data.ingest.naming import class_name
-from svp_lightning.data.ingest.tables import numbers, read_rows, read_text, require_columns
+from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.data.ingest.tables import (
+    lines_of,
+    read_rows,
+    read_text,
+    refuse_repeated_columns,
+    require_columns,
+)
 from svp_lightning.errors import DataError
 
-BOX = ("image_x", "image_y", "image_w", "image_h")
-_NEEDED = ("id", "collage_file", "cal_const", *BOX)
+BOX_FIELDS = ("image_x", "image_y", "image_w", "image_h")
+MAX_FIELDS = 1000
+_NEEDED = ("id", "collage_file", "cal_const", *BOX_FIELDS)
 _TEXT = ("collage_file", "timestamp", "image_id")
+_FIELDS = frozenset(
+    {*_NEEDED, *_TEXT, "src_x", "src_y", "src_image", "fringe_size", "raw_area"}
+    | {"raw_feret_mean", "raw_perimeter", "abd_area", "abd_diameter", "esd_diameter"}
+    | {"length", "width", "perimeter", "aspect_ratio", "circularity", "intensity"}
+    | {"sigma_intensity", "edge_gradient"}
+)
+_SIZES = ("abd_area", "abd_diameter", "esd_diameter", "length", "width", "raw_area")
 _CSV_NAMES = {
     "particle id": "id",
     "image file": "collage_file",
@@ -36,30 +53,47 @@ _CSV_NAMES = {
 """CSV header (without units, lower case) -> ``.lst`` field; others are alike (``length``)."""
 
 
-def read_particles(path: Path) -> pd.DataFrame:
+def read_particles(path: Path, skips: Skips | None = None) -> pd.DataFrame:
     """Particles of a ``.lst``, or of a ``.csv`` export with or without units in its header.
 
+    Args:
+        path: the file.
+        skips: where rows left out go; None refuses the first that cannot be used.
+
     Returns:
-        One row per particle under the names of the ``.lst``; numbers as floats, box and ids
-        as integers. Fields the file lacks are missing.
+        One row per particle under the names of the ``.lst``, indexed by its row in the file;
+        numbers as floats (NaN where unknown), box and ids as integers. Fields the file lacks
+        are missing.
 
     Raises:
-        DataError: the file is no particle list, is cut short, or lacks a needed field.
+        DataError: the file is no particle list, or lacks a needed field.
     """
-    rows = _read_lst(path) if path.suffix.lower() == ".lst" else _read_csv(path)
+    skips = skips or Skips()
+    rows = _read_lst(path, skips) if path.suffix.lower() == ".lst" else _read_csv(path, skips)
+    refuse_repeated_columns(path, rows)
     require_columns(path, rows, _NEEDED)
-    if rows.empty:
-        raise DataError(f"{path} lists no particles.", "Remove this run or export it again.")
-    known = [name for name in map(str, rows.columns) if name in _KNOWN]
-    table = pd.DataFrame({c: rows[c] if c in _TEXT else numbers(path, rows, c) for c in known})
-    whole = ["id", *BOX]
-    if table[whole].isna().any(axis=None):
-        raise DataError(f"{path}: a particle has no id or no box.", "Export the run again.")
-    table = table.astype(dict.fromkeys(whole, "int64"))
-    if table["id"].duplicated().any():
-        twice = table.loc[table["id"].duplicated(), "id"].iloc[0]
-        raise DataError(f"{path} lists particle {twice} twice.", "Export the run again.")
-    return table
+    text = rows[[name for name in _TEXT if name in rows]]
+    table = typed(path, rows.drop(columns=text.columns), ["id", *BOX_FIELDS], skips)
+    return _usable(path, table.join(text), skips)
+
+
+def _usable(path: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
+    sizes = table[[name for name in _SIZES if name in table]]
+    problems = {
+        "particle id listed twice": table["id"].duplicated(keep=False),
+        "calibration is not above 0": ~(table["cal_const"] > 0),
+        "size below 0": (sizes < 0).any(axis=1),
+    }
+    left_out = pd.Series(False, index=table.index)
+    for reason, wrong in problems.items():
+        for row, particle in table.loc[wrong & ~left_out, "id"].items():
+            error = DataError(
+                f"{path}, row {row}: particle {particle}: {reason}.",
+                "Export the run again; data.unreadable=skip leaves the particle out.",
+            )
+            skips.add(f"{path.stem}/{particle:06d}", reason, error)
+        left_out |= wrong
+    return table[~left_out]
 
 
 def read_classes(path: Path) -> dict[int, str]:
@@ -72,18 +106,18 @@ def read_classes(path: Path) -> dict[int, str]:
     Raises:
         DataError: the file does not read like this, or puts a particle into two classes.
     """
-    lines = iter(read_text(path).splitlines())
+    lines = iter(lines_of(read_text(path)))
     labels: dict[int, str] = {}
     try:
         version, _, _ = next(lines), next(lines), next(lines)
         if version.strip() != "v3":
-            raise ValueError(f"version {version.strip()!r} where v3 is known")
-        for _ in range(int(next(lines))):
+            raise ValueError(f"version {version.strip()[:20]!r} where v3 is known")
+        for _ in range(_count(next(lines))):
             name, _ = class_name(next(lines)), next(lines)
-            for _ in range(int(next(lines))):
+            for _ in range(_count(next(lines))):
                 next(lines)
-            for _ in range(int(next(lines))):
-                particle = int(next(lines))
+            for _ in range(_count(next(lines))):
+                particle = _count(next(lines))
                 if labels.setdefault(particle, name) != name:
                     raise ValueError(f"particle {particle} is in {labels[particle]} and {name}")
     except (ValueError, StopIteration) as error:
@@ -95,64 +129,99 @@ def read_classes(path: Path) -> dict[int, str]:
     return labels
 
 
+def _count(line: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", line.strip(), re.ASCII):
+        raise ValueError(f"{line[:20]!r} where a number is expected")
+    return int(line)
+
+
 def read_context(path: Path) -> dict[str, float]:
-    """Numbers from the ``.ctx`` (frame size, calibration, fringe size); empty if missing."""
+    """Numbers from the ``.ctx`` under their names in lower case; empty if it is missing.
+
+    Frame size in px, calibration in µm/px, fringe in px, flow cell in µm.
+    """
     if not path.is_file():
         return {}
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
+    remedy = "Remove or mend it."
     try:
         parser.read_string(read_text(path))
-    except configparser.Error as error:
-        raise DataError(f"{path} is not a run context: {error}.", "Remove or mend it.") from error
+    except (configparser.Error, AttributeError) as error:
+        # AttributeError: a continued line after a key without a value (CPython issue 51418).
+        raise DataError(f"{path} is not a run context: {error}.", remedy) from error
     wanted = ("imagewidth", "imageheight", "calibrationconstant", "fringesize")
+    wanted += ("flowcelldepth", "flowcellwidth")
     values = {key: text for section in parser.sections() for key, text in parser[section].items()}
-    return {key: float(values[key]) for key in wanted if key in values}
+    found = {key: values[key] for key in wanted if values.get(key)}
+    rows = pd.DataFrame({key: [text] for key, text in found.items()}, index=[1], dtype=object)
+    numbers = typed(path, rows, [], Skips())
+    return {key: float(numbers[key].iloc[0]) for key in found}
 
 
-def read_volumes(path: Path) -> dict[str, float]:
-    """Volumes in mL from ``<run>_run_summary.txt``; a concentration is count / imaged volume."""
-    if not path.is_file():
-        return {}
-    names = {
-        "Fluid Volume Imaged": "volume_imaged_ml",
-        "Sample Volume Aspirated": "volume_aspirated_ml",
-        "Sample Volume Processed": "volume_processed_ml",
-    }
-    text = read_text(path)
-    found = {key: re.search(rf"{label}:\s*([\d.]+)\s*ml", text) for label, key in names.items()}
-    return {key: float(match[1]) for key, match in found.items() if match}
+_VOLUMES = {
+    "volume_imaged_ml": r"(?:Fluid|Sample) Volume Imaged",
+    "volume_aspirated_ml": r"Sample Volume Aspirated",
+    "volume_processed_ml": r"Sample Volume Processed",
+}
 
 
-_KNOWN = frozenset(
-    {*_NEEDED, *_TEXT, "src_x", "src_y", "src_image", "fringe_size", "raw_area"}
-    | {"raw_feret_mean", "raw_perimeter", "abd_area", "abd_diameter", "esd_diameter"}
-    | {"length", "width", "perimeter", "aspect_ratio", "circularity", "intensity"}
-    | {"sigma_intensity", "edge_gradient"}
-)
+def read_volumes(run: Path) -> dict[str, float]:
+    """Volumes in mL of the run ``<folder>/<name>``; a concentration is count / volume imaged.
+
+    From ``<run>_run_summary.txt``, and what it lacks from ``<run>_summary.csv``.
+    """
+    found: dict[str, float] = {}
+    for suffix in ("_summary.csv", "_run_summary.txt"):
+        file = run.with_name(run.name + suffix)
+        if file.is_file():
+            text = read_text(file)
+            for name, label in _VOLUMES.items():
+                match = re.search(rf"{label}(?:\s+ml,|:)\s*(\d{{1,9}}(?:[.,]\d{{1,9}})?)", text)
+                if match:
+                    found[name] = float(match[1].replace(",", "."))
+    return found
 
 
-def _read_lst(path: Path) -> pd.DataFrame:
-    lines = read_text(path).splitlines()
-    match = re.fullmatch(r"num-fields\|(\d+)", lines[1].strip()) if len(lines) > 1 else None
+def _read_lst(path: Path, skips: Skips) -> pd.DataFrame:
+    lines = lines_of(read_text(path))
+    match = re.fullmatch(r"num-fields\|(\d+)", lines[1].strip(), re.ASCII) if lines[1:] else None
     if match is None:
         raise DataError(
             f"{path} is not a particle list: its second line is not num-fields|N.",
             "Copy the run folder again.",
         )
-    count = int(match[1])
-    names = [line.split("|")[0].strip() for line in lines[2 : 2 + count]]
-    cells = [line.split("|") for line in lines[2 + count :] if line.strip()]
-    for number, row in enumerate(cells, start=3 + count):
-        if len(row) != count:
-            raise DataError(
-                f"{path}, line {number}: {len(row)} values for {count} fields.",
+    names = _field_names(path, lines, match[1])
+    wanted = [k for k, name in enumerate(names) if name in _FIELDS]
+    rows, index = [], []
+    for number, line in enumerate(lines[2 + len(names) :], start=3 + len(names)):
+        if not line.strip():
+            continue
+        cells = line.split("|")
+        if len(cells) != len(names):
+            error = DataError(
+                f"{path}, line {number}: {len(cells)} values for {len(names)} fields.",
                 "The file is cut short or damaged; copy the run folder again.",
             )
-    return pd.DataFrame(cells, columns=names, dtype=object)
+            skips.add(f"{path.name}, line {number}", "row of another length", error)
+            continue
+        rows.append([cells[k].strip() for k in wanted])
+        index.append(number)
+    columns = [names[k] for k in wanted]
+    return pd.DataFrame(rows, columns=columns, index=pd.Index(index, dtype="int64"), dtype=object)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    rows = read_rows(path)
+def _field_names(path: Path, lines: list[str], claimed: str) -> list[str]:
+    names = [line.split("|")[0].strip() for line in lines[2 : 2 + MAX_FIELDS]]
+    if len(claimed) > len(str(MAX_FIELDS)) or not 0 < int(claimed) <= min(MAX_FIELDS, len(names)):
+        raise DataError(
+            f"{path} claims {claimed[:20]} fields and has {len(lines) - 2} more lines.",
+            f"Copy the run folder again (at most {MAX_FIELDS} fields are read).",
+        )
+    return names[: int(claimed)]
+
+
+def _read_csv(path: Path, skips: Skips) -> pd.DataFrame:
+    rows = read_rows(path, wanted=lambda name: _field_name(name) in _FIELDS, skips=skips)
     return rows.rename(columns=lambda name: _field_name(str(name)))
 
 

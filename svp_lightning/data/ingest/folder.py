@@ -1,8 +1,9 @@
 """Folders of images, or a CSV that lists them, into a store.
 
-Three layouts: ``root/<class>/*`` (subfolders of a class folder are runs),
+Four layouts: ``root/<class>/*`` (subfolders of a class folder are runs),
 ``root/{train,val,test}/<class>/*``, and a CSV with the columns ``path,label`` and optionally
-``group,split,id,ecd_um``. Nothing is written until every file has been decoded once.
+``group,split,id,ecd_um``; or any folder with a CSV of ``id,label`` beside the images, whose
+subfolders then are runs. Nothing is written until every file has been decoded once.
 
 Images with equal pixels are one image: without group information they share a group, so that
 no copy of a training image is tested on; with it, or with given splits, copies across splits
@@ -16,9 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.data.ingest.framing import automatic_size
+from svp_lightning.data.ingest.labels import label_from_table
 from svp_lightning.data.ingest.listing import list_class_folders, list_unlabelled
 from svp_lightning.data.ingest.naming import ordered
 from svp_lightning.data.ingest.pictures import bit_depth_of, read_picture, to_8_bit
+from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.splitting import assign_splits, refuse_single_class
 from svp_lightning.data.ingest.survey import survey
 from svp_lightning.data.ingest.tables import list_table
@@ -81,9 +84,13 @@ def _listing(settings: FolderSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
         table = settings.root / settings.table
         rows = list_table(table, settings.root, settings.labelled)
         return rows, pd.DataFrame(columns=["file", "reason"])
-    if settings.labelled:
+    if settings.labelled and settings.labels is None:
         return list_class_folders(settings.root)
-    return list_unlabelled(settings.root)
+    listing, skipped = list_unlabelled(settings.root)
+    if settings.labelled and settings.labels is not None:
+        labels = label_from_table(listing, settings.root / settings.labels, Skips())
+        listing = listing.assign(label=labels)
+    return listing, skipped
 
 
 def _bit_depth(settings: FolderSettings, brightest: int) -> int:

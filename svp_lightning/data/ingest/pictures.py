@@ -55,13 +55,33 @@ def read_picture(path: Path) -> Picture:
             return _from_pillow(path, image)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the path.") from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, str(error)) from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not a PNG, TIFF, JPEG or BMP image.", _COPY_AGAIN) from error
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
-        # Pillow reports broken files through all of these, imagecodecs as RuntimeError.
-        raise DataError(f"{path} cannot be decoded ({error}).", _COPY_AGAIN) from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _cannot_be_read(path, error) from error
+
+
+def picture_size(path: Path, decode: bool = False) -> tuple[int, int]:
+    """Height and width of a picture, from its header, or from its pixels if ``decode``.
+
+    Raises:
+        DataError: as in :func:`read_picture`, as far as it is read.
+    """
+    if decode:
+        height, width = read_picture(path).grey.shape
+        return height, width
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path} is empty (0 bytes).", _COPY_AGAIN)
+        with Image.open(path, formats=FORMATS) as image:
+            _check_header(path, image)
+            return image.height, image.width
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.", "Check the path.") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise _cannot_be_read(path, error) from error
 
 
 def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> NDArray[np.uint8]:
@@ -76,6 +96,17 @@ def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> ND
 def bit_depth_of(brightest: int) -> int:
     """The smallest usual camera depth (8, 10, 12, 14 or 16 bit) that holds ``brightest``."""
     return next(depth for depth in _DEPTHS if brightest < 1 << depth)
+
+
+def _cannot_be_read(path: Path, error: Exception) -> DataError:
+    """What to say of a file on which Pillow or a codec raised; broken files make them raise
+    nearly anything (OSError, SyntaxError, KeyError, struct.error, zlib.error, …).
+    """
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large(path, str(error))
+    if isinstance(error, UnidentifiedImageError):
+        return DataError(f"{path} is not a PNG, TIFF, JPEG or BMP image.", _COPY_AGAIN)
+    return DataError(f"{path} cannot be decoded ({error}).", _COPY_AGAIN)
 
 
 def _check_header(path: Path, image: Image.Image) -> None:

@@ -1,6 +1,12 @@
-"""What FlowCam and MFI imports share: labels by particle, splits by run, the final plan."""
+"""What the imports of instrument runs share: from one table per run to the plan of a store.
+
+An importer lists run files, reads each into a table, and says how a picture is read. Every
+table has a row per particle with ``id``, ``particle_id``, ``group`` (the run), ``picture``
+(path as text) and the box ``x, y, w, h`` in it, ``pixel_size_um``, and whatever else is kept.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,106 +14,159 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from svp_lightning.data.ingest.cutting import BOX, Measure, ReadPage, cut, inside_pictures
 from svp_lightning.data.ingest.framing import automatic_size
-from svp_lightning.data.ingest.naming import class_name, ordered
+from svp_lightning.data.ingest.labels import label_from_table
+from svp_lightning.data.ingest.naming import ordered
+from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.splitting import assign_splits, refuse_single_class
-from svp_lightning.data.ingest.tables import read_rows, refuse_repeats, require_columns
-from svp_lightning.data.ingest.writing import Cut, Plan
-from svp_lightning.data.settings import FlowCamSettings, MfiSettings
+from svp_lightning.data.ingest.writing import Plan
+from svp_lightning.data.settings import RunSettings
 from svp_lightning.errors import DataError
 
 _PIXEL_TOLERANCE = 0.005
 """Calibrations that differ by less (relative) are one instrument setting."""
 
 
-def label_from_table(particles: pd.DataFrame, table: Path) -> list[str | None]:
-    """Labels from a CSV with the columns ``run,particle_id,label`` (``run`` if several).
+@dataclass(frozen=True)
+class Runs:
+    """What an importer found.
 
-    Args:
-        particles: with ``group`` (the run) and ``particle_id``.
-        table: the CSV; particles it does not list stay unlabelled.
-
-    Raises:
-        DataError: a column is missing, or a row names no particle of these runs.
-    """
-    rows = read_rows(table).rename(columns=str.lower)
-    runs = particles["group"].unique()
-    if "run" not in rows and len(runs) == 1:
-        rows["run"] = runs[0]
-    require_columns(table, rows, ("run", "particle_id", "label"))
-    refuse_repeats(table, rows, "run", "particle_id")
-    rows = rows[rows["label"] != ""]
-    keys = list(zip(rows["run"], rows["particle_id"], strict=True))
-    known = list(zip(particles["group"], particles["particle_id"].astype(str), strict=True))
-    if strangers := set(keys) - set(known):
-        run, particle = min(strangers)
-        raise DataError(
-            f"{table}: run {run!r} has no particle {particle}; the runs found are "
-            f"{', '.join(map(repr, sorted(runs)[:5]))}.",
-            "Name runs as the importer does, and particles by their number in the run.",
-        )
-    labels = dict(zip(keys, map(class_name, rows["label"]), strict=True))
-    return [labels.get(key) for key in known]
-
-
-def plan_runs(
-    particles: pd.DataFrame,
-    read: Callable[[range], Cut],
-    unit_columns: list[str],
-    settings: FlowCamSettings | MfiSettings,
-    sides_px: pd.Series,
-    made_by: dict[str, Any],
-) -> Plan:
-    """Split by run and lay out the store.
-
-    Args:
-        particles: one row per particle with ``group`` (the run), ``label``, ``pixel_size_um``,
-            sorted by ``unit_columns``.
-        read: reads one unit.
-        unit_columns: rows that agree in these are read in one go.
-        settings: of the import.
-        sides_px: larger side of each particle's crop.
+    Attributes:
+        particles: see the module; sorted as they will be stored.
+        read: gives a picture as 8 bit; called from several threads.
+        measure: further columns of one picture's particles, from their rows and tiles.
         made_by: for the manifest.
     """
-    particles = particles.assign(origin="real", split=None)
+
+    particles: pd.DataFrame
+    read: ReadPage
+    measure: Measure | None = None
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+
+def gather(
+    files: list[Path],
+    settings: RunSettings,
+    read_run: Callable[[Path, str], pd.DataFrame],
+    skips: Skips,
+) -> tuple[pd.DataFrame, dict[str, Path]]:
+    """Particles of all runs that can be read and cut, and the file of each of those runs.
+
+    Raises:
+        DataError: a run cannot be read (unless skipped), or nothing is left.
+    """
+    names = run_names(settings.root, files)
+    tables, read = [], {}
+    for name, file in zip(names, files, strict=True):
+        try:
+            table = read_run(file, name)
+            if table.empty:
+                raise DataError(f"{file} lists no particles.", "Remove this run or export it again.")
+        except DataError as error:
+            skips.add(_relative(file, settings.root), "run cannot be read", error)
+            continue
+        tables.append(table)
+        read[name] = file
+    if tables:
+        particles = pd.concat(tables, ignore_index=True)
+        particles = particles.sort_values(["group", "picture", "particle_id"], ignore_index=True)
+        particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
+    if not tables or particles.empty:
+        raise DataError(
+            f"Nothing in {settings.root} could be imported.",
+            "Set data.unreadable=refuse to be told the first problem.",
+        )
+    return particles, read
+
+
+def plan_runs(found: Runs, settings: RunSettings, *skips: Skips) -> Plan:
+    """Label, split by run, and lay out the store.
+
+    Runs that cannot be split (one run only, one class, no labels) are imported all the same,
+    without splits; ``not_split`` in the manifest says why, and training refuses them.
+
+    Args:
+        found: from the importer.
+        settings: of the import.
+        skips: what was left out; labels of unknown particles go into the first.
+
+    Raises:
+        DataError: the labels do not fit the particles.
+    """
+    particles = found.particles.assign(origin="real", split="")
+    why = None
+    if settings.labelled and settings.labels is not None:
+        particles["label"] = label_from_table(
+            particles, _folder(settings) / settings.labels, skips[0]
+        )
+    if not settings.labelled or "label" not in particles:
+        particles["label"] = None
     if settings.labelled:
-        refuse_single_class(particles, settings.root)
-        particles = assign_splits(particles, settings.fractions, settings.seed)
-    else:
-        particles = particles.assign(label=None, split="")
+        try:
+            refuse_single_class(particles, settings.root)
+            particles = assign_splits(
+                particles.assign(split=None), settings.fractions, settings.seed
+            )
+        except DataError as error:
+            why = str(error)
+    sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
+    made_by = {"source": settings.source, "seed": settings.seed, "not_split": why, **found.made_by}
     return Plan(
-        particles=particles,
-        units=_units(particles[unit_columns]),
-        read=read,
-        image_size=settings.image_size or automatic_size(sides_px.to_numpy(np.int64)),
+        particles=_for_store(particles),
+        units=_units(particles["picture"]),
+        read=lambda unit: cut(
+            particles.iloc[unit.start : unit.stop], found.read, found.measure
+        ),
+        image_size=settings.image_size or automatic_size(sides),
         background=settings.background,
         class_names=ordered(particles["label"].dropna()),
         pixel_size_um=_common(particles["pixel_size_um"]),
-        made_by={"source": settings.source, "seed": settings.seed, **made_by},
-        skipped=pd.DataFrame(columns=["file", "reason"]),
+        made_by=made_by,
+        skipped=pd.concat([part.table() for part in skips], ignore_index=True),
     )
+
+
+def _folder(settings: RunSettings) -> Path:
+    return settings.root if settings.root.is_dir() else settings.root.parent
 
 
 def run_names(root: Path, files: list[Path]) -> list[str]:
     """One name per run file: its stem, with its folder where stems repeat."""
     stems = [file.stem for file in files]
     return [
-        file.stem
-        if stems.count(file.stem) == 1
-        else file.relative_to(root).with_suffix("").as_posix()
+        file.stem if stems.count(file.stem) == 1 else _relative(file.with_suffix(""), root)
         for file in files
     ]
 
 
-def _units(keys: pd.DataFrame) -> list[range]:
-    changed = (keys != keys.shift()).any(axis=1).to_numpy()
-    starts = [*np.flatnonzero(changed).tolist(), len(keys)]
+def require_folder(root: Path) -> None:
+    """Refuse a root that is no folder."""
+    if not root.is_dir():
+        raise DataError(
+            f"data.root={root} is not a folder.", "Give a run folder, or one of runs."
+        )
+
+
+def _relative(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+
+
+def _for_store(particles: pd.DataFrame) -> pd.DataFrame:
+    source = [Path(name).name for name in particles["picture"]]
+    boxes = {name: f"box_{name}_px" for name in BOX}
+    return particles.assign(source=source).drop(columns="picture").rename(columns=boxes)
+
+
+def _units(pictures: pd.Series) -> list[range]:
+    changed = (pictures != pictures.shift()).to_numpy()
+    starts = [*np.flatnonzero(changed).tolist(), len(pictures)]
     return [range(a, b) for a, b in pairwise(starts)]
 
 
 def _common(pixel_sizes: pd.Series) -> float | None:
     """The calibration all particles share, or None."""
-    known = pixel_sizes.dropna()
+    known = pixel_sizes.dropna().astype(float)
     if len(known) < len(pixel_sizes) or np.ptp(known) > _PIXEL_TOLERANCE * known.min():
         return None
     return float(known.median())

@@ -2,14 +2,18 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.store import Store
+from svp_lightning.data.store import SPLITS, Store
 
 SIZE_EDGES_UM = (2.0, 5.0, 10.0, 25.0)
 """Thresholds of USP <1788> counting, equivalent circular diameter."""
+UNKNOWN_SIZE = "size unknown"
+UNLABELLED = "unlabelled"
+MAX_GROUPS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -20,57 +24,111 @@ class IngestSummary:
         images: all images.
         image_size: side, px.
         pixel_size_um: calibration, if known.
-        classes: split -> class name ("" where unlabelled) -> images.
-        groups: split -> number of groups (runs, vials, or single images).
+        classes: one row per class (and :data:`UNLABELLED`): ``images``, one column for each
+            split there is, and one for each size bin if sizes are known.
+        groups: one row per group (run, vial): ``images``, ``split``, one column for each
+            class, and ``mL imaged`` and ``per mL`` where the instrument says; empty where
+            every image is a group of its own.
         sizes: size bin -> images; empty where no size is known.
-        skipped: reason -> files left out.
+        on_frame_edge: particles cut by the camera frame.
+        skipped: reason -> particles, rows or files left out.
+        not_split: why there is no split, if so.
     """
 
     images: int
     image_size: int
     pixel_size_um: float | None
-    classes: dict[str, dict[str, int]]
-    groups: dict[str, int]
+    classes: pd.DataFrame
+    groups: pd.DataFrame
     sizes: dict[str, int]
+    on_frame_edge: int
     skipped: dict[str, int]
+    not_split: str | None
 
     def lines(self) -> list[str]:
-        """For the terminal."""
-        pixel = "" if self.pixel_size_um is None else f", {self.pixel_size_um:.3g} µm/px"
+        """For the terminal, tables left out."""
+        pixel = "" if self.pixel_size_um is None else f", {self.pixel_size_um:.4g} µm/px"
         side = self.image_size
-        lines = [f"{self.images:,} images of {side} × {side} px{pixel}"]
-        for split, counts in self.classes.items():
-            held = ", ".join(f"{n:,} {name or 'unlabelled'}" for name, n in counts.items())
-            lines.append(f"  {split or 'no split':<9}{held} ({self.groups[split]:,} groups)")
-        if self.sizes:
-            lines.append("  sizes    " + ", ".join(f"{k}: {n:,}" for k, n in self.sizes.items()))
+        held = ", ".join(f"{n:,} {name}" for name, n in self.classes["images"].items())
+        lines = [f"{self.images:,} images of {side} × {side} px{pixel}: {held}"]
+        if self.on_frame_edge:
+            lines.append(f"On the edge of a camera frame: {self.on_frame_edge:,} (edge_of_frame)")
+        for reason, count in self.skipped.items():
+            lines.append(f"Left out: {count:,} ({reason})")
         if self.skipped:
-            left_out = ", ".join(f"{n:,} {reason}" for reason, n in self.skipped.items())
-            lines.append(f"  left out {left_out} (see skipped.csv in the store)")
+            lines.append("All that was left out is listed in skipped.csv.")
+        if self.not_split:
+            lines.append(f"Imported without splits: {self.not_split}")
         return lines
 
 
 def summarise(store: Store) -> IngestSummary:
     """Count what ``store`` holds."""
-    groups = store.particles.groupby("split")["group"].nunique()
+    particles = store.particles
+    label = particles["label"].astype(object).where(particles["label"].notna(), UNLABELLED)
+    order = [name for name in (*store.class_names, UNLABELLED) if (label == name).any()]
+    bins = _size_bins(particles)
+    edge = particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
+    made_by = store.manifest.made_by
     return IngestSummary(
         images=len(store),
         image_size=store.image_size,
         pixel_size_um=store.pixel_size_um,
-        classes=store.manifest.counts,
-        groups={str(split): int(n) for split, n in groups.items()},
-        sizes=_size_bins(store.particles),
-        skipped=store.manifest.made_by.get("skipped", {}),
+        classes=_class_table(label, particles["split"], bins, order),
+        groups=_group_table(particles, label, order, made_by),
+        sizes={} if bins is None else {str(k): int(n) for k, n in _counts(bins).items()},
+        on_frame_edge=int(edge.sum()),
+        skipped=made_by.get("skipped", {}),
+        not_split=made_by.get("not_split"),
     )
 
 
-def _size_bins(particles: pd.DataFrame) -> dict[str, int]:
+def _class_table(
+    label: pd.Series, split: pd.Series, bins: pd.Series | None, order: list[str]
+) -> pd.DataFrame:
+    table = pd.DataFrame({"images": label.value_counts()})
+    for name in SPLITS:
+        if (split == name).any():
+            table[name] = label[split == name].value_counts()
+    if bins is not None:
+        table = table.join(pd.crosstab(label, bins, dropna=False))
+    return table.reindex(order).fillna(0).astype(int)
+
+
+def _group_table(
+    particles: pd.DataFrame, label: pd.Series, order: list[str], made_by: dict[str, Any]
+) -> pd.DataFrame:
+    group = particles["group"]
+    if group.nunique() == len(particles):
+        return pd.DataFrame()
+    table = pd.DataFrame({"images": group.value_counts().sort_index()})
+    if (particles["split"] != "").any():
+        named = particles[particles["split"] != ""]
+        table["split"] = named.groupby("group")["split"].first()
+        table["split"] = table["split"].fillna("")
+    table = table.join(pd.crosstab(group, label).reindex(columns=order))
+    runs = made_by.get("runs", {})
+    volumes = [runs.get(str(name), {}).get("volume_imaged_ml", np.nan) for name in table.index]
+    if not np.isnan(volumes).all():
+        table["mL imaged"] = volumes
+    if "mL imaged" in table and not made_by.get("skipped"):  # else counts are too low
+        table["per mL"] = table["images"] / table["mL imaged"].where(table["mL imaged"] > 0)
+    return table
+
+
+def _size_bins(particles: pd.DataFrame) -> pd.Series | None:
+    """The size bin of each image; None where no size is known."""
     if "ecd_um" not in particles or particles["ecd_um"].isna().all():
-        return {}
-    sizes = particles["ecd_um"].dropna()
+        return None
     edges = [0.0, *SIZE_EDGES_UM, np.inf]
     names = [f"< {edges[1]:g} µm"]
     names += [f"{a:g}-{b:g} µm" for a, b in pairwise(SIZE_EDGES_UM)]
     names.append(f"≥ {edges[-2]:g} µm")
-    counts = pd.cut(sizes, edges, right=False, labels=names).value_counts(sort=False)
-    return {str(name): int(n) for name, n in counts.items()}
+    bins = pd.cut(particles["ecd_um"], edges, right=False, labels=names)
+    if bins.isna().any():
+        bins = bins.cat.add_categories(UNKNOWN_SIZE).fillna(UNKNOWN_SIZE)
+    return bins
+
+
+def _counts(bins: pd.Series) -> pd.Series:
+    return bins.value_counts(sort=False)
