@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
@@ -234,9 +235,41 @@ def test_a_real_run_imports_whole(tmp_path) -> None:
     for size in ("abd_diameter", "esd_diameter", "perimeter"):
         gap = store.particles[f"{size}_vendor_um"] - store.particles[f"{size}_recomputed_um"]
         assert gap.abs().max() < 1e-4
+    assert store.manifest.made_by["runs"][next(root.glob("*.lst")).stem]["volume_imaged_ml"] > 0
     assert store.images.min(axis=(1, 2)).min() > 0  # no black of the collage got in
     labels = read_classes(next(root.glob("*.cla")))
     assert len(labels) == 343
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")
+def test_a_real_run_is_cut_pixel_for_pixel() -> None:
+    """Read with another library, cut by hand from the list's own lines."""
+    root = REFERENCE / "flowcam_run"
+    lines = next(root.glob("*.lst")).read_text().splitlines()
+    names = [line.split("|")[0] for line in lines[2:67]]
+    rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines[67:]]
+    pages = {p.name: tifffile.imread(p) for p in root.glob("7*_0*[0-9].tif")}
+    plan = plan_flowcam(FlowCamSettings(root=root, labelled=False))
+    images = [image for unit in plan.units for image in plan.read(unit).images]
+    numbers = plan.particles["particle_id"].tolist()
+    assert sorted(numbers) == [int(row["id"]) for row in rows] == list(range(1, 1001))
+    for number, image in zip(numbers, images, strict=True):
+        row = rows[number - 1]
+        x, y, w, h = (int(row[f"image_{k}"]) for k in "xywh")
+        colour = pages[row["collage_file"]][y : y + h, x : x + w].astype(float)
+        assert image.shape == (h, w)
+        assert np.abs(image - colour @ [0.299, 0.587, 0.114]).max() <= 1
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")
+def test_a_real_table_gives_the_same_particles_as_the_list() -> None:
+    """The .csv names fields otherwise and has fewer; what both hold agrees."""
+    root = REFERENCE / "flowcam_run"
+    lst, csv = (read_particles(next(root.glob(f"*2024.{kind}"))) for kind in ("lst", "csv"))
+    shared = [name for name in csv if name in lst]
+    assert {"id", "image_x", "abd_diameter", "esd_diameter", "cal_const", "image_id"} < set(shared)
+    for name in shared:
+        assert (lst[name].to_numpy() == csv[name].to_numpy()).all(), name
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")

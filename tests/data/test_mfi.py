@@ -1,5 +1,6 @@
 """MFI runs: tables and frames matched, boxes cut, both styles of flags."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.ingest.mfi import ingest_mfi, plan_mfi
+from svp_lightning.data.ingest.writing import Plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
@@ -90,6 +92,96 @@ def test_crops_hold_the_box_and_its_margin_within_the_frame(runs) -> None:
             inner = image[3:-3, left:-3]
             assert (inner == row.particle_id).all()
             assert (image == row.particle_id).sum() == inner.size
+
+
+def as_crops(folder: Path, margin: int = 2) -> None:
+    """Replace the frames of a run by crops of its particles."""
+    rows = [line.split(",") for line in (folder / f"{folder.name}.csv").read_text().splitlines()]
+    for row in rows[1:]:
+        left, right, top, bottom = map(int, row[14:18])
+        frame = Image.open(folder / f"{folder.name}_frame_{int(row[1]):05d}.png")
+        box = (max(0, left - margin), top - margin, right + 1 + margin, bottom + 1 + margin)
+        frame.crop(box).save(folder / f"crop_{int(row[2]):06d}.png")
+    for frame_file in folder.glob("*_frame_*.png"):
+        frame_file.unlink()
+
+
+def test_a_folder_of_crops_with_the_table_serves_like_frames(runs, tmp_path) -> None:
+    frames = plan_mfi(MfiSettings(root=runs, margin_px=2))
+    images = {i: p for u in frames.units for i, p in zip(ids(frames, u), cut(frames, u))}
+    for folder in runs.iterdir():
+        as_crops(folder)
+    crops = plan_mfi(MfiSettings(root=runs))
+    assert crops.image_size == frames.image_size
+    assert len(crops.particles) == len(images) == 18
+    for unit in crops.units:
+        for name, image in zip(ids(crops, unit), cut(crops, unit), strict=True):
+            assert (image == images[name]).all()
+    shared = ["id", "label", "group", "ecd_um", "frame", "frame_x_px", "frame_y_px"]
+    by_id = [p.particles.sort_values("id", ignore_index=True)[shared] for p in (frames, crops)]
+    assert by_id[0].equals(by_id[1])
+
+
+def ids(plan: Plan, unit: range) -> list[str]:
+    return plan.particles["id"].iloc[unit.start : unit.stop].tolist()
+
+
+def cut(plan: Plan, unit: range) -> list[np.ndarray]:
+    return plan.read(unit).images
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "reason"),
+    [
+        (lambda f: (f / "crop_000031.png").unlink(), "refers to particle 31", "its particle pict"),
+        (
+            lambda f: (f / "crop_000032.png").replace(f / "crop_000031.png"),
+            "refers to particle 32",
+            "its particle",
+        ),
+        (
+            lambda f: Image.new("L", (30, 30)).save(f / "crop_000031.png"),
+            "crop_000031.png is 30 x 30 px, and the box of particle vial0/000031",
+            "crop of another size",
+        ),
+        (lambda f: (f / "crop_000031.png").write_bytes(b""), "is empty", "its picture cannot"),
+        (lambda f: (f / "x31.png").write_bytes(b""), "are both particle 31", "run cannot be"),
+    ],
+)
+def test_crops_that_do_not_fit_are_refused_or_left_out(runs, ingest, damage, message, reason) -> None:
+    as_crops(runs / "vial0")
+    damage(runs / "vial0")
+    with pytest.raises(DataError, match=message):
+        ingest(labelled=False)
+    skipped = ingest(labelled=False, unreadable="skip").manifest.made_by["skipped"]
+    assert any(found.startswith(reason) for found in skipped)
+
+
+def test_every_crop_is_brought_to_the_same_background(runs, ingest) -> None:
+    for k, gain in enumerate((0.6, 0.8, 1.0)):
+        for file in (runs / f"vial{k}").glob("*.png"):
+            Image.fromarray((np.asarray(Image.open(file)) * gain).astype(np.uint8)).save(file)
+    store = ingest(image_size=32)
+    assert np.abs(np.median(store.images[:, 0], axis=1) - 210).max() <= 3
+    recorded = store.particles.groupby("group")["background_grey"].median()
+    assert recorded["vial2"] / recorded["vial0"] == pytest.approx(1 / 0.6, rel=0.05)
+
+
+def test_ten_bit_frames_are_read_as_eight_bit(runs, ingest) -> None:
+    before = ingest(background=None).images.copy()
+    for file in runs.rglob("*.png"):
+        grey = np.asarray(Image.open(file)).astype(np.uint16)
+        Image.fromarray(np.round(grey * (1023 / 255)).astype(np.uint16)).save(file)
+    shutil.rmtree(runs.parent / "store")
+    assert np.abs(ingest(background=None).images.astype(int) - before).max() <= 1
+
+
+def test_labels_join_by_run_and_number(runs, ingest) -> None:
+    lines = [f"vial{k},{30 + n},{'ab'[n % 2]}" for k in range(3) for n in range(3)]
+    (runs / "labels.csv").write_text("run;particle_id;label\n".replace(";", ",") + "\n".join(lines))
+    table = ingest(labels="labels.csv").particles.set_index("id")
+    assert table.loc["vial2/000031", "label"] == "b"
+    assert table["label"].isna().sum() == 9
 
 
 def test_unlabelled_runs_need_no_split(runs, ingest) -> None:

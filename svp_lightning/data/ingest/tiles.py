@@ -21,6 +21,8 @@ from svp_lightning.errors import DataError
 _MIN_SIDE = 6
 _MIN_FILL = 0.9
 """Share of its bounding box that a tile covers; edges blurred by scaling cost a few per cent."""
+_MIN_NOTCHED = 0.6
+"""Share of its box, and of each side of it, that a tile with a notch covers at least."""
 _GROUND_LEVELS = 16
 """Levels from black or white that still count as the ground, for JPEG."""
 _MIN_GROUND = 0.002
@@ -127,11 +129,15 @@ def _is_blurred(page: Picture, ground: int, boxes: list[tuple[int, ...]]) -> boo
 def _why_no_tile(inside: NDArray[np.bool_], grey: NDArray[np.uint8]) -> str | None:
     if min(inside.shape) < _MIN_SIDE:
         return "annotation: too small for a tile"
-    if ndimage.binary_fill_holes(inside).mean() < _MIN_FILL:
-        return "annotation: not a filled rectangle"
-    core = grey[1:-1, 1:-1]  # without edges blurred by scaling
-    if int(core.max()) - int(core.min()) <= 2:
+    levels = grey[inside].astype(np.int16)
+    # Pen strokes have one level and blurred edges; a camera's background has grain.
+    if max((levels >= levels.max() - 2).mean(), (levels <= levels.min() + 2).mean()) > 0.5:
         return "annotation: a single grey level"
+    fill = ndimage.binary_fill_holes(inside).mean()
+    sides = [line.mean() for line in (inside[0], inside[-1], inside[:, 0], inside[:, -1])]
+    # A particle as dark as the ground that touches the tile's edge leaves a notch in it.
+    if fill < _MIN_FILL and (fill < _MIN_NOTCHED or min(sides) < _MIN_NOTCHED):
+        return "annotation: not a filled rectangle"
     return None
 
 

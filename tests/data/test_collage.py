@@ -1,0 +1,178 @@
+"""Bare collages are split at their gaps, exactly; what was drawn on them is no particle."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from svp_lightning.data.ingest.collage import ingest_collage, plan_collage
+from svp_lightning.data.ingest.flowcam_files import BOX_FIELDS, read_particles
+from svp_lightning.data.ingest.tiles import find_tiles, read_collage
+from svp_lightning.data.settings import CollageSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
+from tests.data.test_flowcam import REFERENCE
+
+WIDTH = 300
+
+
+def draw_collage(seed: int, ground: int = 0, gap: int = 2, tiles: int = 24) -> tuple:
+    """Shelves of noisy tiles of any size, some with dark, bright or edge-touching particles."""
+    rng = np.random.default_rng(seed)
+    page = np.full((400, WIDTH), ground, np.uint8)
+    boxes, x, y, shelf = [], 0, 0, 0
+    for k in range(tiles):
+        w, h = rng.integers(10, 45, 2).tolist()
+        if x + w > WIDTH:
+            x, y, shelf = 0, y + shelf + gap, 0
+        tile = rng.normal(150, 4, (h, w))
+        # A particle nearly as dark (or bright) as the ground, in the middle or at the edge.
+        tile[h // 3 : h // 3 + 3, (0 if k % 5 == 0 else 3) : w - 4] = (5, 250, 60)[k % 3]
+        page[y : y + h, x : x + w] = tile
+        boxes.append([x, y, w, h])
+        x, shelf = x + w + gap, max(shelf, h)
+    return page, boxes
+
+
+def save(page: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(page).convert("RGB").save(path)
+    return path
+
+
+def boxes_of(path: Path) -> list[list[int]]:
+    return find_tiles(read_collage(path), path).boxes.tolist()
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+@pytest.mark.parametrize("gap", [1, 2, 5])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_tiles_are_found_exactly_and_in_reading_order(tmp_path, seed, gap, ground) -> None:
+    page, boxes = draw_collage(seed, ground, gap)
+    assert boxes_of(save(page, tmp_path / "a.png")) == boxes
+
+
+def test_frames_text_and_scale_bars_are_no_particles(tmp_path) -> None:
+    page, boxes = draw_collage(3)
+    image = Image.fromarray(page).convert("RGB")
+    pen = ImageDraw.Draw(image)
+    bottom = max(y + h for _, y, _, h in boxes)
+    pen.rectangle((2, bottom + 10, 82, bottom + 18), fill="white")  # a scale bar
+    pen.text((2, bottom + 24), "20 µm FlowCam", fill="white", font_size=24)
+    x, y, w, h = boxes[7]
+    pen.rectangle((x - 2, y - 2, x + w + 1, y + h + 1), outline=(255, 242, 0), width=2)
+    pen.line((boxes[9][0] + 4, boxes[9][1] + 8, boxes[9][0] + 8, boxes[9][1] + 8), fill="red")
+    image.save(tmp_path / "a.png")
+    found = find_tiles(read_collage(tmp_path / "a.png"), tmp_path / "a.png")
+    assert found.boxes.tolist() == boxes
+    assert len(found.left_out) > 5
+    assert {reason.split(":")[0] for _, reason in found.left_out} == {"annotation"}
+
+
+def test_a_line_of_strong_colour_over_a_particle_is_replaced_by_background(tmp_path) -> None:
+    page, boxes = draw_collage(3)
+    colour = np.repeat(page[..., None], 3, 2)
+    x, y, w, h = boxes[4]
+    colour[y + 2 : y + 6, x + 2 : x + w - 2] = (255, 242, 0)
+    assert (w - 4) * 4 >= 64
+    Image.fromarray(colour).save(tmp_path / "a.png")
+    plan = plan_collage(CollageSettings(root=tmp_path))
+    cut = plan.read(plan.units[0])
+    assert cut.opaque is not None
+    opaque = cut.opaque[4]
+    assert opaque is not None
+    assert not opaque[2:6, 2 : w - 2].any()
+    assert (~opaque).sum() == 4 * (w - 4)
+
+
+def test_a_scaled_collage_shows_no_edges(tmp_path) -> None:
+    page, boxes = draw_collage(5, gap=3)
+    small = Image.fromarray(page).resize((int(WIDTH * 0.77), int(400 * 0.77)), Image.BILINEAR)
+    small.save(tmp_path / "a.png")
+    found = boxes_of(tmp_path / "a.png")
+    assert len(found) == len(boxes)
+    for x, y, w, h in found:
+        tile = np.asarray(small)[y : y + h, x : x + w]
+        for line in (tile[0], tile[-1], tile[:, 0], tile[:, -1]):
+            assert np.median(line) > 135
+
+
+@pytest.fixture
+def ingest(tmp_path: Path) -> Callable[..., Store]:
+    def run(**options: object) -> Store:
+        settings = CollageSettings(root=tmp_path / "in", **options)
+        ingest_collage(tmp_path / "store", settings, lambda n: None)
+        return Store.open(tmp_path / "store")
+
+    return run
+
+
+def test_collages_become_a_store_unlabelled_or_with_a_table(tmp_path, ingest) -> None:
+    pages = {}
+    for name in ("run_000001", "run_000002", "other_000001", "third_000001", "fourth_000001"):
+        pages[name] = draw_collage(len(pages), tiles=6)
+        save(pages[name][0], tmp_path / "in" / f"{name}.png")
+    save(pages["run_000001"][0], tmp_path / "in" / "run_000001_bin.png")
+    save(pages["run_000001"][0], tmp_path / "in" / "cal_image_000001.png")
+    store = ingest(pixel_size_um=0.25)
+    assert len(store) == 30
+    assert (store.labels == -1).all()
+    assert store.pixel_size_um == 0.25
+    assert store.particles.groupby("group").size().to_dict()["run"] == 12
+    row = store.particles.set_index("id").loc["run_000002/000003"]
+    box = [row[f"box_{name}_px"] for name in "xywh"]
+    assert box == pages["run_000002"][1][2]
+
+    ids = store.particles["id"]
+    lines = [f"{name},{'oil' if int(name[-1]) % 2 else 'air'}" for name in ids if name[-1] != "6"]
+    (tmp_path / "in" / "labels.csv").write_text("\n".join(["id,label", *lines]))
+    (tmp_path / "store").rename(tmp_path / "first")
+    labelled = ingest(labels="labels.csv")
+    assert labelled.class_names == ("air", "oil")
+    assert labelled.particles["label"].isna().sum() == 5
+    assert set(labelled.particles.dropna(subset="label")["split"]) == {"train", "val", "test"}
+    assert (labelled.images == store.images).all()
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (np.full((60, 60), 7, np.uint8), "no particle tiles"),
+        (np.random.default_rng(0).integers(90, 160, (60, 60)).astype(np.uint8), "shows no black"),
+    ],
+)
+def test_pictures_that_are_no_collages_are_refused_or_left_out(
+    tmp_path, ingest, page, message
+) -> None:
+    save(page, tmp_path / "in" / "a.png")
+    with pytest.raises(DataError, match=message):
+        ingest()
+    save(draw_collage(0)[0], tmp_path / "in" / "b.png")
+    assert set(ingest(unreadable="skip").particles["source"]) == {"b.png"}
+
+
+def test_labels_of_unknown_particles_are_refused(tmp_path, ingest) -> None:
+    save(draw_collage(0)[0], tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "labels.csv").write_text("id,label\na/000099,oil\n")
+    with pytest.raises(DataError, match=r"1 particles .*not found \(first: a/000099\).*a/000001"):
+        ingest(labels="labels.csv")
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")
+def test_a_real_run_is_split_as_its_own_table_says() -> None:
+    run = REFERENCE / "flowcam_run"
+    table = read_particles(next(run.glob("*.lst")))
+    for name, rows in table.groupby("collage_file"):
+        listed = rows.sort_values("id")[list(BOX_FIELDS)].to_numpy().tolist()
+        assert boxes_of(run / str(name)) == listed
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")
+def test_an_annotated_collage_is_split_without_its_annotations() -> None:
+    path = REFERENCE / "flowcam_nano" / "collage.png"
+    found = boxes_of(path)
+    assert len(found) == 211  # counted on the picture
+    colour = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert all(np.ptp(colour[y : y + h, x : x + w], 2).max() < 16 for x, y, w, h in found)
