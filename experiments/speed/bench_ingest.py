@@ -22,11 +22,33 @@ from svp_lightning.data.settings import FlowCamSettings
 
 WIDTH, HEIGHT, SIDE, GAP, MARGIN = 1292, 964, 28, 2, 8
 PER_PAGE = ((WIDTH + GAP) // (SIDE + GAP)) * ((HEIGHT + GAP) // (SIDE + GAP))
-USED_FIELDS = (
-    "id image_x image_y image_w image_h src_x src_y src_image cal_const fringe_size raw_area "
-    "raw_feret_mean raw_perimeter abd_area abd_diameter esd_diameter length width perimeter "
-    "intensity sigma_intensity edge_gradient timestamp collage_file image_id"
-).split()
+USED_FIELDS = [
+    "id",
+    "image_x",
+    "image_y",
+    "image_w",
+    "image_h",
+    "src_x",
+    "src_y",
+    "src_image",
+    "cal_const",
+    "fringe_size",
+    "raw_area",
+    "raw_feret_mean",
+    "raw_perimeter",
+    "abd_area",
+    "abd_diameter",
+    "esd_diameter",
+    "length",
+    "width",
+    "perimeter",
+    "intensity",
+    "sigma_intensity",
+    "edge_gradient",
+    "timestamp",
+    "collage_file",
+    "image_id",
+]
 NUM_FIELDS = 65
 
 

@@ -132,7 +132,9 @@ def write_sheets(store: Store, folder: Path) -> None:
             rows, order = _by_size(store, rows)
             shown = rows[np.linspace(0, len(rows) - 1, min(len(rows), SHEET_IMAGES)).astype(int)]
             name = "unlabelled" if label == UNLABELLED else store.class_names[label]
-            panels = {f"Out of {len(rows):,}{order}": np.stack([store.images[row] for row in shown])}
+            panels = {
+                f"Out of {len(rows):,}{order}": np.stack([store.images[row] for row in shown])
+            }
             sheet = contact_sheet(panels, columns=16, title=name, pixel_size_um=store.pixel_size_um)
             save_figure(sheet, folder / f"contact_sheet_{name}.png")
 

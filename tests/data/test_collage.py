@@ -74,7 +74,7 @@ def test_frames_text_and_scale_bars_are_no_particles(tmp_path) -> None:
 def test_a_line_of_strong_colour_over_a_particle_is_replaced_by_background(tmp_path) -> None:
     page, boxes = draw_collage(3)
     colour = np.repeat(page[..., None], 3, 2)
-    x, y, w, h = boxes[4]
+    x, y, w, _ = boxes[4]
     colour[y + 2 : y + 6, x + 2 : x + w - 2] = (255, 242, 0)
     assert (w - 4) * 4 >= 64
     Image.fromarray(colour).save(tmp_path / "a.png")

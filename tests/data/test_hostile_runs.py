@@ -96,7 +96,13 @@ PARTICLES = [
     ("infinite size", cell("abd_diameter", "inf"), "'inf', not", "abd_diameter is not a number", 1),
     ("negative size", cell("esd_diameter", "-4"), "size below 0", "size below 0", 1),
     ("word for a size", cell("raw_area", "x"), "'x', not a number", "raw_area is not a number", 1),
-    ("calibration 0", cell("cal_const", "0"), "calibration is not", "calibration is not above 0", 1),
+    (
+        "calibration 0",
+        cell("cal_const", "0"),
+        "calibration is not",
+        "calibration is not above 0",
+        1,
+    ),
     ("no calibration", cell("cal_const", ""), "calibration is not", "calibration is not above", 1),
     ("duplicate id", cell("id", "1"), "listed twice", "particle id listed twice", 2),
     ("climbing", cell("collage_file", f"../{PAGE}"), "is no name of a file", NAME, 1),
@@ -133,7 +139,9 @@ def assert_right_images(folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
-    ("damage", "message", "reason", "lost"), [p[1:] for p in PARTICLES], ids=[p[0] for p in PARTICLES]
+    ("damage", "message", "reason", "lost"),
+    [p[1:] for p in PARTICLES],
+    ids=[p[0] for p in PARTICLES],
 )
 def test_a_broken_particle_is_refused_or_left_out(folder, damage, message, reason, lost) -> None:
     damage(folder)
@@ -174,7 +182,7 @@ def test_a_broken_run_is_refused_or_left_out(folder, damage, message) -> None:
     damage(folder)
     with pytest.raises(DataError, match=message):
         ingest(folder)
-    with pytest.raises(DataError, match="Nothing in .* could be imported"):
+    with pytest.raises(DataError, match=r"Nothing in .* could be imported"):
         ingest(folder, unreadable="skip")
     write_run(folder.parent / "two", "run2")
     store = ingest(folder, unreadable="skip")
@@ -185,7 +193,7 @@ def test_a_broken_run_is_refused_or_left_out(folder, damage, message) -> None:
 @pytest.mark.parametrize("damage", [half("run1_000002_bin.tif"), other_size])
 def test_a_broken_mask_is_not_used(folder, damage) -> None:
     damage(folder)
-    with pytest.raises(DataError, match="run1_000002_bin.tif"):
+    with pytest.raises(DataError, match=r"run1_000002_bin.tif"):
         ingest(folder)
     store = ingest(folder, unreadable="skip")
     assert store.manifest.made_by["skipped"] == {"mask cannot be used": 1}

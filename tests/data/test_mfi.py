@@ -108,7 +108,9 @@ def as_crops(folder: Path, margin: int = 2) -> None:
 
 def test_a_folder_of_crops_with_the_table_serves_like_frames(runs, tmp_path) -> None:
     frames = plan_mfi(MfiSettings(root=runs, margin_px=2))
-    images = {i: p for u in frames.units for i, p in zip(ids(frames, u), cut(frames, u))}
+    images = {
+        i: p for u in frames.units for i, p in zip(ids(frames, u), cut(frames, u), strict=True)
+    }
     for folder in runs.iterdir():
         as_crops(folder)
     crops = plan_mfi(MfiSettings(root=runs))
@@ -148,7 +150,9 @@ def cut(plan: Plan, unit: range) -> list[np.ndarray]:
         (lambda f: (f / "x31.png").write_bytes(b""), "are both particle 31", "run cannot be"),
     ],
 )
-def test_crops_that_do_not_fit_are_refused_or_left_out(runs, ingest, damage, message, reason) -> None:
+def test_crops_that_do_not_fit_are_refused_or_left_out(
+    runs, ingest, damage, message, reason
+) -> None:
     as_crops(runs / "vial0")
     damage(runs / "vial0")
     with pytest.raises(DataError, match=message):

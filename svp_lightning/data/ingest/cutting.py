@@ -123,9 +123,7 @@ def _unless_all(opaque: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     return None if opaque.all() else opaque
 
 
-def _outside(
-    particles: pd.DataFrame, sizes: Mapping[str, tuple[int, int]]
-) -> dict[int, DataError]:
+def _outside(particles: pd.DataFrame, sizes: Mapping[str, tuple[int, int]]) -> dict[int, DataError]:
     """Row -> error, for boxes that are empty or not inside their picture of known size."""
     known = np.flatnonzero(particles["picture"].isin(sizes).to_numpy())
     pictures = particles["picture"].to_numpy(object)[known]

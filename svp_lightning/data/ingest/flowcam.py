@@ -170,9 +170,7 @@ def _run_facts(file: Path, skips: Skips) -> dict[str, float]:
     return volumes | {f"context_{key}": value for key, value in context.items()}
 
 
-def _saved_labels(
-    particles: pd.DataFrame, runs: dict[str, Path], skips: Skips
-) -> list[str | None]:
+def _saved_labels(particles: pd.DataFrame, runs: dict[str, Path], skips: Skips) -> list[str | None]:
     labels: dict[tuple[str, int], str] = {}
     for run, file in runs.items():
         saved = file.with_suffix(".cla")

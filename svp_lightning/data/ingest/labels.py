@@ -15,9 +15,7 @@ from svp_lightning.data.ingest.tables import (
 from svp_lightning.errors import DataError
 
 
-def label_from_table(
-    particles: pd.DataFrame, table: Path, skips: Skips
-) -> list[str | None]:
+def label_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> list[str | None]:
     """Labels from a CSV with the columns ``id,label`` or ``run,particle_id,label``.
 
     ``run`` may lack where there is only one. Particles the CSV does not list, or lists with

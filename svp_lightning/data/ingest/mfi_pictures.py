@@ -88,8 +88,9 @@ def _with_margin(
 def _whole_crops(
     file: Path, table: pd.DataFrame, known: dict[str, tuple[int, int]], skips: Skips
 ) -> pd.DataFrame:
-    """Boxes that hold all of each crop. A crop that cannot be read gets any box here and is
-    reported when pictures are checked.
+    """Boxes that hold all of each crop.
+
+    A crop that cannot be read gets any box here, and is reported when pictures are checked.
     """
     readable = np.array([name in known for name in table["picture"]], dtype=bool)
     shapes = np.array([known.get(name, (1, 1)) for name in table["picture"]]).reshape(-1, 2)

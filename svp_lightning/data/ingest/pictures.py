@@ -99,8 +99,10 @@ def bit_depth_of(brightest: int) -> int:
 
 
 def _cannot_be_read(path: Path, error: Exception) -> DataError:
-    """What to say of a file on which Pillow or a codec raised; broken files make them raise
-    nearly anything (OSError, SyntaxError, KeyError, struct.error, zlib.error, …).
+    """What to say of a file on which Pillow or a codec raised.
+
+    Broken files make them raise nearly anything (OSError, SyntaxError, KeyError, struct.error,
+    zlib.error, …).
     """
     if isinstance(error, Image.DecompressionBombError):
         return _too_large(path, str(error))

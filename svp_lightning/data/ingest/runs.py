@@ -62,7 +62,9 @@ def gather(
         try:
             table = read_run(file, name)
             if table.empty:
-                raise DataError(f"{file} lists no particles.", "Remove this run or export it again.")
+                raise DataError(
+                    f"{file} lists no particles.", "Remove this run or export it again."
+                )
         except DataError as error:
             skips.add(_relative(file, settings.root), "run cannot be read", error)
             continue
@@ -115,9 +117,7 @@ def plan_runs(found: Runs, settings: RunSettings, *skips: Skips) -> Plan:
     return Plan(
         particles=_for_store(particles),
         units=_units(particles["picture"]),
-        read=lambda unit: cut(
-            particles.iloc[unit.start : unit.stop], found.read, found.measure
-        ),
+        read=lambda unit: cut(particles.iloc[unit.start : unit.stop], found.read, found.measure),
         image_size=settings.image_size or automatic_size(sides),
         background=settings.background,
         class_names=ordered(particles["label"].dropna()),
@@ -143,9 +143,7 @@ def run_names(root: Path, files: list[Path]) -> list[str]:
 def require_folder(root: Path) -> None:
     """Refuse a root that is no folder."""
     if not root.is_dir():
-        raise DataError(
-            f"data.root={root} is not a folder.", "Give a run folder, or one of runs."
-        )
+        raise DataError(f"data.root={root} is not a folder.", "Give a run folder, or one of runs.")
 
 
 def _relative(file: Path, root: Path) -> str:
