@@ -202,6 +202,18 @@ def test_unlabelled_images_come_in_without_splits(root, ingest) -> None:
     assert len(store) == 2 * COUNT
 
 
+def test_labels_join_by_id_and_others_stay_unlabelled(root, ingest) -> None:
+    ids = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    for k, name in enumerate(ids):  # subfolders are runs here, not classes
+        (root / f"run{k % 4}").mkdir(exist_ok=True)
+        (root / name).rename(root / f"run{k % 4}" / f"{k}.png")
+    lines = [f"run{k % 4}/{k}.png,{'ab'[k // 4 % 2]}" for k in range(len(ids) - 4)]
+    (root / "labels.csv").write_text("id,label\n" + "\n".join(lines))
+    table = ingest(labels="labels.csv").particles.set_index("id")
+    assert table.loc["run1/5.png", ["label", "group"]].tolist() == ["b", "run1"]
+    assert table["label"].isna().sum() == 4
+
+
 # --- tables -------------------------------------------------------------------------------
 
 

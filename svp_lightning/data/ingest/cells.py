@@ -49,7 +49,7 @@ def typed(table: Path, rows: pd.DataFrame, whole: Sequence[str], skips: Skips) -
         values, bad = _floats(rows[name].tolist(), comma and name not in whole)
         if name in whole:
             bad |= ~(np.abs(values) <= _LARGEST_WHOLE) | (values != np.floor(values))
-        for position in np.flatnonzero(bad & ~wrong):
+        for position in np.flatnonzero(bad & ~wrong).tolist():
             cell, row = rows[name].iloc[position], rows.index[position]
             kind = "a whole number" if name in whole else "a number"
             error = DataError(

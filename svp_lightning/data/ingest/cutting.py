@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.data.ingest.pictures import (
-    Picture,
     bit_depth_of,
     picture_size,
     read_picture,
@@ -24,7 +24,21 @@ from svp_lightning.errors import DataError
 BOX = ("x", "y", "w", "h")
 """Left and top edge, width and height, in px of the picture."""
 
-ReadPage = Callable[[Path], Picture]
+
+@dataclass(frozen=True)
+class Page:
+    """A picture of many particles, in 8 bit.
+
+    Attributes:
+        grey: (h, w) uint8.
+        opaque: (h, w), False where a pixel shows no particle; None if nowhere.
+    """
+
+    grey: NDArray[np.uint8]
+    opaque: NDArray[np.bool_] | None = None
+
+
+ReadPage = Callable[[Path], Page]
 Measure = Callable[[pd.DataFrame, list[NDArray[np.uint8]]], dict[str, Any]]
 _AGAIN = "Table and pictures must be of the same run; copy the run folder again."
 
@@ -85,11 +99,11 @@ def picture_sizes(
         return dict(zip(map(str, paths), pool.map(look, paths), strict=True))
 
 
-def read_page(path: Path, least_bits: int = 8) -> Picture:
+def read_page(path: Path, least_bits: int = 8) -> Page:
     """A picture in 8 bit; 16-bit samples use ``least_bits`` or as many as the brightest."""
     picture = read_picture(path)
     depth = max(least_bits, bit_depth_of(int(picture.grey.max())))
-    return Picture(to_8_bit(picture.grey, depth), picture.opaque)
+    return Page(to_8_bit(picture.grey, depth), picture.opaque)
 
 
 def cut(

@@ -138,9 +138,9 @@ def _with_pictures(table: pd.DataFrame, file: Path, skips: Skips) -> pd.DataFram
     """``collage_file`` becomes ``picture``; rows whose collage is no plain name go."""
     known: dict[str, str] = {}
     wrong = []
-    for row, name in table["collage_file"].items():
+    for row, name in zip(table.index.tolist(), table["collage_file"], strict=True):
         try:
-            known[name] = known.get(name) or str(file.parent / plain_name(file, int(row), name))
+            known[name] = known.get(name) or str(file.parent / plain_name(file, row, name))
         except DataError as error:
             skips.add(f"{file.name}, row {row}", "its picture's name leads elsewhere", error)
             wrong.append(row)
@@ -184,12 +184,12 @@ def _saved_labels(particles: pd.DataFrame, runs: dict[str, Path], skips: Skips) 
         labels |= {(run, number): name for number, name in classes.items()}
     keys = list(zip(particles["group"], particles["particle_id"], strict=True))
     for run, number in sorted(set(labels) - set(keys)):
-        error = DataError(
+        stranger = DataError(
             f"{runs[run].with_suffix('.cla')} classifies particle {number}, which "
             f"{runs[run].name} does not list.",
             "Take both files from the same run, or give the labels as a CSV (data.labels).",
         )
-        skips.add(f"{run}/{number:06d}", "classified, but not imported", error)
+        skips.add(f"{run}/{number:06d}", "classified, but not imported", stranger)
     return [labels.get(key) for key in keys]
 
 

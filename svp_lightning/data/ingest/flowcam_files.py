@@ -135,6 +135,12 @@ def _count(line: str) -> int:
     return int(line)
 
 
+_CONTEXT = (
+    *("imagewidth", "imageheight", "calibrationconstant", "fringesize"),
+    *("flowcelldepth", "flowcellwidth"),
+)
+
+
 def read_context(path: Path) -> dict[str, float]:
     """Numbers from the ``.ctx`` under their names in lower case; empty if it is missing.
 
@@ -149,10 +155,8 @@ def read_context(path: Path) -> dict[str, float]:
     except (configparser.Error, AttributeError) as error:
         # AttributeError: a continued line after a key without a value (CPython issue 51418).
         raise DataError(f"{path} is not a run context: {error}.", remedy) from error
-    wanted = ("imagewidth", "imageheight", "calibrationconstant", "fringesize")
-    wanted += ("flowcelldepth", "flowcellwidth")
     values = {key: text for section in parser.sections() for key, text in parser[section].items()}
-    found = {key: values[key] for key in wanted if values.get(key)}
+    found = {key: values[key] for key in _CONTEXT if values.get(key)}
     rows = pd.DataFrame({key: [text] for key, text in found.items()}, index=[1], dtype=object)
     numbers = typed(path, rows, [], Skips())
     return {key: float(numbers[key].iloc[0]) for key in found}

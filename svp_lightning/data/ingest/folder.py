@@ -89,7 +89,7 @@ def _listing(settings: FolderSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
     listing, skipped = list_unlabelled(settings.root)
     if settings.labelled and settings.labels is not None:
         labels = label_from_table(listing, settings.root / settings.labels, Skips())
-        listing = listing.assign(label=labels)
+        listing = listing.assign(label=pd.Series(labels, index=listing.index, dtype=object))
     return listing, skipped
 
 

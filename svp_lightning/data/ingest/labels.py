@@ -37,7 +37,9 @@ def label_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> list
     if "run" not in rows and len(runs) == 1:
         rows["run"] = runs[0]
     require_columns(table, rows, ("run", "particle_id", "label"))
-    known = list(zip(particles["group"], particles["particle_id"].astype(str), strict=True))
+    known: list[tuple[str, ...]] = list(
+        zip(particles["group"], particles["particle_id"].astype(str), strict=True)
+    )
     if len(set(known)) < len(known):
         raise DataError(
             f"{table}: particle numbers occur more than once in a run here.",

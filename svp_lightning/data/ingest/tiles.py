@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from svp_lightning.data.ingest.cutting import read_page
-from svp_lightning.data.ingest.pictures import Picture
+from svp_lightning.data.ingest.cutting import Page, read_page
 from svp_lightning.errors import DataError
 
 _MIN_SIDE = 6
@@ -48,7 +47,7 @@ class Tiles:
     left_out: list[tuple[tuple[int, int, int, int], str]]
 
 
-def read_collage(path: Path) -> Picture:
+def read_collage(path: Path) -> Page:
     """A collage in 8-bit grey; pixels drawn over it in a strong colour are not opaque.
 
     Raises:
@@ -59,10 +58,10 @@ def read_collage(path: Path) -> Picture:
     if not drawn.any():
         return page
     opaque = ~drawn if page.opaque is None else page.opaque & ~drawn
-    return Picture(page.grey, opaque)
+    return Page(page.grey, opaque)
 
 
-def find_tiles(page: Picture, path: Path) -> Tiles:
+def find_tiles(page: Page, path: Path) -> Tiles:
     """Split a collage into tiles.
 
     Args:
@@ -115,7 +114,7 @@ def _apart_from_ground(grey: NDArray[np.uint8], ground: int) -> NDArray[np.bool_
     return np.asarray(apart > level / 2)
 
 
-def _is_blurred(page: Picture, ground: int, boxes: list[tuple[int, ...]]) -> bool:
+def _is_blurred(page: Page, ground: int, boxes: list[tuple[int, ...]]) -> bool:
     """Whether pixels between the regions are mixed with the tiles, as in a scaled collage."""
     between = np.abs(page.grey.astype(np.int16) - ground) >= _GROUND_LEVELS
     if page.opaque is not None:
