@@ -1,5 +1,6 @@
 """Image i of a class as a pure function of (settings, image size, seed, class, i, session)."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -9,26 +10,32 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from svp_lightning.data.classes import AIR_BUBBLE, PAPER_CLASSES, PROTEIN, SILICONE_OIL
+from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
-from svp_lightning.simulation.air import draw_air
 from svp_lightning.simulation.camera import detected, expose, record
 from svp_lightning.simulation.crop import fit_crop
-from svp_lightning.simulation.imaging import abbe_intensity, pupil
+from svp_lightning.simulation.draw import Draw, draw_image
+from svp_lightning.simulation.imaging import (
+    ImagingGrid,
+    abbe_intensity,
+    lattice_side_at,
+    pupil,
+    refined,
+)
 from svp_lightning.simulation.large_bubble import LargeBubble
-from svp_lightning.simulation.oil import draw_oil
-from svp_lightning.simulation.protein import draw_protein
-from svp_lightning.simulation.scene import Layers, Particle
+from svp_lightning.simulation.scene import Together, kind, scene_spectra
 from svp_lightning.simulation.session import Session, draw_session
-from svp_lightning.simulation.settings import FIELD_OF_VIEW_UM, SimulationSettings
-from svp_lightning.simulation.streams import stream
+from svp_lightning.simulation.settings import SimulationSettings
 
 MAX_ATTEMPTS = 12
 """Particles a counter would miss are drawn again; the last attempt is kept whatever it is."""
 
-_RELATIVE_RMS = np.array([1.0, 0.8, 0.8, 0.4])
-"""Spherical, coma, astigmatism, trefoil: higher orders are weaker."""
+ACCELERATOR_BATCH = 256
+"""Images imaged together on a GPU (about 1 GB). A CPU core is fastest with one at a time."""
+
+_PREVIEW_SIDE = 3
 
 
 class Simulator:
@@ -37,7 +44,7 @@ class Simulator:
     Args:
         settings: the instrument and the particles.
         image_size: pixels along one side, a multiple of 16 in 16..128. The field of view is
-            16.64 um at any size.
+            that of the instrument at any size.
         seed: of the data set; every image and session is a function of it.
 
     Raises:
@@ -58,11 +65,30 @@ class Simulator:
         self._session = lru_cache(maxsize=64)(
             lambda number: draw_session(settings, image_size, seed, number)
         )
+        self._lattice = lru_cache(maxsize=256)(self._make_lattice)
 
     @property
     def pixel_size_um(self) -> float:
         """Nominal size of a pixel; a session's own differs by a few percent."""
-        return FIELD_OF_VIEW_UM / self.image_size
+        return self.settings.instrument.field_of_view_um / self.image_size
+
+    def draw(
+        self,
+        class_names: Sequence[str],
+        indices: NDArray[np.int64],
+        sessions: NDArray[np.int64],
+        attempt: int = 0,
+    ) -> list[Draw]:
+        """What chance decides about n images (see :meth:`render`), without any optics."""
+        return [
+            draw_image(
+                self.settings,
+                self._session(int(session)),
+                self.pixel_size_um,
+                (self.seed, name, int(index), attempt),
+            )
+            for name, index, session in zip(class_names, indices, sessions, strict=True)
+        ]
 
     def render(
         self,
@@ -70,17 +96,21 @@ class Simulator:
         indices: NDArray[np.int64],
         sessions: NDArray[np.int64],
         device: str | torch.device = "cpu",
+        batch_size: int | None = None,
+        drawn: Sequence[Draw] | None = None,
     ) -> tuple[NDArray[np.uint8], pd.DataFrame]:
         """Render n images.
 
-        On a CPU each image has the same bits whatever the batch it is part of, one thread at
-        a time. On another device single grey levels may differ.
+        On a CPU each image has the same bits whatever the call it is part of. On another
+        device, or with another ``batch_size``, single grey levels may differ.
 
         Args:
             class_names: n class names.
             indices: (n,) number of each image within its class, >= 0.
             sessions: (n,) number of each image's session, >= 0.
             device: where the optics are computed.
+            batch_size: images of one session imaged together; None: 1 on a CPU, 256 elsewhere.
+            drawn: what :meth:`draw` returned for these images, in whatever process.
 
         Returns:
             uint8 (n, image_size, image_size), and a table of n rows with the columns
@@ -94,82 +124,110 @@ class Simulator:
                 raise SettingsError(
                     f"class {name!r} has no physical model.", f"Use {', '.join(PAPER_CLASSES)}."
                 )
+        device = torch.device(device)
+        if batch_size is None:
+            batch_size = 1 if device.type == "cpu" else ACCELERATOR_BATCH
         images = np.empty((len(class_names), self.image_size, self.image_size), np.uint8)
-        rows = []
+        rows: dict[int, dict[str, object]] = {}
+        pending = list(range(len(class_names)))
         with torch.inference_mode(), _one_thread():
-            for row, (name, index, session) in enumerate(
-                zip(class_names, indices, sessions, strict=True)
-            ):
-                images[row], particle, pixel = self._image(
-                    name, int(index), self._session(int(session)), torch.device(device)
-                )
-                rows.append({**asdict(particle), "pixel_um": pixel})
-        return images, pd.DataFrame(rows)
+            for attempt in range(MAX_ATTEMPTS):
+                if attempt or drawn is None:
+                    names = [class_names[row] for row in pending]
+                    drawn = self.draw(names, indices[pending], sessions[pending], attempt)
+                missed: list[int] = []
+                for number, side, chosen in self._batches(drawn, sessions[pending], batch_size):
+                    draws = [drawn[i] for i in chosen]
+                    light = self._light(number, side, draws, device)
+                    seen = self._seen(number, light) | (attempt == MAX_ATTEMPTS - 1)
+                    missed += [pending[i] for i, ok in zip(chosen, seen, strict=True) if not ok]
+                    kept = [i for i, ok in zip(chosen, seen, strict=True) if ok]
+                    if not kept:
+                        continue
+                    draws = [drawn[i] for i in kept]
+                    grey, pixels = self._record(
+                        number, light[torch.from_numpy(seen).to(device)], draws
+                    )
+                    places = [pending[i] for i in kept]
+                    images[places] = grey
+                    for place, draw, pixel in zip(places, draws, pixels, strict=True):
+                        rows[place] = {**asdict(draw.particle), "pixel_um": pixel}
+                if not missed:
+                    break
+                pending = sorted(missed)
+        return images, pd.DataFrame([rows[row] for row in range(len(class_names))])
 
-    def _image(
-        self, class_name: str, index: int, session: Session, device: torch.device
-    ) -> tuple[NDArray[np.uint8], Particle, float]:
-        """Grey levels, the particle, and the size of a pixel in um."""
-        for attempt in range(MAX_ATTEMPTS):
-            rng = stream(self.seed, class_name, index, attempt)
-            particle, light = self._expose(class_name, rng, session, device)
-            if detected(light, session.grid.pixel_um * session.binning):
-                break
-        grey, zoom = record(session, light, rng), 1.0
-        if self.settings.fit_crops:
-            grey, zoom = fit_crop(grey, light, rng)
-        return grey, particle, session.grid.pixel_um * session.binning / zoom
+    def _batches(
+        self, drawn: Sequence[Draw], sessions: NDArray[np.int64], batch_size: int
+    ) -> Iterator[tuple[int, int, list[int]]]:
+        """Session, side of the source lattice and positions of images to compute together."""
+        groups: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+        for i, (draw, session) in enumerate(zip(drawn, sessions, strict=True)):
+            number = int(session)
+            if isinstance(draw.scene, LargeBubble):
+                groups[number, self.settings.lattice_side, ""].append(i)
+                continue
+            side = self._side(self._session(number).grid, draw.scene.depths_um)
+            groups[number, side, kind(draw.scene)].append(i)
+        for (number, side, _), members in groups.items():
+            for start in range(0, len(members), batch_size):
+                yield number, side, members[start : start + batch_size]
 
-    def _expose(
-        self, class_name: str, rng: np.random.Generator, session: Session, device: torch.device
-    ) -> tuple[Particle, NDArray[np.float32]]:
-        particle, scene = self._draw(class_name, rng, session)
-        tilt = (session.tilt[0] + rng.normal(0, 0.018), session.tilt[1] + rng.normal(0, 0.018))
-        waves = _aberrations(rng, self.settings.optics.aberration_waves)
-        motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.4)
-        if isinstance(scene, LargeBubble):
-            light, smear = torch.from_numpy(scene.light(session)), None
-        else:
-            light = self._optics(scene, session, tilt, waves, device)
-            smear = float(np.mean(scene.depths_um))
-        seen = expose(session, light, smear, motion, sharpening)
-        return particle, seen.cpu().numpy()
+    def _side(self, grid: ImagingGrid, depths_um: tuple[float, ...]) -> int:
+        least = self.settings.lattice_side
+        if least == _PREVIEW_SIDE:
+            return least
+        return max(least, lattice_side_at(grid, max(depths_um)))
 
-    def _draw(
-        self, class_name: str, rng: np.random.Generator, session: Session
-    ) -> tuple[Particle, Layers | LargeBubble]:
-        # A coarser session sees deeper: the flow cell is matched to the magnification.
-        scale = (session.grid.pixel_um * session.binning / self.pixel_size_um) ** 1.5
-        if class_name == PROTEIN:
-            return draw_protein(rng, session.grid, session.focus_offset_um)
-        if class_name == SILICONE_OIL:
-            return draw_oil(rng, scale)
-        assert class_name == AIR_BUBBLE
-        settings = self.settings
-        return draw_air(rng, scale, settings.air_indices, settings.large_bubble_share)
+    def _make_lattice(self, number: int, side: int) -> tuple[ImagingGrid, Tensor]:
+        grid = refined(self._session(number).grid, side)
+        return grid, grid.to_pixels()
 
-    def _optics(
-        self,
-        scene: Layers,
-        session: Session,
-        tilt: tuple[float, float],
-        waves: NDArray[np.float32],
-        device: torch.device,
-    ) -> torch.Tensor:
-        grid = session.grid
-        lens = pupil(grid, tilt, torch.from_numpy(waves).to(device))
-        spectra = scene.spectra(grid, device)
-        depths = torch.tensor(scene.depths_um, dtype=torch.float32, device=device)
-        return abbe_intensity(grid, lens, spectra, depths, session.dft.to(device))
+    def _light(self, number: int, side: int, draws: Sequence[Draw], device: torch.device) -> Tensor:
+        """What reaches the camera's pixels, before noise; float32 (B, size, size)."""
+        session = self._session(number)
+        grid, dft = self._lattice(number, side)
+        exposures = [draw.exposure for draw in draws]
+        bubbles = [draw.scene for draw in draws if isinstance(draw.scene, LargeBubble)]
+        if bubbles:
+            light = torch.from_numpy(np.stack([bubble.light(session) for bubble in bubbles]))
+            return expose(session, grid, light.to(device), None, exposures)
+        scenes = [draw.scene for draw in draws if not isinstance(draw.scene, LargeBubble)]
+        tilts = torch.tensor([draw.tilt for draw in draws], dtype=torch.float32, device=device)
+        waves = torch.from_numpy(np.stack([draw.waves for draw in draws])).to(device)
+        depths = torch.tensor(
+            [scene.depths_um for scene in scenes], dtype=torch.float32, device=device
+        )
+        main = [scene.main if isinstance(scene, Together) else scene for scene in scenes]
+        smears = torch.tensor(
+            [float(np.mean(scene.depths_um)) for scene in main], dtype=torch.float32, device=device
+        )
+        spectra = scene_spectra(scenes, grid, device)
+        light = abbe_intensity(grid, pupil(grid, tilts, waves), spectra, depths, dft.to(device))
+        # Source points smear by depth; a neighbour takes its share of the main particle's.
+        return expose(session, grid, light, smears, exposures)
 
+    def _seen(self, number: int, light: Tensor) -> NDArray[np.bool_]:
+        pixel = self._pixel_um(number)
+        return np.asarray(detected(light, pixel, self.settings.instrument.min_area_um2).cpu())
 
-def _aberrations(rng: np.random.Generator, median_waves: float) -> NDArray[np.float32]:
-    """Zernike coefficients of one image; see :func:`imaging.pupil`."""
-    rms = median_waves * _RELATIVE_RMS * np.exp(rng.normal(0, 0.45, 4))
-    angle = rng.uniform(0, 2 * np.pi, 3)
-    sign = rng.choice((-1.0, 1.0))
-    pairs = rms[1:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return np.concatenate([[sign * rms[0]], pairs.ravel()]).astype(np.float32)
+    def _record(
+        self, number: int, light: Tensor, draws: Sequence[Draw]
+    ) -> tuple[NDArray[np.uint8], list[float]]:
+        """Grey levels (B, size, size) and the size of each image's pixels in um."""
+        session, pixel = self._session(number), self._pixel_um(number)
+        grey = record(session, light, [draw.exposure for draw in draws]).cpu().numpy()
+        if not self.settings.fit_crops:
+            return grey, [pixel] * len(draws)
+        fitted = [
+            fit_crop(image, seen, np.random.default_rng(draw.crop_seed))
+            for image, seen, draw in zip(grey, light.cpu().numpy(), draws, strict=True)
+        ]
+        return np.stack([image for image, _ in fitted]), [pixel / zoom for _, zoom in fitted]
+
+    def _pixel_um(self, number: int) -> float:
+        session = self._session(number)
+        return session.grid.pixel_um * session.binning
 
 
 @contextmanager

@@ -187,8 +187,9 @@ def _lattice_spectra(
         wavelength_um=_WAVELENGTHS_UM[1],
         medium_index=_MEDIUM_INDEX,
         num_pixels=1,
-        pixel_um=4 * (radius + _REACH_UM) - 36,
+        pixel_um=2 * (radius + _REACH_UM),
         lattice_side=_LATTICE_SIDE,
+        margin_um=radius + _REACH_UM - 4,
     )
     half = _LATTICE_SIDE // 2
     points: list[_Points] = [[], [], []]

@@ -15,7 +15,10 @@ _MAX_PHASE = (0.3, 2.8)
 
 
 def draw_protein(
-    rng: np.random.Generator, grid: ImagingGrid, focus_offset_um: float
+    rng: np.random.Generator,
+    grid: ImagingGrid,
+    focus_offset_um: float,
+    compact_focus_um: float | None = None,
 ) -> tuple[Particle, PhaseScreens]:
     """One aggregate near focus (three quarters) or well away from it.
 
@@ -23,13 +26,14 @@ def draw_protein(
         rng: the image's stream.
         grid: the session's lattice (wavelength and medium).
         focus_offset_um: of the session.
+        compact_focus_um: None, or where a compact aggregate is asked for.
     """
-    morphology = _choose(rng)
+    morphology = _choose(rng) if compact_focus_um is None else "compact"
     body = MORPHOLOGIES[morphology](rng)
     contrast = _index_contrast(rng, body, grid.wavelength_um)
     absorption = rng.uniform(0.005, 0.08) if rng.random() < 1 / 3 else 0.0
     focus = rng.uniform(-9, 9) if rng.random() < 0.75 else rng.uniform(-30, 45)
-    z = focus + focus_offset_um
+    z = (focus if compact_focus_um is None else compact_focus_um) + focus_offset_um
     wave_number = 2 * math.pi / grid.wavelength_um
     front = _transmission(body.front_um, wave_number * contrast, absorption)
     back = _transmission(body.back_um, wave_number * contrast, absorption)

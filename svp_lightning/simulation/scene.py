@@ -1,8 +1,8 @@
 """What stands in front of the microscope: spheres or phase screens, as spectra."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from svp_lightning.simulation.imaging import ImagingGrid
-from svp_lightning.simulation.mie import MAX_SINE, RADII_UM, mie_table, nearest_radius
+from svp_lightning.simulation.mie import MAX_SINE, RADII_UM, nearest_radius, sphere_spectrum
 
 
 @dataclass(frozen=True)
@@ -25,19 +25,6 @@ class Particle:
     defocus_um: float
     """From the particle's centre to the plane in focus."""
     refractive_index: float
-
-
-class Layers(Protocol):
-    """Something that scatters, in one or more planes of its own depth."""
-
-    def spectra(self, grid: ImagingGrid, device: torch.device) -> Tensor:
-        """complex64 (L, K + 2 margin, K + 2 margin), um^2."""
-        ...
-
-    @property
-    def depths_um(self) -> tuple[float, ...]:
-        """Distance from each layer to the plane in focus."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -66,30 +53,8 @@ class Spheres:
 
     @property
     def depths_um(self) -> tuple[float, ...]:
+        """Distance from each layer to the plane in focus."""
         return tuple(sphere.z_um for sphere in self.spheres)
-
-    def spectra(self, grid: ImagingGrid, device: torch.device) -> Tensor:
-        f = grid.frequencies(grid.margin).to(device)
-        return torch.stack([_sphere_spectrum(grid, f, sphere) for sphere in self.spheres])
-
-
-def _sphere_spectrum(grid: ImagingGrid, f: Tensor, sphere: Sphere) -> Tensor:
-    """Look the sphere's spectrum up at |f| and shift it into place; complex64 (M, M)."""
-    table = mie_table(sphere.index, grid.medium_index, grid.wavelength_um).spectra
-    row = table[nearest_radius(sphere.radius_um)].to(f.device)
-    c, s = math.cos(sphere.angle), math.sin(sphere.angle)
-    long, short = (1 + sphere.stretch / 2) ** 2, (1 - sphere.stretch / 2) ** 2
-    xx, yy = long * c * c + short * s * s, long * s * s + short * c * c
-    xy = 2 * (long - short) * c * s
-    scale = grid.wavelength_um / grid.medium_index / MAX_SINE * (row.numel() - 1)
-    g = f * scale
-    squared = xx * g.square() + yy * g.square()[:, None] + xy * torch.outer(g, g)
-    position = squared.clamp(min=0).sqrt().clamp(max=row.numel() - 1.001)
-    below = position.to(torch.int32)
-    values = torch.lerp(row[below], row[below + 1], (position - below).to(row.dtype))
-    ramp_x = torch.polar(torch.ones_like(f), -2 * math.pi * sphere.x_um * f)
-    ramp_y = torch.polar(torch.ones_like(f), -2 * math.pi * sphere.y_um * f)
-    return values * ramp_x * ramp_y[:, None]
 
 
 @dataclass(frozen=True)
@@ -111,17 +76,117 @@ class PhaseScreens:
     y_um: float
     depths_um: tuple[float, ...] = field(default=(0.0, 0.0))
 
-    def spectra(self, grid: ImagingGrid, device: torch.device) -> Tensor:
-        f = grid.frequencies(grid.margin).to(device)
-        height, width = self.front.shape
-        to_fy = _forward_dft(f, self.y_um, self.step_um, height)
-        to_fx = _forward_dft(f, self.x_um, self.step_um, width)
-        screens = torch.from_numpy(np.stack([self.front, self.back])).to(device)
-        return to_fy @ (screens @ to_fx.T)
+
+@dataclass(frozen=True)
+class Together:
+    """Two independent particles in one window; multiple scattering is left out.
+
+    Attributes:
+        main: the particle the window is centred on.
+        other: its neighbour.
+        x_um, y_um: from the neighbour's own origin to the window's.
+    """
+
+    main: Spheres | PhaseScreens
+    other: Spheres | PhaseScreens
+    x_um: float
+    y_um: float
+
+    @property
+    def depths_um(self) -> tuple[float, ...]:
+        """Distance from each layer to the plane in focus."""
+        return self.main.depths_um + self.other.depths_um
 
 
-def _forward_dft(f: Tensor, start_um: float, step_um: float, count: int) -> Tensor:
-    """complex64 (M, count): exp(-2 pi i f x) dx."""
-    x = start_um + step_um * torch.arange(count, dtype=torch.float32, device=f.device)
-    phase = -2 * math.pi * torch.outer(f, x)
-    return torch.polar(torch.full_like(phase, step_um), phase)
+Layers = Spheres | PhaseScreens | Together
+"""Something that scatters, in one or more planes of its own depth."""
+
+
+def kind(scene: Layers) -> str:
+    """Scenes of one kind can be imaged in one batch."""
+    if isinstance(scene, Together):
+        return f"{kind(scene.main)} + {kind(scene.other)}"
+    return f"{type(scene).__name__} {len(scene.depths_um)}"
+
+
+def scene_spectra(scenes: Sequence[Layers], grid: ImagingGrid, device: torch.device) -> Tensor:
+    """Scattered spectra of B scenes of one kind.
+
+    Returns:
+        complex64 (B, L, M, M) with M = K + 2 margin, rows along y, um^2.
+    """
+    f = grid.frequencies(grid.margin).to(device)
+    spheres = [scene.spheres for scene in scenes if isinstance(scene, Spheres)]
+    if spheres:
+        return _sphere_spectra(grid, f, spheres)
+    screens = [scene for scene in scenes if isinstance(scene, PhaseScreens)]
+    if screens:
+        return _screen_spectra(f, screens)
+    pairs = [scene for scene in scenes if isinstance(scene, Together)]
+    main = scene_spectra([pair.main for pair in pairs], grid, device)
+    other = scene_spectra([pair.other for pair in pairs], grid, device)
+    place = torch.tensor([[(pair.x_um, pair.y_um)] for pair in pairs], device=device)
+    return torch.cat([main, other * _ramp(f, place)], dim=1)
+
+
+def _sphere_spectra(grid: ImagingGrid, f: Tensor, scenes: Sequence[tuple[Sphere, ...]]) -> Tensor:
+    """Look the spheres' spectra up at |f| and shift them into place; complex64 (B, L, M, M)."""
+    medium, wavelength = grid.medium_index, grid.wavelength_um
+    rows = torch.stack(
+        [
+            sphere_spectrum(nearest_radius(sphere.radius_um), sphere.index, medium, wavelength)
+            for spheres in scenes
+            for sphere in spheres
+        ]
+    ).to(f.device)
+    count, last = rows.shape[0], rows.shape[1] - 1
+    shapes = [_metric(sphere) for spheres in scenes for sphere in spheres]
+    metric = torch.tensor(shapes, device=f.device)[:, :, None, None]
+    g = f * (wavelength / medium / MAX_SINE * last)
+    squared = metric[:, 0] * g.square() + metric[:, 1] * g.square()[:, None]
+    squared = squared + metric[:, 2] * torch.outer(g, g)
+    position = squared.clamp(min=0).sqrt().clamp(max=last - 0.001)
+    below = position.to(torch.int32)
+    first = torch.arange(count, dtype=torch.int32, device=f.device)[:, None, None] * (last + 1)
+    at, rows = below + first, rows.view(-1)
+    values = torch.lerp(rows[at], rows[at + 1], (position - below).to(rows.dtype))
+    place = [[(sphere.x_um, sphere.y_um) for sphere in spheres] for spheres in scenes]
+    ramp = _ramp(f, torch.tensor(place, device=f.device))
+    return values.view(len(scenes), -1, f.numel(), f.numel()) * ramp
+
+
+def _metric(sphere: Sphere) -> tuple[float, float, float]:
+    """Quadratic form (xx, yy, 2 xy) that takes f to where the round sphere's spectrum is read."""
+    c, s = math.cos(sphere.angle), math.sin(sphere.angle)
+    long, short = (1 + sphere.stretch / 2) ** 2, (1 - sphere.stretch / 2) ** 2
+    return long * c * c + short * s * s, long * s * s + short * c * c, 2 * (long - short) * c * s
+
+
+def _ramp(f: Tensor, place_um: Tensor) -> Tensor:
+    """Phase that moves layers to (B, L, 2) positions (x, y); complex64 (B, L, M, M)."""
+    phase = -2 * math.pi * place_um.float()[..., None] * f
+    ramp = torch.polar(torch.ones_like(phase), phase)
+    return ramp[:, :, 0, None, :] * ramp[:, :, 1, :, None]
+
+
+def _screen_spectra(f: Tensor, scenes: Sequence[PhaseScreens]) -> Tensor:
+    """Matrix DFT of the screens, padded to the largest; complex64 (B, 2, M, M)."""
+    height = max(scene.front.shape[0] for scene in scenes)
+    width = max(scene.front.shape[1] for scene in scenes)
+    padded = np.zeros((len(scenes), 2, height, width), np.complex64)
+    for row, scene in zip(padded, scenes, strict=True):
+        h, w = scene.front.shape
+        row[0, :h, :w], row[1, :h, :w] = scene.front, scene.back
+    step = torch.tensor([scene.step_um for scene in scenes], device=f.device)
+    to_fy = _forward_dft(f, [scene.y_um for scene in scenes], step, height)
+    to_fx = _forward_dft(f, [scene.x_um for scene in scenes], step, width)
+    screens = torch.from_numpy(padded).to(f.device)
+    return to_fy @ (screens @ to_fx.mT)
+
+
+def _forward_dft(f: Tensor, start_um: list[float], step_um: Tensor, count: int) -> Tensor:
+    """complex64 (B, 1, M, count): exp(-2 pi i f x) dx."""
+    steps = torch.arange(count, dtype=torch.float32, device=f.device)
+    x = torch.tensor(start_um, device=f.device)[:, None] + step_um[:, None] * steps
+    phase = -2 * math.pi * f[:, None] * x[:, None, None, :]
+    return torch.polar(step_um[:, None, None, None].expand_as(phase), phase)

@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid
-from svp_lightning.simulation.settings import FIELD_OF_VIEW_UM, SimulationSettings
+from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.streams import stream
 
 FINE_PIXELS = 64
@@ -20,7 +19,6 @@ class Session:
 
     Attributes:
         grid: the optical lattice on the fine (unbinned) pixels.
-        dft: complex64 (N, K) of the grid.
         binning: fine pixels per camera pixel along one side.
         tilt: condenser misalignment (x, y), as a numerical aperture.
         focus_offset_um: of the whole run.
@@ -32,7 +30,6 @@ class Session:
     """
 
     grid: ImagingGrid
-    dft: Tensor
     binning: int
     tilt: tuple[float, float]
     focus_offset_um: float
@@ -49,7 +46,7 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
     rng = stream(seed, "session", number)
     optics = settings.optics
     binning = max(1, math.ceil(FINE_PIXELS / image_size))
-    pixel = FIELD_OF_VIEW_UM / image_size * rng.uniform(*optics.pixel_scale)
+    pixel = settings.instrument.field_of_view_um / image_size * rng.uniform(*optics.pixel_scale)
     grid = imaging_grid(
         objective_na=rng.uniform(*optics.objective_na),
         condenser_na=rng.uniform(*optics.condenser_na),
@@ -65,12 +62,11 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
     read_share = rng.uniform(0.2, 0.6)
     return Session(
         grid=grid,
-        dft=grid.to_pixels(),
         binning=binning,
         tilt=(rng.normal(0, 0.015), rng.normal(0, 0.015)),
         focus_offset_um=rng.normal(0, 1.5),
         stray_light=rng.uniform(0.02, 0.10),
-        background=rng.normal(175, 2.0),
+        background=rng.normal(*settings.instrument.background),
         gradient=(rng.normal(0, 0.004), rng.normal(0, 0.004)),
         read_noise=noise * math.sqrt(read_share),
         shot_noise=noise * math.sqrt(1 - read_share),

@@ -10,9 +10,6 @@ from svp_lightning.settings import Settings, runtime
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SESSIONS = {"train": 12, "val": 4, "test": 8}
-FIELD_OF_VIEW_UM = 16.64
-"""Width of an image (64 px of 0.26 um). Other image sizes keep the field of view, so the
-nominal pixel is ``16.64 / image_size`` um: a smaller image is a coarser camera, not a crop."""
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
@@ -22,6 +19,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 _Positive = Annotated[float, Field(gt=0)]
+_NotNegative = Annotated[float, Field(ge=0)]
 _Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
 _Count = Annotated[int, Field(ge=1)]
 
@@ -61,15 +59,62 @@ class OpticsSettings(Settings):
         return value
 
 
+class InstrumentSettings(Settings):
+    """What differs between instruments beside the optics (``conf/data/instrument``).
+
+    The particle priors are those of a FlowCam with a 10X objective; another instrument sees
+    its own range of sizes and depths, so they are magnified to it.
+
+    Attributes:
+        name: shown in the manifest.
+        field_of_view_um: width of an image. The nominal pixel is this over ``image_size``: a
+            smaller image is a coarser camera, not a crop.
+        background: mean and spread over sessions of an empty field's grey level.
+        size_scale: of the radii of whole particles.
+        depth_scale: of the distances from focus.
+        min_area_um2: smallest area (above 5 % contrast) that triggers a detection.
+    """
+
+    name: str = "FlowCam 10X"
+    field_of_view_um: _Positive = 16.64
+    background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative] = (175.0, 2.0)
+    size_scale: float = Field(1.0, ge=0.1, le=3)
+    depth_scale: float = Field(1.0, ge=0.1, le=10)
+    min_area_um2: float = Field(4.06, ge=0)
+
+
+class LabelNoiseSettings(Settings):
+    """Wrong labels in the training and validation images; the test images' stay right.
+
+    Attributes:
+        kind: ``uniform``: any other class; ``confusion``: oil and air are taken for one
+            another and compact protein for oil; ``ambiguity``: the same mistakes, as likely
+            as the image is ambiguous (:func:`svp_lightning.simulation.label_noise.ambiguity`).
+        rate: chance of a wrong label for an image the kind can act on; with ``ambiguity``
+            that of a fully ambiguous image.
+    """
+
+    kind: Literal["uniform", "confusion", "ambiguity"] = "uniform"
+    rate: float = Field(0.0, ge=0, le=0.9)
+
+
 class SimulationSettings(Settings):
     """What to simulate and how finely.
 
     Attributes:
         counts: split -> class -> number of images.
         sessions_per_split: split -> number of instrument runs; runs never cross splits.
-        source_points: points of the condenser lattice (an odd number squared): 25 stays
-            below the sensor noise, 9 serves previews.
+        source_points: least number of points of the condenser lattice (an odd number
+            squared): 25 stays below the sensor noise, with more where a droplet far in front
+            of the focus images the condenser; 9 serves previews and stays 9.
         optics: the microscope.
+        instrument: its scale and camera.
+        difficulty: 0 to 1, how far the classes overlap beyond what they do anyway: the chance
+            that a particle comes from a prior of size and focus that makes it look like
+            another class (:mod:`svp_lightning.simulation.overlap`).
+        label_noise: wrong labels, with the truth kept in ``true_label``.
+        neighbour_share: share of images with a second particle, off the centre and at its
+            own depth.
         air_indices: effective refractive indices small air bubbles draw from. Pure air is
             1.0; the others are a *discrepancy model* (they widen small bubbles' looks as
             seen on a real instrument), not physics.
@@ -78,12 +123,19 @@ class SimulationSettings(Settings):
             instrument exports do; pixels then differ from image to image (``pixel_um``).
         chunk_size: images rendered and written at a time.
         workers: rendering processes; 0 renders in the calling one, None takes one per core.
+        device: where the optics are computed. On ``cuda`` the workers only draw the
+            particles, chunks of a few thousand images keep it busy, and single grey levels
+            differ from those of ``cpu``.
     """
 
     counts: dict[str, dict[str, _Count]]
     sessions_per_split: dict[str, _Count] = Field(default_factory=DEFAULT_SESSIONS.copy)
     source_points: Literal[9, 25, 49, 81] = 25
     optics: OpticsSettings = OpticsSettings()
+    instrument: InstrumentSettings = InstrumentSettings()
+    difficulty: float = Field(0.0, ge=0, le=1)
+    label_noise: LabelNoiseSettings = LabelNoiseSettings()
+    neighbour_share: float = Field(0.03, ge=0, le=1)
     air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(
         (1.0, 1.0, 1.1, 1.27), min_length=1
     )
@@ -91,6 +143,7 @@ class SimulationSettings(Settings):
     fit_crops: bool = False
     chunk_size: int = runtime(256, ge=1)
     workers: int | None = runtime(None, ge=0)
+    device: Literal["cpu", "cuda"] = "cpu"
 
     @field_validator("counts")
     @classmethod

@@ -38,31 +38,33 @@ def source_weights(side: int, disc: bool) -> Tensor:
     return torch.from_numpy((cells / cells.sum()).astype(np.float32))
 
 
-def source_blur(weights: Tensor, disc: bool, shift_px: float, num_pixels: int) -> Tensor:
+def source_blur(weights: Tensor, disc: bool, shifts_px: Tensor, num_pixels: int) -> Tensor:
     """Transfer that turns the lattice's image into the whole source's.
 
     Args:
         weights: (S, S) of the lattice, symmetric.
         disc: whether the source is the disc inscribed in the lattice, or the diamond.
-        shift_px: how far defocus moves the images of neighbouring points apart.
+        shifts_px: float32 (B,) how far defocus moves the images of neighbouring points apart.
         num_pixels: N.
 
     Returns:
-        float32 (N, N) at the DCT frequencies.
+        float32 (B, N, N) at the DCT frequencies.
     """
-    cycles = torch.arange(num_pixels, dtype=torch.float32) / (2 * num_pixels) * shift_px
+    device, side = shifts_px.device, weights.shape[0]
+    frequencies = torch.arange(num_pixels, dtype=torch.float32, device=device) / (2 * num_pixels)
+    cycles = shifts_px[:, None] * frequencies
     box = torch.sinc(cycles)
-    cell = torch.outer(box, box)
-    side = weights.shape[0]
-    place = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
-    waves = torch.cos(2 * math.pi * torch.outer(cycles, place))
-    lattice = waves @ weights @ waves.T
+    cell = box[:, :, None] * box[:, None, :]
+    place = torch.arange(side, dtype=torch.float32, device=device) - (side - 1) / 2
+    waves = torch.cos(2 * math.pi * cycles[:, :, None] * place)
+    lattice = waves @ weights.to(device) @ waves.mT
     if disc:
         squared = cycles.square()
-        whole = _disc_transfer((squared + squared[:, None]).sqrt() * (math.pi * side))
+        whole = _disc_transfer((squared[:, None, :] + squared[:, :, None]).sqrt() * math.pi * side)
     else:
         half = cycles * (side / 2)
-        whole = torch.sinc(half + half[:, None]) * torch.sinc(half - half[:, None])
+        across, down = half[:, None, :], half[:, :, None]
+        whole = torch.sinc(across + down) * torch.sinc(across - down)
     return (whole * lattice + _RIDGE**2 * cell) / (lattice.square() + _RIDGE**2)
 
 
@@ -70,7 +72,7 @@ def _disc_transfer(u: Tensor) -> Tensor:
     """2 J_1(u) / u, by linear interpolation (error below 1e-4)."""
     at = (u * ((_TABLE_SIZE - 1) / _TABLE_END)).clamp(max=_TABLE_SIZE - 1.01)
     below = at.to(torch.int32)
-    table = _disc_table()
+    table = _disc_table().to(u.device)
     return torch.lerp(table[below], table[below + 1], at - below)
 
 

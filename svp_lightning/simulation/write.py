@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,12 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from svp_lightning.data.store import StoreWriter
+from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.draw import Draw
+from svp_lightning.simulation.label_noise import with_label_noise
 from svp_lightning.simulation.plan import Plan, plan_images
 from svp_lightning.simulation.settings import SimulationSettings
 
 _IMAGES_WORTH_A_WORKER = 1000
 """Starting a process takes as long as rendering a few hundred images."""
+
+_PROBE_IMAGES = 24
 
 _Chunk = tuple[range, NDArray[np.uint8], pd.DataFrame]
 
@@ -30,6 +37,7 @@ def simulate_store(
     image_size: int,
     seed: int,
     progress: Callable[[int], None],
+    estimate: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Render every planned image into a store; a killed call goes on where it was.
 
@@ -43,9 +51,10 @@ def simulate_store(
         image_size: pixels along one side.
         seed: of the data set.
         progress: told the number of images just written; those of an earlier call come first.
+        estimate: told once, before the work starts, about how many seconds it will take.
 
     Raises:
-        SettingsError: for an image size or seed that cannot be used.
+        SettingsError: for an image size, seed or device that cannot be used.
         ArtifactError: if the disk is full or cannot be written.
     """
     simulator = Simulator(settings, image_size, seed)
@@ -55,6 +64,8 @@ def simulate_store(
     missing = sum(len(rows) for rows in pending)
     progress(len(plan) - missing)
     workers = _worker_count(settings.workers, missing)
+    if missing > _PROBE_IMAGES * 10:
+        estimate(_seconds_per_image(simulator, plan, pending) * missing / max(workers, 1))
     for rows, images, table in _rendered(simulator, plan, pending, workers):
         writer.write(rows.start, images, table)
         progress(len(rows))
@@ -68,6 +79,22 @@ def simulate_store(
             "seed": seed,
         },
     )
+
+
+def _seconds_per_image(simulator: Simulator, plan: Plan, pending: list[range]) -> float:
+    """Measured on a few images spread over what is missing, after the tables are built."""
+    rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in pending])
+    picked = rows[np.linspace(0, len(rows) - 1, _PROBE_IMAGES).astype(np.int64)]
+    parts = [range(row, row + 1) for row in picked.tolist()]
+    names = [plan.names(part)[0] for part in parts]
+    indices = np.concatenate([plan.indices(part) for part in parts])
+    sessions = np.concatenate([plan.sessions(part) for part in parts])
+    seconds = 0.0
+    for _ in range(2):  # the first call pays for set-up
+        start = time.perf_counter()
+        simulator.render(names, indices, sessions, device=simulator.settings.device)
+        seconds = time.perf_counter() - start
+    return seconds / _PROBE_IMAGES
 
 
 def _worker_count(asked: int | None, missing: int) -> int:
@@ -85,32 +112,48 @@ def _rendered(
     simulator: Simulator, plan: Plan, pending: list[range], workers: int
 ) -> Iterator[_Chunk]:
     """Chunks in order; at most a few per worker are in memory."""
+    if simulator.settings.device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("data.simulation.device=cuda: there is no such device.", "Use cpu.")
     if workers == 0:
         for rows in pending:
             yield _render(simulator, plan, rows)
         return
     arguments = (simulator.settings, simulator.image_size, simulator.seed)
+    draw_only = simulator.settings.device != "cpu"
+    task: Callable[[range], Any] = _draw_in_worker if draw_only else _render_in_worker
+
+    def finished(rows: range, future: Future[Any]) -> _Chunk:
+        result = future.result()
+        return _render(simulator, plan, rows, result) if draw_only else result
+
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=arguments,
     )
-    waiting: deque[Future[_Chunk]] = deque()
+    waiting: deque[tuple[range, Future[Any]]] = deque()
     try:
         for rows in pending:
-            waiting.append(pool.submit(_render_in_worker, rows))
+            waiting.append((rows, pool.submit(task, rows)))
             if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
+                yield finished(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield finished(*waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _render(simulator: Simulator, plan: Plan, rows: range) -> _Chunk:
-    images, physics = simulator.render(plan.names(rows), plan.indices(rows), plan.sessions(rows))
-    return rows, images, pd.concat([plan.table(rows, simulator.seed), physics], axis=1)
+def _render(
+    simulator: Simulator, plan: Plan, rows: range, drawn: list[Draw] | None = None
+) -> _Chunk:
+    settings = simulator.settings
+    of_rows = plan.names(rows), plan.indices(rows), plan.sessions(rows)
+    images, physics = simulator.render(*of_rows, device=settings.device, drawn=drawn)
+    table = pd.concat([plan.table(rows, simulator.seed), physics], axis=1)
+    size, seed = settings.instrument.size_scale, simulator.seed
+    table = with_label_noise(table, settings.label_noise, plan.class_names, size, seed)
+    return rows, images, table
 
 
 _worker: tuple[Simulator, Plan]
@@ -134,3 +177,9 @@ def _leave_with_parent() -> None:
 
 def _render_in_worker(rows: range) -> _Chunk:
     return _render(*_worker, rows)
+
+
+def _draw_in_worker(rows: range) -> list[Draw]:
+    """Where one device does the optics, the processes draw the particles for it."""
+    simulator, plan = _worker
+    return simulator.draw(plan.names(rows), plan.indices(rows), plan.sessions(rows))

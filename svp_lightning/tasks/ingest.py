@@ -26,9 +26,11 @@ from svp_lightning.report.style import save_figure
 from svp_lightning.simulation.write import simulate_store
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
+from svp_lightning.tasks.training import duration
 
 SHEET_IMAGES = 96
 UNLABELLED = -1
+WORTH_SAYING_SECONDS = 60
 
 
 def run(config: Config, session: Session) -> None:
@@ -156,7 +158,15 @@ def _write_lists(store: Store, folder: Path) -> None:
 def _simulate(data: SimulatedData, folder: Path) -> None:
     total = sum(sum(counts.values()) for counts in data.simulation.counts.values())
     with counting("Simulating", total) as progress:
-        simulate_store(folder, data.simulation, data.image_size, data.seed, progress)
+        simulate_store(
+            folder, data.simulation, data.image_size, data.seed, progress, announce_simulation
+        )
+
+
+def announce_simulation(seconds: float) -> None:
+    """Say how long a simulation will take, where that is worth saying."""
+    if seconds > WORTH_SAYING_SECONDS:
+        say(f"  Simulating takes about {duration(seconds)}; it can be stopped and goes on later.")
 
 
 def _import(data: FolderSettings | RunSettings, folder: Path) -> None:

@@ -36,6 +36,29 @@ def test_an_image_does_not_depend_on_threads(settings: SimulationSettings) -> No
     np.testing.assert_array_equal(one, two)
 
 
+def test_batches_agree_with_single_images_to_a_grey_level(settings: SimulationSettings) -> None:
+    crowded = settings.model_copy(update={"neighbour_share": 0.3, "source_points": 25})
+    simulator = Simulator(crowded, 64, seed=5)
+    one, table = simulator.render(NAMES, INDICES, SESSIONS)
+    drawn = Simulator(crowded, 64, seed=5).draw(NAMES, INDICES, SESSIONS)
+    # As on an accelerator, with what another process has drawn.
+    many, same = simulator.render(NAMES, INDICES, SESSIONS, batch_size=16, drawn=drawn)
+    assert np.abs(one.astype(int) - many.astype(int)).max() <= 1
+    assert (one != many).mean() < 0.01
+    assert same.equals(table)
+
+
+def test_a_neighbour_changes_the_edge_of_its_own_image_only(settings: SimulationSettings) -> None:
+    alone = settings.model_copy(update={"neighbour_share": 0.0})
+    some = settings.model_copy(update={"neighbour_share": 0.4})
+    names, rows = ["silicone_oil"] * 24, np.arange(24)
+    without, _ = Simulator(alone, 64, 3).render(names, rows, rows * 0)
+    beside, _ = Simulator(some, 64, 3).render(names, rows, rows * 0)
+    change = np.abs(without.astype(int) - beside).max(axis=(1, 2))
+    assert 4 <= (change > 20).sum() <= 16
+    assert (change == 0).sum() >= 8
+
+
 @pytest.mark.parametrize("change", ["seed", "index", "session", "class"])
 def test_every_part_of_its_name_changes_the_image(
     settings: SimulationSettings, change: str

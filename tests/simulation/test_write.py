@@ -34,9 +34,10 @@ def test_the_store_holds_what_was_asked_for(settings: SimulationSettings, whole:
         assert whole.counts(split) == {"protein": 6, "silicone_oil": 4, "air_bubble": 4}
     assert whole.pixel_size_um == pytest.approx(16.64 / SIZE)
     assert (whole.particles["origin"] == "simulated").all()
-    assert {"radius_um", "defocus_um", "refractive_index", "morphology", "ecd_um"} <= {
-        *whole.particles
-    }
+    physical = {"radius_um", "ecd_um", "defocus_um", "refractive_index", "morphology", "pixel_um"}
+    assert physical <= {*whole.particles}
+    assert (whole.particles["true_label"] == whole.particles["label"]).all()
+    assert not whole.particles["label_flipped"].any()
     assert (whole.particles["ecd_um"] > 0).all()
 
 

@@ -1,0 +1,143 @@
+"""Everything random about one image, drawn from its own stream before any optics."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from svp_lightning.data.classes import AIR_BUBBLE, PROTEIN, SILICONE_OIL
+from svp_lightning.simulation.air import draw_air
+from svp_lightning.simulation.camera import Exposure, draw_exposure
+from svp_lightning.simulation.large_bubble import LargeBubble
+from svp_lightning.simulation.magnify import magnified
+from svp_lightning.simulation.oil import OIL_INDEX, draw_oil
+from svp_lightning.simulation.overlap import confusable_focus, draw_dark_disc
+from svp_lightning.simulation.protein import draw_protein
+from svp_lightning.simulation.scene import Layers, Particle, PhaseScreens, Spheres, Together
+from svp_lightning.simulation.session import Session
+from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.streams import stream
+
+_RELATIVE_RMS = np.array([1.0, 0.8, 0.8, 0.4])
+"""Spherical, coma, astigmatism, trefoil: higher orders are weaker."""
+_NEIGHBOUR_AT = (0.36, 0.56)
+"""Distance of a neighbour from the centre, in widths of the window."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One image before it is seen.
+
+    Attributes:
+        particle: its physical columns.
+        scene: what stands in front of the microscope.
+        tilt: of the condenser (x, y), as a numerical aperture.
+        waves: float32 (7,) aberrations, see :func:`imaging.pupil`.
+        exposure: the camera's part.
+        crop_seed: of the crop's chance, where crops are fitted.
+    """
+
+    particle: Particle
+    scene: Layers | LargeBubble
+    tilt: tuple[float, float]
+    waves: NDArray[np.float32]
+    exposure: Exposure
+    crop_seed: int
+
+
+def draw_image(
+    settings: SimulationSettings,
+    session: Session,
+    nominal_pixel_um: float,
+    key: tuple[int, str, int, int],
+) -> Draw:
+    """Draw one image.
+
+    Args:
+        settings: the instrument and the particles.
+        session: the run.
+        nominal_pixel_um: of which the session's own differs a little.
+        key: seed, class name, number of the image, attempt.
+    """
+    seed, class_name, index, attempt = key
+    rng = stream(seed, class_name, index, attempt)
+    # What a setting adds has streams of its own, so that it leaves the other images alone.
+    particle, scene = _draw_particle(settings, session, nominal_pixel_um, rng, key)
+    extra = stream(seed, f"{class_name} neighbour", index, attempt)
+    if extra.random() < settings.neighbour_share and not isinstance(scene, LargeBubble):
+        scene = _with_neighbour(settings, session, nominal_pixel_um, extra, class_name, scene)
+    tilt = (session.tilt[0] + rng.normal(0, 0.018), session.tilt[1] + rng.normal(0, 0.018))
+    waves = _aberrations(rng, settings.optics.aberration_waves)
+    motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.4)
+    exposure = draw_exposure(rng, session, motion, sharpening)
+    return Draw(particle, scene, tilt, waves, exposure, int(rng.integers(2**63)))
+
+
+def _draw_particle(
+    settings: SimulationSettings,
+    session: Session,
+    nominal_pixel_um: float,
+    rng: np.random.Generator,
+    key: tuple[int, str, int, int],
+) -> tuple[Particle, Spheres | PhaseScreens | LargeBubble]:
+    seed, class_name, index, attempt = key
+    confusing = stream(seed, f"{class_name} overlap", index, attempt)
+    confused = confusing.random() < settings.difficulty
+    scale = _depth_scale(session, nominal_pixel_um)
+    instrument = settings.instrument
+    if class_name == PROTEIN:
+        focus = confusable_focus(confusing) if confused else None
+        particle, scene = draw_protein(rng, session.grid, session.focus_offset_um, focus)
+    elif class_name == SILICONE_OIL:
+        particle, scene = draw_oil(rng, scale)
+        if confused:
+            particle, scene = draw_dark_disc(confusing, scale, OIL_INDEX, sign=-1)
+    else:
+        assert class_name == AIR_BUBBLE
+        share, indices = settings.large_bubble_share, settings.air_indices
+        particle, bubble = draw_air(rng, scale, indices, share)
+        if isinstance(bubble, LargeBubble):
+            return particle, bubble
+        scene = bubble
+        if confused:
+            particle, scene = draw_dark_disc(confusing, scale, particle.refractive_index, sign=1)
+    return magnified(particle, scene, instrument.size_scale, instrument.depth_scale)
+
+
+def _with_neighbour(
+    settings: SimulationSettings,
+    session: Session,
+    nominal_pixel_um: float,
+    rng: np.random.Generator,
+    class_name: str,
+    scene: Spheres | PhaseScreens,
+) -> Layers:
+    """A second particle of the same class and its own depth, towards the window's edge."""
+    window = session.grid.num_pixels * session.grid.pixel_um
+    distance = window * rng.uniform(*_NEIGHBOUR_AT)
+    direction = rng.uniform(0, 2 * math.pi)
+    size = settings.instrument.size_scale * rng.uniform(0.4, 0.8)
+    scale = _depth_scale(session, nominal_pixel_um)
+    if class_name == PROTEIN:
+        particle, other = draw_protein(rng, session.grid, session.focus_offset_um)
+    elif class_name == SILICONE_OIL:
+        particle, other = draw_oil(rng, scale)
+    else:
+        particle, other = draw_air(rng, scale, settings.air_indices, 0.0)
+    _, other = magnified(particle, other, size, settings.instrument.depth_scale)
+    return Together(scene, other, distance * math.cos(direction), distance * math.sin(direction))
+
+
+def _depth_scale(session: Session, nominal_pixel_um: float) -> float:
+    """A coarser session sees deeper: the flow cell is matched to the magnification."""
+    return float((session.grid.pixel_um * session.binning / nominal_pixel_um) ** 1.5)
+
+
+def _aberrations(rng: np.random.Generator, median_waves: float) -> NDArray[np.float32]:
+    """Zernike coefficients of one image; see :func:`imaging.pupil`."""
+    rms = median_waves * _RELATIVE_RMS * np.exp(rng.normal(0, 0.45, 4))
+    angle = rng.uniform(0, 2 * np.pi, 3)
+    sign = rng.choice((-1.0, 1.0))
+    pairs = rms[1:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return np.concatenate([[sign * rms[0]], pairs.ravel()]).astype(np.float32)
