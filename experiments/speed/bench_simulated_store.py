@@ -88,7 +88,7 @@ def main() -> None:
         options = ["--images", str(arguments.images), "--workers", str(arguments.workers)]
         command = [sys.executable, __file__, *options, CHILD, str(folder / "store")]
         killed_at, first, memory = follow(command, arguments.images // 2)
-        done, second, more = follow(command, 2 * arguments.images)
+        _, second, more = follow(command, 2 * arguments.images)
         images = len(Store.open(folder / "store"))
     finally:
         shutil.rmtree(folder)

@@ -26,7 +26,7 @@ from svp_lightning.simulation.imaging import (
 )
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.scene import Together, kind, scene_spectra
-from svp_lightning.simulation.session import Session, draw_session
+from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 
 MAX_ATTEMPTS = 12

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def simulate_store(
 ) -> None:
     """Render every planned image into a store; a killed call goes on where it was.
 
-    Rendering uses ``settings.workers`` fresh processes (``spawn``), so a script that calls
+    Rendering uses ``settings.workers`` fresh processes (no ``fork``), so a script that calls
     this needs the usual ``if __name__ == "__main__":`` guard. The images do not depend on
     the number of workers or on the chunk size.
 
@@ -128,7 +129,7 @@ def _rendered(
 
     pool = ProcessPoolExecutor(
         workers,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=_fresh_processes(),
         initializer=_start_worker,
         initargs=arguments,
     )
@@ -154,6 +155,18 @@ def _render(
     size, seed = settings.instrument.size_scale, simulator.seed
     table = with_label_noise(table, settings.label_noise, plan.class_names, size, seed)
     return rows, images, table
+
+
+def _fresh_processes() -> BaseContext:
+    """A context whose processes inherit no threads or devices from this one.
+
+    Where there is a fork server they share the memory of one import of torch (300 MB each).
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 _worker: tuple[Simulator, Plan]

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from tests.simulation.exact import exact_profile
 from numpy.typing import NDArray
-from tests.simulation.test_imaging import image_of
 
 from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid, lattice_side_at
 from svp_lightning.simulation.mie import RADII_UM, nearest_radius
 from svp_lightning.simulation.scene import Sphere
+from tests.simulation.exact import exact_profile
+from tests.simulation.test_imaging import image_of
 
 MEDIUM = 1.338
 OIL, AIR = 1.403, 1.0
