@@ -32,6 +32,7 @@ class ParticleDataModule(pl.LightningDataModule):
         seed: of batches and transforms.
         transform: applied to training batches on the device.
         num_workers: loader processes; 0 is enough for memory-mapped stores.
+        tested_split: the held-out split that is tested.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ParticleDataModule(pl.LightningDataModule):
         seed: int,
         transform: TrainTransform,
         num_workers: int = 0,
+        tested_split: str = "test",
     ) -> None:
         super().__init__()
         self.mixture = mixture
@@ -52,6 +54,7 @@ class ParticleDataModule(pl.LightningDataModule):
         self.seed = seed
         self.transform = transform
         self.num_workers = num_workers
+        self.tested_split = tested_split
         self._generator: torch.Generator | None = None
 
     def setup(self, stage: str) -> None:
@@ -84,7 +87,7 @@ class ParticleDataModule(pl.LightningDataModule):
         return self._heldout_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        return self._heldout_loader("test")
+        return self._heldout_loader(self.tested_split)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert, and in training transform, the images on their device."""

@@ -21,6 +21,7 @@ from svp_lightning.simulation.streams import stream
 
 _RELATIVE_RMS = np.array([1.0, 0.8, 0.8, 0.4])
 """Spherical, coma, astigmatism, trefoil: higher orders are weaker."""
+_TILTED_NA = 0.30
 _NEIGHBOUR_AT = (0.36, 0.56)
 """Distance of a neighbour from the centre, in widths of the window."""
 
@@ -67,7 +68,12 @@ def draw_image(
     extra = stream(seed, f"{class_name} neighbour", index, attempt)
     if extra.random() < settings.neighbour_share and not isinstance(scene, LargeBubble):
         scene = _with_neighbour(settings, session, nominal_pixel_um, extra, class_name, scene)
-    tilt = (session.tilt[0] + rng.normal(0, 0.018), session.tilt[1] + rng.normal(0, 0.018))
+    # A low aperture leaves less room for misalignment.
+    room = min(1.0, session.grid.objective_na / _TILTED_NA)
+    tilt = (
+        room * (session.tilt[0] + rng.normal(0, 0.018)),
+        room * (session.tilt[1] + rng.normal(0, 0.018)),
+    )
     waves = _aberrations(rng, settings.optics.aberration_waves)
     motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.4)
     exposure = draw_exposure(rng, session, motion, sharpening)

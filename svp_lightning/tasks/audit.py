@@ -1,9 +1,11 @@
 """``task=audit``: held-out images whose label the classifier contradicts, worst first."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.config import Config
@@ -21,21 +23,30 @@ SHOWN = 24
 
 
 def run(config: Config, session: Session) -> None:
-    """Write ``label_issues.csv`` and a gallery; the classifier has not trained on these images."""
+    """Write ``label_issues.csv`` and a gallery; the classifier has not trained on these images.
+
+    Test labels are audited. Where wrong labels were injected into a simulated store (the test
+    images' stay right), its validation labels are, and what was found is compared with them.
+    """
     store = ensure_store(config, session)
     classifier = ensure_classifier(config, session, store, training_rows(config, session, store))
-    tested, _ = test(config, session, store, classifier / BEST)
+    split = "val" if injected(store)[store.indices(split="val")].any() else "test"
+    tested, _ = test(config, session, store, classifier / BEST, split)
     if not is_main_process():
         return
     issues = find_label_issues(tested.label, tested.probability, store.class_names)
     issues["id"] = store.particles["id"].to_numpy(dtype=object)[tested.index[issues["row"]]]
     issues["row"] = tested.index[issues["row"]]
+    flipped = injected(store)
+    issues["label_flipped"] = flipped[issues["row"]]
     _write(session.run_dir, issues)
     share = len(issues) / len(tested.label)
     say(
-        f"{len(issues):,} of {len(tested.label):,} test labels ({share:.1%}) look wrong to this "
+        f"{len(issues):,} of {len(tested.label):,} {split} labels ({share:.1%}) look wrong to this "
         f"classifier. Have an expert look before changing any: {session.run_dir}"
     )
+    if flipped.any():
+        say(compare_with_truth(issues["label_flipped"].to_numpy(), flipped[tested.index]))
     if len(issues):
         top = issues.head(SHOWN)
         gallery = worst_mistakes(
@@ -48,8 +59,31 @@ def run(config: Config, session: Session) -> None:
         save_figure(gallery, session.run_dir / "label_issues.png")
 
 
+def injected(store: Store) -> NDArray[np.bool_]:
+    """(N,) which labels were flipped on purpose; nowhere in a store that does not say."""
+    if "label_flipped" not in store.particles:
+        return np.zeros(len(store), dtype=bool)
+    return store.particles["label_flipped"].to_numpy(dtype=bool)
+
+
+def compare_with_truth(found: NDArray[np.bool_], flipped: NDArray[np.bool_]) -> str:
+    """One line on how well an audit found the injected flips.
+
+    Args:
+        found: (issues,) whether each issue found is a flip.
+        flipped: (N,) whether each audited label is one.
+    """
+    hits, issues, flips = int(found.sum()), len(found), int(flipped.sum())
+    precision = hits / issues if issues else math.nan
+    recall = hits / flips if flips else math.nan
+    return (
+        f"{hits:,} of them are among the {flips:,} labels that were flipped on purpose "
+        f"(precision {precision:.1%}, recall {recall:.1%})."
+    )
+
+
 def _write(folder: Path, issues: pd.DataFrame) -> None:
-    columns = ["rank", "id", "row", "given", "suggested", "self_confidence"]
+    columns = ["rank", "id", "row", "given", "suggested", "self_confidence", "label_flipped"]
     with explaining_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "label_issues.csv") as temporary:

@@ -69,8 +69,10 @@ def run(config: Config, session: Session) -> None:
     say(_summary(results, report))
 
 
-def test(config: Config, session: Session, store: Store, checkpoint: Path) -> tuple[Collected, str]:
-    """Predict every test image exactly once, on any number of processes.
+def test(
+    config: Config, session: Session, store: Store, checkpoint: Path, split: str = "test"
+) -> tuple[Collected, str]:
+    """Predict every image of a held-out split exactly once, on any number of processes.
 
     Returns:
         The predictions, the same on every process, and the device's name.
@@ -85,6 +87,7 @@ def test(config: Config, session: Session, store: Store, checkpoint: Path) -> tu
         seed=config.seed,
         transform=TrainTransform(),
         num_workers=config.trainer.num_workers,
+        tested_split=split,
     )
     trainer.test(module, datamodule=datamodule, verbose=False)
     assert module.test_predictions is not None

@@ -1,5 +1,6 @@
 """The tasks beside evaluate."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,19 @@ def test_audit_lists_suspects_by_id(svp: Svp, tmp_path: Path) -> None:
     table = pd.read_csv(issues)
     assert (table["given"] != table["suggested"]).all()
     assert table["self_confidence"].is_monotonic_increasing
+
+
+def test_audit_is_compared_with_injected_flips(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("task=audit", "augmentation=none", "data.simulation.label_noise.rate=0.3")
+    out = capsys.readouterr().out
+    assert "val labels" in out
+    flips = re.search(r"(\d+) of them are among the (\d+) labels", out)
+    assert flips is not None
+    (issues,) = tmp_path.glob("outputs/*/*/label_issues.csv")
+    found = pd.read_csv(issues)["label_flipped"]
+    assert int(flips[1]) == found.sum() > 0
 
 
 def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,57 @@
+"""The instrument files of conf/data/instrument."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.magnify import magnified
+from svp_lightning.simulation.scene import Particle, Sphere, Spheres
+from svp_lightning.simulation.settings import SimulationSettings
+
+FOLDER = Path(__file__).parents[2] / "conf" / "data" / "instrument"
+NAMES = ("flowcam_10x", "flowcam_nano", "mfi_5200")
+
+
+def preset(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    return values
+
+
+def test_every_instrument_is_tested() -> None:
+    assert {file.stem for file in FOLDER.glob("*.yaml")} == set(NAMES)
+
+
+def test_the_default_instrument_is_the_flowcam() -> None:
+    counts = {"train": {"protein": 1}}
+    default = SimulationSettings(counts=counts)
+    assert SimulationSettings(counts=counts, **preset("flowcam_10x")) == default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_instrument_shows_whole_particles_on_its_background(name: str) -> None:
+    settings = SimulationSettings(
+        counts={"train": {"protein": 1}}, source_points=9, **preset(name)
+    ).model_copy(update={"large_bubble_share": 0.0})
+    simulator, rows = Simulator(settings, 64, seed=2), np.arange(8)
+    for class_name in ("protein", "silicone_oil", "air_bubble"):
+        images, table = simulator.render([class_name] * 8, rows, rows % 2)
+        assert abs(np.median(images) - settings.instrument.background[0]) < 12
+        assert table["ecd_um"].max() < settings.instrument.field_of_view_um
+        assert table["ecd_um"].min() > 2 * simulator.pixel_size_um
+        contrast = np.abs(images.astype(int) - int(np.median(images)))
+        assert (contrast[:, 16:48, 16:48].max(axis=(1, 2)) > 12).all()
+
+
+def test_magnifying_keeps_the_parts_of_a_doublet_together() -> None:
+    pair = Spheres((Sphere(2.0, 1.4, 0.0, 0.0, 30.0), Sphere(1.0, 1.4, 3.0, 0.0, 30.5)))
+    particle = Particle("doublet", 2.0, 5.0, 30.0, 1.4)
+    grown, spheres = magnified(particle, pair, size=2.0, depth=3.0)
+    assert isinstance(spheres, Spheres)
+    assert (grown.radius_um, grown.ecd_um, grown.defocus_um) == (4.0, 10.0, 90.0)
+    first, second = spheres.spheres
+    assert (first.radius_um, second.radius_um, second.x_um) == (4.0, 2.0, 6.0)
+    assert (first.z_um, second.z_um) == (90.0, 91.0)
