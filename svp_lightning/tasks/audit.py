@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.config import Config
+from svp_lightning.data.store import Store
 from svp_lightning.distributed import is_main_process
 from svp_lightning.evaluation.label_issues import find_label_issues
 from svp_lightning.files import explaining_write_errors, replacing

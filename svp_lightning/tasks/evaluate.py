@@ -49,7 +49,7 @@ def run(config: Config, session: Session) -> None:
     store = ensure_store(config, session)
     rows = training_rows(config, session, store)
     classifier = ensure_classifier(config, session, store, rows)
-    tested, device = test(config, session, store, classifier / BEST)
+    tested, device = test(config, session, store, classifier / BEST, "test")
     if not is_main_process():
         return
     _link(classifier / BEST, session.run_dir / CLASSIFIER)
@@ -70,7 +70,7 @@ def run(config: Config, session: Session) -> None:
 
 
 def test(
-    config: Config, session: Session, store: Store, checkpoint: Path, split: str = "test"
+    config: Config, session: Session, store: Store, checkpoint: Path, split: str
 ) -> tuple[Collected, str]:
     """Predict every image of a held-out split exactly once, on any number of processes.
 
