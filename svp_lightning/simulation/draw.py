@@ -64,10 +64,11 @@ def draw_image(
     seed, class_name, index, attempt = key
     rng = stream(seed, class_name, index, attempt)
     # What a setting adds has streams of its own, so that it leaves the other images alone.
-    particle, scene = _draw_particle(settings, session, nominal_pixel_um, rng, key)
+    particle, main = _draw_particle(settings, session, nominal_pixel_um, rng, key)
+    scene: Layers | LargeBubble = main
     extra = stream(seed, f"{class_name} neighbour", index, attempt)
-    if extra.random() < settings.neighbour_share and not isinstance(scene, LargeBubble):
-        scene = _with_neighbour(settings, session, nominal_pixel_um, extra, class_name, scene)
+    if extra.random() < settings.neighbour_share and not isinstance(main, LargeBubble):
+        scene = _with_neighbour(settings, session, nominal_pixel_um, extra, class_name, main)
     # A low aperture leaves less room for misalignment.
     room = min(1.0, session.grid.objective_na / _TILTED_NA)
     tilt = (
@@ -92,6 +93,7 @@ def _draw_particle(
     confused = confusing.random() < settings.difficulty
     scale = _depth_scale(session, nominal_pixel_um)
     instrument = settings.instrument
+    scene: Spheres | PhaseScreens
     if class_name == PROTEIN:
         focus = confusable_focus(confusing) if confused else None
         particle, scene = draw_protein(rng, session.grid, session.focus_offset_um, focus)
@@ -125,12 +127,14 @@ def _with_neighbour(
     direction = rng.uniform(0, 2 * math.pi)
     size = settings.instrument.size_scale * rng.uniform(0.4, 0.8)
     scale = _depth_scale(session, nominal_pixel_um)
+    other: Spheres | PhaseScreens | LargeBubble
     if class_name == PROTEIN:
         particle, other = draw_protein(rng, session.grid, session.focus_offset_um)
     elif class_name == SILICONE_OIL:
         particle, other = draw_oil(rng, scale)
     else:
         particle, other = draw_air(rng, scale, settings.air_indices, 0.0)
+    assert not isinstance(other, LargeBubble)  # none was asked for
     _, other = magnified(particle, other, size, settings.instrument.depth_scale)
     return Together(scene, other, distance * math.cos(direction), distance * math.sin(direction))
 
