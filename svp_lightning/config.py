@@ -12,6 +12,7 @@ from svp_lightning.data.settings import (
     FlowCamSettings,
     FolderSettings,
     MfiSettings,
+    RaritySettings,
 )
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
@@ -31,7 +32,7 @@ TASKS = (
 )
 
 
-class SimulatedData(Settings):
+class SimulatedData(RaritySettings):
     """The embedded default: images from the physics-based simulator."""
 
     source: Literal["simulated"]
@@ -121,7 +122,7 @@ class Config(Settings):
         """What decides the results of a run: not its name, its place or its devices."""
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
-        if self.augmentation.method != "diffusion" or self.augmentation.ratio == 0:
+        if not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
         if self.task == "predict":
             values |= {"predict": self.predict.identity()}

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
+from torchvision.transforms.v2 import MixUp
 
 from svp_lightning.classifier.backbones import build_backbone, load_pretrained
 from svp_lightning.classifier.collect import Collected, Collector
@@ -43,6 +44,11 @@ class ClassifierModule(pl.LightningModule):
         image_size: H = W, px.
         seed: of the initial weights and stochastic depth.
         class_weights: K weights of the loss; None weighs classes equally.
+        logit_shift: K numbers added to the logits in the loss alone (logit adjustment, Menon et
+            al. 2021, https://arxiv.org/abs/2007.07314). Predictions leave them out and so answer
+            as for equally frequent classes, like those of weighted or balanced training.
+        mixup: Beta parameter of mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412),
+            one share per batch of a process; 0 for none.
         prevalence: K relative frequencies in use, for the validation score; None: as found in
             the validation split.
 
@@ -54,6 +60,7 @@ class ClassifierModule(pl.LightningModule):
     """
 
     class_weights: Tensor | None
+    logit_shift: Tensor | None
 
     def __init__(
         self,
@@ -63,6 +70,8 @@ class ClassifierModule(pl.LightningModule):
         *,
         seed: int = 0,
         class_weights: Sequence[float] | None = None,
+        logit_shift: Sequence[float] | None = None,
+        mixup: float = 0.0,
         prevalence: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
@@ -76,6 +85,8 @@ class ClassifierModule(pl.LightningModule):
                 "image_size": image_size,
                 "seed": seed,
                 "class_weights": _plain(class_weights),
+                "logit_shift": _plain(logit_shift),
+                "mixup": mixup,
                 "prevalence": _plain(prevalence),
             },
             logger=False,
@@ -86,8 +97,10 @@ class ClassifierModule(pl.LightningModule):
         self.seed = seed
         self.prevalence = prevalence
         self.network = _seeded_network(settings, len(class_names), image_size, seed)
-        weights = None if class_weights is None else torch.tensor(_plain(class_weights))
-        self.register_buffer("class_weights", weights, persistent=False)
+        for name, numbers in (("class_weights", class_weights), ("logit_shift", logit_shift)):
+            values = None if numbers is None else torch.tensor(_plain(numbers))
+            self.register_buffer(name, values, persistent=False)
+        self.mixup = MixUp(alpha=mixup, num_classes=len(class_names)) if mixup else None
         self.test_predictions: Collected | None = None
         self._collector = Collector(len(class_names))
         self._bad_losses: Tensor | None = None
@@ -123,16 +136,23 @@ class ClassifierModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch; also counts losses that are not a number."""
         _seed_step(self.seed, self.global_step, self.global_rank, self.device)
-        loss = cross_entropy(
-            self(batch["image"]).float(),
-            batch["label"],
-            weight=self.class_weights,
-            label_smoothing=self.settings.label_smoothing,
-        )
+        images, target = batch["image"], batch["label"]
+        if self.mixup is not None:
+            images, target = self.mixup(images, target)
+        loss = self.loss(self(images).float(), target)
         self.log(TRAINING_LOSS, loss.detach(), prog_bar=True)
         bad = (~loss.detach().isfinite()).float()
         self._bad_losses = bad if self._bad_losses is None else self._bad_losses + bad
         return loss
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of (B, K) logits, given labels (B,) or shares of the classes (B, K)."""
+        return cross_entropy(
+            logits if self.logit_shift is None else logits + self.logit_shift,
+            target,
+            weight=self.class_weights,
+            label_smoothing=self.settings.label_smoothing,
+        )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop a diverged run, on all processes together.

@@ -1,8 +1,8 @@
 """Training rows: real images of the train split, and what is added to or asked of them.
 
-Six arms share one real training set and one number of optimiser steps, so that a gain can
-be told from its controls: ``none``, ``duplicate`` (as many copies as ``diffusion`` adds
-synthetic images), ``class_weights``, ``balanced_sampling``, ``classical`` and ``diffusion``.
+All arms share one real training set and one number of optimiser steps, so that a gain can
+be told from its controls. What is settled here: images added to the rare classes (copies, or
+as many synthetic ones), how often each row is drawn, and how the loss treats each class.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,7 @@ class Mixture:
             row once per pass.
         class_weights: (K,) float32 weight of each class in the loss (mean 1 over the rows),
             or None.
+        logit_shift: (K,) float32 added to the logits in the loss, or None.
         real: class name -> real images, copies not counted.
         added: class name -> rows added to them (synthetic images, or copies).
         rare: the classes that ``duplicate`` and ``diffusion`` add to.
@@ -46,6 +47,7 @@ class Mixture:
     class_names: tuple[str, ...]
     sampling_weights: NDArray[np.float64] | None
     class_weights: NDArray[np.float32] | None
+    logit_shift: NDArray[np.float32] | None
     real: dict[str, int]
     added: dict[str, int]
     rare: tuple[str, ...]
@@ -74,25 +76,22 @@ def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, se
     Args:
         real: store with a train split.
         synthetic: pool of generated images; only ``diffusion`` with a ratio above 0 uses it.
-        settings: method and ratio.
+        settings: what is added, and how rows are drawn and weighted.
         seed: decides which real images are copied when the ratio is not whole.
 
     Raises:
         StoreError: the pool is missing, foreign, not synthetic or too small, or synthetic
             images sit in the real store.
     """
-    base = train_rows(real)
-    if settings.method == "duplicate":
-        return _extend(base, (real,), REAL, _copies(base, settings.ratio, seed))
-    if settings.method == "diffusion" and settings.ratio > 0:
-        pool = _check_pool(real, synthetic)
-        rows = _from_pool(pool, synthetic_counts(base.real, settings.ratio))
-        return _extend(base, (real, pool), SYNTHETIC, rows)
-    if settings.method == "class_weights":
-        return _replace(base, class_weights=_inverse_frequency(base).astype(np.float32))
-    if settings.method == "balanced_sampling":
-        return _replace(base, sampling_weights=_inverse_frequency(base)[base.label])
-    return base
+    rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
+    # The frequencies are those of all rows, added ones included: what the model would see.
+    if settings.sampling == "balanced":
+        return _replace(rows, sampling_weights=_inverse_frequency(rows)[rows.label])
+    if settings.loss == "class_weights":
+        return _replace(rows, class_weights=_inverse_frequency(rows).astype(np.float32))
+    if settings.loss == "logit_adjustment":
+        return _replace(rows, logit_shift=_log_frequency(rows, settings.tau))
+    return rows
 
 
 def train_rows(real: Store, balanced: bool = False) -> Mixture:
@@ -127,6 +126,7 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
         class_names=real.class_names,
         sampling_weights=None,
         class_weights=None,
+        logit_shift=None,
         real=real_counts,
         added=dict.fromkeys(real.class_names, 0),
         rare=rare_classes(real_counts),
@@ -154,6 +154,18 @@ def check_training_rows(mixture: Mixture) -> None:
             _refuse_synthetic(store)
         else:
             _refuse_real(store)
+
+
+def _enlarge(
+    base: Mixture, real: Store, synthetic: Store | None, settings: AugmentationSettings, seed: int
+) -> Mixture:
+    if settings.extra == "duplicate":
+        return _extend(base, (real,), REAL, _copies(base, settings.ratio, seed))
+    if settings.needs_generator:
+        pool = _check_pool(real, synthetic)
+        rows = _from_pool(pool, synthetic_counts(base.real, settings.ratio))
+        return _extend(base, (real, pool), SYNTHETIC, rows)
+    return base
 
 
 def _replace(mixture: Mixture, **changes: object) -> Mixture:
@@ -201,16 +213,22 @@ def _from_pool(pool: Store, wanted: dict[str, int]) -> dict[str, NDArray[np.int6
     return rows
 
 
-def _inverse_frequency(base: Mixture) -> NDArray[np.float64]:
+def _inverse_frequency(rows: Mixture) -> NDArray[np.float64]:
     """N / (K n_c) per class: the weights average 1 over the rows."""
-    counts = np.array([base.real[c] for c in base.class_names], dtype=np.float64)
-    return counts.sum() / (len(counts) * counts)
+    counts = np.bincount(rows.label, minlength=len(rows.class_names))
+    return len(rows) / (len(counts) * counts)
+
+
+def _log_frequency(rows: Mixture, tau: float) -> NDArray[np.float32]:
+    """Shift tau * log(n_c / N) of each class (Menon et al. 2021, eq. 10)."""
+    counts = np.bincount(rows.label, minlength=len(rows.class_names))
+    return (tau * np.log(counts / len(rows))).astype(np.float32)
 
 
 def _check_pool(real: Store, synthetic: Store | None) -> Store:
     if synthetic is None:
         raise StoreError(
-            "augmentation.method=diffusion with a ratio above 0 needs a synthetic store.",
+            "augmentation.extra=diffusion with a ratio above 0 needs a synthetic store.",
             "Run task=sample first, or let +experiment=... build it.",
         )
     if synthetic.class_names != real.class_names:

@@ -37,7 +37,19 @@ class SplitFractions(Settings):
         return self
 
 
-class _IngestSettings(Settings):
+class RaritySettings(Settings):
+    """How many real images of the rare classes there are to learn from.
+
+    See :func:`svp_lightning.data.rarity.limit_rare`; validation and test stay whole.
+    """
+
+    rare_images: int | None = Field(None, ge=1)
+    """Real training images kept of each rare class, for learning curves. ``None``: all."""
+    rare_seed: int = Field(0, ge=0)
+    """Which images are kept: with one seed, fewer are a subset of more."""
+
+
+class _IngestSettings(RaritySettings):
     """What every importer of real images has in common."""
 
     root: Path
@@ -122,35 +134,89 @@ class CollageSettings(RunSettings):
 
 
 class AugmentationSettings(Settings):
-    """How the training rows are enlarged, reweighted or transformed.
+    """One arm of the comparison, put together from parts that combine.
 
-    ``symmetry`` and ``illumination`` act in every arm of a comparison alike; ``method`` is
-    the arm. ``ratio`` (synthetic or copied images per real image of each rare class) acts in
-    ``duplicate`` and ``diffusion``, ``strength`` in ``classical``.
+    ``symmetry`` and ``illumination`` act in every arm alike. No part changes the number of
+    optimiser steps or the images in a step.
     """
 
-    method: Literal[
-        "none", "duplicate", "class_weights", "balanced_sampling", "classical", "diffusion"
-    ] = "none"
-    ratio: float = Field(1.0, ge=0)
-    strength: float = Field(0.5, ge=0, le=1)
+    method: str = "none"
+    """Name of the arm in results and reports. It must name the parts that act
+    (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
+    """
+    extra: Literal["none", "duplicate", "diffusion"] = "none"
+    """Images added to the rare classes: copies of real ones, or generated ones."""
+    ratio: float = Field(0.0, ge=0)
+    """Images added per real image of each rare class."""
+    sampling: Literal["natural", "balanced"] = "natural"
+    """``balanced`` draws every class equally often."""
+    loss: Literal["plain", "class_weights", "logit_adjustment"] = "plain"
+    """``class_weights``: inverse class frequency; ``logit_adjustment``: the logits of the loss
+    are shifted by ``tau`` * log(class frequency) (Menon et al. 2021, eq. 10)."""
+    tau: float = Field(1.0, gt=0)
+    """Strength of ``logit_adjustment``; 1 is consistent for the balanced error."""
+    mixup: float = Field(0.0, ge=0)
+    """Parameter of the Beta distribution of mixup (Zhang et al. 2018); 0: none."""
+    strength: float = Field(0.0, ge=0, le=1)
+    """Strength of the classical set (shift, blur, noise, light); 0: none."""
     symmetry: bool = True
     """Random flips and right-angle rotations of every training image."""
     illumination: float = Field(0.1, ge=0, le=1)
     """Largest random change of gain and of background level, as a share of the range."""
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that this arm is made of."""
+        chosen = {
+            self.extra: self.extra != "none",
+            "balanced_sampling": self.sampling == "balanced",
+            self.loss: self.loss != "plain",
+            "mixup": self.mixup > 0,
+            "classical": self.strength > 0,
+        }
+        return tuple(name for name, acts in chosen.items() if acts)
+
+    @property
+    def needs_generator(self) -> bool:
+        """Whether generated images are trained on."""
+        return self.extra == "diffusion" and self.ratio > 0
+
+    @model_validator(mode="after")
+    def _one_remedy_for_the_frequencies(self) -> Self:
+        if self.sampling == "balanced" and self.loss != "plain":
+            raise ValueError(
+                f"sampling=balanced and loss={self.loss} both make up for the class "
+                "frequencies; choose one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _named_truly(self) -> Self:
+        wanted = "_".join(self.parts) or "none"
+        missing = [part for part in self.parts if part not in self.method]
+        foreign = [part for part in _PARTS if part in self.method and part not in self.parts]
+        if missing or foreign or (not self.parts and self.method != "none"):
+            raise ValueError(
+                f"method={self.method} does not name what acts; add augmentation.method={wanted}"
+            )
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """What the arm does: settings that have no effect in it are left out.
+        """What the arm does: its name and the settings without effect in it are left out.
 
         So ``diffusion`` at ratio 0 is the same training as ``none``, and shares its result.
         """
         values = super().identity()
-        enlarges = self.method in ("duplicate", "diffusion")
-        if not enlarges:
+        del values["method"]
+        if self.extra == "none" or self.ratio == 0:
+            values["extra"] = "none"
             del values["ratio"]
-        elif self.ratio == 0:
-            values["method"] = "none"
-            del values["ratio"]
-        if self.method != "classical":
-            del values["strength"]
+        if self.loss != "logit_adjustment":
+            del values["tau"]
         return values
+
+
+_PARTS = (
+    *("duplicate", "diffusion", "balanced_sampling", "class_weights", "logit_adjustment"),
+    *("mixup", "classical"),
+)

@@ -97,9 +97,8 @@ class TrainTransform:
 
     @classmethod
     def of(cls, settings: AugmentationSettings) -> "TrainTransform":
-        """The transform of one arm; only the classical arm has the classical set."""
-        strength = settings.strength if settings.method == "classical" else 0.0
-        return cls(settings.symmetry, settings.illumination, strength)
+        """The transform of one arm."""
+        return cls(settings.symmetry, settings.illumination, settings.strength)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.symmetry:  # while a pixel is still one byte

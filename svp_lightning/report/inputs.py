@@ -26,8 +26,13 @@ FIGURES = "figures"
 OVERALL_METRICS = ("macro_precision", "macro_recall", "macro_f1", "macro_auprc", "accuracy")
 CLASS_METRICS = ("precision", "recall", "f1", "auprc", "recall_at_precision_95")
 
-RATIOLESS_METHODS = ("none", "class_weights", "balanced_sampling", "classical")
+RATIOLESS_METHODS = (
+    *("none", "class_weights", "balanced_sampling", "logit_adjustment", "mixup"),
+    *("classical", "classical_mild", "classical_strong"),
+)
 """Methods that add no images: whatever ratio their configuration states is not used."""
+ENLARGING_METHODS = ("duplicate", "diffusion", "diffusion_filtered")
+"""Methods that do nothing but add images: at ratio 0 they are the control."""
 
 _REMEDY = "Run the evaluate task again to rewrite it."
 
@@ -58,7 +63,7 @@ class Cell:
     @property
     def is_control(self) -> bool:
         """Whether nothing was done about the rare classes."""
-        adds_nothing = self.ratio == 0 and self.method not in RATIOLESS_METHODS
+        adds_nothing = self.ratio == 0 and self.method in ENLARGING_METHODS
         return self.method == "none" or adds_nothing
 
 

@@ -23,7 +23,12 @@ METHOD_NAMES = {
     "duplicate": "Duplicates",
     "class_weights": "Class weights",
     "balanced_sampling": "Balanced sampling",
+    "logit_adjustment": "Logit adjustment",
+    "mixup": "Mixup",
     "classical": "Classical augmentation",
+    "classical_mild": "Classical augmentation, mild",
+    "classical_strong": "Classical augmentation, strong",
+    "diffusion_balanced_sampling": "Diffusion and balanced sampling",
     "diffusion": "Diffusion",
 }
 UNKNOWN = "–"

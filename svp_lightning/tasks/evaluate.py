@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +56,8 @@ def run(config: Config, session: Session) -> None:
     _link(classifier / BEST, session.run_dir / CLASSIFIER)
     _link(newest_metrics(classifier), session.run_dir / "metrics.csv")
     trained = json.loads((classifier / RECORD).read_text(encoding="utf-8"))
-    score, seconds = trained["validation_score"], time.monotonic() - start
-    results = measure(config, store, rows, tested, score, device, seconds)
+    seconds = time.monotonic() - start
+    results = measure(config, store, rows, tested, trained, device, seconds)
     write_predictions(session.run_dir / "predictions.parquet", _predictions(store, tested))
     write_figures(session, store, rows, tested, prevalence_of(config, store))
     if len(rows.stores) > 1:
@@ -99,11 +100,14 @@ def measure(
     store: Store,
     rows: Mixture,
     tested: Collected,
-    validation_score: float,
+    trained: dict[str, Any],
     device: str,
     seconds: float,
 ) -> Results:
-    """The metrics at the stated prevalence, their intervals, and where they come from."""
+    """The metrics at the stated prevalence, their intervals, and where they come from.
+
+    ``trained`` is the classifier's ``training.json``.
+    """
     prevalence = prevalence_of(config, store)
     weights = prevalence_weights(tested.label, prevalence, store.class_names)
     parts = (tested.label, tested.probability, store.class_names, weights)
@@ -128,7 +132,7 @@ def measure(
                 "synthetic": rows.added if synthetic is not None else {},
                 "test": _counts(store, tested.label),
             },
-            "validation_score": validation_score,
+            "validation_score": trained["validation_score"],
             "metrics": classification_metrics(*parts),
             "ci95": bootstrap_intervals(
                 *parts, resamples=config.evaluation.bootstrap_resamples, seed=config.seed
@@ -136,7 +140,10 @@ def measure(
             "provenance": {
                 "data": store.sha256,
                 "generator": synthetic.manifest.made_by["generator"] if synthetic else None,
+                "generator_seed": config.generator.seed if synthetic else None,
                 "synthetic": synthetic.sha256 if synthetic else None,
+                "rare_images": config.data.rare_images,
+                "optimizer_steps": trained["optimizer_steps"],
                 "config": sha256_of_json(config.identity()),
                 "git": git_revision(),
                 "packages": package_versions(),

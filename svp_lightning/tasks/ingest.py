@@ -16,6 +16,7 @@ from rich.table import Table
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.ingest.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
+from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import Store
 from svp_lightning.distributed import is_main_process
@@ -80,7 +81,10 @@ def _cell(value: object) -> str:
 
 
 def ensure_store(config: Config, session: Session) -> Store:
-    """The store of real (or simulated) images of this configuration, built if missing."""
+    """The store of real (or simulated) images of this configuration, built if missing.
+
+    Where ``data.rare_images`` limits the rare classes, it is a view of the same store.
+    """
     data = config.data
     if isinstance(data, SimulatedData):
         identity = {
@@ -93,10 +97,14 @@ def ensure_store(config: Config, session: Session) -> Store:
     else:
         # The files decide, not the folder's place: a moved folder is the same data.
         identity = data.identity() | {"root": fingerprint(data.root)}
-        del identity["prevalence"]  # weighs the results, not the images
+        for name in ("prevalence", "rare_images", "rare_seed"):
+            del identity[name]  # how the images are used, not which there are
         identity |= _hashes_of_tables(data)
         make = partial(_import, data)
-    return Store.open(session.artifacts.build("store", identity, make))
+    store = Store.open(session.artifacts.build("store", identity, make))
+    return (
+        store if data.rare_images is None else limit_rare(store, data.rare_images, data.rare_seed)
+    )
 
 
 def fingerprint(root: Path) -> str:

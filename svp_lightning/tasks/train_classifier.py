@@ -41,8 +41,7 @@ def run(config: Config, session: Session) -> None:
 def training_rows(config: Config, session: Session, store: Store) -> Mixture:
     """The rows of this configuration's mix; synthetic images are drawn where it needs any."""
     augmentation = config.augmentation
-    needs_pool = augmentation.method == "diffusion" and augmentation.ratio > 0
-    synthetic = ensure_synthetic(config, session, store) if needs_pool else None
+    synthetic = ensure_synthetic(config, session, store) if augmentation.needs_generator else None
     return mix(store, synthetic, augmentation, config.seed)
 
 
@@ -103,6 +102,8 @@ def _train(config: Config, session: Session, store: Store, rows: Mixture, folder
         store.image_size,
         seed=config.seed,
         class_weights=None if rows.class_weights is None else rows.class_weights.tolist(),
+        logit_shift=None if rows.logit_shift is None else rows.logit_shift.tolist(),
+        mixup=config.augmentation.mixup,
         prevalence=[prevalence[name] for name in store.class_names],
     )
     callbacks = checkpoint_callbacks(folder)
@@ -122,7 +123,8 @@ def _train(config: Config, session: Session, store: Store, rows: Mixture, folder
         weights_only=True,
     )
     if is_main_process():
-        write_json(folder / RECORD, _record(rows, callbacks[0], time.monotonic() - start))
+        seconds = time.monotonic() - start
+        write_json(folder / RECORD, _record(rows, callbacks[0], trainer.global_step, seconds))
         for file in folder.glob("*.ckpt"):
             if file.name != BEST:
                 file.unlink()
@@ -144,11 +146,12 @@ def _datamodule(config: Config, store: Store, rows: Mixture) -> ParticleDataModu
     )
 
 
-def _record(rows: Mixture, best: Any, seconds: float) -> dict[str, Any]:
+def _record(rows: Mixture, best: Any, steps: int, seconds: float) -> dict[str, Any]:
     return {
         "validation_score": float(best.best_model_score),
         "real": rows.real,
         "added": rows.added,
         "rare": list(rows.rare),
+        "optimizer_steps": steps,
         "wall_seconds": round(seconds, 1),
     }

@@ -128,7 +128,8 @@ def test_held_out_rows_are_refused_before_training(real, tmp_path) -> None:
 
 def test_batches_hold_the_images_of_their_rows(make_store, real) -> None:
     pool = make_store([("silicone_oil", "", 40), ("protein", "", 40)], origin="synthetic")
-    mixture = mix(real, pool, AugmentationSettings(method="diffusion", ratio=2.0), seed=0)
+    arm = AugmentationSettings(method="diffusion", extra="diffusion", ratio=2.0)
+    mixture = mix(real, pool, arm, seed=0)
     dataset = ParticleDataset.of_mixture(mixture)
     positions = np.random.default_rng(0).permutation(len(dataset))[:50]
     batch = dataset[positions]

@@ -42,7 +42,13 @@ def pool(make_store) -> Store:
 
 
 def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
-    return AugmentationSettings(method=method, ratio=ratio)
+    """A real-only arm, or one that adds images (``duplicate``, ``diffusion``)."""
+    parts = {
+        "none": {},
+        "class_weights": {"loss": "class_weights"},
+        "balanced_sampling": {"sampling": "balanced"},
+    }
+    return AugmentationSettings(method=method, ratio=ratio, **parts.get(method, {"extra": method}))
 
 
 @given(st.floats(0, 4))

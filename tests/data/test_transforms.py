@@ -92,7 +92,7 @@ def test_shifts_keep_a_particle_in_the_image() -> None:
 
 
 def test_only_the_classical_arm_uses_the_classical_set() -> None:
-    plain = TrainTransform.of(AugmentationSettings(method="duplicate", strength=1.0))
+    plain = TrainTransform.of(AugmentationSettings(method="duplicate", extra="duplicate"))
     assert plain == TrainTransform(True, 0.1, 0.0)
     assert TrainTransform.of(AugmentationSettings(method="classical", strength=0.7)).strength == 0.7
     off = TrainTransform(symmetry=False)
