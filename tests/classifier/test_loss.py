@@ -25,7 +25,7 @@ def loss_of(module, logits, labels):
 def test_logit_adjusted_loss_is_that_of_menon(toy, batch, tau):
     """Menon et al. 2021, eq. 10: log(1 + sum over y' != y of (pi_y'/pi_y)^tau e^(f_y' - f_y))."""
     logits, labels = batch
-    module = toy.module(logit_shift=tau * np.log(PRIOR))
+    module = toy.module(logit_shift=(tau * np.log(PRIOR)).tolist())
     rows = np.arange(len(labels))
     ratio = (PRIOR / PRIOR[labels][:, None]) ** tau
     terms = ratio * np.exp(logits - logits[rows, labels][:, None])
@@ -35,7 +35,7 @@ def test_logit_adjusted_loss_is_that_of_menon(toy, batch, tau):
 
 
 def test_the_shift_is_for_the_loss_alone(toy):
-    plain, shifted = toy.module(), toy.module(logit_shift=np.log(PRIOR))
+    plain, shifted = toy.module(), toy.module(logit_shift=np.log(PRIOR).tolist())
     images = torch.rand(4, 1, toy.size, toy.size)
     with torch.no_grad():
         assert torch.equal(plain.eval().probabilities(images), shifted.eval().probabilities(images))
@@ -45,7 +45,7 @@ def test_the_best_predictor_under_the_adjusted_loss_is_the_balanced_posterior(to
     """Without features, the loss is least where all classes are predicted alike (tau = 1)."""
     labels = torch.from_numpy(np.repeat([0, 1, 2], [900, 70, 30]))
     logits = torch.zeros(3, requires_grad=True)
-    module = toy.module(logit_shift=np.log(PRIOR))
+    module = toy.module(logit_shift=np.log(PRIOR).tolist())
     module.loss(logits.expand(len(labels), 3), labels).backward()
     torch.testing.assert_close(logits.grad, torch.zeros(3), atol=1e-6, rtol=0)
 
@@ -56,7 +56,7 @@ def test_class_weights_equal_the_weighted_mean(toy, batch):
     given = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     own = -given[np.arange(len(labels)), labels]
     expected = np.average(own, weights=weights[labels])
-    module = toy.module(class_weights=weights)
+    module = toy.module(class_weights=weights.tolist())
     assert loss_of(module, logits.astype(np.float32), labels) == pytest.approx(expected, rel=1e-5)
 
 

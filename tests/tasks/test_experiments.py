@@ -44,9 +44,10 @@ def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("method", METHODS)
 def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -> None:
     svp(f"augmentation={method}")
-    assert read_results(only_run(tmp_path / "outputs") / "results.json").augmentation.method == (
-        method
-    )
+    found = read_results(only_run(tmp_path / "outputs") / "results.json")
+    assert found.augmentation.method == method
+    # 4 steps at scale=tiny, whatever the arm adds.
+    assert found.provenance.model_extra["optimizer_steps"] == 4
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
