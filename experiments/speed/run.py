@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "bench_store.py": [],
     "bench_ingest.py": ["--particles", "10000"],
     "bench_classifier.py": ["--mode", "train", "--stem-stride", "4"],
+    "bench_pipeline.py": [],
     "bench_sampler.py": [],
 }
 

@@ -36,12 +36,11 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
             f"{store.path} has ({held}).",
             f"Choose at most {min(short.values())}, or a larger scale.",
         )
-    particles = store.particles.copy()
-    column = particles.columns.get_loc("split")
+    split = store.particles["split"].to_numpy(dtype=object, copy=True)
     for name in rare:
         label = store.class_names.index(name)
         order = np.random.default_rng([seed, label]).permutation(store.indices("train", label))
-        particles.iloc[order[rare_images:], column] = UNUSED
+        split[order[rare_images:]] = UNUSED
     limit = {"rare_images": rare_images, "rare_seed": seed}
     manifest = store.manifest
     changed = {
@@ -50,4 +49,5 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
         | {PARTICLES: sha256_of_json({"table": manifest.sha256[PARTICLES]} | limit)},
         "made_by": manifest.made_by | limit,
     }
+    particles = store.particles.assign(split=split)
     return Store(store.path, manifest.model_copy(update=changed), particles)
