@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from svp_lightning import __version__
+from svp_lightning.clock import Clock
 from svp_lightning.distributed import is_main_process, launch_id
 from svp_lightning.errors import (
     ArtifactError,
@@ -102,6 +103,7 @@ class ArtifactCache:
         self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]
     ) -> None:
         partial = partial_path(path)
+        clock = Clock()
         verb = "Resuming" if partial.exists() else "Building"
         self.announce(f"{verb} {stage} {path.name}")
         with explaining_write_errors(partial):
@@ -113,7 +115,7 @@ class ArtifactCache:
                 shutil.rmtree(partial)  # wrong input: nothing here is worth going on with
                 raise
             (partial / JOINING).unlink()
-        write_json(partial / RECORD, _record(partial, stage, identity))
+        write_json(partial / RECORD, _record(partial, stage, identity) | {"cost": clock.read()})
         with explaining_write_errors(path):
             partial.rename(path)
 

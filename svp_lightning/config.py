@@ -93,6 +93,13 @@ class EvaluationSettings(Settings):
     """How results are measured."""
 
     bootstrap_resamples: int = Field(1000, ge=10)
+    resample: Literal["images", "groups"] = "images"
+    """What the bootstrap redraws within a class: single images, or whole runs (vials). Groups
+    where images of one run resemble one another; it takes many runs per class."""
+    prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(
+        (1.0, 10.0, 100.0, 1000.0), min_length=1
+    )
+    """Particles of the common class per particle of each other class, in ``prevalence.csv``."""
     batch_size: int = runtime(512, ge=1)
 
 

@@ -5,6 +5,7 @@ Columns: ``id`` (string), ``label`` (class name, null where unknown) and one flo
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,44 @@ def iterate_predictions(path: Path, rows: int = 65_536) -> Iterator[Predictions]
     Raises:
         ArtifactError: the file is missing, broken, or no table of predictions.
     """
+    with _opened(path) as (file, class_names):
+        for batch in file.iter_batches(batch_size=rows):
+            yield Predictions(
+                batch["id"].to_numpy(zero_copy_only=False),
+                *_scores(batch, class_names),
+                class_names,
+            )
+
+
+def iterate_scores(
+    path: Path, rows: int = 65_536
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """(n,) labels and (n, K) probabilities of at most ``rows`` images at a time, without ids.
+
+    Raises:
+        ArtifactError: the file is missing, broken, or no table of predictions.
+    """
+    with _opened(path) as (file, class_names):
+        columns = ["label", *(PREFIX + name for name in class_names)]
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
+            yield _scores(batch, class_names)
+
+
+def count_rows(path: Path) -> tuple[int, tuple[str, ...]]:
+    """Number of images and class names of a table, read from its footer alone.
+
+    Raises:
+        ArtifactError: the file is missing, broken, or no table of predictions.
+    """
+    with _opened(path) as (file, class_names):
+        return file.metadata.num_rows, class_names
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, tuple[str, ...]]]:
     try:
         with parquet.ParquetFile(path) as file:
-            class_names = _class_names(path, file.schema_arrow.names)
-            for batch in file.iter_batches(batch_size=rows):
-                yield _from_arrow(batch, class_names)
+            yield file, _class_names(path, file.schema_arrow.names)
     except (OSError, pa.ArrowInvalid) as error:
         raise ArtifactError(
             f"{path} cannot be read as a table of predictions ({error}).",
@@ -97,11 +131,11 @@ def _class_names(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _from_arrow(batch: Any, class_names: tuple[str, ...]) -> Predictions:
+def _scores(
+    batch: Any, class_names: tuple[str, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     found = compute.index_in(batch["label"], value_set=pa.array(class_names, pa.string()))
-    return Predictions(
-        ids=batch["id"].to_numpy(zero_copy_only=False),
-        labels=found.fill_null(UNLABELLED).to_numpy(zero_copy_only=False).astype(np.int64),
-        probabilities=np.stack([batch[PREFIX + name].to_numpy() for name in class_names], axis=1),
-        class_names=class_names,
+    return (
+        found.fill_null(UNLABELLED).to_numpy(zero_copy_only=False).astype(np.int64),
+        np.stack([batch[PREFIX + name].to_numpy() for name in class_names], axis=1),
     )

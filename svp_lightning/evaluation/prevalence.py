@@ -34,6 +34,25 @@ def prevalence_weights(
     """
     if prevalence is None:
         return np.ones(len(labels))
+    share = class_shares(prevalence, class_names)
+    counts = np.bincount(labels, minlength=len(class_names))
+    if (counts == 0).any():
+        missing = [name for name, n in zip(class_names, counts, strict=True) if n == 0]
+        raise DataError(
+            f"No image of {', '.join(missing)} can stand for its prevalence.",
+            "Enlarge the test split, or leave the class out.",
+        )
+    return (share / counts * len(labels))[labels]
+
+
+def class_shares(
+    prevalence: Mapping[str, float], class_names: Sequence[str]
+) -> NDArray[np.float64]:
+    """(K,) share of each class, summing to 1, in the order of ``class_names``.
+
+    Raises:
+        SettingsError: ``prevalence`` names other classes, or a frequency is not positive.
+    """
     if set(prevalence) != set(class_names):
         raise SettingsError(
             f"prevalence names {', '.join(prevalence)}; the classes are {', '.join(class_names)}.",
@@ -44,11 +63,4 @@ def prevalence_weights(
         raise SettingsError(
             f"prevalence is {dict(prevalence)}.", "Every relative frequency must be above 0."
         )
-    counts = np.bincount(labels, minlength=len(class_names))
-    if (counts == 0).any():
-        missing = [name for name, n in zip(class_names, counts, strict=True) if n == 0]
-        raise DataError(
-            f"No image of {', '.join(missing)} can stand for its prevalence.",
-            "Enlarge the test split, or leave the class out.",
-        )
-    return (share / share.sum() / counts * len(labels))[labels]
+    return share / share.sum()

@@ -1,4 +1,9 @@
-"""``results.json``: what a classifier run found and where it came from (schema 1)."""
+"""``results.json``: what a classifier run found and where it came from.
+
+Schema 2 adds to schema 1, all optional: ``working_points`` (thresholds chosen on validation
+images), ``calibration``, ``slices`` (recall by size, defocus, morphology), ``costs`` (seconds of
+each stage) and ``counts.validation``. Files of schema 1 are read as they are.
+"""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +16,8 @@ from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.metrics import MACRO_METRICS
 from svp_lightning.files import write_json
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
+READABLE = (1, 2)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -64,6 +70,59 @@ class Counts(_Part):
     synthetic: dict[str, Count]
     """Generated training images; empty without any."""
     test: dict[str, Count]
+    validation: dict[str, Count] = {}
+
+
+class WorkingPoint(_Part):
+    """A class counted from a threshold on; see :class:`~.thresholds.WorkingPoint`."""
+
+    threshold: Share | None
+    validation_precision: Share
+    validation_recall: Share
+    precision: Share
+    recall: Share
+    precision_ci95: Interval
+    recall_ci95: Interval
+
+
+class Calibrated(_Part):
+    """Calibration of one set of probabilities; see :func:`~.calibration.calibration`."""
+
+    ece: Share
+    classwise_ece: Share
+    brier: float = Field(ge=0, le=2)
+    reliability: dict[str, list[tuple[float, float, float]]]
+
+
+class Calibration(_Part):
+    """Test probabilities as they are, and after temperature scaling fitted on validation."""
+
+    temperature: float = Field(gt=0)
+    as_is: Calibrated
+    scaled: Calibrated
+
+
+class Slice(_Part):
+    """Recall of one class in one bin of a property; see :func:`~.slices.recall_slices`."""
+
+    column: str
+    slice: str
+    class_name: str = Field(alias="class")
+    images: Count
+    recall: Share
+    ci95: Interval
+
+
+class Cost(_Part):
+    """What one stage took, once; several runs may share its product."""
+
+    wall_seconds: float = Field(ge=0)
+    cpu_seconds: float = Field(ge=0)
+    """Of the main process and the processes it waited for."""
+    gpu_seconds: float = Field(0.0, ge=0)
+    """GPUs held times wall seconds."""
+    artifact: str | None = None
+    """Key of the artifact made; runs with the same key paid once."""
 
 
 class Provenance(_Part):
@@ -85,7 +144,7 @@ class Provenance(_Part):
 class Results(_Part):
     """All of ``results.json``."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema")
+    schema_version: Literal[1, 2] = Field(SCHEMA, alias="schema")
     task: Literal["evaluate"] = "evaluate"
     experiment: str = ""
     """Name of the run."""
@@ -103,6 +162,12 @@ class Results(_Part):
     """Macro AUPRC on the validation split of the checkpoint that was tested."""
     metrics: Metrics[Share]
     ci95: Metrics[Interval]
+    working_points: dict[str, WorkingPoint] = {}
+    """Class name -> the threshold of 95 % precision on validation, and what it achieves."""
+    calibration: Calibration | None = None
+    slices: tuple[Slice, ...] = ()
+    costs: dict[str, Cost] = {}
+    """Stage (``generator``, ``synthetic``, ``classifier``, ``test``) -> its cost."""
     provenance: Provenance
 
     @property
@@ -142,10 +207,10 @@ def read_results(path: Path) -> Results:
         raise ArtifactError(
             f"{path} cannot be read ({error}).", "Run task=evaluate again for this run."
         ) from error
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
+    if not isinstance(values, dict) or values.get("schema") not in READABLE:
         found = values.get("schema") if isinstance(values, dict) else None
         raise ArtifactError(
-            f"{path} has schema {found}, expected {SCHEMA}.",
+            f"{path} has schema {found}, expected one of {READABLE}.",
             "Read it with the version of svp_lightning that wrote it, or evaluate again.",
         )
     try:

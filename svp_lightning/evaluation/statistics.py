@@ -1,9 +1,9 @@
 """Bootstrap intervals of the metrics, and of the difference between two classifiers.
 
-Images are drawn with replacement within each class (the class sizes of a test set are
-chosen, not observed), and the percentiles of the redrawn metrics are the interval (Efron and
-Tibshirani 1993, chapter 13). Resample r of a seed is a function of (seed, r) alone, hence
-the same for every classifier: differences are paired.
+Images, or whole groups of them, are drawn with replacement within each class (the class sizes
+of a test set are chosen, not observed), and the percentiles of the redrawn metrics are the
+interval (Efron and Tibshirani 1993, chapter 13). Resample r of a seed is a function of
+(seed, r) alone, hence the same for every classifier: differences are paired.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.errors import SettingsError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.metrics import CLASS_METRICS, MACRO_METRICS, check_predictions
 from svp_lightning.evaluation.ranking import Ranking
 
@@ -68,14 +68,59 @@ def bootstrap_intervals(
     Raises:
         DataError: see :func:`~.metrics.classification_metrics`.
     """
+    values = resampled_metrics(
+        labels, probabilities, class_names, weights, resamples=resamples, seed=seed
+    )
+    return intervals_of(values, class_names, level)
+
+
+def resampled_metrics(
+    labels: Labels,
+    probabilities: Scores,
+    class_names: Sequence[str],
+    weights: NDArray[np.float64] | None = None,
+    *,
+    groups: NDArray[np.integer[Any]] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Every metric of every redrawn test set.
+
+    Args:
+        labels: (N,) class indices.
+        probabilities: (N, K).
+        class_names: K names.
+        weights: (N,) as for the metrics themselves.
+        groups: (N,) number of each image's run or vial; whole groups are then redrawn within
+            each class. None: images are.
+        resamples: number of redrawn test sets.
+        seed: of the draws; row r of the result is of the same draw for every classifier.
+
+    Returns:
+        (resamples, M), columns as :func:`metric_names`.
+
+    Raises:
+        DataError: see :func:`~.metrics.classification_metrics`; or a class has images of one
+            group only.
+    """
     check_predictions(labels, probabilities, class_names, weights)
     measure = _Resampled(labels, probabilities, len(class_names))
-    values = np.stack(
-        [measure(drawn) for drawn in _resample_weights(labels, weights, resamples, seed)]
-    )
+    draws = _resample_weights(labels, weights, resamples, seed, groups)
+    return np.stack([measure(drawn) for drawn in draws])
+
+
+def intervals_of(
+    values: NDArray[np.float64], class_names: Sequence[str], level: float = 0.95
+) -> dict[str, Any]:
+    """Percentile intervals of :func:`resampled_metrics`, in the shape of the metrics."""
     low, high = _percentiles(values, level)
     flat = [[float(a), float(b)] for a, b in zip(low, high, strict=True)]
     return _nest(flat, class_names)
+
+
+def metric_names(class_names: Sequence[str]) -> list[str]:
+    """``macro_auprc`` and ``silicone_oil/auprc``, in the order of all flat metric arrays."""
+    return [*MACRO_METRICS, *(f"{name}/{m}" for name in class_names for m in CLASS_METRICS)]
 
 
 def paired_difference(
@@ -132,17 +177,41 @@ def paired_difference(
 
 
 def _resample_weights(
-    labels: Labels, weights: NDArray[np.float64] | None, resamples: int, seed: int
+    labels: Labels,
+    weights: NDArray[np.float64] | None,
+    resamples: int,
+    seed: int,
+    groups: NDArray[np.integer[Any]] | None = None,
 ) -> Iterator[NDArray[np.float64]]:
     """(N,) how often each image is drawn, times its own weight, for each resample."""
     strata = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    units = [_units(rows, groups) for rows in strata]
     drawn = np.empty(len(labels))
     for resample in range(resamples):
         generator = np.random.Generator(np.random.SFC64([seed, resample]))
-        for rows in strata:
-            draws = generator.integers(len(rows), size=len(rows))
-            drawn[rows] = np.bincount(draws, minlength=len(rows))
+        for rows, unit in zip(strata, units, strict=True):
+            size = len(rows) if unit is None else int(unit.max()) + 1
+            times = np.bincount(generator.integers(size, size=size), minlength=size)
+            if unit is None:
+                drawn[rows] = times
+            else:  # groups differ in size; the class keeps its share all the same
+                drawn[rows] = times[unit] * (len(rows) / times[unit].sum())
         yield drawn if weights is None else drawn * weights
+
+
+def _units(
+    rows: NDArray[np.intp], groups: NDArray[np.integer[Any]] | None
+) -> NDArray[np.intp] | None:
+    """(n,) number of each row's group among those of its class; None if images are drawn."""
+    if groups is None:
+        return None
+    found, unit = np.unique(groups[rows], return_inverse=True)
+    if len(found) < 2:
+        raise DataError(
+            "A class has test images of one run or vial only; whole groups cannot be redrawn.",
+            "Test on more runs, or set evaluation.resample=images.",
+        )
+    return unit
 
 
 class _Resampled:

@@ -1,4 +1,4 @@
-"""Reading what a run left on disk: ``results.json``, ``predictions.parquet``, small text files.
+"""Reading what a run left on disk: ``results.json`` and small text files.
 
 The reports know runs only through these files, so a result from another machine or an older
 version reports the same way. Keys that are not known here are passed over.
@@ -11,16 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.errors import DataError
-from svp_lightning.report.schema import ClassIntervals, ResultsFile
+from svp_lightning.report.schema import (
+    Calibration,
+    ClassIntervals,
+    Cost,
+    ResultsFile,
+    Slice,
+    WorkingPoint,
+)
 
-RESULTS, PREDICTIONS, COMMAND = "results.json", "predictions.parquet", "command.txt"
+RESULTS, COMMAND = "results.json", "command.txt"
 FIGURES = "figures"
 
 OVERALL_METRICS = ("macro_precision", "macro_recall", "macro_f1", "macro_auprc", "accuracy")
@@ -34,7 +38,7 @@ RATIOLESS_METHODS = (
 ENLARGING_METHODS = ("duplicate", "diffusion", "diffusion_filtered")
 """Methods that do nothing but add images: at ratio 0 they are the control."""
 
-_REMEDY = "Run the evaluate task again to rewrite it."
+REMEDY = "Run the evaluate task again to rewrite it."
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class Cell:
     ratio: float
     seed: int
     variant: str = ""
+    real_images: int | None = None
+    """Real training images of a rare class (the fewest), in a study that varies them."""
 
     @property
     def is_control(self) -> bool:
@@ -99,6 +105,17 @@ class RunResult:
     experiment: str | None
     """The experiment's name, or the run's where no experiment was named."""
     study: str | None
+    validation: Mapping[str, int]
+    working_points: Mapping[str, WorkingPoint]
+    calibration: Calibration | None
+    slices: tuple[Slice, ...]
+    costs: Mapping[str, Cost]
+    """What schema 2 adds; empty for older files."""
+
+    @property
+    def rare_images(self) -> int | None:
+        """The fewest real training images of a rare class; None where the file has no counts."""
+        return min((self.train[name] for name in self.rare), default=0) or None
 
     def estimate(self, metric: str) -> Estimate:
         """The estimate of ``"macro_f1"`` or, for one class, ``"protein/recall"``."""
@@ -106,34 +123,6 @@ class RunResult:
             return self.overall.get(metric, Estimate(None))
         class_name, name = metric.split("/", 1)
         return self.per_class.get(class_name, {}).get(name, Estimate(None))
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """``predictions.parquet``, in class order.
-
-    Attributes:
-        ids: (n,) strings, the ids of the store.
-        labels: (n,) int64 class indices.
-        probabilities: (n, K) float, rows sum to 1.
-        class_names: K names.
-    """
-
-    ids: NDArray[np.object_]
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    class_names: tuple[str, ...]
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """(n,) index of the most probable class."""
-        return self.probabilities.argmax(axis=1)
-
-    def confusion(self) -> NDArray[np.int64]:
-        """(K, K) counts: row the given class, column the predicted one."""
-        k = len(self.class_names)
-        flat = np.bincount(self.labels * k + self.predicted, minlength=k * k)
-        return flat.reshape(k, k)
 
 
 def read_results(folder: Path) -> RunResult:
@@ -155,9 +144,9 @@ def read_results(folder: Path) -> RunResult:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(f"{file} is malformed: {key}: {first['msg']}.", _REMEDY) from error
+        raise DataError(f"{file} is malformed: {key}: {first['msg']}.", REMEDY) from error
     except ValueError as error:
-        raise DataError(f"{file} is not JSON: {error}.", _REMEDY) from error
+        raise DataError(f"{file} is not JSON: {error}.", REMEDY) from error
     return _to_result(folder, parsed)
 
 
@@ -186,6 +175,11 @@ def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:
         provenance=parsed.provenance,
         experiment=parsed.experiment or parsed.name,
         study=parsed.study,
+        validation=counts.validation,
+        working_points=parsed.working_points,
+        calibration=parsed.calibration,
+        slices=parsed.slices,
+        costs=parsed.costs,
     )
 
 
@@ -209,39 +203,6 @@ def shares(counts: Mapping[str, float], class_names: Sequence[str]) -> dict[str,
     return {name: counts[name] / total if total else 0.0 for name in class_names}
 
 
-def read_predictions(folder: Path, class_names: Sequence[str]) -> Predictions | None:
-    """Read ``predictions.parquet`` of a run, or None where the run has none.
-
-    Args:
-        folder: the run directory.
-        class_names: the classes, in the order wanted.
-
-    Raises:
-        DataError: the file is not parquet, lacks a column or holds an unknown label.
-    """
-    file = folder / PREDICTIONS
-    if not file.is_file():
-        return None
-    try:
-        table = pd.read_parquet(file)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file} is not a parquet file: {error}.", _REMEDY) from error
-    columns = [f"probability_{name}" for name in class_names]
-    if missing := [name for name in ("id", "label", *columns) if name not in table]:
-        raise DataError(f"{file} lacks the columns {missing}.", _REMEDY)
-    table = table[table["label"].notna()]  # unlabelled images take no part in an evaluation
-    labels = pd.Index(class_names).get_indexer(pd.Index(table["label"])).astype(np.int64)
-    if (labels < 0).any():
-        strange = table["label"].to_numpy()[labels < 0][0]
-        raise DataError(f"{file} holds the label {strange!r}, not one of {class_names}.", _REMEDY)
-    return Predictions(
-        ids=table["id"].to_numpy(dtype=object),
-        labels=labels,
-        probabilities=table[columns].to_numpy(dtype=np.float64),
-        class_names=tuple(class_names),
-    )
-
-
 def read_study(folder: Path) -> tuple[RunResult, ...]:
     """Every result below ``folder``, ordered by backbone, method, ratio and seed.
 
@@ -260,7 +221,12 @@ def read_study(folder: Path) -> tuple[RunResult, ...]:
 
 
 def _told_apart(results: list[RunResult]) -> list[RunResult]:
-    """Name the variants where needed; refuse two results of one cell."""
+    """Name real images and variants where they differ; refuse two results of one cell."""
+    if len({result.rare_images for result in results}) > 1:
+        results = [
+            replace(result, cell=replace(result.cell, real_images=result.rare_images))
+            for result in results
+        ]
     if len({result.cell for result in results}) < len(results):
         results = [
             replace(result, cell=replace(result.cell, variant=result.experiment or ""))
@@ -277,10 +243,10 @@ def _told_apart(results: list[RunResult]) -> list[RunResult]:
     return results
 
 
-def _study_order(result: RunResult) -> tuple[str, bool, str, float, int, str]:
+def _study_order(result: RunResult) -> tuple[str, int, bool, str, float, int, str]:
     cell = result.cell
-    key = (cell.backbone, not cell.is_control, cell.method, cell.ratio, cell.seed)
-    return (*key, cell.variant)
+    key = (cell.backbone, cell.real_images or 0, not cell.is_control, cell.method, cell.ratio)
+    return (*key, cell.seed, cell.variant)
 
 
 def unfinished_cells(folder: Path) -> tuple[Path, ...]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.report.figures.curves import confusion, precision_recall
-from svp_lightning.report.inputs import FIGURES, Predictions, RunResult
+from svp_lightning.report.inputs import FIGURES, RunResult
+from svp_lightning.report.predictions import Predictions
 from svp_lightning.report.style import save_figure
 
 SHEET_PREFIX = "contact_sheet_"

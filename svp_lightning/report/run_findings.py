@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.report.inputs import Predictions, RunResult
+from svp_lightning.report.inputs import RunResult
+from svp_lightning.report.predictions import Predictions
 from svp_lightning.report.wording import expected_count, listing, percent, with_interval
 
 PARTICLES = 100_000

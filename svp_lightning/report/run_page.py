@@ -10,10 +10,10 @@ from svp_lightning.report.inputs import (
     COMMAND,
     OVERALL_METRICS,
     RunResult,
-    read_predictions,
     read_results,
 )
 from svp_lightning.report.page import embedded_file, write_page
+from svp_lightning.report.predictions import read_predictions
 from svp_lightning.report.run_figures import draw_missing_figures, known_figures, sample_sheets
 from svp_lightning.report.run_findings import (
     PARTICLES,

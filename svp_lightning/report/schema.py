@@ -1,4 +1,7 @@
-"""The shape of ``results.json`` (schema 1), checked key by key; unknown keys are passed over."""
+"""The shape of ``results.json`` (schemas 1 and 2), checked key by key.
+
+Unknown keys are passed over. What schema 2 adds is optional: a file without it reports the rest.
+"""
 
 import math
 from typing import Annotated, Any, Self
@@ -29,6 +32,7 @@ class Counts(BaseModel):
     train: dict[str, Count] = {}
     synthetic: dict[str, Count] = {}
     test: Annotated[dict[str, Count], Field(min_length=2)]
+    validation: dict[str, Count] = {}
 
 
 class ClassMetrics(BaseModel):
@@ -73,10 +77,59 @@ class Intervals(BaseModel):
     per_class: dict[str, ClassIntervals] = {}
 
 
+class WorkingPoint(BaseModel):
+    """A threshold chosen on validation images, and what it achieves on the test images."""
+
+    threshold: Score
+    validation_precision: Share
+    validation_recall: Share
+    precision: Share
+    recall: Share
+    precision_ci95: Interval
+    recall_ci95: Interval
+
+
+class Calibrated(BaseModel):
+    """Gaps between probabilities and frequencies; bins of (probability, frequency, share)."""
+
+    ece: Share
+    classwise_ece: Share
+    brier: float
+    reliability: dict[str, list[tuple[float, float, float]]]
+
+
+class Calibration(BaseModel):
+    """Before and after temperature scaling."""
+
+    temperature: float
+    as_is: Calibrated
+    scaled: Calibrated
+
+
+class Slice(BaseModel):
+    """Recall of a class among the images of one bin of a property."""
+
+    column: str
+    slice: str
+    class_name: str = Field(alias="class")
+    images: Count
+    recall: Share
+    ci95: Interval
+
+
+class Cost(BaseModel):
+    """Seconds of one stage; runs with the same ``artifact`` share them."""
+
+    wall_seconds: Annotated[float, Field(ge=0)]
+    cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    gpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    artifact: str | None = None
+
+
 class ResultsFile(BaseModel):
     """One ``results.json``."""
 
-    schema_version: Annotated[int, Field(alias="schema", ge=1, le=1)]
+    schema_version: Annotated[int, Field(alias="schema", ge=1, le=2)]
     seed: int
     backbone: str
     augmentation: Augmentation
@@ -84,6 +137,10 @@ class ResultsFile(BaseModel):
     metrics: Metrics
     ci95: Intervals = Intervals()
     provenance: dict[str, Any] = {}
+    working_points: dict[str, WorkingPoint] = {}
+    calibration: Calibration | None = None
+    slices: tuple[Slice, ...] = ()
+    costs: dict[str, Cost] = {}
     prevalence: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     """Relative frequencies in use, in any unit; the metrics are weighted to them."""
     rare_classes: tuple[str, ...] | None = None

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.classifier.collect import Collected
 from svp_lightning.classifier.module import load_classifier
+from svp_lightning.clock import Clock
 from svp_lightning.config import Config
 from svp_lightning.data.datamodule import ParticleDataModule
 from svp_lightning.data.mix import Mixture
@@ -20,16 +22,15 @@ from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.distributed import is_main_process
 from svp_lightning.evaluation.metrics import classification_metrics
-from svp_lightning.evaluation.predictions import Predictions, write_predictions
 from svp_lightning.evaluation.prevalence import prevalence_weights
-from svp_lightning.evaluation.results import Results, write_results
-from svp_lightning.evaluation.statistics import bootstrap_intervals
+from svp_lightning.evaluation.results import SCHEMA, Results, write_results
 from svp_lightning.files import replacing, sha256_of_json
 from svp_lightning.report.html import run_report
 from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
+from svp_lightning.tasks.measure import costs, intervals, measured_parts, redraw, write_tables
 from svp_lightning.tasks.provenance import git_revision, package_versions
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.train_classifier import (
@@ -42,6 +43,7 @@ from svp_lightning.tasks.train_generator import ensure_generator
 from svp_lightning.tasks.training import build_trainer, device_name, newest_metrics
 
 CLASSIFIER = "classifier.ckpt"
+SPLIT_NAMES = {"val": "Validation", "test": "Test"}
 
 
 def run(config: Config, session: Session) -> None:
@@ -50,17 +52,35 @@ def run(config: Config, session: Session) -> None:
     store = ensure_store(config, session)
     rows = training_rows(config, session, store)
     classifier = ensure_classifier(config, session, store, rows)
+    clock = Clock()
+    validated, _ = test(config, session, store, classifier / BEST, "val")
     tested, device = test(config, session, store, classifier / BEST, "test")
     if not is_main_process():
         return
+    prevalence = prevalence_of(config, store)
+    redrawn = redraw(config, store, tested, prevalence)
     _link(classifier / BEST, session.run_dir / CLASSIFIER)
     _link(newest_metrics(classifier), session.run_dir / "metrics.csv")
     trained = json.loads((classifier / RECORD).read_text(encoding="utf-8"))
     seconds = time.monotonic() - start
-    results = measure(config, store, rows, tested, trained, device, seconds)
-    write_predictions(session.run_dir / "predictions.parquet", _predictions(store, tested))
-    write_figures(session, store, rows, tested, prevalence_of(config, store))
-    if len(rows.stores) > 1:
+    generated = len(rows.stores) > 1
+    spent = costs(
+        {
+            "generator": ensure_generator(config, session, store) if generated else None,
+            "synthetic": rows.stores[1].path if generated else None,
+            "classifier": classifier,
+            "test": clock,
+        }
+    )
+    parts = {
+        "ci95": intervals(store, tested, redrawn[0], prevalence),
+        "costs": spent,
+        **measured_parts(store, validated, tested, prevalence),
+    }
+    results = measure(config, store, rows, tested, trained, device, seconds, parts)
+    write_tables(config, session.run_dir, store, validated, tested, redrawn)
+    write_figures(session, store, rows, tested, prevalence)
+    if generated:
         copy_noise_to_image(session, ensure_generator(config, session, store))
     # Last: a run folder that holds results.json is a finished run.
     write_results(session.run_dir / RESULTS, results)
@@ -79,7 +99,7 @@ def test(
         The predictions, the same on every process, and the device's name.
     """
     module = load_classifier(checkpoint)
-    trainer = build_trainer(config, session, None, "Test")
+    trainer = build_trainer(config, session, None, SPLIT_NAMES[split])
     datamodule = ParticleDataModule(
         None,
         heldout=store,
@@ -103,18 +123,19 @@ def measure(
     trained: dict[str, Any],
     device: str,
     seconds: float,
+    parts: Mapping[str, Any],
 ) -> Results:
-    """The metrics at the stated prevalence, their intervals, and where they come from.
+    """The metrics at the stated prevalence, what else was measured, where it comes from.
 
     ``trained`` is the classifier's ``training.json``.
     """
     prevalence = prevalence_of(config, store)
     weights = prevalence_weights(tested.label, prevalence, store.class_names)
-    parts = (tested.label, tested.probability, store.class_names, weights)
     synthetic = rows.stores[1] if len(rows.stores) > 1 else None
     return Results.model_validate(
         {
-            "schema": 1,
+            **parts,
+            "schema": SCHEMA,
             "task": "evaluate",
             "experiment": config.name,
             "study": config.study,
@@ -131,11 +152,11 @@ def measure(
                 "train": rows.real,
                 "synthetic": rows.added if synthetic is not None else {},
                 "test": _counts(store, tested.label),
+                "validation": store.counts("val"),
             },
             "validation_score": trained["validation_score"],
-            "metrics": classification_metrics(*parts),
-            "ci95": bootstrap_intervals(
-                *parts, resamples=config.evaluation.bootstrap_resamples, seed=config.seed
+            "metrics": classification_metrics(
+                tested.label, tested.probability, store.class_names, weights
             ),
             "provenance": {
                 "data": store.sha256,
@@ -157,11 +178,6 @@ def measure(
 def _counts(store: Store, labels: NDArray[np.int64]) -> dict[str, int]:
     counts = np.bincount(labels, minlength=len(store.class_names)).tolist()
     return dict(zip(store.class_names, counts, strict=True))
-
-
-def _predictions(store: Store, tested: Collected) -> Predictions:
-    ids = store.particles["id"].to_numpy(dtype=object)[tested.index]
-    return Predictions(ids, tested.label, tested.probability, store.class_names)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -18,12 +18,17 @@ def values():
     probabilities = rng.dirichlet([1, 1, 1], 100)
     counts = dict(zip(NAMES, (60, 20, 20), strict=True))
     return {
-        "schema": 1,
+        "schema": 2,
         "task": "evaluate",
         "seed": 1,
         "backbone": "resnet50",
         "augmentation": {"method": "diffusion", "ratio": 1.0},
-        "counts": {"train": counts, "synthetic": {"silicone_oil": 20}, "test": counts},
+        "counts": {
+            "train": counts,
+            "synthetic": {"silicone_oil": 20},
+            "test": counts,
+            "validation": {},
+        },
         "metrics": classification_metrics(labels, probabilities, NAMES),
         "ci95": bootstrap_intervals(labels, probabilities, NAMES, resamples=20),
         "provenance": {
@@ -55,6 +60,13 @@ def test_round_trip_keeps_the_contract(tmp_path, values):
     assert low <= results.metrics.per_class["air_bubble"].auprc <= high
 
 
+def test_what_version_1_wrote_is_read(tmp_path, values):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(values | {"schema": 1}))
+    results = read_results(path)
+    assert (results.schema_version, results.calibration, results.slices) == (1, None, ())
+
+
 def edit(values, path, new):
     copied = json.loads(json.dumps(values))
     *parents, last = path
@@ -71,7 +83,7 @@ def edit(values, path, new):
 @pytest.mark.parametrize(
     ("path", "new", "named"),
     [
-        (("schema",), 2, "schema 2"),
+        (("schema",), 3, "schema 3"),
         (("metrics", "macro_f1"), None, r"metrics\.macro_f1"),
         (("metrics", "accuracy"), 1.2, r"metrics\.accuracy"),
         (("ci95", "accuracy"), [0.9, 0.2], r"ci95\.accuracy"),

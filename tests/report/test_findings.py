@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from svp_lightning.report.inputs import read_predictions, read_results
+from svp_lightning.report.inputs import read_results
+from svp_lightning.report.predictions import read_predictions
 from svp_lightning.report.run_findings import (
     PARTICLES,
     expected_counts,

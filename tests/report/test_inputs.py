@@ -6,11 +6,11 @@ import pytest
 
 from svp_lightning.errors import DataError
 from svp_lightning.report.inputs import (
-    read_predictions,
     read_results,
     read_study,
     unfinished_cells,
 )
+from svp_lightning.report.predictions import read_predictions
 
 
 def break_metric(values):
@@ -26,7 +26,7 @@ def drop_class(values):
 
 
 def wrong_schema(values):
-    values["schema"] = 2
+    values["schema"] = 99
 
 
 def negative_count(values):
@@ -176,7 +176,7 @@ def test_predictions_follow_the_class_order(make_run):
     names = ("air_bubble", "protein", "silicone_oil")
     found = read_predictions(folder, names)
     table = pd.read_parquet(folder / "predictions.parquet")
-    assert found.probabilities[:, 0].tolist() == table["probability_air_bubble"].tolist()
+    assert found.probabilities[:, 0].tolist() == table["probability_air_bubble"].astype("float32").tolist()
     assert [names[k] for k in found.labels] == table["label"].tolist()
     matrix = found.confusion()
     assert matrix.sum() == len(table)

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from svp_lightning.errors import ArtifactError, DataError
+from svp_lightning.evaluation.comparison import holm, paired_over_seeds, standard_error
+from svp_lightning.evaluation.resamples import read_resamples, write_resamples
+from svp_lightning.evaluation.statistics import metric_names, resampled_metrics
+
+NAMES = ("protein", "silicone_oil", "air_bubble")
+
+
+def study(rng, seeds, *, image=0.01, own=0.01, training=0.01, truth=0.0, resamples=200):
+    """Differences whose parts have known standard deviations."""
+    observed = truth + rng.normal(0, image) + rng.normal(0, training, seeds)
+    observed = observed + rng.normal(0, own, seeds)
+    shared = rng.normal(0, image, resamples)
+    redrawn = observed[:, None] + shared + rng.normal(0, own, (seeds, resamples))
+    return observed, redrawn
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"image": 0.02, "own": 0.001, "training": 0.001},
+        {"image": 0.01, "own": 0.01, "training": 0.01},
+        {"image": 0.001, "own": 0.001, "training": 0.02},
+    ],
+)
+def test_95_percent_intervals_cover_95_percent(seeds, parts):
+    held = 0
+    for trial in range(500):
+        found = paired_over_seeds(*study(np.random.default_rng([seeds, trial]), seeds, **parts))
+        held += found.low <= 0 <= found.high
+    # 0.95 less 3 standard errors of 500 trials; experiments/interval_coverage has the table.
+    assert held / 500 > 0.92
+
+
+def test_seeds_alone_give_students_t():
+    observed = np.array([0.01, 0.03, 0.05])
+    found = paired_over_seeds(observed, np.repeat(observed[:, None], 50, axis=1))
+    expected = stats.ttest_1samp(observed, 0)
+    assert found.p_value == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.standardised == pytest.approx(0.03 / 0.02)
+    assert found.wins == 1
+
+
+def test_images_alone_are_never_averaged_away():
+    # All seeds react alike to a redrawn test set: more seeds do not make it larger.
+    shared = np.random.default_rng(0).normal(0.02, 0.01, 1000)
+    for seeds in (3, 10):
+        error, freedom = standard_error(np.full(seeds, 0.02), np.tile(shared, (seeds, 1)))
+        assert error == pytest.approx(shared.std(ddof=1))
+        assert freedom > 1e6
+
+
+def test_one_seed_is_its_test_images():
+    redrawn = np.random.default_rng(1).normal(0.02, 0.01, (1, 4000))
+    found = paired_over_seeds(np.array([0.02]), redrawn)
+    assert (found.low, found.high) == pytest.approx((0.0004, 0.0396), abs=0.002)
+    assert found.standardised is None
+    assert found.p_value == pytest.approx(0.05, abs=0.02)
+
+
+def test_identical_arms_do_not_differ():
+    found = paired_over_seeds(np.zeros(3), np.zeros((3, 20)))
+    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+    assert paired_over_seeds(np.full(3, 0.1), np.full((3, 20), 0.1)).p_value is None
+
+
+def test_holm_is_the_textbooks():
+    # Each p times the number of hypotheses not yet rejected, never falling.
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+    assert holm([0.02]) == [0.02]
+
+
+def test_holm_keeps_the_chance_of_any_false_finding():
+    rng = np.random.default_rng(0)
+    any_found = sum(min(holm(p)) <= 0.05 for p in rng.random((2000, 8)))
+    assert any_found / 2000 < 0.065  # without it: 1 - 0.95**8 = 0.34
+
+
+def predictions(seed, counts=(60, 20, 20)):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, 2], counts)
+    return labels, rng.dirichlet([1, 1, 1], len(labels))
+
+
+def test_redraws_are_paired_and_survive_the_file(tmp_path):
+    labels, p = predictions(0)
+    values = resampled_metrics(labels, p, NAMES, resamples=10)
+    again = resampled_metrics(labels, p, NAMES, resamples=5)
+    np.testing.assert_array_equal(values[:5], again)  # a draw depends on its number alone
+    path = tmp_path / "bootstrap.parquet"
+    assert read_resamples(path) is None
+    write_resamples(path, values, metric_names(NAMES), "these images")
+    found = read_resamples(path)
+    np.testing.assert_array_equal(found.values, values)
+    assert found.draw == "these images"
+    np.testing.assert_array_equal(found.of("silicone_oil/auprc"), values[:, 5 + 5 + 3])
+    path.write_bytes(b"no parquet")
+    with pytest.raises(ArtifactError, match="resampled metrics"):
+        read_resamples(path)
+
+
+def test_whole_groups_are_redrawn():
+    labels, _ = predictions(0, (200, 40, 40))
+    groups = np.arange(len(labels)) % 4
+    # A run is right or wrong as a whole, so its images are one observation, not seventy.
+    right = groups < 2
+    p = np.where(right[:, None], np.eye(3)[labels], np.roll(np.eye(3)[labels], 1, axis=1))
+    images = resampled_metrics(labels, p, NAMES, resamples=200)
+    runs = resampled_metrics(labels, p, NAMES, groups=groups, resamples=200)
+    recall = metric_names(NAMES).index("protein/recall")
+    assert runs[:, recall].std() > 4 * images[:, recall].std()
+    assert set(np.round(runs[:, recall] * 4).astype(int)) == {0, 1, 2, 3, 4}
+    with pytest.raises(DataError, match="one run"):
+        resampled_metrics(labels, p, NAMES, groups=np.zeros(len(labels), int), resamples=2)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from svp_lightning.evaluation.intervals import confidence_intervals
+from svp_lightning.evaluation.proportions import precision, wilson_interval
+from svp_lightning.evaluation.statistics import resampled_metrics
+
+NAMES = ("protein", "silicone_oil")
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 200), (57, 100), (30, 30)])
+def test_wilson_is_scipys(k, n):
+    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+    found = wilson_interval(np.array([k]), np.array([n]))
+    assert np.ravel(found) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_no_trials_say_nothing():
+    assert np.ravel(wilson_interval(np.array([0]), np.array([0]))).tolist() == [0, 1]
+
+
+def test_precision_covers_the_truth_where_the_bootstrap_collapses():
+    # 3 in 1,000 proteins are called oil: a test set of 200 often shows none.
+    rng = np.random.default_rng(0)
+    images, shares = np.array([200, 40]), np.array([0.9, 0.1])
+    rates = np.array([0.003, 0.9])
+    true = 0.1 * 0.9 / (0.1 * 0.9 + 0.9 * 0.003)
+    held, collapsed = 0, 0
+    for _ in range(1000):
+        called = rng.binomial(images, rates)
+        found = precision(called, images, 1, shares)
+        held += found.low <= true <= found.high
+        collapsed += called[0] == 0
+        assert 0 <= found.low <= found.value <= found.high <= 1
+    assert collapsed > 400  # each of these would have the interval [1, 1], which misses
+    assert held >= 930
+
+
+@pytest.mark.parametrize("called", [(0, 0), (0, 20), (5, 0), (50, 20), (0, 1)])
+def test_precision_at_the_edges(called):
+    found = precision(np.array(called), np.array([50, 20]), 1, np.array([0.99, 0.01]))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high > found.low
+
+
+def test_a_perfect_small_test_set_is_not_certainty():
+    labels = np.repeat([0, 1], [30, 8])
+    probabilities = np.eye(2)[labels]
+    redrawn = resampled_metrics(labels, probabilities, NAMES, resamples=20)
+    ci95 = confidence_intervals(redrawn, np.diag([30, 8]), NAMES, {"protein": 30, NAMES[1]: 8})
+    low, high = ci95["per_class"]["silicone_oil"]["precision"]
+    assert low < 0.85
+    assert high == 1
+    assert ci95["per_class"]["silicone_oil"]["recall"][0] == pytest.approx(
+        stats.binomtest(8, 8).proportion_ci(method="wilson").low
+    )
+    assert ci95["macro_precision"][0] < 0.95
+    assert ci95["macro_recall"][0] < 0.95
+
+
+def test_large_test_sets_keep_their_percentiles():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [3000, 3000])
+    score = np.clip(rng.normal(0.35 + 0.3 * labels, 0.2), 0, 1)
+    probabilities = np.stack([1 - score, score], axis=1)
+    redrawn = resampled_metrics(labels, probabilities, NAMES, resamples=300)
+    confusion = np.bincount(labels * 2 + probabilities.argmax(1), minlength=4).reshape(2, 2)
+    ci95 = confidence_intervals(redrawn, confusion, NAMES, dict.fromkeys(NAMES, 1.0))
+    column = 5 + 5  # precision of the second class
+    low, high = np.quantile(redrawn[:, column], [0.025, 0.975])
+    assert ci95["per_class"]["silicone_oil"]["precision"] == pytest.approx([low, high], abs=0.003)
