@@ -27,6 +27,7 @@ TASKS = (
     "evaluate",
     "audit",
     "predict",
+    "prevalence",
     "report",
     "doctor",
 )

@@ -65,8 +65,10 @@ def precision(
         level: confidence level.
 
     Returns:
-        Precision; 0 with the interval up to what the data allow where nothing is called.
+        Precision; [0, 0] where nothing is called: 0 by convention, not by measurement.
     """
+    if not called.any():
+        return Proportion(0.0, 0.0, 0.0)
     low, high = wilson_interval(called, images, level)
     rate = called / images
     others = np.arange(len(images)) != label
@@ -77,7 +79,7 @@ def precision(
     ratio = _ratio_interval(
         (false, max(0.0, false - float(below)), false + float(above)), (true, own[0], own[1])
     )
-    value = true / (true + false) if true + false > 0 else 0.0
+    value = true / (true + false)
     return Proportion(value, min(value, 1 / (1 + ratio[1])), max(value, 1 / (1 + ratio[0])))
 
 

@@ -42,6 +42,16 @@ CAPTIONS = {
         "Test images by label (rows) and predicted class (columns), with the share of the row. "
         "Counts are of test images, whatever the prevalence.",
     ),
+    "prevalence": (
+        "Precision as the rare classes become rarer",
+        "The same predictions at other mixtures of the classes; the dashed line is 95 %.",
+    ),
+    "reliability": (
+        "Calibration",
+        "Test images in bins of the probability given to a class, against the share that is of "
+        "the class. On the diagonal a probability means what it says; larger dots stand for more "
+        "particles. Hollow: after temperature scaling.",
+    ),
     "worst_mistakes": (
         "Most confident mistakes",
         "Test images whose label and prediction differ, most confident first. Look at them: "

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.report.inputs import RunResult
+from svp_lightning.report.inputs import Estimate, RunResult
 from svp_lightning.report.predictions import Predictions
-from svp_lightning.report.wording import expected_count, listing, percent, with_interval
+from svp_lightning.report.wording import expected_count, listing, percent, score, with_interval
 
 PARTICLES = 100_000
 """The number of particles that expected counts are stated for."""
@@ -129,20 +129,31 @@ def _precision_sentences(run: RunResult) -> list[str]:
         for name in run.class_names
         if run.estimate(f"{name}/precision").value is not None
     }
+    vague = [n for n, e in known.items() if _is_point(e) and e.value == 1.0]
     below = [n for n, e in known.items() if e.value is not None and e.value < PRECISION_TARGET]
     if not known:
         return []
     if not below:
         unsure = [n for n, e in known.items() if e.low is not None and e.low < PRECISION_TARGET]
-        words = "Precision is at least 95 % for every class"
-        if unsure:
-            return [
-                f"{words}, though the interval of {listing([plain_name(n) for n in unsure])} "
-                "reaches below it."
-            ]
-        return [f"{words}."]
+        unsure += vague
+        if not unsure:
+            return ["Precision is at least 95 % for every class, intervals included."]
+        named = [
+            f"{plain_name(n)} ({run.test[n]:,} test images, "
+            + ("interval not known)" if n in vague else f"from {score(known[n].low)})")
+            for n in unsure
+        ]
+        return [
+            "On these test images precision is 95 % or more for every class, but they are too few "
+            f"to say that it is in general: {listing(named)}."
+        ]
     stated = [f"{plain_name(name)} ({with_interval(known[name])})" for name in below]
     return [f"Precision stays below 95 % for {listing(stated)}."]
+
+
+def _is_point(estimate: Estimate) -> bool:
+    """Whether an interval has collapsed: no mistake was seen, so none was ever redrawn."""
+    return estimate.low is not None and estimate.low == estimate.high
 
 
 def prevalence_sentence(run: RunResult) -> str:

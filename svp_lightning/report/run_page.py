@@ -14,6 +14,7 @@ from svp_lightning.report.inputs import (
 )
 from svp_lightning.report.page import embedded_file, write_page
 from svp_lightning.report.predictions import read_predictions
+from svp_lightning.report.run_details import draw_details, run_details
 from svp_lightning.report.run_figures import draw_missing_figures, known_figures, sample_sheets
 from svp_lightning.report.run_findings import (
     PARTICLES,
@@ -46,6 +47,7 @@ def run_report(run_dir: Path | str) -> Path:
     predictions = read_predictions(folder, run.class_names)
     if predictions is not None:
         draw_missing_figures(run, predictions)
+    draw_details(run)
     figures = [embedded_file(shown) for shown in known_figures(folder)]
     return write_page(
         folder / REPORT,
@@ -62,6 +64,7 @@ def run_report(run_dir: Path | str) -> Path:
             "figures": [one for one in figures if one.name not in GENERATOR_FIGURES],
             "generator_figures": [one for one in figures if one.name in GENERATOR_FIGURES],
             "sheets": [embedded_file(shown) for shown in sample_sheets(run)],
+            **run_details(run),
             "provenance": provenance_rows(run),
             "command": command_of(folder),
             "glossary": entries(RUN_TERMS),

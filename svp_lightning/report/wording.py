@@ -84,12 +84,14 @@ def interval(estimate: Estimate) -> str:
     """``"0.881 to 0.934"``, or an empty string where there is no interval."""
     if estimate.low is None or estimate.high is None:
         return ""
+    if estimate.low == estimate.high:
+        return "too few images for an interval"
     return f"{score(estimate.low)} to {score(estimate.high)}"
 
 
 def with_interval(estimate: Estimate) -> str:
     """``"0.912 [0.881, 0.934]"``."""
-    if estimate.low is None or estimate.high is None:
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
         return score(estimate.value)
     return f"{score(estimate.value)} [{score(estimate.low)}, {score(estimate.high)}]"
 

@@ -37,11 +37,16 @@ def test_precision_covers_the_truth_where_the_bootstrap_collapses():
     assert held >= 930
 
 
-@pytest.mark.parametrize("called", [(0, 0), (0, 20), (5, 0), (50, 20), (0, 1)])
+@pytest.mark.parametrize("called", [(0, 20), (5, 0), (50, 20), (0, 1)])
 def test_precision_at_the_edges(called):
     found = precision(np.array(called), np.array([50, 20]), 1, np.array([0.99, 0.01]))
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert found.high > found.low
+
+
+def test_a_class_never_called_has_precision_0_by_convention():
+    found = precision(np.array([0, 0]), np.array([50, 20]), 1, np.array([0.5, 0.5]))
+    assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
 def test_a_perfect_small_test_set_is_not_certainty():

@@ -1,0 +1,49 @@
+"""``task=prevalence``: the metrics of a finished run at other mixtures of the classes."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from svp_lightning.config import Config
+from svp_lightning.data.classes import display_name
+from svp_lightning.errors import DataError, SettingsError
+from svp_lightning.evaluation.tally import prevalence_table, tally_file
+from svp_lightning.report.html import run_report
+from svp_lightning.tasks.measure import PREDICTIONS, write_prevalence
+from svp_lightning.tasks.session import Session, say
+
+FIGURE = "prevalence.png"
+
+
+def run(config: Config, session: Session) -> None:
+    """Count the stored predictions once, and answer for every ratio asked for."""
+    folder = _run_folder(config)
+    tally = tally_file(folder / PREDICTIONS)
+    images = tally.confusion.sum(axis=1)
+    common = tally.class_names[int(images.argmax())]
+    table = prevalence_table(tally, common, config.evaluation.prevalence_ratios)
+    write_prevalence(folder, table)
+    (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before
+    page = run_report(folder)
+    shown = Table(
+        title=f"{images.sum():,} images, {display_name(common).lower()} : each other class"
+    )
+    for name in ("ratio", "macro precision", "macro AUPRC"):
+        shown.add_column(name, justify="right")
+    for row in table.to_dict("records"):
+        values = (f"{row[name]:.4f}" for name in ("macro_precision", "macro_auprc"))
+        shown.add_row(f"{row['ratio']:,.0f} : 1", *values)
+    Console().print(shown)
+    say(f"Every metric: {folder / 'prevalence.csv'}\nReport: {page}")
+
+
+def _run_folder(config: Config) -> Path:
+    folder = config.predict.run
+    if folder is None:
+        raise SettingsError("predict.run is not set.", "Give the folder of a finished evaluation.")
+    if not (folder / PREDICTIONS).is_file():
+        raise DataError(
+            f"{folder} has no {PREDICTIONS}.", "Give the folder of a finished evaluation."
+        )
+    return folder
