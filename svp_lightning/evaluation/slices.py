@@ -44,6 +44,8 @@ def recall_slices(
     """
     rows: list[dict[str, Any]] = []
     for column in (*EDGES_UM, *CATEGORIES):
+        if column == "radius_um" and "ecd_um" in particles:
+            continue  # the same size twice
         if column in particles and particles[column].notna().any():
             codes, names = _bins(particles[column])
             rows += _by_class(column, codes, names, labels, predicted, class_names)

@@ -50,6 +50,7 @@ def _environment() -> Environment:
         "interval": wording.interval,
         "percent": wording.percent,
         "points": wording.points,
+        "duration": wording.duration,
         "expected": wording.expected_count,
         "backbone": wording.backbone_name,
         "treatment": wording.treatment,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from svp_lightning.report.glossary import RUN_TERMS, entries
 from svp_lightning.report.inputs import (
@@ -22,7 +21,7 @@ from svp_lightning.report.run_findings import (
     headline,
     prevalence_sentence,
 )
-from svp_lightning.report.wording import cell_name
+from svp_lightning.report.wording import cell_name, duration
 
 REPORT = "report.html"
 GENERATOR_FIGURES = ("noise_to_image",)
@@ -100,13 +99,3 @@ PROVENANCE_NAMES = {
     "git": "Source revision",
     "wall_seconds": "Wall time",
 }
-
-
-def duration(seconds: Any) -> str:
-    """``4210`` -> ``"1 h 10 min"``; what is no number stays as it is."""
-    if not isinstance(seconds, int | float):
-        return str(seconds)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -1,11 +1,12 @@
 """The cells of a study over their seeds, and how each differs from its control.
 
-Statistics are kept conservative on purpose; :func:`over_seeds` and :func:`difference` state
-what their intervals cover. A verdict of "higher" or "lower" needs an interval without zero.
+:func:`over_seeds` and :func:`difference` need nothing but ``results.json`` and are conservative
+on purpose; they state what their intervals cover. Where runs keep their redrawn test sets, the
+report task judges differences pairwise instead and hands them in (:data:`Judge`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,6 +15,7 @@ from scipy import stats
 
 from svp_lightning.report.inputs import Cell, Estimate, RunResult
 
+ALPHA = 0.05
 Verdict = Literal["higher", "lower", "no detectable difference", "not judged"]
 
 
@@ -43,6 +45,14 @@ class Difference:
 
     ``seeds`` are those that both have. ``value`` is None where no seed is shared or the
     metric is not defined.
+
+    Attributes:
+        p_value: two-sided, of no difference; None where only intervals were compared.
+        p_adjusted: the same, corrected for ``compared`` comparisons (Holm); decides the
+            verdict where it is known.
+        compared: comparisons of this metric against the same kind of control.
+        standardised: difference over its standard deviation between seeds (Cohen's d_z).
+        error_reduction: share of what the reference lacks to 1 that is made up for.
     """
 
     metric: str
@@ -50,14 +60,32 @@ class Difference:
     low: float | None
     high: float | None
     seeds: tuple[int, ...]
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    compared: int = 1
+    standardised: float | None = None
+    error_reduction: float | None = None
 
     @property
     def verdict(self) -> Verdict:
         if self.value is None or self.low is None or self.high is None:
             return "not judged"
+        if self.p_adjusted is not None:
+            if self.p_adjusted > ALPHA:
+                return "no detectable difference"
+            return "higher" if self.value > 0 else "lower"
         if self.low > 0:
             return "higher"
         return "lower" if self.high < 0 else "no detectable difference"
+
+
+Judge = Callable[[Sequence[tuple[Group, Group]], str], list[Difference]]
+"""(group, reference) pairs and a metric -> the difference of each pair."""
+
+
+def judge_by_intervals(pairs: Sequence[tuple[Group, Group]], metric: str) -> list[Difference]:
+    """:func:`difference` of each pair: what results files alone allow."""
+    return [difference(group, reference, metric) for group, reference in pairs]
 
 
 def group_runs(results: Sequence[RunResult]) -> tuple[Group, ...]:
@@ -79,7 +107,9 @@ def control_of(group: Group, groups: Sequence[Group]) -> Group | None:
     controls = [
         other
         for other in groups
-        if other.cell.is_control and other.cell.backbone == group.cell.backbone
+        if other.cell.is_control
+        and other.cell.backbone == group.cell.backbone
+        and other.cell.real_images == group.cell.real_images
     ]
     same = [other for other in controls if other.cell.variant == group.cell.variant]
     if same:
@@ -87,12 +117,26 @@ def control_of(group: Group, groups: Sequence[Group]) -> Group | None:
     return controls[0] if len(controls) == 1 else None
 
 
-def duplicates_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The count-matched duplicates of real images: same backbone and ratio."""
-    for other in groups:
-        if other.cell == replace(group.cell, method="duplicate"):
-            return other
-    return None
+def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """What else could have been done: the treated groups without generated images.
+
+    Of the same backbone and number of real images; of those that add images, the ones that
+    add as many (duplicates).
+    """
+    return [
+        other
+        for other in groups
+        if not other.cell.is_control
+        and not is_generative(other.cell)
+        and other.cell.backbone == group.cell.backbone
+        and other.cell.real_images == group.cell.real_images
+        and other.cell.ratio in (0, group.cell.ratio)
+    ]
+
+
+def is_generative(cell: Cell) -> bool:
+    """Whether generated images are trained on, alone or beside another remedy."""
+    return "diffusion" in cell.method and cell.ratio > 0
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from svp_lightning.report.study import Difference, Group, control_of, difference, duplicates_of
+from svp_lightning.report.study import (
+    ALPHA,
+    Difference,
+    Group,
+    Judge,
+    control_of,
+    is_generative,
+    judge_by_intervals,
+    remedies_of,
+)
 from svp_lightning.report.wording import (
     backbone_name,
     cell_name,
@@ -20,7 +29,7 @@ PRIMARY_METRIC = "macro_auprc"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One augmented cell against its control, or against duplicates of the same number."""
+    """One treated cell against its control, or generated images against another remedy."""
 
     group: Group
     reference: Group
@@ -32,41 +41,70 @@ class Comparison:
         return self.differences[0].verdict == "no detectable difference"
 
 
-def compare_cells(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]:
-    """Each treated cell against the control and, for diffusion, against duplicates."""
-    comparisons = []
+def compare_cells(
+    groups: Sequence[Group], metrics: Sequence[str], judge: Judge = judge_by_intervals
+) -> list[Comparison]:
+    """Each treated cell against nothing added; generated images against every other remedy."""
+    pairs = []
     for group in groups:
         if group.cell.is_control:
             continue
-        references = [control_of(group, groups)]
-        if group.cell.method == "diffusion":
-            references.append(duplicates_of(group, groups))
-        for reference in references:
-            if reference is not None:
-                found = tuple(difference(group, reference, metric) for metric in metrics)
-                comparisons.append(Comparison(group, reference, found))
-    return comparisons
+        control = control_of(group, groups)
+        references = [] if control is None else [control]
+        if is_generative(group.cell):
+            references += remedies_of(group, groups)
+        pairs += [(group, reference) for reference in references]
+    columns = [judge(pairs, metric) for metric in metrics]
+    return [
+        Comparison(group, reference, tuple(column[at] for column in columns))
+        for at, (group, reference) in enumerate(pairs)
+    ]
 
 
 def verdict_sentence(comparison: Comparison) -> str:
     """The primary metric of one comparison in words."""
     first = comparison.differences[0]
     name = cell_name(comparison.group.cell)
-    against = (
-        "the control"
-        if comparison.reference.cell.is_control
-        else f"the same number of {method_name(comparison.reference.cell.method).lower()}"
-    )
+    against = reference_name(comparison)
     if first.value is None:
         return f"{name}: no run of {against} with the same seed and data to compare with."
     size = f"{points(first.value)} percentage points of {_in_text(first.metric)}"
     if first.low is None or first.high is None:
         return f"{name}: {size} against {against}; without intervals this is not judged."
     between = f"(95 % interval {points(first.low)} to {points(first.high)}"
-    between += ", one seed)" if len(first.seeds) == 1 else f", {len(first.seeds)} seeds)"
+    between += ", one seed" if len(first.seeds) == 1 else f", {len(first.seeds)} seeds"
+    between += f", {p_words(first)})" if first.p_adjusted is not None else ")"
     if first.verdict == "no detectable difference":
-        return f"{name}: no detectable difference from {against}: {size} {between}."
-    return f"{name}: {first.verdict} than {against}, {size} {between}."
+        words = f"{name}: no detectable difference from {against}: {size} {between}"
+        apart = first.low > 0 or first.high < 0
+        return (
+            f"{words}; by itself it would count, among {first.compared} it does not."
+            if (apart and first.compared > 1)
+            else f"{words}."
+        )
+    words = f"{name}: {first.verdict} than {against}, {size} {between}"
+    if len(first.seeds) == 1:
+        return f"{words}, in the one training compared; another seed may differ."
+    return f"{words}."
+
+
+def reference_name(comparison: Comparison) -> str:
+    """What a cell is compared with, in a sentence."""
+    cell = comparison.reference.cell
+    if cell.is_control:
+        return "the control"
+    if cell.method == "duplicate":
+        return f"the same number of {method_name(cell.method).lower()}"
+    return _lower_first(treatment(cell))
+
+
+def p_words(found: Difference) -> str:
+    """``"p = 0.03 after correction for 8 comparisons"``."""
+    p = found.p_adjusted if found.p_adjusted is not None else 1.0
+    size = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return (
+        f"{size} after correction for {found.compared} comparisons" if found.compared > 1 else size
+    )
 
 
 def study_headline(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
@@ -96,8 +134,7 @@ def study_headline(groups: Sequence[Group], comparisons: Sequence[Comparison]) -
             f"{listing(counted)}."
         ]
         sentences += _best_cell(against_control)
-    sentences += _duplicates_sentence(comparisons)
-    return sentences
+    return sentences + _remedies_sentences(comparisons)
 
 
 def _best_cell(comparisons: Sequence[Comparison]) -> list[str]:
@@ -118,17 +155,26 @@ def _best_cell(comparisons: Sequence[Comparison]) -> list[str]:
     return [f"{words}."]
 
 
-def _duplicates_sentence(comparisons: Sequence[Comparison]) -> list[str]:
-    verdicts = [
-        c.differences[0].verdict for c in comparisons if c.reference.cell.method == "duplicate"
+def _remedies_sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    """Generated images against duplicates, and against the remedies that need no generator."""
+    copies = [c for c in comparisons if c.reference.cell.method == "duplicate"]
+    others = [
+        c
+        for c in comparisons
+        if not c.reference.cell.is_control and c.reference.cell.method != "duplicate"
     ]
-    if not verdicts:
-        return []
-    return [
-        f"Against the same number of duplicated real images, generated images are better in "
-        f"{verdicts.count('higher')} of {len(verdicts)} comparisons and worse in "
-        f"{verdicts.count('lower')}."
-    ]
+    sentences = []
+    for against, found in (
+        ("the same number of duplicated real images", copies),
+        ("remedies that need no generated images (weights, sampling, augmentation)", others),
+    ):
+        verdicts = [c.differences[0].verdict for c in found]
+        if verdicts:
+            sentences.append(
+                f"Against {against}, generated images are better in {verdicts.count('higher')} "
+                f"of {len(verdicts)} comparisons and worse in {verdicts.count('lower')}."
+            )
+    return sentences
 
 
 def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
@@ -138,15 +184,22 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
     if fewest == 1:
         notes.append(
             "One seed only (in some cells at least): how much a result would move with another "
-            "seed is not known. Such cells count as different only where their intervals do not "
-            "overlap. Three seeds or more are advisable."
+            "seed is not known, and the intervals of such cells cover the test images alone. "
+            "Three seeds or more are advisable."
         )
     elif fewest == 2:
         notes.append(
             "Two seeds in some cells: their spread is barely known and intervals are wide."
         )
     judged = [d for c in comparisons for d in c.differences if d.verdict != "not judged"]
-    if len(judged) > 1:
+    corrected = [d for d in judged if d.p_adjusted is not None]
+    if corrected:
+        notes.append(
+            f"A difference counts where p is at most {ALPHA:g} after Holm's correction for all "
+            "comparisons of that metric against the same kind of control. The intervals are "
+            "not corrected."
+        )
+    elif len(judged) > 1:
         notes.append(
             f"{len(judged)} differences are judged below at 95 %. If nothing made a difference, "
             f"{_by_chance(len(judged))} of them could look like one by chance."
@@ -155,7 +208,7 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
 
 
 def _by_chance(judged: int) -> str:
-    expected = 0.05 * judged
+    expected = ALPHA * judged
     return f"about {expected:.0f}" if expected >= 1.5 else "one"
 
 

@@ -1,11 +1,15 @@
 """``report.html``, ``table.md`` and ``table.csv`` of a study."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.files import replacing
+from svp_lightning.report.close_up import close_up_curves, close_up_pictures, compared_runs
+from svp_lightning.report.costs import STAGES, cost_rows, study_total, total_sentence
 from svp_lightning.report.figures.augmentation import EffectPoint, augmentation_effect
+from svp_lightning.report.figures.learning_curve import CurvePoint, learning_curve
 from svp_lightning.report.glossary import entries
 from svp_lightning.report.inputs import (
     FIGURES,
@@ -14,40 +18,63 @@ from svp_lightning.report.inputs import (
     read_study,
     unfinished_cells,
 )
-from svp_lightning.report.page import embedded_figure, embedded_file, write_page
+from svp_lightning.report.page import Picture, embedded_figure, embedded_file, write_page
 from svp_lightning.report.run_figures import Shown, known_figures, sample_sheets
 from svp_lightning.report.run_findings import prevalence_sentence
-from svp_lightning.report.run_page import REPORT, command_of, duration
-from svp_lightning.report.study import Group, group_runs
+from svp_lightning.report.run_page import REPORT, command_of
+from svp_lightning.report.study import Group, Judge, group_runs, judge_by_intervals
 from svp_lightning.report.study_findings import (
     PRIMARY_METRIC,
+    Comparison,
     caveats,
     compare_cells,
     study_headline,
     verdict_sentence,
 )
 from svp_lightning.report.style import save_figure
-from svp_lightning.report.tables import study_metrics, study_table, to_csv, to_markdown
-from svp_lightning.report.wording import backbone_name, metric_name
+from svp_lightning.report.tables import (
+    differences_table,
+    runs_table,
+    study_metrics,
+    study_table,
+    to_csv,
+    to_markdown,
+)
+from svp_lightning.report.wording import backbone_name, duration, metric_name, treatment
 
 TABLE_MARKDOWN, TABLE_CSV = "table.md", "table.csv"
+RUNS_CSV, DIFFERENCES_CSV = "runs.csv", "differences.csv"
 EFFECT_FIGURE = "augmentation_effect.png"
 MAX_PANELS = 3
 EFFECT_WORDS = (
     "Metrics against the number of added images, with 95 % intervals",
-    "Points are means over seeds with 95 % intervals. The dashed line and the grey band are the "
-    "control: the same classifier with nothing done about the rare classes.",
+    "Points are means over seeds with 95 % intervals, small dots the seeds. The dashed line and "
+    "the grey band are the control: the same classifier with nothing done about the rare classes.",
+)
+CURVE_FIGURE = "learning_curve.png"
+CURVE_WORDS = (
+    "Metrics against the number of real images of each rare class",
+    "Means over seeds, with bands of 95 %. Where the lines lie apart, what was done about the "
+    "rare classes pays at that number of real images.",
+)
+CLOSE_UP_WORDS = (
+    "Precision of the best cell and its control",
+    "Precision on a logarithmic scale of the errors: each step up, ten times fewer of the "
+    "particles counted as the class are something else. Best means: on these test images.",
 )
 
 
-def study_report(study_dir: Path | str) -> Path:
+def study_report(study_dir: Path | str, judge: Judge = judge_by_intervals) -> Path:
     """Gather every ``results.json`` below a folder into one page and two tables.
 
-    Writes ``report.html``, ``table.md``, ``table.csv`` and ``figures/augmentation_effect.png``
-    (and ``.svg``) in ``study_dir``. Runs that were started but have no result are listed.
+    Writes in ``study_dir``: ``report.html``; ``table.md`` and ``table.csv`` (cells over their
+    seeds), ``runs.csv`` (each seed), ``differences.csv`` (each comparison); and
+    ``figures/augmentation_effect.png``, ``figures/learning_curve.png`` where the number of real
+    images varies (and ``.svg``). Runs that were started but have no result are listed.
 
     Args:
         study_dir: the folder that holds the run folders of a study.
+        judge: how differences are judged; by default from the results files alone.
 
     Returns:
         The path of the page.
@@ -58,14 +85,12 @@ def study_report(study_dir: Path | str) -> Path:
     folder = Path(study_dir)
     results = read_study(folder)
     groups = group_runs(results)
-    table = study_table(results)
-    for name, text in ((TABLE_MARKDOWN, to_markdown(table)), (TABLE_CSV, to_csv(table))):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    figure = augmentation_effect(effect_points(groups, effect_metrics(results)))
+    comparisons = compare_cells(groups, difference_metrics(results), judge)
+    _write_tables(folder, results, comparisons)
+    figure = augmentation_effect(effect_points(most_images(groups), effect_metrics(results)))
     save_figure(figure, folder / FIGURES / EFFECT_FIGURE, svg=True)
     metrics = study_metrics(results)
-    comparisons = compare_cells(groups, difference_metrics(results))
+    total = study_total(results)
     return write_page(
         folder / REPORT,
         "study.html.j2",
@@ -76,12 +101,19 @@ def study_report(study_dir: Path | str) -> Path:
             "verdicts": [verdict_sentence(c) for c in comparisons if not c.shows_nothing],
             "no_difference": [verdict_sentence(c) for c in comparisons if c.shows_nothing],
             "comparisons": comparisons,
+            "corrected": any(d.p_adjusted is not None for c in comparisons for d in c.differences),
             "difference_metrics": difference_metrics(results),
             "groups": groups,
             "metrics": metrics,
             "first": results[0],
             "mixtures": sorted({prevalence_sentence(run) for run in results}),
             "effect": embedded_figure(figure, "augmentation_effect", *EFFECT_WORDS),
+            "curve": _learning_curve(folder, groups, effect_metrics(results)),
+            "close_up": _close_up(compared_runs(comparisons, results)),
+            "costs": cost_rows(groups, comparisons),
+            "stages": STAGES,
+            "total": "" if total is None else total_sentence(total),
+            "varies": any(group.cell.real_images is not None for group in groups),
             "runs": [_run_row(folder, run) for run in results],
             "unfinished": [
                 (path.relative_to(folder).as_posix(), command_of(path))
@@ -92,6 +124,70 @@ def study_report(study_dir: Path | str) -> Path:
             "glossary": entries(),
         },
     )
+
+
+def _write_tables(
+    folder: Path, results: Sequence[RunResult], comparisons: Sequence[Comparison]
+) -> None:
+    table = study_table(results)
+    texts = {
+        TABLE_MARKDOWN: to_markdown(table),
+        TABLE_CSV: to_csv(table),
+        RUNS_CSV: to_csv(runs_table(results)),
+        DIFFERENCES_CSV: to_csv(differences_table(comparisons)),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _close_up(shown: Sequence[RunResult]) -> list[Picture]:
+    """Curves of the runs over each other, then the pictures each has of itself."""
+    curves = close_up_curves(shown)
+    pictures = [] if curves is None else [embedded_figure(curves, "close_up", *CLOSE_UP_WORDS)]
+    own = [embedded_file(one) for one in close_up_pictures(shown)]
+    numbered = [replace(one, name=f"{one.name}_{at}") for at, one in enumerate(own, 1)]
+    return pictures + numbered
+
+
+def most_images(groups: Sequence[Group]) -> list[Group]:
+    """The groups with the most real images of the rare classes (all, where none varies)."""
+    most = max(group.cell.real_images or 0 for group in groups)
+    return [group for group in groups if (group.cell.real_images or 0) == most]
+
+
+def _learning_curve(
+    folder: Path, groups: Sequence[Group], metrics: Sequence[str]
+) -> Picture | None:
+    """The figure over real images per rare class, where the study varies them."""
+    points = curve_points(groups, metrics)
+    if not points:
+        return None
+    figure = learning_curve(points)
+    save_figure(figure, folder / FIGURES / CURVE_FIGURE, svg=True)
+    return embedded_figure(figure, "learning_curve", *CURVE_WORDS)
+
+
+def curve_points(groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, list[CurvePoint]]:
+    """Metric -> one point per group; empty where the number of real images does not vary."""
+    points: dict[str, list[CurvePoint]] = {}
+    for metric in metrics:
+        for group in groups:
+            cell, one = group.cell, group.estimate(metric)
+            if cell.real_images is None or one.value is None:
+                continue
+            points.setdefault(metric_name(metric), []).append(
+                CurvePoint(
+                    backbone_name(cell.backbone),
+                    cell.method,
+                    treatment(cell),
+                    cell.real_images,
+                    one.value,
+                    one.low,
+                    one.high,
+                )
+            )
+    return points
 
 
 def study_title(folder: Path, results: Sequence[RunResult]) -> str:
@@ -129,6 +225,7 @@ def effect_points(groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, 
                     estimate.value,
                     estimate.low,
                     estimate.high,
+                    tuple(v for run in group.runs if (v := run.estimate(metric).value) is not None),
                 )
             )
     return points

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from svp_lightning.report.inputs import OVERALL_METRICS, Estimate, RunResult
+from svp_lightning.report.inputs import CLASS_METRICS, OVERALL_METRICS, Estimate, RunResult
 from svp_lightning.report.study import group_runs
+from svp_lightning.report.study_findings import Comparison
 from svp_lightning.report.wording import (
     backbone_name,
     metric_name,
@@ -18,7 +19,7 @@ from svp_lightning.report.wording import (
     with_interval,
 )
 
-KEY_COLUMNS = ("backbone", "method", "ratio", "variant", "treatment", "seeds")
+KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatment", "seeds")
 LOW, HIGH = "_low", "_high"
 CONSOLE_METRICS = ("macro_auprc", "macro_precision")
 
@@ -43,6 +44,7 @@ def study_table(results: Sequence[RunResult]) -> pd.DataFrame:
         cell = group.cell
         row: dict[str, object] = {
             "backbone": cell.backbone,
+            "real_images": "" if cell.real_images is None else str(cell.real_images),
             "method": cell.method,
             "ratio": cell.ratio,
             "variant": cell.variant,
@@ -78,6 +80,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """The table as strings with readable headings, intervals in square brackets."""
     words: dict[str, list[str]] = {
         "Classifier": [backbone_name(name) for name in table["backbone"]],
+    }
+    if (table["real_images"] != "").any():
+        words["Real rare images"] = list(table["real_images"])
+    words |= {
         "Rare classes": list(table["treatment"]),
         "Seeds": [seeds.replace(" ", ", ") for seeds in table["seeds"]],
     }
@@ -98,7 +104,72 @@ def to_markdown(table: pd.DataFrame) -> str:
 
 def to_csv(table: pd.DataFrame) -> str:
     """All columns at full precision; an empty field where a value is not defined."""
-    return table.drop(columns="treatment").to_csv(index=False, lineterminator="\n")
+    table = table.drop(columns="treatment", errors="ignore")
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def runs_table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row per run (cell and seed): all metrics with intervals, counts, thresholds, seconds.
+
+    ``n_train/…``, ``n_added/…`` and ``n_test/…`` are images, ``…/threshold`` and
+    ``…/precision_at_threshold`` the working points chosen on validation, ``seconds/…`` the
+    wall seconds of each stage.
+    """
+    rows = []
+    for run in results:
+        cell = run.cell
+        row: dict[str, object] = {
+            "run": run.folder.name,
+            "backbone": cell.backbone,
+            "method": cell.method,
+            "ratio": cell.ratio,
+            "variant": cell.variant,
+            "seed": cell.seed,
+        }
+        for part, counts in (("train", run.train), ("added", run.synthetic), ("test", run.test)):
+            row |= {f"n_{part}/{name}": count for name, count in counts.items()}
+        for metric in (
+            *OVERALL_METRICS,
+            *(f"{c}/{m}" for c in run.class_names for m in CLASS_METRICS),
+        ):
+            one = run.estimate(metric)
+            row |= {metric: one.value, metric + LOW: one.low, metric + HIGH: one.high}
+        for name, point in run.working_points.items():
+            row |= {
+                f"{name}/threshold": point.threshold,
+                f"{name}/precision_at_threshold": point.precision,
+                f"{name}/recall_at_threshold": point.recall,
+            }
+        row |= {f"seconds/{stage}": cost.wall_seconds for stage, cost in run.costs.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def differences_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """One row per comparison and metric: difference, interval, p-values, effect sizes."""
+    return pd.DataFrame(
+        [
+            {
+                "backbone": one.group.cell.backbone,
+                "real_images": one.group.cell.real_images,
+                "arm": treatment(one.group.cell),
+                "against": treatment(one.reference.cell),
+                "metric": found.metric,
+                "difference": found.value,
+                "low": found.low,
+                "high": found.high,
+                "p": found.p_value,
+                "p_holm": found.p_adjusted,
+                "comparisons": found.compared,
+                "cohens_dz": found.standardised,
+                "error_reduction": found.error_reduction,
+                "seeds": " ".join(map(str, found.seeds)),
+                "verdict": found.verdict,
+            }
+            for one in comparisons
+            for found in one.differences
+        ]
+    )
 
 
 def to_html(table: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.report.inputs import Cell, Estimate
@@ -65,7 +66,8 @@ def treatment(cell: Cell) -> str:
 def cell_name(cell: Cell) -> str:
     """``"ResNet-50, diffusion 1×"``."""
     words = treatment(cell)
-    return f"{backbone_name(cell.backbone)}, {words[0].lower()}{words[1:]}"
+    name = f"{backbone_name(cell.backbone)}, {words[0].lower()}{words[1:]}"
+    return name if cell.real_images is None else f"{name}, {cell.real_images:,} real rare images"
 
 
 def score(value: float | None) -> str:
@@ -128,3 +130,13 @@ def expected_count(value: float) -> str:
 def listing(words: Sequence[str]) -> str:
     """``["a", "b", "c"]`` -> ``"a, b and c"``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def duration(seconds: Any) -> str:
+    """``4210`` -> ``"1 h 10 min"``; what is no number stays as it is."""
+    if not isinstance(seconds, int | float):
+        return str(seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -7,13 +7,14 @@ from svp_lightning.errors import DataError
 from svp_lightning.report.html import study_report
 from svp_lightning.report.inputs import read_study
 from svp_lightning.report.tables import print_table, study_table
+from svp_lightning.tasks.judge import paired_judge
 from svp_lightning.tasks.session import Session, say
 
 
 def run(config: Config, session: Session) -> None:
     """Write the report of ``study`` and print its table."""
     folder = study_folder(config)
-    page = study_report(folder)
+    page = study_report(folder, paired_judge())
     print_table(study_table(read_study(folder)))
     say(f"Report: {page}")
 

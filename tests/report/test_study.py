@@ -6,9 +6,9 @@ from svp_lightning.report.inputs import Estimate, read_study
 from svp_lightning.report.study import (
     control_of,
     difference,
-    duplicates_of,
     group_runs,
     over_seeds,
+    remedies_of,
 )
 
 
@@ -135,7 +135,7 @@ def test_controls_are_matched_by_backbone_and_duplicates_by_ratio(make_run):
         assert control.cell.is_control
         assert control.cell.backbone == group.cell.backbone
         if group.cell.method == "diffusion":
-            twin = duplicates_of(group, groups)
+            (twin,) = remedies_of(group, groups)
             assert (twin.cell.backbone, twin.cell.ratio) == (group.cell.backbone, group.cell.ratio)
 
 

@@ -38,6 +38,8 @@ class EffectPoint:
     value: float
     low: float | None
     high: float | None
+    seeds: tuple[float, ...] = ()
+    """The value of each seed."""
 
 
 def augmentation_effect(points: Mapping[str, Sequence[EffectPoint]]) -> Figure:
@@ -110,9 +112,16 @@ def _draw_method(
 ) -> None:
     colour = METHOD_COLOURS.get(method, OTHER_METHOD_COLOUR)
     x = [places[method if c.ratio is None else c.ratio] + shift for c in cells]
+    known = [(p, c.low, c.high) for p, c in zip(x, cells, strict=True) if c.low is not None]
+    if len(known) == len(cells) > 1:
+        places_known, low, high = zip(*known, strict=True)
+        axes.fill_between(places_known, low, high, color=colour, alpha=0.13, linewidth=0)
     for place, cell in zip(x, cells, strict=True):
         if cell.low is not None and cell.high is not None:
             axes.plot([place, place], [cell.low, cell.high], color=colour, linewidth=1.2)
+        if len(cell.seeds) > 1:
+            axes.plot([place] * len(cell.seeds), cell.seeds, ".", color=colour, markersize=3.5,
+                      alpha=0.55)  # fmt: skip
     axes.plot(
         x,
         [cell.value for cell in cells],

@@ -1,6 +1,6 @@
 """Precision-recall curves and the confusion matrix of one classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,14 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.report.style import INK, MUTED, class_colours, figure_style, new_figure
+from svp_lightning.report.style import (
+    INK,
+    METHOD_COLOURS,
+    MUTED,
+    class_colours,
+    figure_style,
+    new_figure,
+)
 from svp_lightning.report.wording import percent
 
 PRECISION_TARGET = 0.95
@@ -23,6 +30,8 @@ LINE_STYLES = ("-", "--", "-.", ":")
 MAX_POINTS = 2000
 """Points drawn per curve: more cannot be seen and half a million would slow the drawing."""
 
+Scored = tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]
+RUN_COLOURS = (MUTED, METHOD_COLOURS["diffusion"])
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -93,6 +102,39 @@ def precision_recall(
             _zoom(axes, curves)
         handles, names = axes.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
+    return figure
+
+
+def compared_precision_recall(
+    runs: Mapping[str, Scored], class_names: Sequence[str], shown: Sequence[str]
+) -> Figure:
+    """Curves of several classifiers over each other, precision on a log scale of the errors.
+
+    Args:
+        runs: name of a run -> labels (n,), probabilities (n, K) and weights (n,).
+        class_names: K names.
+        shown: the classes that get a panel.
+    """
+    with figure_style():
+        figure = new_figure(max(4.6, 4.0 * len(shown)), 3.7)
+        panels = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axes, name in zip(panels, shown, strict=True):
+            k = class_names.index(name)
+            curves = {
+                run: precision_recall_points(labels == k, scores[:, k], weights)
+                for run, (labels, scores, weights) in runs.items()
+            }
+            for position, (run, (recall, precision)) in enumerate(curves.items()):
+                keep = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).round().astype(int))
+                axes.plot(recall[keep], 1 - precision[keep], LINE_STYLES[position % 4],
+                          color=RUN_COLOURS[position % 2], label=run)  # fmt: skip
+            axes.axhline(1 - PRECISION_TARGET, color=INK, linewidth=1, linestyle=(0, (4, 3)),
+                         label="95 % precision")  # fmt: skip
+            _log_precision_axis(axes, curves)
+            axes.set(title=display_name(name), xlabel="Recall (share of the class that is found)")
+            axes.xaxis.set_major_formatter(FuncFormatter(_percent_tick))
+        handles, names = panels[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
     return figure
 
 
