@@ -176,7 +176,10 @@ def test_predictions_follow_the_class_order(make_run):
     names = ("air_bubble", "protein", "silicone_oil")
     found = read_predictions(folder, names)
     table = pd.read_parquet(folder / "predictions.parquet")
-    assert found.probabilities[:, 0].tolist() == table["probability_air_bubble"].astype("float32").tolist()
+    assert (
+        found.probabilities[:, 0].tolist()
+        == table["probability_air_bubble"].astype("float32").tolist()
+    )
     assert [names[k] for k in found.labels] == table["label"].tolist()
     matrix = found.confusion()
     assert matrix.sum() == len(table)

@@ -134,7 +134,7 @@ def compared_precision_recall(
             axes.set(title=display_name(name), xlabel="Recall (share of the class that is found)")
             axes.xaxis.set_major_formatter(FuncFormatter(_percent_tick))
         handles, names = panels[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(3, len(names)))
+        figure.legend(handles, names, loc="outside lower center", ncols=1)
     return figure
 
 
