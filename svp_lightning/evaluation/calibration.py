@@ -40,7 +40,8 @@ def fit_temperature(labels: Labels, probabilities: Scores, weights: Weights) -> 
         own = np.maximum(scaled[np.arange(len(labels)), labels], SMALLEST)
         return float(-np.average(np.log(own), weights=weights))
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    low, high = (float(np.log(end)) for end in TEMPERATURES)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
     return float(np.exp(found.x))
 
 

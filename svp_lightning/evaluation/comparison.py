@@ -66,11 +66,12 @@ def paired_over_seeds(
     wins = float(((observed > 0) + 0.5 * (observed == 0)).mean())
     if len(observed) == 1:
         low, high = np.quantile(redrawn[0], [(1 - level) / 2, (1 + level) / 2])
-        p_value = _bootstrap_p_value(redrawn[0])
-        return PairedSeeds(mean, float(low), float(high), p_value, 1, None, wins)
+        of_images = _bootstrap_p_value(redrawn[0])
+        return PairedSeeds(mean, float(low), float(high), of_images, 1, None, wins)
     spread = float(observed.std(ddof=1))
     error, freedom = standard_error(observed, redrawn)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    p_value: float | None
     if error > ROUNDING:
         p_value = float(2 * stats.t.sf(abs(mean) / error, freedom))
     else:

@@ -90,5 +90,5 @@ def _by_class(
             "recall": float(right[at] / images[at]),
             "ci95": [float(low[at]), float(high[at])],
         }
-        for at in np.flatnonzero(images)
+        for at in np.flatnonzero(images).tolist()
     ]

@@ -64,8 +64,8 @@ def _paired(group: Group, reference: Group, metric: str, read: Read) -> Differen
     return Difference(
         metric,
         judged.value,
-        None if certain else judged.low,
-        None if certain else judged.high,
+        None if certain else max(-1.0, judged.low),  # metrics are in [0, 1]
+        None if certain else min(1.0, judged.high),
         tuple(run.cell.seed for run, _ in shared),
         p_value=judged.p_value,
         standardised=judged.standardised,
