@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent
 BENCHMARKS: dict[str, list[str]] = {
     "bench_simulator.py": [],
     "bench_store.py": [],
+    "bench_predictions.py": [],
     "bench_ingest.py": ["--particles", "10000"],
     "bench_classifier.py": ["--mode", "train", "--stem-stride", "4"],
     "bench_pipeline.py": [],

@@ -14,7 +14,7 @@ little to trust it), and never narrower than the images alone make it.
 This is a hierarchical bootstrap whose upper level is computed rather than drawn. Drawing seeds
 too and taking percentiles, as is often done, has no notion of how few they are, and counts
 what images do to one seed three times: where seeds differ much it holds the truth 86 % of the
-time with three of them, where they do not it is too wide (``experiments/interval_coverage``).
+time with three of them (``experiments/interval_coverage``).
 """
 
 from collections.abc import Sequence
