@@ -14,9 +14,9 @@ Svp = Callable[..., None]
 
 def test_ingest_prints_what_the_store_holds(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
     svp("task=ingest")
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "214 images of 16 × 16 px" in out
-    assert "12 silicone_oil" in out
+    assert "Silicone oil │ 32 │ 12 │ 8 │ 12 │" in out  # all, train, val, test
 
 
 def test_predict_counts_every_particle(svp: Svp, tmp_path: Path) -> None:
