@@ -28,6 +28,7 @@ TASKS = (
     "audit",
     "predict",
     "prevalence",
+    "export",
     "report",
     "doctor",
 )
@@ -90,6 +91,21 @@ class PredictSettings(Settings):
     """Images whose largest class probability is lower are counted as uncertain."""
 
 
+class ExportSettings(Settings):
+    """What ``task=export`` writes."""
+
+    generator: Path | None = None
+    """Folder of a trained generator; None: this configuration's, trained if missing."""
+    to: Path | None = None
+    """The new directory; None: one named after the weights, in the study's outputs."""
+    samples_per_class: int = Field(32, ge=1)
+    """Images of each class in the sample data set that goes with it."""
+    fidelity: Path | None = None
+    """``fidelity.json`` of ``task=assess`` for the model card; None: looked for in the outputs."""
+    licence: str | None = None
+    """SPDX name; None: apache-2.0 for simulated data, ``other`` where images are yours."""
+
+
 class EvaluationSettings(Settings):
     """How results are measured."""
 
@@ -121,6 +137,7 @@ class Config(Settings):
     augmentation: AugmentationSettings
     evaluation: EvaluationSettings
     predict: PredictSettings
+    export: ExportSettings = ExportSettings()
     trainer: TrainerSettings
     paths: PathSettings
     logger: dict[str, Any] | None = None

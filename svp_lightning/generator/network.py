@@ -9,14 +9,12 @@ from torch.nn import functional
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.paper_unet import PaperUNet
+from svp_lightning.generator.radial import RADIAL_CHANNELS, radial_maps
 from svp_lightning.generator.settings import NetworkSettings
 
 MIN_BOTTLENECK = 4
 """Fewest positions along a side of the lowest level, so that shape is still resolved."""
 ATTENTION_HEAD_CHANNELS = 32
-RADIAL_CHANNELS = 8
-"""Maps that tell the network how far a position is from the centre. Crops are centred on
-their particle, so round shapes are learnt sooner."""
 
 
 def build_network(settings: NetworkSettings, image_size: int, num_labels: int) -> nn.Module:
@@ -88,7 +86,7 @@ class PatchUNet(nn.Module):
             norm_num_groups=gcd(32, *channels),
             num_class_embeds=num_labels,
         )
-        self.register_buffer("radial", _radial_maps(image_size // patch), persistent=False)
+        self.register_buffer("radial", radial_maps(image_size // patch), persistent=False)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         blocks = functional.pixel_unshuffle(x_t, self.patch)
@@ -96,12 +94,3 @@ class PatchUNet(nn.Module):
         inputs = torch.cat((blocks, radial), dim=1)
         prediction = self.unet(inputs, t, class_labels=labels, return_dict=False)[0]
         return functional.pixel_shuffle(prediction, self.patch)
-
-
-def _radial_maps(side: int) -> Tensor:
-    """Bumps at rising distances from the centre, (1, RADIAL_CHANNELS, side, side) in 0 to 1."""
-    positions = (torch.arange(side) + 0.5) / side * 2 - 1
-    distance = torch.hypot(positions[:, None], positions[None, :])
-    centres = torch.linspace(0, 2**0.5, RADIAL_CHANNELS).view(1, -1, 1, 1)
-    width = 2**0.5 / (RADIAL_CHANNELS - 1)
-    return torch.exp(-(((distance - centres) / width) ** 2))

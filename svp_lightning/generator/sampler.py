@@ -41,7 +41,7 @@ def sample(
         batch = slice(start, start + settings.batch_size)
         states = _walk(denoiser, labels[batch], seeds[batch], settings, device)
         last = deque(states, maxlen=1).pop()  # keeps one state in memory, not all
-        images[batch] = _to_grey_levels(last.x_t)
+        images[batch] = to_grey_levels(last.x_t)
         if progress is not None:
             progress(len(last.x_t))
     return images
@@ -70,8 +70,8 @@ def trajectory(
     """
     states = list(_walk(denoiser, labels, seeds, settings, device))
     return (
-        np.stack([_to_grey_levels(states[step].x_t) for step in at]),
-        np.stack([_to_grey_levels(states[step].x_0) for step in at]),
+        np.stack([to_grey_levels(states[step].x_t) for step in at]),
+        np.stack([to_grey_levels(states[step].x_0) for step in at]),
     )
 
 
@@ -103,7 +103,7 @@ def _walk(
     return solve(predict_x_0, draw_noise, levels(denoiser.schedule, settings), settings.name)
 
 
-def _to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
+def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:
     """(n, 1, H, W) in [-1, 1] -> (n, H, W) in 0 to 255, rounded, cut off outside."""
     levels = images[:, 0].float().add(1).mul(127.5).round().clamp(0, 255)
     array: NDArray[np.uint8] = levels.to(torch.uint8).cpu().numpy()

@@ -12,7 +12,6 @@ image x_0 that the denoiser predicts. With lambda = log(alpha / sigma) and h = l
 References:
     Lu et al., DPM-Solver++, 2022, arXiv 2211.01095, algorithm 2.
     Song et al., Denoising diffusion implicit models, 2021, arXiv 2010.02502, eq. 12 and 16.
-    Karras et al., Elucidating the design space, 2022, arXiv 2206.00364, eq. 5.
 """
 
 import math
@@ -20,17 +19,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import SamplerSettings
-
-KARRAS_RHO = 7.0
-MAX_NOISE_RATIO = 80.0
-"""Largest sigma/alpha that Karras spacing starts from; above it images are pure noise."""
+from svp_lightning.generator.spacing import karras_times, uniform_times
 
 
 @dataclass(frozen=True)
@@ -68,9 +62,9 @@ def levels(schedule: NoiseSchedule, settings: SamplerSettings) -> list[Level]:
     alpha = schedule.alpha.double().cpu().numpy()
     sigma = schedule.sigma.double().cpu().numpy()
     if settings.name == "dpm_solver" and settings.spacing == "karras":
-        times = _karras_times(sigma / alpha, settings.steps)
+        times = karras_times(sigma / alpha, settings.steps)
     else:
-        times = _uniform_times(schedule.timesteps, settings.steps)
+        times = uniform_times(schedule.timesteps, settings.steps)
     return [Level(t, float(alpha[t]), float(sigma[t])) for t in times.tolist()] + [CLEAN]
 
 
@@ -127,20 +121,3 @@ def _ddim_step(x: Tensor, x_0: Tensor, here: Level, there: Level, noise: Tensor 
 
 def _log_ratio(level: Level) -> float:
     return math.log(level.alpha / level.sigma)
-
-
-def _karras_times(ratio: NDArray[np.float64], steps: int) -> NDArray[np.int64]:
-    """The time steps nearest to Karras et al.'s noise ratios, each once, falling."""
-    bottom = ratio[0] ** (1 / KARRAS_RHO)
-    top = min(ratio[-1], MAX_NOISE_RATIO) ** (1 / KARRAS_RHO)
-    wanted = np.linspace(bottom, top, steps) ** KARRAS_RHO
-    nearest = np.interp(np.log(wanted), np.log(ratio), np.arange(len(ratio))).round()
-    # Neighbours that round to one time step are moved apart, up first, then down.
-    order = np.arange(steps)
-    distinct = np.maximum.accumulate(nearest - order) + order
-    return np.minimum(distinct, len(ratio) - steps + order).astype(np.int64)[::-1]
-
-
-def _uniform_times(timesteps: int, steps: int) -> NDArray[np.int64]:
-    """Equally spaced time steps from the last one down."""
-    return (np.linspace(timesteps, 0, steps + 1)[:-1].round() - 1).astype(np.int64)

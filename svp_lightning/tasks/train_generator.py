@@ -31,6 +31,7 @@ from svp_lightning.generator.sampler import sample, trajectory
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.report.figures.sheets import contact_sheet, noise_to_image_strip
 from svp_lightning.report.style import save_figure
+from svp_lightning.tasks.generator_figures import write_generator_figures
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.training import (
@@ -129,6 +130,7 @@ def preview(generator: Generator, store: Store, folder: Path, device: torch.devi
         frames.swapaxes(0, 1), [f"{k}/{settings.steps}" for k in at], names
     )
     save_figure(strip, folder / "noise_to_image.png")
+    write_generator_figures(generator, store, folder, device)
 
 
 def _datamodule(config: Config, rows: Mixture) -> ParticleDataModule:

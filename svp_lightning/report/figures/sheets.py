@@ -129,12 +129,12 @@ def contact_sheet(
             canvas.image(left, top, sheet)
             left += sheet.shape[1] + margin
         if pixel_size_um:
-            _scale_bar(canvas, margin, height - unit, size * zoom, zoom / pixel_size_um)
+            scale_bar(canvas, margin, height - unit, size * zoom, zoom / pixel_size_um)
     return canvas.figure
 
 
-def _scale_bar(canvas: Canvas, left: int, y: int, tile_px: int, px_per_um: float) -> None:
-    """A bar of a round length, at most as wide as one image."""
+def scale_bar(canvas: Canvas, left: int, y: int, tile_px: int, px_per_um: float) -> None:
+    """Draw a bar of a round length, at most as wide as one image."""
     fitting = [length for length in SCALE_BARS_UM if length * px_per_um <= tile_px]
     length = fitting[-1] if fitting else SCALE_BARS_UM[0]
     right = left + length * px_per_um

@@ -1,0 +1,81 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from svp_lightning.generator.checkpoint import GeneratorInfo
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.report.model_card import Card, measures, write_model_card
+
+FIDELITY = {
+    "per_class": {
+        "air_bubble": {
+            "kid": {"value": 0.0123, "ci95": [0.01, 0.015], "floor": 0.002},
+            "recall": {"value": 0.5, "interval": [0.4, 0.6], "floor": {"value": 0.9}},
+        }
+    },
+    "memorisation": {"verdict": "No sign of copying.", "share": {"value": 0.0}},
+}
+
+
+def card(**changes: Any) -> Card:
+    info = GeneratorInfo(
+        settings=GeneratorSettings(),
+        class_names=("protein", "air_bubble"),
+        image_size=32,
+        pixel_size_um=0.5,
+        training={
+            "data": "abc", "images": {"protein": 3000, "air_bubble": 300}, "processes": 1,
+            "wall_seconds": 12.0, "torch": "2.14", "machine": "x86_64",
+        },
+    )  # fmt: skip
+    values: dict[str, Any] = {
+        "generator": info.model_dump(mode="json"),
+        "sampler": SamplerSettings().model_dump(mode="json"),
+        "origin": "Simulated images.",
+        "parameters": 4_100_000,
+        "samples_per_class": 8,
+        "fidelity": None,
+        "licence": "apache-2.0",
+        "weights_sha256": "f00d",
+    }
+    return Card(**values | changes)
+
+
+def text_of(tmp_path: Path, card: Card) -> str:
+    write_model_card(tmp_path / "README.md", card)
+    return (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
+def test_front_matter_is_yaml(tmp_path: Path) -> None:
+    text = text_of(tmp_path, card())
+    front = yaml.safe_load(text.split("---")[1])
+    assert text.startswith("---\n")
+    assert front["license"] == "apache-2.0"
+    assert front["library_name"] == "diffusers"
+
+
+def test_sizes_and_hashes_are_told(tmp_path: Path) -> None:
+    text = text_of(tmp_path, card())
+    for fact in ("3,000", "4.1 M", "32 × 32 px", "0.5 µm/px", "f00d", "abc"):
+        assert fact in text
+
+
+def test_unmeasured_fidelity_is_said(tmp_path: Path) -> None:
+    assert "Not measured" in text_of(tmp_path, card())
+    measured = text_of(tmp_path, card(fidelity=FIDELITY))
+    assert "Not measured" not in measured
+    assert "| 0.0123 | 0.01 to 0.015 | 0.002 |" in measured
+    assert "No sign of copying." in measured
+
+
+def test_every_measure_is_listed_with_its_floor() -> None:
+    found = {(m.of, m.name): (m.value, m.interval, m.floor) for m in measures(FIDELITY)}
+    assert found["Per class, Air bubble", "Recall"] == ("0.5", "0.4 to 0.6", "0.9")
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(("licence", "said"), [("other", "Not chosen yet"), ("mit", "mit. The")])
+def test_licence_of_own_images_is_left_open(tmp_path: Path, licence: str, said: str) -> None:
+    assert said in text_of(tmp_path, card(licence=licence))

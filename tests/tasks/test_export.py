@@ -1,0 +1,75 @@
+"""``task=export`` from the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from svp_lightning.data.store import Store
+from svp_lightning.files import sha256_of_file
+
+Svp = Callable[..., None]
+NAMES = ("protein", "silicone_oil", "air_bubble")
+
+
+def test_export_is_whole_and_overwrites_nothing(
+    svp: Svp, tmp_path: Path, shared_artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("task=export", "export.samples_per_class=2")
+    (folder,) = tmp_path.glob("outputs/default/*")
+    assert "trust_remote_code" in capsys.readouterr().out
+    store = Store.open(folder / "samples" / "store")
+    assert store.counts("") == dict.fromkeys(NAMES, 2)
+    assert set(store.particles["origin"]) == {"synthetic"}
+    for k, (name, number) in enumerate(zip(store.particles["label"], [0, 1] * 3, strict=True)):
+        picture = Image.open(folder / "samples" / name / f"{name}-{number:07d}.png")
+        assert np.array_equal(np.asarray(picture), store.images[k])
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit):
+        svp("task=export", "export.samples_per_class=2")
+    assert "overwrites nothing" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+    # From a folder: the same weights, with the fidelity that was measured of them.
+    (generator,) = (path.parent for path in shared_artifacts.glob("generator/*/generator.json")
+                    if store.manifest.made_by["generator"]
+                    == sha256_of_file(path.with_name("model.safetensors")))  # fmt: skip
+    fidelity = {"generator": store.manifest.made_by["generator"],
+                "per_class": {"protein": {"kid": {"value": 0.25, "floor": 0.125}}}}  # fmt: skip
+    (tmp_path / "fidelity.json").write_text(json.dumps(fidelity))
+    svp(f"export.generator={generator}", "task=export", "export.to=mine",
+        "export.fidelity=fidelity.json", "export.samples_per_class=1")  # fmt: skip
+    unet = Path("unet/diffusion_pytorch_model.safetensors")
+    assert (tmp_path / "mine" / unet).read_bytes() == (folder / unet).read_bytes()
+    card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    assert "| 0.25 | – | 0.125 |" in card
+    assert "license: other" in card
+
+
+def test_fidelity_of_another_generator_is_refused(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fidelity.json").write_text('{"generator": "somebody else\'s"}')
+    with pytest.raises(SystemExit):
+        svp("task=export", "export.to=mine", "export.fidelity=fidelity.json",
+            "export.samples_per_class=1")  # fmt: skip
+    assert "not about this generator" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["fidelity.json"]
+
+
+def test_export_of_something_else_is_refused(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        svp("task=export", f"export.generator={tmp_path}")
+    assert "is no generator" in capsys.readouterr().err
+
+
+def test_training_leaves_pictures_of_the_generator(svp: Svp, shared_artifacts: Path) -> None:
+    svp("task=train_generator")
+    pictures = {path.name for path in shared_artifacts.glob("generator/*/figures/*.png")}
+    assert {"real_and_generated.png", "interpolation.png", "guidance_sweep.png"} <= pictures
