@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m svp_lightning
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench wheel clean
+.PHONY: help install demo test lint format bench notebooks wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ format: $(STAMP)  ## Apply the style
 
 bench: $(STAMP)  ## Speed of simulator, store, classifier and sampler on this machine
 	$(BIN)/python experiments/speed/run.py
+
+notebooks: $(STAMP)  ## Execute the notebooks and keep their pictures (CPU, a quarter of an hour)
+	$(BIN)/python notebooks/execute.py
 
 wheel: $(STAMP)  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -11,6 +11,13 @@ from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
 from svp_lightning.files import replacing
 
+VERDICTS = {
+    "novel": "no sign of copies",
+    "close": "nearer to training images than held-out images are, but to no single ones",
+    "copies": "**copies of single training images found**",
+}
+"""The verdicts of ``task=assess`` in words."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -70,16 +77,21 @@ def write_model_card(path: Path, card: Card) -> None:
 
 
 def measures(values: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[Measure]:
-    """Every measurement of a fidelity file: an object with ``value`` and what stands beside it."""
-    if isinstance(values.get("value"), int | float):
-        *where, name = place or ("value",)
-        bounds = values.get("ci95", values.get("interval"))
+    """Every estimate ``{"value", "low", "high"}`` of a fidelity file, with its floor.
+
+    Where ``generated`` and ``floor`` stand side by side they make one measure.
+    """
+    own = values.get("generated", values)
+    if isinstance(own, Mapping) and isinstance(own.get("value"), int | float):
+        low, high = own.get("low"), own.get("high")
+        *where, name = [part for part in place if part != "classes"] or ["value"]
+        floor = values.get("floor")
         yield Measure(
             of=", ".join(map(display_name, where)),
             name=display_name(name),
-            value=_number(values["value"]),
-            interval="" if bounds is None else " to ".join(map(_number, bounds)),
-            floor=_floor(values.get("floor")),
+            value=_number(own["value"]),
+            interval="" if low is None or high is None else f"{_number(low)} to {_number(high)}",
+            floor=_number(floor.get("value")) if isinstance(floor, Mapping) else "",
         )
         return
     for name, inner in values.items():
@@ -88,19 +100,12 @@ def measures(values: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator
 
 
 def verdicts(values: Mapping[str, Any]) -> Iterator[str]:
-    """Every sentence called ``verdict`` in a fidelity file."""
-    for name, inner in values.items():
-        if name == "verdict" and isinstance(inner, str):
-            yield inner
-        elif isinstance(inner, Mapping):
-            yield from verdicts(inner)
+    """What a fidelity file says about copies of training images, class by class."""
+    for name, found in values.get("classes", {}).items():
+        verdict = found.get("memorisation", {}).get("verdict")
+        if verdict is not None:
+            yield f"{display_name(name)}: {VERDICTS.get(verdict, verdict)}"
 
 
-def _floor(floor: Any) -> str:
-    if isinstance(floor, Mapping):
-        floor = floor.get("value")
-    return _number(floor) if isinstance(floor, int | float) else ""
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -39,7 +39,8 @@ def test_export_is_whole_and_overwrites_nothing(
                     if store.manifest.made_by["generator"]
                     == sha256_of_file(path.with_name("model.safetensors")))  # fmt: skip
     fidelity = {"generator": store.manifest.made_by["generator"],
-                "per_class": {"protein": {"kid": {"value": 0.25, "floor": 0.125}}}}  # fmt: skip
+                "classes": {"protein": {"kid": {"generated": {"value": 0.25},
+                                                         "floor": {"value": 0.125}}}}}  # fmt: skip
     (tmp_path / "fidelity.json").write_text(json.dumps(fidelity))
     svp(f"export.generator={generator}", "task=export", "export.to=mine",
         "export.fidelity=fidelity.json", "export.samples_per_class=1")  # fmt: skip

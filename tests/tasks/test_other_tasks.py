@@ -59,14 +59,3 @@ def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     for word in ("torch", "GPUs", "paths.artifacts", "W&B"):
         assert word in out
-
-
-def test_wandb_logs_offline_and_closes_between_runs(svp: Svp, tmp_path: Path) -> None:
-    for seed in (1, 2):
-        svp("augmentation=none", "logger=wandb", f"seed={seed}")
-    runs = list(tmp_path.glob("outputs/default/*/wandb/offline-run-*"))
-    assert len(runs) == 2
-    assert len({run.parent.parent for run in runs}) == 2
-    for run in runs:
-        assert list(run.glob("files/media/images/figures/*.png"))
-        assert list(run.glob("files/media/table/test/*.json"))

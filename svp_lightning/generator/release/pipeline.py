@@ -10,13 +10,12 @@ Needs torch and diffusers only::
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ImagePipelineOutput, ModelMixin
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -75,7 +74,7 @@ class ParticlePipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-    ) -> ImagePipelineOutput | tuple[list[Image.Image] | NDArray[np.uint8]]:
+    ) -> Any:
         """Draw one image for each label.
 
         Args:
@@ -88,6 +87,9 @@ class ParticlePipeline(DiffusionPipeline):
             generator: torch generators to take the noise from instead, as diffusers does.
             output_type: ``pil`` (8-bit grey images) or ``np`` (n, H, W) uint8.
             return_dict: False gives a plain tuple.
+
+        Returns:
+            An ``ImagePipelineOutput`` with ``images``, or a tuple of them.
         """
         labels = self._labels(class_labels)
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
@@ -126,7 +128,7 @@ class ParticlePipeline(DiffusionPipeline):
         if generator is not None:
             shape = (len(labels), 1, size, size)
             return lambda _: randn_tensor(shape, generator=generator, device=device)
-        names, seen, seeds = [*self.config.class_names, ""], Counter(), []
+        names, seen, seeds = [*self.config.class_names, ""], Counter[int](), []
         for label in labels:
             k = start + seen[label]
             seen[label] += 1

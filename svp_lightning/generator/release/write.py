@@ -117,7 +117,7 @@ def _unet(generator: Generator) -> ModelMixin:
     network = generator.denoiser.network
     if isinstance(network, PatchUNet):
         # What only training needs (the embedding of augmentations) stays behind.
-        unet: UNet2DModel = UNet2DModel.from_config(network.unet.config)
+        unet: Any = UNet2DModel.from_config(network.unet.config)
         weights = network.unet.state_dict()
         unet.load_state_dict({name: weights[name] for name in unet.state_dict()})
         return unet

@@ -1,0 +1,88 @@
+"""W&B, ``metrics.csv`` and ``results.json`` hold the same numbers."""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from tests.conftest import results
+
+Svp = Callable[..., None]
+HEADER, BLOCK, RECORD_HEADER = 7, 32768, "<IHB"
+LAST_PARTS = (1, 4)  # a whole record, or the last part of one
+
+
+def records(file: Path) -> Iterator[Record]:
+    """What an offline run holds: protocol buffers in LevelDB's log format."""
+    content, at, parts = file.read_bytes(), HEADER, b""
+    head = struct.calcsize(RECORD_HEADER)
+    while at + head <= len(content):
+        left = BLOCK - at % BLOCK
+        if left < head:
+            at += left
+            continue
+        _, length, kind = struct.unpack_from(RECORD_HEADER, content, at)
+        parts += content[at + head : at + head + length]
+        at += head + length
+        if kind in LAST_PARTS:
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def logged(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
+    """Every logged row, the configuration, and the run."""
+    rows, config, run = [], {}, None
+    for record in records(file):
+        match record.WhichOneof("record_type"):
+            case "history":
+                items = record.history.item
+                rows.append(
+                    {i.key or "/".join(i.nested_key): json.loads(i.value_json) for i in items}
+                )
+            case "config":
+                updates = record.config.update
+                config |= {u.key or u.nested_key[0]: json.loads(u.value_json) for u in updates}
+            case "run":
+                run = record.run
+    return rows, config, run
+
+
+def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
+    svp: Svp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    # Seed 77 is no other test's: curves are logged where training really happens.
+    for seed in (1, 77):
+        svp("augmentation=none", "logger=wandb", "study=grid", f"seed={seed}")
+    files = sorted(tmp_path.glob("outputs/grid/*/wandb/offline-run-*/*.wandb"))
+    folders = [file.parents[2] for file in files]
+    assert len(set(folders)) == len(files) == 2
+    file, folder = next((f, d) for f, d in zip(files, folders, strict=True) if "seed77" in d.name)
+    assert list(file.parent.glob("files/media/images/figures/*.png"))
+    assert list(file.parent.glob("files/media/table/test/*.json"))
+
+    rows, config, run = logged(file)
+    held = results(folder)
+    assert run.run_group == "grid"
+    assert (config["seed"], config["method"], config["ratio"]) == (77, "none", 0)
+    numbers = {name: value for row in rows for name, value in row.items()}
+    metrics = held["metrics"].pop("per_class") | {"": held["metrics"]}
+    bounds = held["ci95"].pop("per_class") | {"": held["ci95"]}
+    for class_name, values in metrics.items():
+        for metric, value in values.items():
+            name = f"{class_name}/{metric}".lstrip("/")
+            assert numbers[f"test/{name}"] == value
+            low, high = bounds[class_name][metric]
+            assert (numbers[f"ci95/{name}/low"], numbers[f"ci95/{name}/high"]) == (low, high)
+
+    table = pd.read_csv(folder / "metrics.csv")
+    scores = table.dropna(subset="val/macro_auprc").set_index("step")["val/macro_auprc"]
+    score, step = "val/macro_auprc", "trainer/global_step"
+    in_wandb = {row[step]: row[score] for row in rows if score in row}
+    assert len(in_wandb) == 2
+    assert in_wandb == scores.to_dict()

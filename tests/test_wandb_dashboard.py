@@ -1,0 +1,42 @@
+"""The W&B dashboard is built without a network, from the names that runs really log."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
+
+SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "wandb_dashboard" / "dashboard.py"
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("dashboard", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def sent(workspace: Any) -> dict[str, Any]:
+    """What saving would send."""
+    model = workspace._to_model()
+    return json.loads(model.spec.model_dump_json(by_alias=True, exclude_none=True))
+
+
+def test_workspace_shows_one_study_grouped_by_treatment(dashboard: ModuleType) -> None:
+    text = json.dumps(sent(dashboard.build_workspace("team", "svp_lightning", "grid")))
+    assert '"grid"' in text
+    for key in ("backbone", "augmentation", "ratio", "test/macro_auprc", "generator/loss"):
+        assert key in text
+
+
+def test_every_class_has_its_section(dashboard: ModuleType) -> None:
+    workspace = dashboard.build_workspace("team", "p", "s", ("glass", "fibre"))
+    assert {"Glass", "Fibre"} <= {section.name for section in workspace.sections}
+    assert "test/glass/recall_at_precision_95" in json.dumps(sent(workspace))
