@@ -80,7 +80,7 @@ def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
             low, high = bounds[class_name][metric]
             assert (numbers[f"ci95/{name}/low"], numbers[f"ci95/{name}/high"]) == (low, high)
 
-    table = pd.read_csv(folder / "metrics.csv")
+    table = pd.read_csv(folder / "metrics.csv", float_precision="round_trip")
     scores = table.dropna(subset="val/macro_auprc").set_index("step")["val/macro_auprc"]
     score, step = "val/macro_auprc", "trainer/global_step"
     in_wandb = {row[step]: row[score] for row in rows if score in row}
