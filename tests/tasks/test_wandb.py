@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.conftest import results
 
 Svp = Callable[..., None]
 HEADER, BLOCK, RECORD_HEADER = 7, 32768, "<IHB"
+WAIT_SECONDS = 60
 LAST_PARTS = (1, 4)  # a whole record, or the last part of one
 
 
@@ -32,6 +34,15 @@ def records(file: Path) -> Iterator[Record]:
         if kind in LAST_PARTS:
             yield Record.FromString(parts)
             parts = b""
+
+
+def wait_until_whole(file: Path) -> None:
+    """W&B's service writes in the background, also after a run was finished."""
+    for _ in range(WAIT_SECONDS):
+        if "exit" in (record.WhichOneof("record_type") for record in records(file)):
+            return
+        time.sleep(1)
+    pytest.fail(f"{file} was not finished within {WAIT_SECONDS} s")
 
 
 def logged(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
@@ -66,6 +77,7 @@ def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
     assert list(file.parent.glob("files/media/images/figures/*.png"))
     assert list(file.parent.glob("files/media/table/test/*.json"))
 
+    wait_until_whole(file)
     rows, config, run = logged(file)
     held = results(folder)
     assert run.run_group == "grid"
