@@ -7,7 +7,7 @@ import numpy as np
 from svp_lightning.simulation.large_bubble import LargeBubble, draw_large_bubble
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 
-_MEDIAN_RADIUS_UM = 1.85
+_MEDIAN_RADIUS_UM = 2.05
 _FOCUS_PER_INDEX = 70.0
 
 
@@ -28,8 +28,8 @@ def draw_air(
     if rng.random() < large_share:
         return draw_large_bubble(rng)
     index = indices[rng.integers(len(indices))]
-    size = rng.normal(0, 0.22)  # log of the radius over its median
-    focus = rng.normal(27.0, 4.0) - 10 * size if rng.random() < 0.95 else rng.uniform(8, 45)
+    size = rng.normal(0, 0.20)  # log of the radius over its median
+    focus = rng.normal(25.0, 3.5) - 16 * size if rng.random() < 0.95 else rng.uniform(12, 45)
     # A weaker sphere must lie further from focus to give the same soft disc.
     focus += _FOCUS_PER_INDEX * max(index - 1.1, 0)
     sphere = Sphere(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from svp_lightning.simulation.session import Session
 
 MIN_PEAK_CONTRAST = 0.12
 AREA_CONTRAST = 0.05
+_GRAIN_PER_PIXEL = 0.62
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Exposure:
     Attributes:
         motion_um: travel along the flow (rows) during the flash.
         sharpening: strength of the camera's unsharp mask.
+        halo_gain: of the light above the background (a discrepancy model; 1 is physics).
         level: grey level of the empty field in the middle.
         gradient: relative brightness change across the window (x, y).
         noise: float32 (image_size, image_size), standard normal.
@@ -35,20 +38,26 @@ class Exposure:
 
     motion_um: float
     sharpening: float
+    halo_gain: float
     level: float
     gradient: tuple[float, float]
     noise: NDArray[np.float32]
 
 
 def draw_exposure(
-    rng: np.random.Generator, session: Session, motion_um: float, sharpening: float
+    rng: np.random.Generator,
+    session: Session,
+    motion_um: float,
+    sharpening: float,
+    halo_gain: float = 1.0,
 ) -> Exposure:
     """The chance of one recording."""
     size = session.grid.num_pixels // session.binning
     gx, gy = rng.normal(session.gradient, 0.005).astype(np.float32)
     level = np.float32(session.background + rng.normal(0, 1.5))
     noise = rng.standard_normal((size, size), dtype=np.float32)
-    return Exposure(motion_um, sharpening, float(level), (float(gx), float(gy)), noise)
+    gradient = (float(gx), float(gy))
+    return Exposure(motion_um, sharpening, halo_gain, float(level), gradient, noise)
 
 
 def expose(
@@ -72,11 +81,12 @@ def expose(
         float32 (B, image_size, image_size), background 1.
     """
     count, n, device = light.shape[0], light.shape[-1], light.device
-    area = box_transfer(n, 1.0).to(device)
+    sensor = session.sensor_pixel_um / session.grid.pixel_um
+    area = box_transfer(n, sensor).to(device)
     travel = torch.tensor([[shot.motion_um] for shot in exposures], device=device)
     motion = torch.sinc(travel * (torch.arange(n, device=device) / (2 * n * session.grid.pixel_um)))
-    # Unsharp mask: 1 + s (1 - Gaussian of one camera pixel).
-    cycles = torch.arange(n, dtype=torch.float32, device=device) / (2 * n) * session.binning
+    # Unsharp mask: 1 + s (1 - Gaussian of one sensor pixel).
+    cycles = torch.arange(n, dtype=torch.float32, device=device) / (2 * n) * sensor
     gaussian = torch.exp(-2 * (math.pi * cycles).square())
     strength = torch.tensor([shot.sharpening for shot in exposures], device=device)
     transfer = (area * motion)[:, :, None] * area
@@ -86,7 +96,22 @@ def expose(
         transfer = transfer * defocus_blur(grid, depths_um)
     blurred = filter_image(light, transfer)
     size = n // session.binning
-    return blurred.view(count, size, session.binning, size, session.binning).mean((2, 4))
+    seen = blurred.view(count, size, session.binning, size, session.binning).mean((2, 4))
+    gain = torch.tensor([shot.halo_gain for shot in exposures], device=device)[:, None, None]
+    return torch.where(seen > 1, 1 + (seen - 1) * gain, seen)
+
+
+@lru_cache(maxsize=64)
+def _grain(size: int, sensor_px: float) -> NDArray[np.float32]:
+    """Interpolates white noise as the enlargement of sensor pixels does; float32 (size, size).
+
+    Rows have unit length, so noise keeps its strength. The width is that of the noise in
+    crops of a FlowCam: Gaussian, standard deviation 1.2 px where a sensor pixel is 2.2 px.
+    """
+    width = _GRAIN_PER_PIXEL * math.sqrt(max(sensor_px**2 - 1, 0)) + 1e-3
+    position = np.arange(size)
+    kernel = np.exp(-0.5 * ((position[:, None] - position) / width) ** 2)
+    return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
 
 
 def detected(light: Tensor, pixel_um: float, min_area_um2: float) -> Tensor:
@@ -109,6 +134,9 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
     illumination = level * (1 + gx * position + gy * position[:, None])
     seen = ((light + session.stray_light) / (1 + session.stray_light)).clamp(min=0)
     noise = torch.from_numpy(np.stack([shot.noise for shot in exposures])).to(device)
+    sensor_px = session.sensor_pixel_um / (session.grid.pixel_um * session.binning)
+    grain = torch.from_numpy(_grain(size, sensor_px)).to(device)
+    noise = grain @ noise @ grain.T
     sigma = (session.read_noise**2 + session.shot_noise**2 * seen).sqrt()
     columns = torch.from_numpy(session.columns).to(device)
     grey = illumination * seen + columns + sigma * noise

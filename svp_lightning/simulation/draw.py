@@ -19,7 +19,7 @@ from svp_lightning.simulation.session import Session
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.streams import stream
 
-_RELATIVE_RMS = np.array([1.0, 0.8, 0.8, 0.4])
+_RELATIVE_RMS = np.array([0.8, 1.0, 1.0, 0.5])
 """Spherical, coma, astigmatism, trefoil: higher orders are weaker."""
 _TILTED_NA = 0.30
 _NEIGHBOUR_AT = (0.36, 0.56)
@@ -76,8 +76,11 @@ def draw_image(
         room * (session.tilt[1] + rng.normal(0, 0.018)),
     )
     waves = _aberrations(rng, settings.optics.aberration_waves)
-    motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.4)
-    exposure = draw_exposure(rng, session, motion, sharpening)
+    motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.5)
+    gain = 1.0
+    if particle.morphology == "sphere" and class_name == AIR_BUBBLE:
+        gain = stream(seed, "halo gain", index, attempt).uniform(*settings.air_halo_gain)
+    exposure = draw_exposure(rng, session, motion, sharpening, gain)
     return Draw(particle, scene, tilt, waves, exposure, int(rng.integers(2**63)))
 
 

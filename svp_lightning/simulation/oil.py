@@ -7,11 +7,11 @@ import numpy as np
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 
 OIL_INDEX = 1.403
-DOUBLET_SHARE = 0.10
-SATELLITE_SHARE = 0.22
+DOUBLET_SHARE = 0.04
+SATELLITE_SHARE = 0.25
 
 # Shares, means and spreads (um) of the focus populations of a FlowCam run.
-_FOCUS = ((0.05, 25.0, 4.0), (0.63, 42.0, 5.5), (0.26, -29.0, 5.0))
+_FOCUS = ((0.54, 39.5, 5.0), (0.22, 48.0, 4.5), (0.20, -27.0, 5.0))
 
 
 def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]:
@@ -22,7 +22,7 @@ def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]
         scale: of the defocus, from the session's pixel size.
     """
     z = _focus(rng) * scale
-    radius = _typical_radius(z) * math.exp(rng.normal(0, 0.09))
+    radius = _typical_radius(z) * math.exp(rng.normal(0, 0.18))
     main = Sphere(
         radius_um=radius,
         index=OIL_INDEX,
@@ -62,8 +62,8 @@ def _focus(rng: np.random.Generator) -> float:
 def _typical_radius(z_um: float) -> float:
     """Median radius at a focus: a run's size gate passes larger droplets further away."""
     if z_um < 0:
-        return 2.55
-    return max(1.4, 3.35 + 0.08 * (z_um - 42))
+        return 3.2
+    return 3.6 if z_um < 45 else 3.0
 
 
 def _neighbour(

@@ -23,6 +23,7 @@ class Session:
         tilt: condenser misalignment (x, y), as a numerical aperture.
         focus_offset_um: of the whole run.
         stray_light: share of light that carries no image.
+        sensor_pixel_um: pixel of the sensor; never finer than the image's own.
         background: mean grey level of an empty field.
         gradient: relative brightness change across the window (x, y).
         read_noise, shot_noise: grey levels rms at the background level.
@@ -34,6 +35,7 @@ class Session:
     tilt: tuple[float, float]
     focus_offset_um: float
     stray_light: float
+    sensor_pixel_um: float
     background: float
     gradient: tuple[float, float]
     read_noise: float
@@ -58,14 +60,15 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
         lattice_side=settings.lattice_side,
         disc=bool(rng.random() < 0.88),
     )
-    noise = rng.uniform(1.2, 2.2)
+    noise = rng.uniform(0.9, 1.4)
     read_share = rng.uniform(0.2, 0.6)
     return Session(
         grid=grid,
         binning=binning,
-        tilt=(rng.normal(0, 0.015), rng.normal(0, 0.015)),
+        tilt=(rng.normal(0, 0.06), rng.normal(0, 0.06)),
         focus_offset_um=rng.normal(0, 1.5),
-        stray_light=rng.uniform(0.02, 0.10),
+        stray_light=rng.uniform(0.04, 0.15),
+        sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
         background=rng.normal(*settings.instrument.background),
         gradient=(rng.normal(0, 0.004), rng.normal(0, 0.004)),
         read_noise=noise * math.sqrt(read_share),

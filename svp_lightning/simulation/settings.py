@@ -33,16 +33,19 @@ class OpticsSettings(Settings):
         condenser_na: numerical aperture of the illumination.
         medium_index: refractive index of the formulation.
         pixel_scale: pixel size of a session over the nominal one.
+        sensor_pixel_um: pixel of the camera's sensor in the object. Where images are finer, the
+            crop was enlarged: light and noise are as smooth as on the sensor's pixels.
         aberration_waves: median rms of each aberration (spherical, coma, astigmatism,
             trefoil), log-normal from image to image.
     """
 
     wavelength_um: float = Field(0.47, gt=0.2, lt=1.2)
-    objective_na: _Range = (0.30, 0.41)
-    condenser_na: _Range = (0.080, 0.105)
+    objective_na: _Range = (0.36, 0.44)
+    condenser_na: _Range = (0.088, 0.115)
     medium_index: _Range = (1.335, 1.342)
     pixel_scale: _Range = (0.96, 1.04)
-    aberration_waves: float = Field(0.075, ge=0, le=1)
+    sensor_pixel_um: _Range = (0.60, 0.90)
+    aberration_waves: float = Field(0.065, ge=0, le=1)
 
     @field_validator("objective_na")
     @classmethod
@@ -118,6 +121,9 @@ class SimulationSettings(Settings):
         air_indices: effective refractive indices small air bubbles draw from. Pure air is
             1.0; the others are a *discrepancy model* (they widen small bubbles' looks as
             seen on a real instrument), not physics.
+        air_halo_gain: range of the gain on the bright halo of small air bubbles, whose real
+            crops lose less light than a sphere of air does. Also a *discrepancy model*; (1, 1)
+            with ``air_indices`` of 1.0 alone is pure physics.
         large_bubble_share: share of air-bubble images that show part of a large bubble.
         fit_crops: rescale every crop so that the particle fills about 46 of 64 px, as some
             instrument exports do; pixels then differ from image to image (``pixel_um``).
@@ -139,6 +145,7 @@ class SimulationSettings(Settings):
     air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(
         (1.0, 1.0, 1.1, 1.27), min_length=1
     )
+    air_halo_gain: _Range = (1.1, 1.6)
     large_bubble_share: float = Field(0.25, ge=0, le=1)
     fit_crops: bool = False
     chunk_size: int = runtime(256, ge=1)
