@@ -30,8 +30,10 @@ def distributions(
     """Grey levels, radial profile and four features; one row per class.
 
     Args:
-        real, simulated: class name -> uint8 (n, 64, 64).
-        real_table, simulated_table: class name -> (n, 18) features.
+        real: class name -> uint8 (n, 64, 64).
+        simulated: the same.
+        real_table: class name -> (n, 18) features.
+        simulated_table: the same.
         path: of the PNG file.
     """
     figure, axes = plt.subplots(len(real), 2 + len(PANELS), figsize=(19, 3.1 * len(real)))

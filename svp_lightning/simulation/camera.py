@@ -21,6 +21,7 @@ from svp_lightning.simulation.session import Session
 MIN_PEAK_CONTRAST = 0.12
 AREA_CONTRAST = 0.05
 _GRAIN_PER_PIXEL = 0.62
+"""Width of the noise's grain after enlargement, in sensor pixels (see :func:`_grain`)."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def expose(
 
 @lru_cache(maxsize=64)
 def _grain(size: int, sensor_px: float) -> NDArray[np.float32]:
-    """Interpolates white noise as the enlargement of sensor pixels does; float32 (size, size).
+    """Interpolate white noise as the enlargement of sensor pixels does; float32 (size, size).
 
     Rows have unit length, so noise keeps its strength. The width is that of the noise in
     crops of a FlowCam: Gaussian, standard deviation 1.2 px where a sensor pixel is 2.2 px.

@@ -1,0 +1,59 @@
+"""What was added to come closer to real crops: sensor pixels, smooth noise, halo gain."""
+
+import numpy as np
+import pytest
+
+from svp_lightning.simulation.camera import _grain
+from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.session import draw_session
+from svp_lightning.simulation.settings import OpticsSettings, SimulationSettings
+
+ROWS = np.arange(12)
+
+
+def render(settings: SimulationSettings, name: str, **changes: object) -> np.ndarray:
+    """Twelve images of two sessions, as int."""
+    simulator = Simulator(settings.model_copy(update=changes), 64, seed=9)
+    return simulator.render([name] * 12, ROWS, ROWS % 2)[0].astype(int)
+
+
+@pytest.mark.parametrize(("sensor_px", "low", "high"), [(1.0, -0.05, 0.05), (2.5, 0.6, 0.95)])
+def test_enlarged_noise_is_smooth_and_as_strong(sensor_px: float, low: float, high: float) -> None:
+    white = np.random.default_rng(0).standard_normal((64, 64), dtype=np.float32)
+    grain = _grain(64, sensor_px)
+    noise = grain @ white @ grain.T
+    assert noise.std() == pytest.approx(1, abs=0.1)
+    neighbours = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]
+    assert low < neighbours < high
+
+
+def test_coarser_sensors_give_softer_images(settings: SimulationSettings) -> None:
+    def sharpness(sensor_um: float) -> float:
+        optics = OpticsSettings(sensor_pixel_um=(sensor_um, sensor_um))
+        images = render(settings, "protein", optics=optics)
+        return float(np.abs(np.diff(images, axis=2)).mean())
+
+    assert sharpness(1.0) < 0.8 * sharpness(0.3)
+
+
+@pytest.mark.parametrize("image_size", [16, 64])
+def test_no_sensor_is_finer_than_the_image(settings: SimulationSettings, image_size: int) -> None:
+    session = draw_session(settings, image_size, seed=1, number=0)
+    pixel = session.grid.pixel_um * session.binning
+    low, high = settings.optics.sensor_pixel_um
+    assert session.sensor_pixel_um >= pixel
+    assert image_size == 16 or low <= session.sensor_pixel_um <= high
+
+
+def test_halo_gain_brightens_halos_of_small_bubbles_only(settings: SimulationSettings) -> None:
+    pure = render(settings, "air_bubble", air_halo_gain=(1.0, 1.0), large_bubble_share=0.0)
+    gained = render(settings, "air_bubble", air_halo_gain=(1.5, 1.5), large_bubble_share=0.0)
+    bright, dark = pure > 185, pure < 165
+    assert bright.any(axis=(1, 2)).sum() > 6
+    assert (gained - pure)[bright].mean() > 4
+    np.testing.assert_array_equal(gained[dark], pure[dark])
+    for name, share in (("silicone_oil", 0.0), ("air_bubble", 1.0)):
+        same = [
+            render(settings, name, air_halo_gain=(g, g), large_bubble_share=share) for g in (1, 1.5)
+        ]
+        np.testing.assert_array_equal(*same)
