@@ -77,11 +77,22 @@ def draw_image(
     )
     waves = _aberrations(rng, settings.optics.aberration_waves)
     motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.5)
-    gain = 1.0
-    if particle.morphology == "sphere" and class_name == AIR_BUBBLE:
-        gain = stream(seed, "halo gain", index, attempt).uniform(*settings.air_halo_gain)
+    gain = _halo_gain(settings, particle, key)
     exposure = draw_exposure(rng, session, motion, sharpening, gain)
     return Draw(particle, scene, tilt, waves, exposure, int(rng.integers(2**63)))
+
+
+def _halo_gain(
+    settings: SimulationSettings, particle: Particle, key: tuple[int, str, int, int]
+) -> float:
+    """Of small bubbles, except those that are to look like oil."""
+    seed, class_name, index, attempt = key
+    if class_name != AIR_BUBBLE or particle.morphology != "sphere":
+        return 1.0
+    confusing = stream(seed, f"{class_name} overlap", index, attempt)
+    if confusing.random() < settings.difficulty:
+        return 1.0
+    return float(stream(seed, "halo gain", index, attempt).uniform(*settings.air_halo_gain))
 
 
 def _draw_particle(

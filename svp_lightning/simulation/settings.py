@@ -122,7 +122,8 @@ class SimulationSettings(Settings):
             1.0; the others are a *discrepancy model* (they widen small bubbles' looks as
             seen on a real instrument), not physics.
         air_halo_gain: range of the gain on the bright halo of small air bubbles, whose real
-            crops lose less light than a sphere of air does. Also a *discrepancy model*; (1, 1)
+            crops lose less light than a sphere of air does; bubbles that ``difficulty`` makes
+            look like oil have none. Also a *discrepancy model*; (1, 1)
             with ``air_indices`` of 1.0 alone is pure physics.
         large_bubble_share: share of air-bubble images that show part of a large bubble.
         fit_crops: rescale every crop so that the particle fills about 46 of 64 px, as some

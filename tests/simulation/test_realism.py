@@ -57,3 +57,11 @@ def test_halo_gain_brightens_halos_of_small_bubbles_only(settings: SimulationSet
             render(settings, name, air_halo_gain=(g, g), large_bubble_share=share) for g in (1, 1.5)
         ]
         np.testing.assert_array_equal(*same)
+
+
+def test_bubbles_that_are_to_look_like_oil_have_no_halo_gain(settings: SimulationSettings) -> None:
+    same = [
+        render(settings, "air_bubble", air_halo_gain=(g, g), large_bubble_share=0.0, difficulty=1.0)
+        for g in (1, 1.5)
+    ]
+    np.testing.assert_array_equal(*same)
