@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from svp_lightning.classifier.feature_settings import FeatureSettings
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.settings import (
     AugmentationSettings,
@@ -134,6 +135,7 @@ class Config(Settings):
     generator: GeneratorSettings
     sampler: SamplerSettings
     classifier: ClassifierSettings
+    features: FeatureSettings
     augmentation: AugmentationSettings
     evaluation: EvaluationSettings
     predict: PredictSettings

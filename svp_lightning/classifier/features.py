@@ -1,0 +1,171 @@
+"""Feature vectors of particle images, from a classifier trained on real images alone.
+
+The outputs of all residual stages, averaged over positions, are standardised and projected on
+their principal components over the real training images. The last stage alone would not do: a
+classifier ends by making all images of a class alike, and it is differences within a class that
+tell good generated images from bad ones. Scaled to a mean variance of 1 per component, because
+the kernel of KID has no scale of its own.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.files import replacing
+
+CLASSIFIER = "classifier.ckpt"
+PROJECTION = "projection.safetensors"
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the feature network says of n images.
+
+    Attributes:
+        features: (n, D) float32.
+        probabilities: (n, K) float32, of the classes.
+    """
+
+    features: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+class FeatureNetwork(nn.Module):
+    """A trained classifier, read at all its stages, with a linear projection behind.
+
+    Args:
+        classifier: a ResNet classifier in evaluation mode.
+        mean: (C,) subtracted from the pooled stage outputs.
+        basis: (C, D) multiplied from the right.
+
+    Raises:
+        SettingsError: the classifier's backbone is no ResNet.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, classifier: ClassifierModule, mean: Tensor, basis: Tensor) -> None:
+        super().__init__()
+        self.classifier = classifier.eval().requires_grad_(False)
+        self.register_buffer("mean", mean)
+        self.register_buffer("basis", basis)
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return self.basis.shape[1]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, in the order of the probabilities."""
+        return self.classifier.class_names
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) in [-1, 1] -> features (B, D) and class probabilities (B, K)."""
+        pooled, logits = pooled_stages(self.classifier, images)
+        return (pooled - self.mean) @ self.basis, logits.float().softmax(dim=1)
+
+
+def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean over positions of every stage's output (B, C), and the logits (B, K)."""
+    network = classifier.network
+    if not hasattr(network, STAGES[0]):
+        raise SettingsError(
+            f"features.classifier.backbone={classifier.settings.backbone} has no residual stages.",
+            "Choose a ResNet.",
+        )
+    found: list[Tensor] = []
+    hooks = [
+        getattr(network, stage).register_forward_hook(
+            lambda _module, _inputs, output: found.append(output.mean(dim=(2, 3)))
+        )
+        for stage in STAGES
+    ]
+    try:
+        logits = classifier(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(found, dim=1).float(), logits
+
+
+def fit_features(
+    classifier: ClassifierModule,
+    images: NDArray[np.uint8],
+    components: int,
+    device: torch.device | str = "cpu",
+) -> FeatureNetwork:
+    """Find the projection for a trained classifier.
+
+    Args:
+        classifier: trained on real images.
+        images: (n, H, W) real training images, classes about equally often.
+        components: wanted number of features D.
+        device: where to compute.
+    """
+    classifier = classifier.to(device).eval()
+    with torch.inference_mode():
+        parts = [pooled_stages(classifier, batch)[0].cpu() for batch in _batches(images, device)]
+    pooled = torch.cat(parts).double().numpy()
+    deviation = pooled.std(axis=0)
+    deviation[deviation < 1e-6 * deviation.max()] = np.inf  # a channel that is always off
+    scaled = (pooled - pooled.mean(axis=0)) / deviation
+    analysis = PCA(min(components, *scaled.shape), svd_solver="full").fit(scaled)
+    basis = (analysis.components_ / deviation).T / np.sqrt(analysis.explained_variance_.mean())
+    return FeatureNetwork(
+        classifier, torch.from_numpy(pooled.mean(axis=0)).float(), torch.from_numpy(basis).float()
+    ).to(device)
+
+
+def describe(
+    network: FeatureNetwork, images: NDArray[np.uint8], device: torch.device | str = "cpu"
+) -> Described:
+    """Features and class probabilities of (n, H, W) images, batch by batch."""
+    network = network.to(device).eval()
+    with torch.inference_mode():
+        parts = [network(batch) for batch in _batches(images, device)]
+    features, probabilities = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
+    return Described(features, probabilities)
+
+
+def save_projection(folder: Path, network: FeatureNetwork) -> None:
+    """Write ``projection.safetensors``; the classifier's checkpoint lies beside it."""
+    tensors = {"mean": network.mean.cpu(), "basis": network.basis.cpu().contiguous()}
+    with replacing(folder / PROJECTION) as temporary:
+        save_file(tensors, temporary)
+
+
+def load_features(folder: Path) -> FeatureNetwork:
+    """Read a feature network, ready to use, on the CPU.
+
+    Raises:
+        CheckpointError: a file is missing or broken.
+    """
+    classifier = load_classifier(folder / CLASSIFIER)
+    try:
+        tensors = load_file(folder / PROJECTION)
+        return FeatureNetwork(classifier, tensors["mean"], tensors["basis"])
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder} holds no feature network ({error}).",
+            "Delete the folder and run the command again to train it.",
+        ) from error
+
+
+def _batches(images: NDArray[np.uint8], device: torch.device | str) -> Iterator[Tensor]:
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = np.array(images[start : start + BATCH_SIZE])
+        yield to_model_range(torch.from_numpy(batch).to(device))[:, None]
