@@ -99,7 +99,7 @@ def _session(cfg: DictConfig, config: Config, run_dir: Path) -> "Session":
 
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     session = open_session(config, run_dir, command, build)
-    if is_main_process() and config.task in ("evaluate", "predict"):
+    if is_main_process() and config.task in ("evaluate", "assess", "predict"):
         with explaining_write_errors(run_dir):
             run_dir.mkdir(parents=True, exist_ok=True)
         with replacing(run_dir / "config.yaml") as temporary:

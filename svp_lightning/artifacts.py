@@ -40,7 +40,14 @@ POLL_SECONDS = 0.2
 HASHED_BELOW_BYTES = 1 << 28
 """Larger files are images of a store, which checks its own SHA-256 when it is opened."""
 
-STAGE_VERSIONS = {"store": 2, "generator": 1, "synthetic": 1, "classifier": 2, "features": 1}
+STAGE_VERSIONS = {
+    "store": 2,
+    "generator": 1,
+    "synthetic": 1,
+    "classifier": 2,
+    "features": 1,
+    "fidelity": 1,
+}
 """Raised when a stage's code changes what it makes from the same settings."""
 
 

@@ -16,6 +16,7 @@ from svp_lightning.data.settings import (
     RaritySettings,
 )
 from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.settings import Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
@@ -26,6 +27,7 @@ TASKS = (
     "sample",
     "train_classifier",
     "evaluate",
+    "assess",
     "audit",
     "predict",
     "prevalence",
@@ -138,6 +140,7 @@ class Config(Settings):
     features: FeatureSettings
     augmentation: AugmentationSettings
     evaluation: EvaluationSettings
+    assess: AssessSettings
     predict: PredictSettings
     export: ExportSettings = ExportSettings()
     trainer: TrainerSettings
@@ -149,7 +152,9 @@ class Config(Settings):
         """What decides the results of a run: not its name, its place or its devices."""
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
-        if not self.augmentation.needs_generator:
+        if self.task == "assess":
+            values |= {"assess": self.assess.identity(), "features": self.features.identity()}
+        elif not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
         if self.task == "predict":
             values |= {"predict": self.predict.identity()}

@@ -1,10 +1,10 @@
 """Feature vectors of particle images, from a classifier trained on real images alone.
 
-The outputs of all residual stages, averaged over positions, are standardised and projected on
-their principal components over the real training images. The last stage alone would not do: a
-classifier ends by making all images of a class alike, and it is differences within a class that
-tell good generated images from bad ones. Scaled to a mean variance of 1 per component, because
-the kernel of KID has no scale of its own.
+The outputs of all residual stages, averaged over positions and scaled to one variance per stage,
+are projected on their principal components over the real training images. The last stage alone
+would not do: a classifier ends by making all images of a class alike, and it is differences
+within a class that tell good generated images from bad ones. Scaled to a mean variance of 1 per
+component, because the kernel of KID has no scale of its own.
 """
 
 from collections.abc import Iterator
@@ -75,12 +75,13 @@ class FeatureNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, H, W) in [-1, 1] -> features (B, D) and class probabilities (B, K)."""
-        pooled, logits = pooled_stages(self.classifier, images)
-        return (pooled - self.mean) @ self.basis, logits.float().softmax(dim=1)
+        stages, logits = pooled_stages(self.classifier, images)
+        features = (torch.cat(stages, dim=1) - self.mean) @ self.basis
+        return features, logits.float().softmax(dim=1)
 
 
-def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over positions of every stage's output (B, C), and the logits (B, K)."""
+def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Mean over positions of each stage's output, (B, C) float32 each, and the logits (B, K)."""
     network = classifier.network
     if not hasattr(network, STAGES[0]):
         raise SettingsError(
@@ -90,7 +91,7 @@ def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[Tensor,
     found: list[Tensor] = []
     hooks = [
         getattr(network, stage).register_forward_hook(
-            lambda _module, _inputs, output: found.append(output.mean(dim=(2, 3)))
+            lambda _module, _inputs, output: found.append(output.float().mean(dim=(2, 3)))
         )
         for stage in STAGES
     ]
@@ -99,7 +100,7 @@ def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[Tensor,
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(found, dim=1).float(), logits
+    return found, logits
 
 
 def fit_features(
@@ -118,16 +119,17 @@ def fit_features(
     """
     classifier = classifier.to(device).eval()
     with torch.inference_mode():
-        parts = [pooled_stages(classifier, batch)[0].cpu() for batch in _batches(images, device)]
-    pooled = torch.cat(parts).double().numpy()
-    deviation = pooled.std(axis=0)
-    deviation[deviation < 1e-6 * deviation.max()] = np.inf  # a channel that is always off
-    scaled = (pooled - pooled.mean(axis=0)) / deviation
+        batches = [pooled_stages(classifier, batch)[0] for batch in _batches(images, device)]
+    stages = [torch.cat(parts).cpu().double().numpy() for parts in zip(*batches, strict=True)]
+    # By stage and not by channel: a channel that is nearly always off would become the loudest.
+    spread = [np.full(x.shape[1], np.sqrt(x.var(axis=0).sum())) for x in stages]
+    pooled, scale = np.concatenate(stages, axis=1), 1 / np.maximum(np.concatenate(spread), 1e-12)
+    mean = pooled.mean(axis=0)
+    scaled = (pooled - mean) * scale
     analysis = PCA(min(components, *scaled.shape), svd_solver="full").fit(scaled)
-    basis = (analysis.components_ / deviation).T / np.sqrt(analysis.explained_variance_.mean())
-    return FeatureNetwork(
-        classifier, torch.from_numpy(pooled.mean(axis=0)).float(), torch.from_numpy(basis).float()
-    ).to(device)
+    basis = (analysis.components_ * scale).T / np.sqrt(analysis.explained_variance_.mean())
+    tensors = (torch.from_numpy(x).float() for x in (mean, basis))
+    return FeatureNetwork(classifier, *tensors).to(device)
 
 
 def describe(

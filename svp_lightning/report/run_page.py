@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from svp_lightning.report.glossary import RUN_TERMS, entries
+from svp_lightning.report.fidelity_page import fidelity_section
+from svp_lightning.report.glossary import FIDELITY_TERMS, RUN_TERMS, entries
 from svp_lightning.report.inputs import (
     CLASS_METRICS,
     COMMAND,
@@ -47,6 +48,7 @@ def run_report(run_dir: Path | str) -> Path:
     if predictions is not None:
         draw_missing_figures(run, predictions)
     draw_details(run)
+    fidelity = fidelity_section(folder)
     figures = [embedded_file(shown) for shown in known_figures(folder)]
     return write_page(
         folder / REPORT,
@@ -66,7 +68,8 @@ def run_report(run_dir: Path | str) -> Path:
             **run_details(run),
             "provenance": provenance_rows(run),
             "command": command_of(folder),
-            "glossary": entries(RUN_TERMS),
+            "fidelity": fidelity,
+            "glossary": entries(RUN_TERMS if fidelity is None else RUN_TERMS + FIDELITY_TERMS),
         },
     )
 

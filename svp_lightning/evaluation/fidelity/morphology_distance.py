@@ -47,7 +47,7 @@ def morphology_distances(
     a, b = real.columns(), generated.columns()
     size = min(len(a), len(b))
     found = with_half_sample_intervals(_distances, a[:size], b[:size], draws, seed)
-    means = [np.nanmean(_scalars(columns), axis=0).tolist() for columns in (a, b)]
+    means = [_mean(_scalars(columns), axis=0).tolist() for columns in (a, b)]
     return {
         name: MorphologyDistance(found[f"{name}/ks"], found[f"{name}/w"], *values)
         for name, *values in zip(MEASURES, *means, strict=True)
@@ -56,12 +56,20 @@ def morphology_distances(
 
 def _scalars(columns: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 7) measures, the profile reduced to its mean."""
-    return np.column_stack([columns[:, :SCALARS], np.nanmean(columns[:, SCALARS:], axis=1)])
+    return np.column_stack([columns[:, :SCALARS], _mean(columns[:, SCALARS:], axis=1)])
+
+
+def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean of what is a number; NaN, without a warning, where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _distances(real: NDArray[Any], generated: NDArray[Any]) -> dict[str, float]:
     pairs = [_column_distance(a, b) for a, b in zip(real.T, generated.T, strict=True)]
-    rings = np.nanmean(pairs[SCALARS:], axis=0)
+    rings = _mean(np.array(pairs[SCALARS:]), axis=0)
     values = [*pairs[:SCALARS], tuple(rings)]
     return {
         f"{name}/{kind}": float(value)

@@ -1,0 +1,15 @@
+"""Settings of ``task=assess``, free of torch."""
+
+from pydantic import Field
+
+from svp_lightning.settings import Settings
+
+
+class AssessSettings(Settings):
+    """How generated images are compared with real ones."""
+
+    images: int = Field(1000, ge=4)
+    """Generated images of each class that are looked at, at most."""
+    draws: int = Field(50, ge=2)
+    """Random halves behind each interval."""
+    seed: int = Field(0, ge=0)

@@ -1,0 +1,149 @@
+"""Figures of an assessment: particles side by side in numbers, and the closest pairs."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.report.figures.sheets import MAX_TILE_PX, mosaic, new_canvas
+from svp_lightning.report.style import INK, MUTED, RULE, class_colours, figure_style, new_figure
+
+BINS = 24
+COLUMNS = 4
+PAIR_ZOOM_PX = 104
+"""Wanted side of an image in the gallery, in device pixels."""
+
+Columns = Mapping[str, NDArray[np.float64]]
+"""Measure -> (n,) values, or (n, rings) for a profile."""
+
+
+def morphology_histograms(
+    real: Columns, generated: Columns, headings: Mapping[str, str], class_name: str
+) -> Figure:
+    """One panel per measure: real images filled, generated ones as a line.
+
+    Args:
+        real: measures of real images.
+        generated: the same of generated images.
+        headings: measure -> what to write above its panel; decides which are drawn.
+        class_name: decides the colour.
+    """
+    colour = class_colours([class_name])[class_name]
+    rows = math.ceil(len(headings) / COLUMNS)
+    with figure_style():
+        figure = new_figure(8, 1.75 * rows + 0.7)
+        panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
+        for axes, (measure, heading) in zip(panels, headings.items(), strict=False):
+            a, b = real[measure], generated[measure]
+            draw = _profiles if a.ndim == 2 else _histograms
+            draw(axes, a, b, colour)
+            axes.set_title(heading, fontsize=9)
+            axes.tick_params(labelsize=8)
+        legend = panels[len(headings)] if len(headings) < len(panels) else None
+        for axes in panels[len(headings) :]:
+            axes.set_axis_off()
+        if legend is not None:
+            marks = [Patch(color=RULE), Line2D([], [], color=colour)]
+            legend.legend(marks, ["real, held out", "generated"], loc="center left")
+        figure.suptitle(display_name(class_name), x=0.01, ha="left", color=colour, weight="bold")
+    return figure
+
+
+def _histograms(axes: Axes, a: NDArray[np.float64], b: NDArray[np.float64], colour: str) -> None:
+    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    both = np.concatenate([a, b])
+    low, high = np.quantile(both, [0.005, 0.995]) if len(both) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    axes.hist(a.clip(low, high), edges, density=True, color=RULE)
+    axes.hist(b.clip(low, high), edges, density=True, histtype="step", color=colour, linewidth=1.5)
+    axes.set_yticks([])
+    axes.grid(False)
+
+
+def _profiles(axes: Axes, a: NDArray[np.float64], b: NDArray[np.float64], colour: str) -> None:
+    """Median and the middle 80 % in each ring."""
+    rings = (np.arange(a.shape[1]) + 0.5) * 1.5 / a.shape[1]
+    with warnings.catch_warnings():  # a ring that no particle has
+        warnings.filterwarnings("ignore", message="All-NaN slice")
+        low, middle, high = np.nanquantile(a, [0.1, 0.5, 0.9], axis=0)
+        lines = np.nanquantile(b, [0.1, 0.5, 0.9], axis=0)
+    axes.fill_between(rings, low, high, color=RULE, linewidth=0)
+    axes.plot(rings, middle, color=MUTED, linewidth=1)
+    for line, width in zip(lines, (0.8, 1.6, 0.8), strict=True):
+        axes.plot(rings, line, color=colour, linewidth=width)
+    axes.grid(False)
+
+
+def distance_histograms(
+    panels: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], float]], class_name: str
+) -> Figure:
+    """Distances to the nearest training image, of generated and of held-out real images.
+
+    Args:
+        panels: axis label with unit -> distances of generated images (n,), of held-out images
+            (m,), and where the lowest 5 % of the latter end.
+        class_name: decides the colour.
+    """
+    colour = class_colours([class_name])[class_name]
+    with figure_style():
+        figure = new_figure(8, 2.6)
+        for axes, (label, (generated, heldout, limit)) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+        ):
+            _histograms(axes, heldout, generated, colour)
+            axes.axvline(limit, color=INK, linestyle="--", linewidth=1)
+            axes.set_xlim(left=0)
+            axes.set_xlabel(label)
+        marks = [
+            Patch(color=RULE),
+            Line2D([], [], color=colour),
+            Line2D([], [], color=INK, linestyle="--"),
+        ]
+        words = ["real, held out", "generated", "lowest 5 % of held out"]
+        figure.legend(marks, words, loc="outside upper right", ncols=3)
+        figure.suptitle(display_name(class_name), x=0.01, ha="left", color=colour, weight="bold")
+    return figure
+
+
+def closest_pairs(
+    rows: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8], Sequence[str]]],
+    title: str,
+) -> Figure:
+    """Images above their nearest training images, closest first.
+
+    Args:
+        rows: heading -> images (n, H, W), their nearest training images, turned alike (n, H, W),
+            and what to write below each pair.
+        title: the class's name.
+    """
+    first = next(iter(rows.values()))[0]
+    zoom = max(1, min(PAIR_ZOOM_PX, MAX_TILE_PX) // first.shape[-1])
+    tile = first.shape[-1] * zoom + 2
+    margin, unit, label = 24, 28, 120
+    columns = max(len(images) for images, _, _ in rows.values())
+    block = 2 * tile + 2 * unit + 14
+    width = max(label + columns * tile + margin, 700)
+    with figure_style():
+        canvas = new_canvas(width, 2 * unit + block * len(rows))
+        canvas.text(margin, unit, display_name(title), scale=1.25, weight="bold")
+        for number, (heading, (images, nearest, notes)) in enumerate(rows.items()):
+            top = 2 * unit + number * block
+            canvas.text(label, top, heading, color=INK)
+            top += unit // 2 + 4
+            for k, part in enumerate((images, nearest)):
+                canvas.image(label, top + k * tile, mosaic(part, len(part), zoom))
+                words = ("image", "nearest\ntraining image")[k]
+                middle = top + (k + 0.5) * tile
+                canvas.text(label - 10, middle, words, scale=0.8, color=MUTED, ha="right")
+            for k, note in enumerate(notes):
+                centre = label + (k + 0.5) * tile
+                below = top + 2 * tile + unit / 3
+                canvas.text(centre, below, note, scale=0.75, color=MUTED, ha="center")
+    return canvas.figure

@@ -1,0 +1,109 @@
+"""``task=assess``: from the command line to fidelity.json, page and table."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_lightning.config import Config
+from svp_lightning.evaluation.fidelity.assess import ImageSet, assess_class, class_record
+from svp_lightning.report.fidelity_page import fidelity_section
+from svp_lightning.tasks import assess
+from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.session import Session
+
+Build = Callable[..., tuple[Config, Session]]
+
+
+def test_writes_numbers_with_floors_a_page_and_a_table(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("task=assess", "assess.draws=4")
+    out = capsys.readouterr().out
+    (file,) = tmp_path.glob("outputs/default/assess_*/fidelity.json")
+    found = json.loads(file.read_text())
+    assert list(found["classes"]) == ["silicone_oil", "air_bubble"]
+    for name, one in found["classes"].items():
+        assert one["counts"] == {"train": 12, "heldout": 12, "generated": 12}
+        for values in one["features"].values():
+            for side in ("generated", "floor"):
+                assert values[side]["low"] <= values[side]["value"] <= values[side]["high"]
+        assert 0 <= one["features"]["precision"]["generated"]["value"] <= 1
+        assert one["memorisation"]["verdict"] in ("novel", "close", "copies")
+        for kind in ("morphology", "distances", "pairs"):
+            assert (file.parent / "figures" / f"fidelity_{kind}_{name}.png").is_file()
+    page = (file.parent / "report.html").read_text(encoding="utf-8")
+    assert "://" not in page
+    assert "Two-sample AUC" in page
+    assert "Silicone oil" in out
+    assert "floor" in out
+
+
+def test_interrupted_assessment_keeps_its_classes(
+    svp_config: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, session = svp_config("assess.draws=3")
+    store = ensure_store(config, session)
+    pool = assess.assessed_pool(config, session, store)
+    whole = assess._assess_one
+    seen: list[str] = []
+
+    def failing(inputs: assess._Inputs, name: str, folder: Path, part: Path) -> None:
+        seen.append(name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        whole(inputs, name, folder, part)
+
+    monkeypatch.setattr(assess, "_assess_one", failing)
+    with pytest.raises(KeyboardInterrupt):
+        assess.ensure_fidelity(config, session, store, pool)
+    folder = assess.ensure_fidelity(config, session, store, pool)
+    assert seen == ["silicone_oil", "air_bubble", "air_bubble"]
+    assert {f.name for f in folder.iterdir()} == {"artifact.json", "fidelity.json", "figures"}
+    assert assess.ensure_fidelity(config, session, store, pool) == folder
+    assert len(seen) == 3
+
+
+def image_set(seed: int, n: int, images: np.ndarray | None = None) -> ImageSet:
+    """Random images whose features are a few of their pixels."""
+    from svp_lightning.evaluation.fidelity.neighbours import symmetric_images
+
+    if images is None:
+        images = np.random.default_rng(seed).integers(60, 200, (n, 16, 16), dtype=np.uint8)
+        images[:, 5:11, 5:11] //= 4
+    turned = symmetric_images(images).astype(np.float32)
+    return ImageSet(images, turned[:, :, 4:12:2, 4:12:2].reshape(8, n, -1) / 64)
+
+
+def test_floor_of_new_images_and_verdict_on_copies() -> None:
+    train, heldout = image_set(1, 80), image_set(2, 60)
+    new = assess_class(train, heldout, image_set(3, 60), draws=10)
+    assert new.verdict == "novel"
+    assert new.compared == 60
+    record = class_record(new)
+    json.dumps(record, allow_nan=False)
+    for values in record["features"].values():  # both sides are drawn alike
+        assert values["generated"]["low"] <= values["floor"]["high"]
+        assert values["floor"]["low"] <= values["generated"]["high"]
+    copies = image_set(0, 60, train.images[:60, ::-1].copy())
+    assert assess_class(train, heldout, copies, draws=4).verdict == "copies"
+
+
+def test_report_section_says_what_was_found(tmp_path: Path) -> None:
+    train, heldout = image_set(1, 80), image_set(2, 60)
+    sets = {"novel_kind": image_set(3, 60), "copied_kind": image_set(0, 60, train.images[:60])}
+    records = {
+        name: {
+            "counts": {"train": 80, "heldout": 60, "generated": 60},
+            **class_record(assess_class(train, heldout, generated, draws=4)),
+        }
+        for name, generated in sets.items()
+    }
+    assert fidelity_section(tmp_path) is None
+    (tmp_path / "fidelity.json").write_text(json.dumps({"schema": 1, "classes": records}))
+    section = fidelity_section(tmp_path)
+    assert section is not None
+    assert section.verdicts[0].startswith("Novel kind: no sign of copying.")
+    assert section.verdicts[1].startswith("Copied kind: signs of copying. 60 of 60 (100 %")
