@@ -47,6 +47,7 @@ STAGE_VERSIONS = {
     "classifier": 2,
     "features": 1,
     "fidelity": 1,
+    "filtered": 1,
 }
 """Raised when a stage's code changes what it makes from the same settings."""
 

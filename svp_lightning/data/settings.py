@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from svp_lightning.data.filter_settings import FilterSettings
 from svp_lightning.settings import Settings, runtime
 
 MIN_IMAGE_SIZE = 16
@@ -163,12 +164,15 @@ class AugmentationSettings(Settings):
     """Random flips and right-angle rotations of every training image."""
     illumination: float = Field(0.1, ge=0, le=1)
     """Largest random change of gain and of background level, as a share of the range."""
+    filter: FilterSettings | None = None
+    """Which generated images ``diffusion`` leaves out; None: it takes all."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the parts that this arm is made of."""
         chosen = {
             self.extra: self.extra != "none",
+            "filtered": self.extra == "diffusion" and self.filter is not None,
             "balanced_sampling": self.sampling == "balanced",
             self.loss: self.loss != "plain",
             "mixup": self.mixup > 0,
@@ -180,6 +184,11 @@ class AugmentationSettings(Settings):
     def needs_generator(self) -> bool:
         """Whether generated images are trained on."""
         return self.extra == "diffusion" and self.ratio > 0
+
+    @property
+    def filters(self) -> bool:
+        """Whether some of the generated images are left out."""
+        return self.needs_generator and self.filter is not None
 
     @model_validator(mode="after")
     def _one_remedy_for_the_frequencies(self) -> Self:
@@ -213,10 +222,19 @@ class AugmentationSettings(Settings):
             del values["ratio"]
         if self.loss != "logit_adjustment":
             del values["tau"]
+        if not self.filters:
+            del values["filter"]
         return values
 
 
 _PARTS = (
-    *("duplicate", "diffusion", "balanced_sampling", "class_weights", "logit_adjustment"),
+    *(
+        "duplicate",
+        "diffusion",
+        "filtered",
+        "balanced_sampling",
+        "class_weights",
+        "logit_adjustment",
+    ),
     *("mixup", "classical"),
 )

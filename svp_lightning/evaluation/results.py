@@ -60,6 +60,9 @@ class Augmentation(_Part):
     method: str
     ratio: float = Field(ge=0)
     """Added images per real image of each rare class."""
+    rejected: dict[str, dict[str, Count]] = {}
+    """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,
+    ``far``, ``rejected``); empty where nothing was filtered."""
 
 
 class Counts(_Part):

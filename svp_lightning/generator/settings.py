@@ -4,10 +4,11 @@ Kept free of torch so that the command line can check a configuration at once. I
 and number of classes are facts of the data and appear nowhere here.
 """
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from svp_lightning.generator.selection_settings import SelectionSettings
 from svp_lightning.settings import Settings, runtime
 
 
@@ -89,6 +90,11 @@ class GeneratorSettings(Settings):
     seed: int = Field(0, ge=0)
     checkpoint_every: int = runtime(500, ge=1)
     """Optimiser steps between checkpoints for resuming."""
+    selection: SelectionSettings = SelectionSettings()
+
+    def identity(self) -> dict[str, Any]:
+        """Settings of the selection that are not read are left out."""
+        return super().identity() | {"selection": self.selection.identity()}
 
 
 class SamplerSettings(Settings):

@@ -7,7 +7,7 @@ version reports the same way. Keys that are not known here are passed over.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,8 @@ class RunResult:
     slices: tuple[Slice, ...]
     costs: Mapping[str, Cost]
     """What schema 2 adds; empty for older files."""
+    rejected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Class name -> generated images that a filter looked at and rejected, by reason."""
 
     @property
     def rare_images(self) -> int | None:
@@ -180,6 +182,7 @@ def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:
         calibration=parsed.calibration,
         slices=parsed.slices,
         costs=parsed.costs,
+        rejected=parsed.augmentation.rejected,
     )
 
 

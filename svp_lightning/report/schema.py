@@ -24,6 +24,7 @@ class Augmentation(BaseModel):
 
     method: str
     ratio: Annotated[float, Field(ge=0)]
+    rejected: dict[str, dict[str, int]] = {}
 
 
 class Counts(BaseModel):

@@ -31,6 +31,7 @@ METHOD_NAMES = {
     "classical_strong": "Classical augmentation, strong",
     "diffusion_balanced_sampling": "Diffusion and balanced sampling",
     "diffusion": "Diffusion",
+    "diffusion_filtered": "Diffusion, filtered",
 }
 UNKNOWN = "–"
 

@@ -25,8 +25,8 @@ from svp_lightning.tasks.features import ensure_features
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.progress import bar
 from svp_lightning.tasks.provenance import git_revision, package_versions
-from svp_lightning.tasks.sample import ensure_synthetic
 from svp_lightning.tasks.session import Session, say
+from svp_lightning.tasks.train_classifier import synthetic_images
 
 FIDELITY = "fidelity.json"
 FIGURES = "figures"
@@ -53,7 +53,7 @@ def assessed_pool(config: Config, session: Session, store: Store) -> Store:
         changes = {"extra": "diffusion", "ratio": 1.0}
         augmentation = config.augmentation.model_copy(update=changes)
         config = config.model_copy(update={"augmentation": augmentation})
-    return ensure_synthetic(config, session, store)
+    return synthetic_images(config, session, store)
 
 
 def ensure_fidelity(config: Config, session: Session, store: Store, pool: Store) -> Path:
@@ -62,6 +62,13 @@ def ensure_fidelity(config: Config, session: Session, store: Store, pool: Store)
     identity = _identity(config, store, pool, features)
     make = partial(_assess, config, store, pool, features)
     return session.artifacts.build("fidelity", identity, make)
+
+
+def attach_finished(session: Session, pool: Store) -> None:
+    """Give a run the assessment of its pool, where there is one; none is made for it."""
+    for folder, identity in session.artifacts.finished("fidelity"):
+        if identity["synthetic"] == pool.sha256:
+            attach_fidelity(folder, session.run_dir)
 
 
 def attach_fidelity(folder: Path, run_dir: Path) -> None:

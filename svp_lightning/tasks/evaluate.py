@@ -26,8 +26,10 @@ from svp_lightning.evaluation.prevalence import prevalence_weights
 from svp_lightning.evaluation.results import SCHEMA, Results, write_results
 from svp_lightning.files import replacing, sha256_of_json
 from svp_lightning.report.html import run_report
+from svp_lightning.tasks.assess import attach_finished
 from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
+from svp_lightning.tasks.filter import rejections
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
 from svp_lightning.tasks.measure import costs, intervals, measured_parts, redraw, write_tables
@@ -82,6 +84,7 @@ def run(config: Config, session: Session) -> None:
     write_figures(session, store, rows, tested, prevalence)
     if generated:
         copy_noise_to_image(session, ensure_generator(config, session, store))
+        attach_finished(session, rows.stores[1])
     # Last: a run folder that holds results.json is a finished run.
     write_results(session.run_dir / RESULTS, results)
     report = run_report(session.run_dir)
@@ -145,6 +148,7 @@ def measure(
             "augmentation": {
                 "method": config.augmentation.method,
                 "ratio": config.augmentation.ratio,
+                "rejected": rejections(synthetic) if synthetic is not None else {},
             },
             "prevalence": prevalence,
             "rare_classes": list(rows.rare),

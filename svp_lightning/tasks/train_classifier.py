@@ -41,8 +41,18 @@ def run(config: Config, session: Session) -> None:
 def training_rows(config: Config, session: Session, store: Store) -> Mixture:
     """The rows of this configuration's mix; synthetic images are drawn where it needs any."""
     augmentation = config.augmentation
-    synthetic = ensure_synthetic(config, session, store) if augmentation.needs_generator else None
+    synthetic = synthetic_images(config, session, store) if augmentation.needs_generator else None
     return mix(store, synthetic, augmentation, config.seed)
+
+
+def synthetic_images(config: Config, session: Session, store: Store) -> Store:
+    """The pool this configuration trains on, filtered if it says so."""
+    if config.augmentation.filter is None:
+        return ensure_synthetic(config, session, store)
+    # Not above: a filter's feature network is trained by this module.
+    from svp_lightning.tasks.filter import ensure_filtered
+
+    return ensure_filtered(config, session, store)
 
 
 def prevalence_of(config: Config, store: Store) -> dict[str, float]:

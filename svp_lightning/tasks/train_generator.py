@@ -28,11 +28,14 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.module import GeneratorModule
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.sampler import sample, trajectory
+from svp_lightning.generator.selection import CheckpointSelection
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.report.figures.sheets import contact_sheet, noise_to_image_strip
 from svp_lightning.report.style import save_figure
+from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.generator_figures import write_generator_figures
 from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.selection import Judge
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.training import (
     announce,
@@ -56,7 +59,14 @@ def run(config: Config, session: Session) -> None:
 def ensure_generator(config: Config, session: Session, store: Store) -> Path:
     """The folder of the generator of this configuration and store, trained if missing."""
     identity = {"generator": config.generator.identity(), "data": store.sha256}
-    make = partial(_train, config, session, store)
+    features = None
+    if config.generator.selection.method == "fidelity":
+        # Not above: features are trained like a classifier, whose mix may need a generator.
+        from svp_lightning.tasks.features import ensure_features
+
+        features = ensure_features(config, session, store)
+        identity["features"] = features.name
+    make = partial(_train, config, session, store, features)
     return session.artifacts.build("generator", identity, make, every_rank=True)
 
 
@@ -65,18 +75,26 @@ def weights_hash(path: Path) -> str:
     return sha256_of_file(path / WEIGHTS)
 
 
-def _train(config: Config, session: Session, store: Store, folder: Path) -> None:
+def _train(
+    config: Config, session: Session, store: Store, features: Path | None, folder: Path
+) -> None:
     settings = config.generator
     rows = train_rows(store, balanced=settings.class_sampling == "balanced")
     module = GeneratorModule(settings, store.image_size, len(store.class_names))
+    selection = None
+    if features is not None:
+        device = choose_device(config.trainer.accelerator)
+        judge = Judge(store, rows, features, settings.selection.images, device)
+        selection = CheckpointSelection(settings.selection, judge)
     trainer = build_trainer(
         config,
         session,
         folder,
         "Generator",
         max_steps=settings.steps,
-        limit_val_batches=0,  # the generator must not see held-out images
-        callbacks=[_checkpoint(folder, settings.checkpoint_every)],
+        limit_val_batches=0,  # no batch holds held-out images; a selection returns a score only
+        # The checkpoint comes last and so holds what was judged at its step.
+        callbacks=[*filter(None, [selection]), _checkpoint(folder, settings.checkpoint_every)],
     )
     require_divisible("generator.batch_size", settings.batch_size, trainer.world_size)
     resume_from = newest_checkpoint(folder)
@@ -91,6 +109,10 @@ def _train(config: Config, session: Session, store: Store, folder: Path) -> None
     )
     if is_main_process():
         facts = _provenance(store, trainer.world_size, time.monotonic() - start)
+        if selection is not None:
+            selection.restore_best(module)
+            facts["selection"] = selection.record()
+            say(f"  Kept the weights of step {selection.best_step:,} of {trainer.global_step:,}")
         info = GeneratorInfo(
             settings=settings,
             class_names=store.class_names,
