@@ -1,10 +1,11 @@
 """Feature vectors of particle images, from a classifier trained on real images alone.
 
-The outputs of all residual stages, averaged over positions and scaled to one variance per stage,
-are projected on their principal components over the real training images. The last stage alone
-would not do: a classifier ends by making all images of a class alike, and it is differences
-within a class that tell good generated images from bad ones. Scaled to a mean variance of 1 per
-component, because the kernel of KID has no scale of its own.
+The outputs of all residual stages, averaged over positions, are projected on their whitened
+principal components over the real training images. The last stage alone would not do: a
+classifier ends by making all images of a class alike, and it is differences within a class that
+tell good generated images from bad ones. Square roots tame the few images that excite a channel
+strongly, and whitening gives every component a variance of 1: without them such images decide
+KID, whose kernel grows with the third power of the features and has no scale of its own.
 """
 
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ CLASSIFIER = "classifier.ckpt"
 PROJECTION = "projection.safetensors"
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 BATCH_SIZE = 256
+MIN_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class FeatureNetwork(nn.Module):
 
 
 def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Mean over positions of each stage's output, (B, C) float32 each, and the logits (B, K)."""
+    """Root of the mean over positions of each stage, (B, C) float32 each, and logits (B, K)."""
     network = classifier.network
     if not hasattr(network, STAGES[0]):
         raise SettingsError(
@@ -91,7 +93,7 @@ def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[list[Te
     found: list[Tensor] = []
     hooks = [
         getattr(network, stage).register_forward_hook(
-            lambda _module, _inputs, output: found.append(output.float().mean(dim=(2, 3)))
+            lambda _module, _inputs, output: found.append(output.float().mean(dim=(2, 3)).sqrt())
         )
         for stage in STAGES
     ]
@@ -127,7 +129,10 @@ def fit_features(
     mean = pooled.mean(axis=0)
     scaled = (pooled - mean) * scale
     analysis = PCA(min(components, *scaled.shape), svd_solver="full").fit(scaled)
-    basis = (analysis.components_ * scale).T / np.sqrt(analysis.explained_variance_.mean())
+    deviation = np.sqrt(analysis.explained_variance_)
+    # Few images leave components that hold rounding errors only; they must not be blown up.
+    deviation = np.maximum(deviation, MIN_DEVIATION * deviation[0])
+    basis = (analysis.components_ * scale).T / deviation
     tensors = (torch.from_numpy(x).float() for x in (mean, basis))
     return FeatureNetwork(classifier, *tensors).to(device)
 

@@ -76,7 +76,8 @@ class CheckpointSelection(pl.Callback):
         found: Check | None = None
         if trainer.is_global_zero:
             found = self.judge(deepcopy(denoiser).eval())
-        check: Check = trainer.strategy.broadcast(found)
+        check = trainer.strategy.broadcast(found)
+        assert check is not None
         self.checks[step] = check
         if len(self.checks) == 1 or check.better_than(self.checks[self.best_step]):
             self.best_step = step

@@ -134,11 +134,11 @@ def _value(estimate: object) -> str:
 def _copies(one: ClassFidelity) -> list[tuple[str, ...]]:
     found = one.memorisation
     questions = {
-        "Closer to a training image than new images are (grey levels)": found.pixel.closer,
-        "One training image far closer than any other (grey levels)": found.pixel.singular,
-        "Closer to a training image than new images are (features)": found.feature.closer,
-        "One training image far closer than any other (features)": found.feature.singular,
-        "Closer to another generated image than real ones are to one another": found.duplicates,
+        "Near a training image, in grey levels": found.pixel.closer,
+        "One far nearer than the next, in grey levels": found.pixel.singular,
+        "Near a training image, in features": found.feature.closer,
+        "One far nearer than the next, in features": found.feature.singular,
+        "Near another generated image": found.duplicates,
     }
     return [
         (question, excess_words(x), f"{100 * x.expected:.1f} %", _p_value(x.p_value))

@@ -10,6 +10,7 @@ from svp_lightning.errors import DataError
 from svp_lightning.report.fidelity_names import (
     FEATURE_NAMES,
     MEASURE_NAMES,
+    number,
     verdict_sentence,
     with_span,
 )
@@ -36,16 +37,24 @@ def print_fidelity(folder: Path, console: Console | None = None) -> None:
         console.print(verdict_sentence(name, one.memorisation), highlight=False)
 
 
+def _generated(pair: Compared) -> str:
+    return with_span(pair.generated)
+
+
+def _floor(pair: Compared) -> str:
+    return number(pair.floor.value)
+
+
 def fidelity_table(found: FidelityFile) -> Table:
     """One row per measure, two columns per class."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for name in found.classes:
-        table.add_column(display_name(name), justify="right")
-        table.add_column("floor", justify="right")
+        table.add_column(display_name(name), justify="right", no_wrap=True)
+        table.add_column("floor", justify="right", no_wrap=True)
 
     def add(label: str, pairs: list[Compared]) -> None:
-        cells = [with_span(e) for pair in pairs for e in (pair.generated, pair.floor)]
+        cells = [f(pair) for pair in pairs for f in (_generated, _floor)]
         table.add_row(label, *(cell.replace("[", r"\[") for cell in cells))
 
     for measure, (label, _) in FEATURE_NAMES.items():

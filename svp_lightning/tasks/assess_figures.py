@@ -16,7 +16,7 @@ from svp_lightning.report.figures.fidelity import (
 )
 from svp_lightning.report.style import save_figure
 
-PAIRS = 10
+PAIRS = 8
 
 
 def write_class_figures(

@@ -62,8 +62,12 @@ class _Sieve:
         verdict = self.filters[name](found.features, found.probabilities)
         kept = np.flatnonzero(~verdict.rejected)[:wanted]
         end = int(kept[-1]) + 1 if len(kept) == wanted and wanted else len(rows)
-        counts = (int(part[:end].sum()) for part in (verdict.wrong_class, verdict.far))
-        return rows[kept], Tally(end, *counts, int(verdict.rejected[:end].sum()))
+        return rows[kept], Tally(
+            looked_at=end,
+            wrong_class=int(verdict.wrong_class[:end].sum()),
+            far=int(verdict.far[:end].sum()),
+            rejected=int(verdict.rejected[:end].sum()),
+        )
 
 
 def ensure_filtered(config: Config, session: Session, store: Store) -> Store:

@@ -33,14 +33,12 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (80, 16, 16), dtype=np.uint8)
 
 
-def test_features_are_centred_and_of_unit_mean_variance(images: np.ndarray) -> None:
+def test_features_are_centred_and_white(images: np.ndarray) -> None:
     network = fit_features(classifier(), images, 10)
     found = describe(network, images)
     assert found.features.shape == (80, 10)
     np.testing.assert_allclose(found.features.mean(axis=0), 0, atol=1e-3)
-    assert found.features.var(axis=0, ddof=1).mean() == pytest.approx(1, rel=1e-3)
-    covariance = np.cov(found.features.T)
-    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=2e-2)
+    np.testing.assert_allclose(np.cov(found.features.T), np.eye(10), atol=2e-2)
     with torch.inference_mode():
         expected = classifier()(torch.from_numpy(images[:, None] / 127.5 - 1).float()).softmax(1)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-4)

@@ -143,8 +143,8 @@ def pixel_closeness(
     device: torch.device | str = "cpu",
 ) -> Closeness:
     """Judge (n, H, W) images by their nearest training images in grey levels."""
-    queries = (pixel_vectors(symmetric_images(images)) for images in (heldout, generated))
-    return closeness(pixel_vectors(train), *queries, device)
+    known_new, new = (pixel_vectors(symmetric_images(images)) for images in (heldout, generated))
+    return closeness(pixel_vectors(train), known_new, new, device)
 
 
 def closeness(

@@ -18,6 +18,17 @@ Features = NDArray[np.floating[Any]]
 MIN_IMAGES = 4
 """Halves of fewer images have no neighbours to measure."""
 
+LIMITS = {
+    "fid": (0.0, np.inf),
+    "kid": (-np.inf, np.inf),
+    "precision": (0.0, 1.0),
+    "recall": (0.0, 1.0),
+    "density": (0.0, np.inf),
+    "coverage": (0.0, 1.0),
+    "auc": (0.0, 1.0),
+}
+"""Lowest and highest value of each measure."""
+
 
 @dataclass(frozen=True)
 class FeatureFidelity:
@@ -68,7 +79,7 @@ def feature_fidelity(
             "Add held-out images of the class, or draw more images.",
         )
     found = with_half_sample_intervals(
-        partial(_measure, seed=seed), real[:size], generated[:size], draws, seed
+        partial(_measure, seed=seed), real[:size], generated[:size], draws, seed, LIMITS
     )
     return FeatureFidelity(**found)
 

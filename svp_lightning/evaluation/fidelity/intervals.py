@@ -33,6 +33,7 @@ def with_half_sample_intervals(
     generated: Array,
     draws: int,
     seed: int,
+    limits: Mapping[str, tuple[float, float]],
 ) -> dict[str, Estimate]:
     """Every value of ``measure`` on both whole sets, ± 1.96 standard errors.
 
@@ -44,6 +45,7 @@ def with_half_sample_intervals(
         generated: m of them, m at least 4.
         draws: random halves of both sets.
         seed: of the draws.
+        limits: name -> lowest and highest value possible; intervals end there.
     """
     whole = measure(real, generated)
     halves = []
@@ -55,7 +57,8 @@ def with_half_sample_intervals(
     found = {}
     for name, value in whole.items():
         error = Z_95 * float(np.std([half[name] for half in halves], ddof=1))
-        found[name] = Estimate(value, value - error, value + error)
+        low, high = limits[name]
+        found[name] = Estimate(value, max(value - error, low), min(value + error, high))
     return found
 
 

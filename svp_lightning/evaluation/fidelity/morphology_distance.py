@@ -12,6 +12,9 @@ from svp_lightning.evaluation.fidelity.morphology import MEASURES, Morphology
 
 SCALARS = len(MEASURES) - 1
 MIN_VALUES = 2
+LIMITS = {f"{name}/ks": (0.0, 1.0) for name in MEASURES} | {
+    f"{name}/w": (0.0, np.inf) for name in MEASURES
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def morphology_distances(
     """
     a, b = real.columns(), generated.columns()
     size = min(len(a), len(b))
-    found = with_half_sample_intervals(_distances, a[:size], b[:size], draws, seed)
+    found = with_half_sample_intervals(_distances, a[:size], b[:size], draws, seed, LIMITS)
     means = [_mean(_scalars(columns), axis=0).tolist() for columns in (a, b)]
     return {
         name: MorphologyDistance(found[f"{name}/ks"], found[f"{name}/w"], *values)

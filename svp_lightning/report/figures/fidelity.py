@@ -17,7 +17,7 @@ from svp_lightning.report.style import INK, MUTED, RULE, class_colours, figure_s
 
 BINS = 24
 COLUMNS = 4
-PAIR_ZOOM_PX = 104
+PAIR_ZOOM_PX = 128
 """Wanted side of an image in the gallery, in device pixels."""
 
 Columns = Mapping[str, NDArray[np.float64]]
@@ -60,7 +60,7 @@ def _histograms(axes: Axes, a: NDArray[np.float64], b: NDArray[np.float64], colo
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     both = np.concatenate([a, b])
     low, high = np.quantile(both, [0.005, 0.995]) if len(both) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1).tolist()
     axes.hist(a.clip(low, high), edges, density=True, color=RULE)
     axes.hist(b.clip(low, high), edges, density=True, histtype="step", color=colour, linewidth=1.5)
     axes.set_yticks([])
@@ -126,9 +126,9 @@ def closest_pairs(
     first = next(iter(rows.values()))[0]
     zoom = max(1, min(PAIR_ZOOM_PX, MAX_TILE_PX) // first.shape[-1])
     tile = first.shape[-1] * zoom + 2
-    margin, unit, label = 24, 28, 120
+    margin, unit, label = 24, 30, 190
     columns = max(len(images) for images, _, _ in rows.values())
-    block = 2 * tile + 2 * unit + 14
+    block = 2 * tile + 3 * unit
     width = max(label + columns * tile + margin, 700)
     with figure_style():
         canvas = new_canvas(width, 2 * unit + block * len(rows))
@@ -136,7 +136,7 @@ def closest_pairs(
         for number, (heading, (images, nearest, notes)) in enumerate(rows.items()):
             top = 2 * unit + number * block
             canvas.text(label, top, heading, color=INK)
-            top += unit // 2 + 4
+            top += unit * 2 // 3
             for k, part in enumerate((images, nearest)):
                 canvas.image(label, top + k * tile, mosaic(part, len(part), zoom))
                 words = ("image", "nearest\ntraining image")[k]
@@ -144,6 +144,6 @@ def closest_pairs(
                 canvas.text(label - 10, middle, words, scale=0.8, color=MUTED, ha="right")
             for k, note in enumerate(notes):
                 centre = label + (k + 0.5) * tile
-                below = top + 2 * tile + unit / 3
+                below = top + 2 * tile + unit * 0.8
                 canvas.text(centre, below, note, scale=0.75, color=MUTED, ha="center")
     return canvas.figure

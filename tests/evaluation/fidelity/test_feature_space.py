@@ -99,7 +99,12 @@ def test_auc_is_half_for_one_distribution_and_one_for_two() -> None:
 def test_half_sample_interval_of_a_mean_has_its_standard_error() -> None:
     x, y = normal(0, 400, 1), normal(1, 400, 1)
     (found,) = with_half_sample_intervals(
-        lambda a, b: {"difference": float(b.mean() - a.mean())}, x, y, draws=400, seed=0
+        lambda a, b: {"difference": float(b.mean() - a.mean())},
+        x,
+        y,
+        draws=400,
+        seed=0,
+        limits={"difference": (-9, 9)},
     ).values()
     expected = 1.96 * np.sqrt(x.var() / 400 + y.var() / 400)
     assert (found.high - found.low) / 2 == pytest.approx(expected, rel=0.12)
