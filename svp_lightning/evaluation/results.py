@@ -60,9 +60,6 @@ class Augmentation(_Part):
     method: str
     ratio: float = Field(ge=0)
     """Added images per real image of each rare class."""
-    rejected: dict[str, dict[str, Count]] = {}
-    """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,
-    ``far``, ``rejected``); empty where nothing was filtered."""
 
 
 class Counts(_Part):
@@ -161,6 +158,9 @@ class Results(_Part):
     rare_classes: tuple[str, ...] = ()
     """The classes that were added to."""
     counts: Counts
+    rejected: dict[str, dict[str, Count]] = {}
+    """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,
+    ``far``, ``rejected``); empty where nothing was filtered."""
     validation_score: Share | None = None
     """Macro AUPRC on the validation split of the checkpoint that was tested."""
     metrics: Metrics[Share]

@@ -182,7 +182,7 @@ def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:
         calibration=parsed.calibration,
         slices=parsed.slices,
         costs=parsed.costs,
-        rejected=parsed.augmentation.rejected,
+        rejected=parsed.rejected,
     )
 
 

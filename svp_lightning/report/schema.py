@@ -24,7 +24,6 @@ class Augmentation(BaseModel):
 
     method: str
     ratio: Annotated[float, Field(ge=0)]
-    rejected: dict[str, dict[str, int]] = {}
 
 
 class Counts(BaseModel):
@@ -142,6 +141,7 @@ class ResultsFile(BaseModel):
     calibration: Calibration | None = None
     slices: tuple[Slice, ...] = ()
     costs: dict[str, Cost] = {}
+    rejected: dict[str, dict[str, int]] = {}
     prevalence: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     """Relative frequencies in use, in any unit; the metrics are weighted to them."""
     rare_classes: tuple[str, ...] | None = None

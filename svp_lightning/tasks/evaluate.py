@@ -148,7 +148,6 @@ def measure(
             "augmentation": {
                 "method": config.augmentation.method,
                 "ratio": config.augmentation.ratio,
-                "rejected": rejections(synthetic) if synthetic is not None else {},
             },
             "prevalence": prevalence,
             "rare_classes": list(rows.rare),
@@ -158,6 +157,7 @@ def measure(
                 "test": _counts(store, tested.label),
                 "validation": store.counts("val"),
             },
+            "rejected": rejections(synthetic) if synthetic is not None else {},
             "validation_score": trained["validation_score"],
             "metrics": classification_metrics(
                 tested.label, tested.probability, store.class_names, weights

@@ -19,6 +19,9 @@ Features = NDArray[np.floating[Any]]
 UNEQUAL_SUBSETS = 20
 """Random subsets averaged where the two sets differ in size, as torchmetrics' KID needs."""
 
+LOCAL: dict[str, Any] = {"sync_on_compute": False}
+"""One process has all vectors; to wait for the others would wait for ever."""
+
 
 def frechet_distance(real: Features, generated: Features) -> float:
     """|μ_r − μ_g|² + tr(Σ_r + Σ_g − 2 (Σ_r Σ_g)^½) (Heusel et al. 2017, arXiv 1706.08500).
@@ -29,7 +32,7 @@ def frechet_distance(real: Features, generated: Features) -> float:
         real: (n, D), n at least 2.
         generated: (m, D), m at least 2.
     """
-    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Given(real.shape[1]), **LOCAL)
     metric.update(_tensor(real), real=True)
     metric.update(_tensor(generated), real=False)
     # Rounding leaves tiny negative values for equal sets.
@@ -51,7 +54,7 @@ def kernel_distance(real: Features, generated: Features) -> float:
         warnings.filterwarnings("ignore", message=".*will save all extracted features.*")
         torch.manual_seed(0)  # of the subsets; the caller's own randomness stays untouched
         metric = KernelInceptionDistance(
-            feature=_Given(real.shape[1]), subsets=subsets, subset_size=size
+            feature=_Given(real.shape[1]), subsets=subsets, subset_size=size, **LOCAL
         )
         metric.update(_tensor(real), real=True)
         metric.update(_tensor(generated), real=False)
