@@ -107,3 +107,23 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     assert section is not None
     assert section.verdicts[0].startswith("Novel kind: no sign of copying.")
     assert section.verdicts[1].startswith("Copied kind: signs of copying. 60 of 60 (100 %")
+
+
+def test_report_of_a_run_shows_the_assessment_of_its_pool(
+    svp: Callable[..., None], tmp_path: Path
+) -> None:
+    svp("task=assess", "assess.draws=4")  # the same artifact as above
+    svp()
+    svp("augmentation=none")
+    pages = {
+        file.parent.name: (file.read_text(encoding="utf-8"), (file.parent / "fidelity.json"))
+        for file in tmp_path.glob("outputs/default/resnet18_*/report.html")
+    }
+    with_pool, without = (
+        next(page for name, page in pages.items() if method in name)
+        for method in ("diffusion", "none")
+    )
+    assert 'id="fidelity"' in with_pool[0]
+    assert with_pool[1].is_file()
+    assert 'id="fidelity"' not in without[0]
+    assert not without[1].is_file()
