@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.metrics import PRECISION_FLOOR
+from svp_lightning.evaluation.metrics import is_precise
 
 
 class Ranking:
@@ -54,5 +54,5 @@ class Ranking:
         found = true.cumsum()
         # Thresholds above the first drawn image have no precision, and no recall either.
         precision = found / np.maximum(found + false, np.finfo(np.float64).tiny)
-        recall_at = found[precision >= PRECISION_FLOOR].max(initial=0.0)
+        recall_at = found[is_precise(precision)].max(initial=0.0)
         return float(true @ precision / found[-1]), float(recall_at / found[-1])

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.metrics import CLASS_METRICS, PRECISION_FLOOR
+from svp_lightning.evaluation.metrics import CLASS_METRICS, is_precise
 from svp_lightning.evaluation.predictions import count_rows, iterate_scores
 from svp_lightning.evaluation.prevalence import class_shares
 
@@ -78,7 +78,7 @@ class Tally:
         for row, weight in zip(counts, weights, strict=True):  # a row at a time: flat memory
             called += row.cumsum() * weight
         precision = found / called
-        recall_at = found[precision >= PRECISION_FLOOR].max(initial=0.0)
+        recall_at = found[is_precise(precision)].max(initial=0.0)
         return float(counts[k] @ precision / counts[k].sum()), float(recall_at / found[-1])
 
 

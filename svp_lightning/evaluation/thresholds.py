@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from svp_lightning.evaluation.metrics import PRECISION_FLOOR, check_predictions
+from svp_lightning.evaluation.metrics import PRECISION_FLOOR, check_predictions, is_precise
 from svp_lightning.evaluation.prevalence import class_shares, prevalence_weights
 from svp_lightning.evaluation.proportions import precision, wilson_interval
 
@@ -72,7 +72,7 @@ def choose_threshold(
         threshold is precise enough. Of equal recalls, the strictest threshold.
     """
     found, recall, threshold = precision_recall_curve(truth, score, sample_weight=weights)
-    allowed = np.flatnonzero((found[:-1] >= floor) & (recall[:-1] > 0))
+    allowed = np.flatnonzero(is_precise(found[:-1], floor) & (recall[:-1] > 0))
     if len(allowed) == 0:
         return None
     best = allowed[recall[allowed] == recall[allowed].max()][-1]
