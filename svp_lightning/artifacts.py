@@ -41,7 +41,7 @@ HASHED_BELOW_BYTES = 1 << 28
 """Larger files are images of a store, which checks its own SHA-256 when it is opened."""
 
 STAGE_VERSIONS = {
-    "store": 2,
+    "store": 3,
     "generator": 1,
     "synthetic": 1,
     "classifier": 2,

@@ -55,7 +55,7 @@ def draw_exposure(
     """The chance of one recording."""
     size = session.grid.num_pixels // session.binning
     gx, gy = rng.normal(session.gradient, 0.005).astype(np.float32)
-    level = np.float32(session.background + rng.normal(0, 1.5))
+    level = np.float32(session.background + rng.normal(0, 1.0))
     noise = rng.standard_normal((size, size), dtype=np.float32)
     gradient = (float(gx), float(gy))
     return Exposure(motion_um, sharpening, halo_gain, float(level), gradient, noise)

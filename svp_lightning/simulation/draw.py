@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from svp_lightning.data.classes import AIR_BUBBLE, PROTEIN, SILICONE_OIL
 from svp_lightning.simulation.air import draw_air
 from svp_lightning.simulation.camera import Exposure, draw_exposure
+from svp_lightning.simulation.centre import centred
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.magnify import magnified
 from svp_lightning.simulation.oil import OIL_INDEX, draw_oil
@@ -75,8 +76,9 @@ def draw_image(
         room * (session.tilt[0] + rng.normal(0, 0.018)),
         room * (session.tilt[1] + rng.normal(0, 0.018)),
     )
+    scene = centred(scene, tilt, session.grid.medium_index)
     waves = _aberrations(rng, settings.optics.aberration_waves)
-    motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.5)
+    motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.25)
     gain = _halo_gain(settings, particle, key)
     exposure = draw_exposure(rng, session, motion, sharpening, gain)
     return Draw(particle, scene, tilt, waves, exposure, int(rng.integers(2**63)))

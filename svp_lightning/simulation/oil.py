@@ -10,11 +10,15 @@ OIL_INDEX = 1.403
 DOUBLET_SHARE = 0.04
 SATELLITE_SHARE = 0.25
 
-# Shares, means and spreads (um) of the focus populations of a FlowCam run: bright droplets in
-# front of the focus, pale ones further on, dark ones behind. Set by rendering thousands of
-# droplets of any radius and focus and keeping those nearest to each real crop of the
-# development half (experiments/simulator_realism); 4 % more lie anywhere in -18 to 60 um.
-_FOCUS = ((0.54, 39.5, 5.0), (0.22, 48.0, 4.5), (0.20, -27.0, 5.0))
+# Focus populations of a FlowCam run: share, mean and spread of the focus (um), and the radius (um)
+# that is typical at the mean. Bright droplets in front of the focus, pale ones further on, dark
+# ones behind. Set by rendering thousands of droplets of any radius, focus and microscope and
+# keeping those nearest to each real crop of the development half (experiments/simulator_realism);
+# the rest lie anywhere in 18 to 50 um.
+_POPULATIONS = ((0.62, 39.5, 4.0, 3.4), (0.17, 43.0, 4.5, 2.8), (0.17, -22.0, 4.0, 2.5))
+_RADIUS_POWER = 0.9
+"""Larger droplets look alike further from focus: within a population R grows as z to this."""
+_RADIUS_SPREAD = 0.1
 
 
 def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]:
@@ -24,8 +28,9 @@ def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]
         rng: the image's stream.
         scale: of the defocus, from the session's pixel size.
     """
-    z = _focus(rng) * scale
-    radius = _typical_radius(z) * math.exp(rng.normal(0, 0.18))
+    focus, typical = _focus_and_radius(rng)
+    z = focus * scale
+    radius = typical * math.exp(rng.normal(0, _RADIUS_SPREAD))
     main = Sphere(
         radius_um=radius,
         index=OIL_INDEX,
@@ -53,20 +58,15 @@ def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]
     )
 
 
-def _focus(rng: np.random.Generator) -> float:
+def _focus_and_radius(rng: np.random.Generator) -> tuple[float, float]:
+    """Distance from focus and the median radius there, um."""
     choice = rng.random()
-    for share, mean, spread in _FOCUS:
+    for share, mean, spread, radius in _POPULATIONS:
         if choice < share:
-            return float(rng.normal(mean, spread))
+            focus = float(rng.normal(mean, spread))
+            return focus, radius * max(focus / mean, 0.3) ** _RADIUS_POWER
         choice -= share
-    return float(rng.uniform(-18, 60))
-
-
-def _typical_radius(z_um: float) -> float:
-    """Median radius (um) at a focus, from the same nearest images as the focus itself."""
-    if z_um < 0:
-        return 3.2
-    return 3.6 if z_um < 45 else 3.0
+    return float(rng.uniform(18, 50)), 2.8
 
 
 def _neighbour(

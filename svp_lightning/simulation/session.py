@@ -65,9 +65,9 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
     return Session(
         grid=grid,
         binning=binning,
-        tilt=(rng.normal(0, 0.06), rng.normal(0, 0.06)),
+        tilt=(rng.normal(0, 0.075), rng.normal(0, 0.075)),
         focus_offset_um=rng.normal(0, 1.5),
-        stray_light=rng.uniform(0.04, 0.15),
+        stray_light=rng.uniform(0.06, 0.17),
         sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
         background=rng.normal(*settings.instrument.background),
         gradient=(rng.normal(0, 0.004), rng.normal(0, 0.004)),
