@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
+from svp_lightning.simulation import draw
+from svp_lightning.simulation.centre import centred
+from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.large_bubble import draw_large_bubble
+from svp_lightning.simulation.scene import Sphere, Spheres, Together
+from svp_lightning.simulation.settings import SimulationSettings
+
+SETTINGS = SimulationSettings(
+    counts={"train": {"protein": 1}}, large_bubble_share=0.0, neighbour_share=0.0
+)
+
+
+def mean_offset(name: str) -> float:
+    """Distance of the particles from the middle of the window, px."""
+    rows = np.arange(24)
+    images, _ = Simulator(SETTINGS, 64, seed=3).render([name] * 24, rows, rows % 12)
+    contrast = np.abs(ndimage.gaussian_filter(images / 174.5 - 1, (0, 1, 1)))
+    weight = (contrast - 0.06).clip(0, 0.12) + 1e-9
+    at, total = np.arange(64) - 31.5, weight.sum((1, 2))
+    x, y = weight.sum(1) @ at / total, weight.sum(2) @ at / total
+    return float(np.hypot(x, y).mean())
+
+
+@pytest.mark.parametrize("name", [SILICONE_OIL, AIR_BUBBLE])
+def test_the_window_follows_the_shift_of_oblique_light(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = mean_offset(name)
+    monkeypatch.setattr(draw, "centred", lambda scene, tilt, index: scene)
+    assert followed < 0.7 * mean_offset(name)
+
+
+def test_the_shift_grows_with_depth_and_tilt() -> None:
+    sphere = Spheres((Sphere(3.0, 1.403, 0.2, 0.1, 40.0),))
+    moved = centred(sphere, (0.06, -0.03), 1.333)
+    assert isinstance(moved, Spheres)
+    assert moved.spheres[0].x_um == pytest.approx(0.2 - 1.8, abs=0.01)
+    assert moved.spheres[0].y_um == pytest.approx(0.1 + 0.9, abs=0.01)
+
+
+def test_a_neighbour_keeps_its_distance_and_a_large_bubble_its_place() -> None:
+    droplet = Spheres((Sphere(3.0, 1.403, 0.0, 0.0, 40.0),))
+    pair = centred(Together(droplet, droplet, 5.0, 2.0), (0.05, 0.02), 1.338)
+    assert isinstance(pair, Together)
+    assert (pair.x_um, pair.y_um, pair.main) == (5.0, 2.0, pair.other)
+    _, bubble = draw_large_bubble(np.random.default_rng(0))
+    assert centred(bubble, (0.05, 0.02), 1.338) is bubble
