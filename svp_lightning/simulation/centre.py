@@ -26,13 +26,14 @@ def centred(
         return scene
     main = scene.main if isinstance(scene, Together) else scene
     depth = float(np.mean(main.depths_um)) / medium_index
-    return _moved(scene, -depth * tilt[0], -depth * tilt[1])
-
-
-def _moved(scene: Layers, dx: float, dy: float) -> Layers:
+    dx, dy = -depth * tilt[0], -depth * tilt[1]
     if isinstance(scene, Together):
         # Its own offset puts the neighbour beside the main particle, wherever that goes.
         return replace(scene, main=_moved(scene.main, dx, dy), other=_moved(scene.other, dx, dy))
+    return _moved(scene, dx, dy)
+
+
+def _moved(scene: Spheres | PhaseScreens, dx: float, dy: float) -> Spheres | PhaseScreens:
     if isinstance(scene, PhaseScreens):
         return replace(scene, x_um=scene.x_um + dx, y_um=scene.y_um + dy)
     spheres = (replace(s, x_um=s.x_um + dx, y_um=s.y_um + dy) for s in scene.spheres)
