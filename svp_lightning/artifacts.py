@@ -42,8 +42,8 @@ HASHED_BELOW_BYTES = 1 << 28
 
 STAGE_VERSIONS = {
     "store": 3,
-    "generator": 1,
-    "synthetic": 1,
+    "generator": 2,
+    "synthetic": 2,
     "classifier": 2,
     "features": 1,
     "fidelity": 1,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from svp_lightning.errors import CheckpointError
 from svp_lightning.files import replacing, sha256_of_file, write_json
-from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.denoiser import Denoiser, build_denoiser
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.settings import Settings
 
@@ -114,9 +114,7 @@ def load_generator(directory: Path) -> Generator:
             f"{path} is not the file that {INFO} was written for (SHA-256 differs).",
             "Copy the whole folder again, or train again.",
         )
-    denoiser = Denoiser(
-        info.settings.network, info.settings.diffusion, info.image_size, len(info.class_names)
-    )
+    denoiser = build_denoiser(info.settings, info.image_size, len(info.class_names))
     try:
         denoiser.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from svp_lightning.generator.network import build_network
 from svp_lightning.generator.schedule import NoiseSchedule
-from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings
+from svp_lightning.generator.settings import (
+    DiffusionSettings,
+    GeneratorSettings,
+    NetworkSettings,
+)
 
 
 class Denoiser(nn.Module):
@@ -23,6 +27,7 @@ class Denoiser(nn.Module):
         diffusion: noising process and objective.
         image_size: H = W, px, a multiple of 16.
         num_classes: K; label K is the null class, which stands for "any".
+        augmented: whether it is told how training images were augmented.
 
     Raises:
         SettingsError: the network does not fit the image size.
@@ -34,32 +39,49 @@ class Denoiser(nn.Module):
         diffusion: DiffusionSettings,
         image_size: int,
         num_classes: int,
+        augmented: bool = False,
     ) -> None:
         super().__init__()
         self.settings = diffusion
         self.image_size = image_size
         self.num_classes = num_classes
-        self.network = build_network(network, image_size, num_classes + 1)
+        self.network = build_network(network, image_size, num_classes + 1, augmented)
         self.schedule = NoiseSchedule(diffusion)
+        self._fused = False
 
     @property
     def null_label(self) -> int:
         """The label that stands for an unknown class."""
         return self.num_classes
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
         """What the settings' ``prediction`` names, in float32.
 
         Args:
             x_t: noisy images (B, 1, H, W).
             t: time steps (B,), 0 to ``timesteps`` - 1.
             labels: classes (B,), 0 to K.
+            augmentation: of :func:`~svp_lightning.generator.augmentation.augment`; None: the
+                images are as they were taken.
         """
-        prediction: Tensor = self.network(x_t, t, labels)
+        condition = () if augmentation is None else (augmentation,)
+        prediction: Tensor = self.network(x_t, t, labels, *condition)
         return prediction.float()
 
+    def fuse(self) -> None:
+        """Compile the network at its next call; the weights keep their names."""
+        if not self._fused:
+            self.network.compile()
+            self._fused = True
+
     def loss(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator | None = None,
+        augmentation: Tensor | None = None,
     ) -> Tensor:
         """The training loss of a batch, a scalar.
 
@@ -68,11 +90,12 @@ class Denoiser(nn.Module):
             labels: classes (B,), 0 to K - 1.
             generator: of times, noise and hidden labels, on the images' device; None takes
                 torch's global one.
+            augmentation: as in :meth:`forward`.
         """
         t = self._draw_times(len(images), images.device, generator)
         eps = torch.randn(images.shape, generator=generator, device=images.device)
         labels = self._hide_some(labels, generator)
-        prediction = self(self.schedule.add_noise(images, eps, t), t, labels)
+        prediction = self(self.schedule.add_noise(images, eps, t), t, labels, augmentation)
         error = prediction - self.schedule.target(images, eps, t)
         error = error.abs() if self.settings.loss == "l1" else error.square()
         return (self.schedule.weight(t) * error.mean(dim=(1, 2, 3))).mean()
@@ -91,3 +114,18 @@ class Denoiser(nn.Module):
         draws = torch.rand(len(labels), generator=generator, device=labels.device)
         hidden = draws < self.settings.class_dropout
         return torch.where(hidden, self.null_label, labels)
+
+
+def build_denoiser(settings: GeneratorSettings, image_size: int, num_classes: int) -> Denoiser:
+    """The untrained denoiser that the settings of a generator describe.
+
+    Raises:
+        SettingsError: the network does not fit the image size.
+    """
+    return Denoiser(
+        settings.network,
+        settings.diffusion,
+        image_size,
+        num_classes,
+        augmented=settings.augmentation > 0,
+    )

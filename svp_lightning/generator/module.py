@@ -11,7 +11,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from svp_lightning.errors import TrainingError
-from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.augmentation import augment
+from svp_lightning.generator.denoiser import Denoiser, build_denoiser
 from svp_lightning.generator.ema import AveragedDenoiser
 from svp_lightning.generator.settings import GeneratorSettings
 
@@ -39,7 +40,7 @@ class GeneratorModule(pl.LightningModule):
         self.settings = settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.denoiser = Denoiser(settings.network, settings.diffusion, image_size, num_classes)
+            self.denoiser = build_denoiser(settings, image_size, num_classes)
         self.average = (
             None
             if settings.ema_decay is None
@@ -62,7 +63,10 @@ class GeneratorModule(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch with ``image`` (B, 1, H, W) in [-1, 1] and ``label`` (B,)."""
-        loss = self.denoiser.loss(batch["image"], batch["label"])
+        images, augmentation = batch["image"], None
+        if self.settings.augmentation:
+            images, augmentation = augment(images, self.settings.augmentation)
+        loss = self.denoiser.loss(images, batch["label"], augmentation=augmentation)
         self._latest_loss = loss.detach()
         if self.global_step % CHECK_EVERY == 0:
             self._require_finite_loss()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from svp_lightning.errors import SettingsError
+from svp_lightning.generator.augmentation import AugmentedEmbedding
 from svp_lightning.generator.paper_unet import PaperUNet
 from svp_lightning.generator.radial import RADIAL_CHANNELS, radial_maps
 from svp_lightning.generator.settings import NetworkSettings
@@ -17,13 +18,16 @@ MIN_BOTTLENECK = 4
 ATTENTION_HEAD_CHANNELS = 32
 
 
-def build_network(settings: NetworkSettings, image_size: int, num_labels: int) -> nn.Module:
+def build_network(
+    settings: NetworkSettings, image_size: int, num_labels: int, augmented: bool = False
+) -> nn.Module:
     """A network (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
 
     Args:
         settings: the wanted shape.
         image_size: H = W, px.
         num_labels: class labels, the null class included.
+        augmented: whether it takes the description of an augmentation besides (``unet``).
 
     Raises:
         SettingsError: the images are too small for so many levels.
@@ -31,7 +35,7 @@ def build_network(settings: NetworkSettings, image_size: int, num_labels: int) -
     patch = fitting_patch(settings, image_size)
     if settings.kind == "paper":
         return PaperUNet(settings.block_channels, num_labels, settings.dropout)
-    return PatchUNet(settings, image_size, num_labels, patch)
+    return PatchUNet(settings, image_size, num_labels, patch, augmented)
 
 
 def fitting_patch(settings: NetworkSettings, image_size: int) -> int:
@@ -65,7 +69,12 @@ class PatchUNet(nn.Module):
     radial: Tensor
 
     def __init__(
-        self, settings: NetworkSettings, image_size: int, num_labels: int, patch: int
+        self,
+        settings: NetworkSettings,
+        image_size: int,
+        num_labels: int,
+        patch: int,
+        augmented: bool,
     ) -> None:
         super().__init__()
         self.patch = patch
@@ -86,11 +95,18 @@ class PatchUNet(nn.Module):
             norm_num_groups=gcd(32, *channels),
             num_class_embeds=num_labels,
         )
+        if augmented:
+            embedding = self.unet.class_embedding
+            self.unet.class_embedding = AugmentedEmbedding(num_labels, embedding.embedding_dim)
         self.register_buffer("radial", radial_maps(image_size // patch), persistent=False)
 
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
         blocks = functional.pixel_unshuffle(x_t, self.patch)
         radial = self.radial.expand(len(blocks), -1, -1, -1)
         inputs = torch.cat((blocks, radial), dim=1)
-        prediction = self.unet(inputs, t, class_labels=labels, return_dict=False)[0]
+        # diffusers hands class_labels to the embedding as they are.
+        condition = labels if augmentation is None else (labels, augmentation)
+        prediction = self.unet(inputs, t, class_labels=condition, return_dict=False)[0]
         return functional.pixel_shuffle(prediction, self.patch)

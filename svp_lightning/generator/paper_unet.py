@@ -5,8 +5,8 @@ linear attention and weight-standardised convolutions, 35.7 M parameters. Detail
 description leaves open follow common practice: two residual blocks and one linear attention
 per level, full attention at the lowest resolution, GroupNorm + SiLU, time as scale and shift.
 
-Deviation: the paper trains one network per class; here one network serves all classes
-through a class embedding that is added to the time embedding.
+The paper trains one network per class: ``generator.classes=silicone_oil`` gives one. By default
+one network serves all classes, through a class embedding added to the time embedding.
 
 References:
     Ho et al. 2020, arXiv 2006.11239 (U-Net and time embedding).

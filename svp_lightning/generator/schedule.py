@@ -8,6 +8,7 @@ References:
     Salimans & Ho, Progressive distillation, 2022, arXiv 2202.00512 (v-prediction).
     Karras et al., Elucidating the design space, 2022, arXiv 2206.00364, table 1 (residual).
     Hoogeboom et al., Simple diffusion, 2023, arXiv 2301.11093, eq. 4 (shifted schedule).
+    Liu et al., Flow straight and fast (rectified flow), 2023, arXiv 2209.03003.
     Hang et al., Efficient diffusion training via Min-SNR weighting, 2023, arXiv 2303.09556.
 """
 
@@ -42,12 +43,17 @@ class NoiseSchedule(nn.Module):
         self.settings = settings
         self.timesteps = settings.timesteps
         alpha_squared = torch.cumprod(1 - _variances(settings), dim=0)
+        self._ratio: list[float] = ((1 - alpha_squared) / alpha_squared).sqrt().tolist()
         self.register_buffer("alpha", alpha_squared.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - alpha_squared).sqrt().float(), persistent=False)
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha_t and sigma_t of each image: t (B,) int64 -> two tensors (B, 1, 1, 1)."""
         return self.alpha[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
+
+    def noise_ratio(self, t: int) -> float:
+        """sigma_t / alpha_t, the noise level in units of the image's own range."""
+        return self._ratio[t]
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t from the clean images, all (B, 1, H, W)."""
@@ -62,6 +68,8 @@ class NoiseSchedule(nn.Module):
                 return eps
             case "v_prediction":
                 return alpha * eps - sigma * x_0
+            case "velocity":
+                return eps - x_0
             case _:
                 skip, out = self._residual_coefficients(t)
                 return (x_0 - skip * (alpha * x_0 + sigma * eps)) / out
@@ -74,6 +82,8 @@ class NoiseSchedule(nn.Module):
                 return (x_t - sigma * prediction) / alpha
             case "v_prediction":
                 return alpha * x_t - sigma * prediction
+            case "velocity":
+                return (x_t - sigma * prediction) / (alpha + sigma)
             case _:
                 skip, out = self._residual_coefficients(t)
                 return skip * x_t + out * prediction
@@ -109,7 +119,10 @@ def _variances(settings: DiffusionSettings) -> Tensor:
     if settings.schedule == "linear":
         return torch.linspace(1e-4, 0.02, settings.timesteps, dtype=torch.float64)
     t = torch.arange(settings.timesteps + 1, dtype=torch.float64) / settings.timesteps
-    alpha_squared = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-    odds = alpha_squared / (1 - alpha_squared) * settings.signal**2
-    alpha_squared = odds / (1 + odds)
+    if settings.schedule == "cosine":
+        ratio = 1 / torch.tan((t + 0.008) / 1.008 * math.pi / 2)
+    else:
+        ratio = (1 - t) / t
+    odds = (ratio * settings.signal) ** 2
+    alpha_squared = 1 / (1 + 1 / odds)  # 1 at infinite odds
     return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999)

@@ -6,7 +6,7 @@ and number of classes are facts of the data and appear nowhere here.
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.generator.selection_settings import SelectionSettings
 from svp_lightning.settings import Settings, runtime
@@ -48,17 +48,20 @@ class DiffusionSettings(Settings):
     """The noising process and the training objective."""
 
     timesteps: int = Field(1000, ge=10, le=4000)
-    schedule: Literal["linear", "cosine"] = "cosine"
+    schedule: Literal["linear", "cosine", "rectified"] = "cosine"
     """``linear``: variances 1e-4 to 0.02 (Ho et al. 2020); ``cosine``: Nichol & Dhariwal
-    2021, eq. 17."""
+    2021, eq. 17; ``rectified``: alpha / sigma = (1 - s) / s, the straight paths of Liu et al.
+    2023 scaled to unit variance."""
     signal: float = Field(1.0, gt=0)
-    """``cosine`` only: alpha / sigma times this at every time step. Below 1 it moves training
+    """Not for ``linear``: alpha / sigma times this at every time step. Below 1 it moves training
     to where the outline of a smooth, large particle is decided (Hoogeboom et al. 2023)."""
-    prediction: Literal["epsilon", "v_prediction", "residual"] = "residual"
-    """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); or
-    what is missing to the clean image, x0 = c_skip x_t + c_out F. The last never asks the
-    network to copy noise and learns several times faster on images that are mostly smooth."""
-    weighting: Literal["uniform", "min_snr"] = "uniform"
+    prediction: Literal["epsilon", "v_prediction", "velocity", "residual"] = "residual"
+    """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); the
+    velocity eps - x0 of a straight path (flow matching, with ``rectified``); or what is missing
+    to the clean image, x0 = c_skip x_t + c_out F (Karras et al. 2022, with a skip of our own).
+    The last never asks the network to copy noise and learns several times faster on images
+    that are mostly smooth."""
+    weighting: Literal["uniform", "min_snr"] = "min_snr"
     """``min_snr``: Hang et al. 2023, with gamma 5."""
     loss: Literal["l1", "l2"] = "l2"
     class_dropout: float = Field(0.1, ge=0, lt=1)
@@ -68,6 +71,10 @@ class DiffusionSettings(Settings):
 class GeneratorSettings(Settings):
     """How a generator is built and trained."""
 
+    classes: Literal["all", "rare"] | tuple[str, ...] = "all"
+    """Classes it learns: ``all`` (the plentiful one teaches what a particle looks like), ``rare``
+    (those that synthetic images are drawn of), or names; one name makes a generator of that class
+    alone, as the paper has it."""
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     steps: int = Field(2000, ge=1)
@@ -78,6 +85,10 @@ class GeneratorSettings(Settings):
     """Whether classes appear in training as often as in the store, or equally often."""
     symmetry: bool = True
     """Random flips and right-angle rotations of every training image."""
+    augmentation: float = Field(0.0, ge=0, le=1)
+    """Chance of each of scaling, turning, moving and lighting a training image; the network is
+    told, so that samples show none of it (``unet`` only). See
+    :mod:`~svp_lightning.generator.augmentation`."""
     learning_rate: float = Field(1e-3, gt=0)
     warmup_steps: int = Field(100, ge=0)
     decay: Literal["constant", "cosine"] = "cosine"
@@ -96,6 +107,18 @@ class GeneratorSettings(Settings):
         """Settings of the selection that are not read are left out."""
         return super().identity() | {"selection": self.selection.identity()}
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _lone_name(cls, value: Any) -> Any:
+        lone = isinstance(value, str) and value not in ("all", "rare")
+        return (value,) if lone else value
+
+    @model_validator(mode="after")
+    def _augmentation_is_told(self) -> Self:
+        if self.augmentation and self.network.kind == "paper":
+            raise ValueError("the paper's network cannot be told of an augmentation")
+        return self
+
 
 class SamplerSettings(Settings):
     """How images are drawn from a trained generator."""
@@ -106,10 +129,25 @@ class SamplerSettings(Settings):
     guidance: float = Field(1.5, ge=0)
     """Classifier-free guidance weight: 1 samples the class as learnt, more exaggerates it
     at the cost of variety, 0 ignores it."""
+    guidance_interval: tuple[float, float] | None = None
+    """Noise ratios sigma / alpha between which guidance acts, ends included (Kynkäänniemi et al.
+    2024); outside, the class is sampled as learnt, at half the cost. ``None``: everywhere."""
     spacing: Literal["karras", "uniform"] = "karras"
     """Noise levels visited by ``dpm_solver``: Karras et al. 2022, eq. 5, or equal steps in
     time. The others always take equal steps."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network. ``auto``: bfloat16 where the device multiplies it in hardware. Which one
+    it was is part of a pool's identity and stands in its manifest."""
+    compile: bool = False
+    """Fuse the network with ``torch.compile`` (needs a C++ compiler on a CPU): some 20 s of
+    start-up, then faster steps. In bfloat16 it rounds less often, which changes images a little."""
     seed: int = Field(0, ge=0)
     batch_size: int = runtime(64, ge=1)
     """Images in flight at once."""
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _interval_is_ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] < value[1]:
+            raise ValueError("the lower end must be at least 0 and below the upper end")
+        return value

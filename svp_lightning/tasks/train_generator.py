@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from svp_lightning.config import Config
 from svp_lightning.data.datamodule import ParticleDataModule
 from svp_lightning.data.mix import Mixture, train_rows
+from svp_lightning.data.restrict import only_classes
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.distributed import is_main_process
@@ -29,7 +30,7 @@ from svp_lightning.generator.module import GeneratorModule
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.sampler import sample, trajectory
 from svp_lightning.generator.selection import CheckpointSelection
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.report.figures.sheets import contact_sheet, noise_to_image_strip
 from svp_lightning.report.style import save_figure
 from svp_lightning.tasks.devices import choose_device
@@ -79,8 +80,8 @@ def _train(
     config: Config, session: Session, store: Store, features: Path | None, folder: Path
 ) -> None:
     settings = config.generator
-    rows = train_rows(store, balanced=settings.class_sampling == "balanced")
-    module = GeneratorModule(settings, store.image_size, len(store.class_names))
+    rows = training_rows(settings, store)
+    module = GeneratorModule(settings, store.image_size, len(rows.class_names))
     selection = None
     if features is not None:
         device = choose_device(config.trainer.accelerator)
@@ -115,7 +116,7 @@ def _train(
             say(f"  Kept the weights of step {selection.best_step:,} of {trainer.global_step:,}")
         info = GeneratorInfo(
             settings=settings,
-            class_names=store.class_names,
+            class_names=rows.class_names,
             image_size=store.image_size,
             pixel_size_um=store.pixel_size_um,
             training=facts,
@@ -126,18 +127,35 @@ def _train(
             file.unlink()
 
 
+def training_rows(settings: GeneratorSettings, store: Store) -> Mixture:
+    """The real training images of the classes a generator learns.
+
+    Raises:
+        SettingsError: ``generator.classes`` names a class that the data does not have.
+    """
+    rows = train_rows(store, balanced=settings.class_sampling == "balanced")
+    match settings.classes:
+        case "all":
+            return rows
+        case "rare":
+            return only_classes(rows, rows.rare)
+        case names:
+            return only_classes(rows, names)
+
+
 def preview(generator: Generator, store: Store, folder: Path, device: torch.device) -> None:
     """Write a sheet of real and generated images per class, and the way from noise to image.
 
     The default sampler is used, so that a generator does not depend on the sampler chosen.
     """
     settings = SamplerSettings()
-    names = store.class_names
+    names = generator.info.class_names
     for label, name in enumerate(names):
         seeds = image_seeds(settings.seed, name, PREVIEW_SEED, PREVIEW_SEED + SHEET_IMAGES)
         labels = np.full(SHEET_IMAGES, label)
         drawn = sample(generator.denoiser, labels, seeds, settings, device)
-        real = store.images[store.indices("train", label)[:SHEET_IMAGES]]
+        rows = store.indices("train", store.class_names.index(name))
+        real = store.images[rows[:SHEET_IMAGES]]
         panels = {"Real (training)": np.asarray(real), "Generated": drawn}
         sheet = contact_sheet(panels, title=name, pixel_size_um=store.pixel_size_um)
         save_figure(sheet, folder / f"contact_sheet_{name}.png")

@@ -22,7 +22,7 @@ def a_batch(count: int = 4, size: int = SIZE) -> tuple[torch.Tensor, torch.Tenso
 
 
 @pytest.mark.parametrize("network", [{}, {"network": PAPER}])
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "residual"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "velocity", "residual"])
 @pytest.mark.parametrize("loss", ["l1", "l2"])
 def test_gradient_reaches_every_parameter(
     make_denoiser: MakeDenoiser, network: dict[str, Any], prediction: str, loss: str

@@ -5,7 +5,7 @@ from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import DiffusionSettings
 
 T = 200
-PREDICTIONS = ["epsilon", "v_prediction", "residual"]
+PREDICTIONS = ["epsilon", "v_prediction", "velocity", "residual"]
 
 
 def a_schedule(**changes: object) -> NoiseSchedule:
@@ -17,7 +17,7 @@ def random_noising() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.rand(5, 1, 8, 8) * 2 - 1, torch.randn(5, 1, 8, 8), t
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("name", ["linear", "cosine", "rectified"])
 def test_noise_only_grows_and_variance_is_kept(name: str) -> None:
     schedule = a_schedule(schedule=name)
     torch.testing.assert_close(schedule.alpha**2 + schedule.sigma**2, torch.ones(T))
@@ -71,3 +71,22 @@ def test_min_snr_weighs_errors_of_the_clean_image(prediction: str) -> None:
     error = (schedule.x_0(wrong, x_t, t) - x_0).square().mean(dim=(1, 2, 3))
     snr = (schedule.alpha[t] / schedule.sigma[t]) ** 2
     torch.testing.assert_close(loss, snr.clamp(max=5) * error, atol=1e-5, rtol=0.02)
+
+
+def test_rectified_paths_are_straight() -> None:
+    """Scaled back, x_t = (1 - s) x_0 + s eps with s = t / T (Liu et al. 2023, eq. 1)."""
+    schedule = a_schedule(schedule="rectified", prediction="velocity")
+    x_0, eps, t = random_noising()
+    alpha, sigma = schedule.at(t)
+    straight = schedule.add_noise(x_0, eps, t) / (alpha + sigma)
+    s = ((t + 1) / T).view(-1, 1, 1, 1)
+    torch.testing.assert_close(straight, (1 - s) * x_0 + s * eps, atol=1e-5, rtol=1e-4)
+    assert torch.equal(schedule.target(x_0, eps, t), eps - x_0)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "rectified"])
+def test_noise_ratio_is_sigma_over_alpha(name: str) -> None:
+    schedule = a_schedule(schedule=name)
+    for t in (0, 90, T - 2):
+        expected = float(schedule.sigma[t] / schedule.alpha[t])
+        assert schedule.noise_ratio(t) == pytest.approx(expected, rel=1e-3)

@@ -1,0 +1,31 @@
+import pytest
+
+from svp_lightning.errors import SettingsError
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        ("all", "all"),
+        ("rare", "rare"),
+        ("silicone_oil", ("silicone_oil",)),
+        (["a", "b"], ("a", "b")),
+    ],
+)
+def test_classes_are_a_word_or_names(given: object, understood: object) -> None:
+    assert GeneratorSettings.parse({"classes": given}, "generator").classes == understood
+
+
+@pytest.mark.parametrize("interval", [(1.0, 1.0), (2.0, 1.0), (-0.1, 1.0)])
+def test_guidance_interval_must_rise(interval: tuple[float, float]) -> None:
+    with pytest.raises(SettingsError, match=r"sampler\.guidance_interval.*below the upper"):
+        SamplerSettings.parse({"guidance_interval": interval}, "sampler")
+
+
+def test_what_changes_images_is_part_of_the_identity() -> None:
+    plain = SamplerSettings().identity()
+    assert SamplerSettings(guidance_interval=(0.2, 2.0)).identity() != plain
+    assert SamplerSettings(precision="float32").identity() != plain
+    assert GeneratorSettings(classes="rare").identity() != GeneratorSettings().identity()
+    assert GeneratorSettings(augmentation=0.1).identity() != GeneratorSettings().identity()
