@@ -11,6 +11,8 @@ from torch import Tensor
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.guidance import GuidedDenoiser
 from svp_lightning.generator.noise import gaussian
+from svp_lightning.generator.precision import resolve_precision
+from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.generator.solvers import State, levels, solve
 
@@ -84,7 +86,11 @@ def _walk(
 ) -> Iterator[State]:
     """The states of one batch: one before each step, then the finished images."""
     device = torch.device(device)
-    guided = GuidedDenoiser(denoiser.to(device).eval(), settings.guidance)
+    settings = resolve_precision(settings, device)
+    denoiser = denoiser.to(device).eval()
+    if settings.compile:
+        denoiser.fuse()
+    guided = GuidedDenoiser(denoiser, settings.guidance)
     y = torch.from_numpy(labels).to(device)
     image_seeds = torch.from_numpy(seeds).to(device)
     size = denoiser.image_size
@@ -93,14 +99,23 @@ def _walk(
     @torch.inference_mode()
     def predict_x_0(x_t: Tensor, step: int) -> Tensor:
         t = torch.full_like(y, step)
+        network = guided if _guided_at(step, denoiser.schedule, settings) else denoiser
         with torch.autocast(device.type, torch.bfloat16, enabled=lowered):
-            prediction = guided(x_t, t, y)
+            prediction = network(x_t, t, y)
         return denoiser.schedule.x_0(prediction, x_t, t)
 
     def draw_noise(number: int) -> Tensor:
         return gaussian(image_seeds, number, size, size)
 
     return solve(predict_x_0, draw_noise, levels(denoiser.schedule, settings), settings.name)
+
+
+def _guided_at(step: int, schedule: NoiseSchedule, settings: SamplerSettings) -> bool:
+    """Whether the noise level of a time step lies where guidance acts."""
+    if settings.guidance_interval is None:
+        return True
+    low, high = settings.guidance_interval
+    return low <= schedule.noise_ratio(step) <= high
 
 
 def to_grey_levels(images: Tensor) -> NDArray[np.uint8]:

@@ -1,37 +1,40 @@
 """``task=sample``: draw synthetic images of the rare classes into the pool."""
 
-from collections.abc import Callable
+import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+import torch
 
 from svp_lightning.config import Config
 from svp_lightning.data.ingest.summary import summarise
 from svp_lightning.data.mix import synthetic_counts
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
 from svp_lightning.distributed import is_main_process
+from svp_lightning.errors import SettingsError
 from svp_lightning.files import explaining_write_errors, sha256_of_json
-from svp_lightning.generator.checkpoint import Generator, load_generator
-from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.sampler import sample
+from svp_lightning.generator.checkpoint import load_generator
+from svp_lightning.generator.precision import resolve_precision
+from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.ingest import ensure_store
-from svp_lightning.tasks.progress import counting
+from svp_lightning.tasks.pool import Pool, PoolModule
 from svp_lightning.tasks.session import Session, say
-from svp_lightning.tasks.train_generator import ensure_generator, weights_hash
-
-CHUNK_IMAGES = 256
+from svp_lightning.tasks.train_generator import ensure_generator, training_rows, weights_hash
+from svp_lightning.tasks.training import build_trainer, device_name, duration
 
 
 def run(config: Config, session: Session) -> None:
-    """Draw ``augmentation.ratio`` × the real images of each rare class and say where they are."""
+    """Draw ``augmentation.ratio`` × the real images of each rare class and say where they are.
+
+    A generator that has learnt only some of the rare classes (``generator.classes``) draws those.
+    """
     store = ensure_store(config, session)
-    pool = ensure_synthetic(config, session, store)
+    learnt = training_rows(config.generator, store).class_names
+    counts = {name: n for name, n in _wanted(config, store).items() if name in learnt}
+    pool = _ensure_pool(config, session, store, counts)
     say("\n".join([*summarise(pool).lines(), f"Store: {pool.path}"]))
 
 
@@ -40,13 +43,41 @@ def ensure_synthetic(config: Config, session: Session, store: Store) -> Store:
 
     A pool that another ratio has drawn already is the beginning of this one: image k of a
     class is the same in every pool of a generator and sampler, so only the rest is drawn.
+
+    Raises:
+        SettingsError: the mix needs a class that the generator does not learn.
     """
+    counts = _wanted(config, store)
+    learnt = training_rows(config.generator, store).class_names
+    if lacking := [name for name in counts if name not in learnt]:
+        raise SettingsError(
+            f"The mix needs synthetic images of {', '.join(lacking)}, but generator.classes "
+            f"leaves the generator with {', '.join(learnt)}.",
+            "Use generator.classes=all or rare, or only task=sample.",
+        )
+    return _ensure_pool(config, session, store, counts)
+
+
+def _wanted(config: Config, store: Store) -> dict[str, int]:
+    return synthetic_counts(store.counts("train"), config.augmentation.ratio)
+
+
+def _ensure_pool(config: Config, session: Session, store: Store, counts: dict[str, int]) -> Store:
+    if not sum(counts.values()):
+        raise SettingsError(
+            f"augmentation.ratio={config.augmentation.ratio:g} of the classes "
+            f"{', '.join(counts) or '(none)'} is no image.",
+            "Raise augmentation.ratio, or let the generator learn a rare class.",
+        )
     generator_path = ensure_generator(config, session, store)
-    counts = synthetic_counts(store.counts("train"), config.augmentation.ratio)
-    pool = {"generator": weights_hash(generator_path), "sampler": config.sampler.identity()}
-    make = partial(_draw, config, session, pool, counts, generator_path)
+    device = choose_device(config.trainer.accelerator)
+    sampler = resolve_precision(config.sampler, device)
+    pool = {"generator": weights_hash(generator_path), "sampler": sampler.identity()}
+    make = partial(_draw, config, session, store, pool, sampler, counts, generator_path)
     with _one_at_a_time(session, pool):
-        path = session.artifacts.build("synthetic", pool | {"counts": counts}, make)
+        path = session.artifacts.build(
+            "synthetic", pool | {"counts": counts}, make, every_rank=True
+        )
     return Store.open(path)
 
 
@@ -63,56 +94,29 @@ def _one_at_a_time(session: Session, pool: dict[str, Any]) -> Any:
 def _draw(
     config: Config,
     session: Session,
+    store: Store,
     pool: dict[str, Any],
+    sampler: SamplerSettings,
     counts: dict[str, int],
     generator_path: Path,
     folder: Path,
 ) -> None:
     generator = load_generator(generator_path)
-    info = generator.info
     earlier = _largest_pool(session, pool)
-    writer = StoreWriter(folder, sum(counts.values()), info.image_size)
-    name = np.repeat(list(counts), list(counts.values()))
-    number = np.concatenate([np.arange(n) for n in counts.values()])
-    pending = writer.pending(CHUNK_IMAGES)
-    with counting("Sampling", sum(map(len, pending))) as progress:
-        for chunk in pending:
-            rows = slice(chunk.start, chunk.stop)
-            images, seeds = _images(config, generator, earlier, name[rows], number[rows], progress)
-            writer.write(
-                chunk.start, images, _table(name[rows], number[rows], seeds, pool["generator"])
-            )
-    writer.finish(info.class_names, info.pixel_size_um, pool | {"task": "sample"})
-
-
-def _images(
-    config: Config,
-    generator: Generator,
-    earlier: Store | None,
-    name: NDArray[np.str_],
-    number: NDArray[np.int64],
-    progress: Callable[[int], None],
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images ``number`` of the classes ``name``: from an earlier pool where it has them."""
-    size = generator.info.image_size
-    images = np.empty((len(name), size, size), dtype=np.uint8)
-    seeds = np.empty(len(name), dtype=np.int64)
-    missing = np.ones(len(name), dtype=bool)
-    for class_name in np.unique(name):
-        here = np.flatnonzero(name == class_name)
-        first, last = int(number[here[0]]), int(number[here[-1]]) + 1
-        seeds[here] = image_seeds(config.sampler.seed, str(class_name), first, last)
-        if earlier is not None:
-            held = earlier.indices(label=earlier.class_names.index(str(class_name)))[first:last]
-            images[here[: len(held)]] = earlier.images[held]
-            missing[here[: len(held)]] = False
-    progress(int((~missing).sum()))
-    labels = np.array([generator.label_of(str(n)) for n in name[missing]], dtype=np.int64)
-    device = choose_device(config.trainer.accelerator)
-    images[missing] = sample(
-        generator.denoiser, labels, seeds[missing], config.sampler, device, progress
-    )
-    return images, seeds
+    module = PoolModule(Pool(generator, pool["generator"], sampler, counts, earlier), folder)
+    trainer = build_trainer(config, session, None, "Sampling")
+    trainer.predict(module, return_predictions=False)
+    # Waits for every process, whose batches are then written.
+    counted = torch.tensor(module.drawn, device=trainer.strategy.root_device)
+    drawn = int(trainer.strategy.reduce(counted, reduce_op="sum"))
+    if is_main_process():
+        seconds = time.monotonic() - module.started
+        say(
+            f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {device_name(trainer)} "
+            f"({sampler.precision}), {duration(seconds)}"
+        )
+        info = generator.info
+        module.writer.finish(store.class_names, info.pixel_size_um, pool | {"task": "sample"})
 
 
 def _largest_pool(session: Session, pool: dict[str, Any]) -> Store | None:
@@ -123,19 +127,3 @@ def _largest_pool(session: Session, pool: dict[str, Any]) -> Store | None:
         if {k: identity[k] for k in pool} == pool
     ]
     return Store.open(max(found)[1]) if found else None
-
-
-def _table(
-    name: NDArray[np.str_], number: NDArray[np.int64], seeds: NDArray[np.int64], generator: str
-) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "id": [f"{n}-{k:07d}" for n, k in zip(name, number, strict=True)],
-            "label": name.astype(object),
-            "split": "",
-            "group": "synthetic",
-            "origin": "synthetic",
-            "source": f"generator {generator[:12]}",
-            "seed": seeds,
-        }
-    )

@@ -5,6 +5,7 @@ import torch
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.noise import gaussian, image_seeds
+from svp_lightning.generator.precision import resolve_precision
 from svp_lightning.generator.sampler import sample, trajectory
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import DiffusionSettings, SamplerSettings
@@ -106,7 +107,7 @@ def test_trajectory_runs_from_noise_to_the_sampled_image(denoiser: Denoiser) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("spacing", ["karras", "uniform"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "rectified"])
 @pytest.mark.parametrize("steps", [2, 20, 90, 100])
 def test_levels_fall_to_the_clean_image(name: str, spacing: str, schedule: str, steps: int) -> None:
     values = {"schedule": schedule, "timesteps": 100}
@@ -118,6 +119,70 @@ def test_levels_fall_to_the_clean_image(name: str, spacing: str, schedule: str, 
     assert times == sorted(set(times), reverse=True)
     assert times[0] >= 90
     assert times[-2] < 100 / steps
+
+
+@pytest.mark.parametrize(
+    ("interval", "same_as"),
+    [((0.0, 1e9), {"guidance": 3.0}), ((1e8, 1e9), {"guidance": 1.0})],
+)
+def test_guidance_interval_of_everything_or_nothing(
+    denoiser: Denoiser, interval: tuple[float, float], same_as: dict[str, float]
+) -> None:
+    labels, seeds = eight_images()
+    found = sample(
+        denoiser, labels, seeds, settings(guidance=3.0, guidance_interval=interval, steps=4)
+    )
+    assert np.array_equal(found, sample(denoiser, labels, seeds, settings(**same_as, steps=4)))
+
+
+def test_guidance_costs_nothing_outside_its_interval(denoiser: Denoiser) -> None:
+    sizes: list[int] = []
+    denoiser.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    labels, seeds = eight_images()
+    chosen = settings(guidance=2.0, guidance_interval=(0.2, 2.0), steps=10)
+    sample(denoiser, labels, seeds, chosen)
+    ratios = [level.sigma / level.alpha for level in levels(denoiser.schedule, chosen)[:-1]]
+    assert sizes == [16 if 0.2 <= ratio <= 2.0 else 8 for ratio in ratios]
+    assert {8, 16} == set(sizes)
+
+
+@pytest.mark.parametrize(("supported", "chosen"), [(True, "bfloat16"), (False, "float32")])
+def test_automatic_precision_follows_the_device(
+    monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser, supported: bool, chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    resolved = resolve_precision(settings(), "cpu")
+    assert resolved == settings(precision=chosen)
+    assert resolve_precision(resolved, "cuda") is resolved
+    labels, seeds = eight_images()
+    automatic = sample(denoiser, labels, seeds, settings())
+    assert np.array_equal(automatic, sample(denoiser, labels, seeds, resolved))
+
+
+def test_compiling_happens_once_and_keeps_weights_and_images(
+    monkeypatch: pytest.MonkeyPatch, denoiser: Denoiser
+) -> None:
+    labels, seeds = eight_images()
+    expected, names = sample(denoiser, labels, seeds, settings()), list(denoiser.state_dict())
+    compiled: list[torch.nn.Module] = []
+    calls: list[int] = []
+
+    def compile_to_itself(module: torch.nn.Module) -> None:  # generating code takes a minute
+        compiled.append(module)
+
+        def call(*inputs: torch.Tensor, **keywords: torch.Tensor) -> object:
+            calls.append(len(inputs[0]))
+            return module._call_impl(*inputs, **keywords)
+
+        module._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_to_itself)
+    for _ in range(2):
+        assert np.array_equal(sample(denoiser, labels, seeds, settings(compile=True)), expected)
+    assert compiled == [denoiser.network]
+    assert len(calls) == 10
+    assert list(denoiser.state_dict()) == names
+    assert settings(compile=True).identity() != settings().identity()
 
 
 def test_more_steps_than_the_process_has_are_refused(denoiser: Denoiser) -> None:

@@ -1,21 +1,25 @@
 """Two gloo processes: the same test metrics as one, every test image once, sweeps included."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
 from tests.conftest import fresh_process, only_run, results, tiny
 
 CELL = "+experiment=resnet18_aug_ratio_1x"
+BATCHES = "sampler.batch_size=5"
+"""So that the pool of 24 takes several batches, the last one smaller."""
 
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one")
-    fresh_process(folder, *tiny(folder / "artifacts", CELL))
+    fresh_process(folder, *tiny(folder / "artifacts", CELL, BATCHES))
     return folder
 
 
@@ -31,6 +35,20 @@ def test_same_classifier_same_metrics(one_process: Path, tmp_path: Path) -> None
     for name, value in results(one)["metrics"].items():
         if name != "per_class":
             assert results(two)["metrics"][name] == pytest.approx(value, abs=1e-9)
+
+
+def test_processes_share_a_pool_that_is_the_same(one_process: Path, tmp_path: Path) -> None:
+    (one,) = one_process.glob("artifacts/synthetic/*/manifest.json")
+    artifacts = tmp_path / "artifacts"
+    for stage in ("store", "generator"):
+        shutil.copytree(one_process / "artifacts" / stage, artifacts / stage)
+    done = fresh_process(
+        tmp_path, *tiny(artifacts, CELL, BATCHES, "trainer=ddp_cpu", "task=sample")
+    )
+    assert "24 images" in done.stdout
+    assert "2 × CPU" in done.stdout
+    (two,) = artifacts.glob("synthetic/*/manifest.json")
+    assert Store.open(two.parent).sha256 == Store.open(one.parent).sha256
 
 
 def test_sweep_over_device_counts_trains_and_counts_every_image(tmp_path: Path) -> None:

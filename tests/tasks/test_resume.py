@@ -16,14 +16,11 @@ from svp_lightning.evaluation.predictions import read_predictions
 from tests.conftest import clean_environment, fresh_process, only_run, results, tiny
 
 # Small chunks and many steps, so that every stage can be caught in the middle.
-PROGRAM = (
-    "import torch, svp_lightning.tasks.sample as s; s.CHUNK_IMAGES = 4; "
-    "from svp_lightning.__main__ import main; main()"
-)
 SETTINGS = (
     "+experiment=resnet18_aug_ratio_1x",
     "data.simulation.chunk_size=16",
     "generator.steps=24",
+    "sampler.batch_size=4",
     "classifier.steps=16",
 )
 MOMENTS = {
@@ -36,7 +33,7 @@ MOMENTS = {
 
 def start(folder: Path, artifacts: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *tiny(artifacts, *SETTINGS)],
+        [sys.executable, "-m", "svp_lightning", *tiny(artifacts, *SETTINGS)],
         cwd=folder,
         env=clean_environment(),
         stdout=subprocess.DEVNULL,

@@ -1,0 +1,30 @@
+"""Which precision ``sampler.precision=auto`` stands for on a device."""
+
+import torch
+
+from svp_lightning.generator.settings import SamplerSettings
+
+
+def resolve_precision(
+    settings: SamplerSettings, device: torch.device | str = "cpu"
+) -> SamplerSettings:
+    """The settings with ``auto`` replaced by what suits ``device``.
+
+    Rounding to bfloat16 changes images a little, so what was chosen belongs to the identity of
+    a pool: resolve the settings before making it.
+
+    Args:
+        settings: the sampler.
+        device: where images will be drawn.
+    """
+    if settings.precision != "auto":
+        return settings
+    chosen = "bfloat16" if _multiplies_bfloat16(torch.device(device)) else "float32"
+    return settings.model_copy(update={"precision": chosen})
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """In hardware; emulated it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
