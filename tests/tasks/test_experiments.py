@@ -11,7 +11,7 @@ from svp_lightning.evaluation.results import read_results
 from tests.conftest import only_run
 
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
-# The filter's network knows nothing at this scale; test_filter.py runs that arm with another filter.
+# The filter's network knows nothing at this scale: test_filter.py runs that arm with another one.
 ELSEWHERE = ("base", "diffusion_filtered")
 METHODS = sorted(
     file.stem
