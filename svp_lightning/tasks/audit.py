@@ -16,9 +16,10 @@ from svp_lightning.files import explaining_write_errors, replacing
 from svp_lightning.report.figures.mistakes import worst_mistakes
 from svp_lightning.report.style import save_figure
 from svp_lightning.tasks.evaluate import test
+from svp_lightning.tasks.fit_classifier import ensure_classifier
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session, say
-from svp_lightning.tasks.train_classifier import ensure_classifier, training_rows
+from svp_lightning.tasks.train_classifier import training_rows
 
 SHOWN = 24
 

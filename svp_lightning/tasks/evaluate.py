@@ -30,17 +30,13 @@ from svp_lightning.tasks.assess import attach_finished
 from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
 from svp_lightning.tasks.filter import rejections
+from svp_lightning.tasks.fit_classifier import RECORD, ensure_classifier, prevalence_of
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
 from svp_lightning.tasks.measure import costs, intervals, measured_parts, redraw, write_tables
 from svp_lightning.tasks.provenance import git_revision, package_versions
 from svp_lightning.tasks.session import Session, say
-from svp_lightning.tasks.train_classifier import (
-    RECORD,
-    ensure_classifier,
-    prevalence_of,
-    training_rows,
-)
+from svp_lightning.tasks.train_classifier import training_rows
 from svp_lightning.tasks.train_generator import ensure_generator
 from svp_lightning.tasks.training import build_trainer, device_name, newest_metrics
 

@@ -21,8 +21,8 @@ from svp_lightning.data.mix import mix
 from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.store import Store
 from svp_lightning.tasks.devices import choose_device
+from svp_lightning.tasks.fit_classifier import ensure_classifier
 from svp_lightning.tasks.session import Session
-from svp_lightning.tasks.train_classifier import ensure_classifier
 
 IMAGES_PER_CLASS = 2000
 """Training images of each class, at most, that the projection is found on."""
