@@ -61,7 +61,7 @@ class DiffusionSettings(Settings):
     to the clean image, x0 = c_skip x_t + c_out F (Karras et al. 2022, with a skip of our own).
     The last never asks the network to copy noise and learns several times faster on images
     that are mostly smooth."""
-    weighting: Literal["uniform", "min_snr"] = "min_snr"
+    weighting: Literal["uniform", "min_snr"] = "uniform"
     """``min_snr``: Hang et al. 2023, with gamma 5."""
     loss: Literal["l1", "l2"] = "l2"
     class_dropout: float = Field(0.1, ge=0, lt=1)

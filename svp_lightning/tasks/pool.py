@@ -101,11 +101,10 @@ class PoolModule(pl.LightningModule):
         folder: of the store.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-    """There may be fewer batches than processes."""
-
     def __init__(self, pool: Pool, folder: Path) -> None:
         super().__init__()
+        # There may be fewer batches than processes. (Lightning's constructor sets it to False.)
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.pool = pool
         self.folder = folder
         self.drawn = 0

@@ -110,11 +110,12 @@ def _draw(
     counted = torch.tensor(module.drawn, device=trainer.strategy.root_device)
     drawn = int(trainer.strategy.reduce(counted, reduce_op="sum"))
     if is_main_process():
-        seconds = time.monotonic() - module.started
-        say(
-            f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {device_name(trainer)} "
-            f"({sampler.precision}), {duration(seconds)}"
-        )
+        if drawn:  # else a killed call or an earlier pool had drawn them all
+            seconds = time.monotonic() - module.started
+            say(
+                f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {device_name(trainer)} "
+                f"({sampler.precision}), {duration(seconds)}"
+            )
         info = generator.info
         module.writer.finish(store.class_names, info.pixel_size_um, pool | {"task": "sample"})
 

@@ -18,12 +18,13 @@ from svp_lightning.errors import CheckpointError, SettingsError
     [*((name, 2) for name in BACKBONES), ("resnet18", 1), ("resnet18", 4), ("convnext_tiny", 4)],
 )
 def test_every_parameter_learns_and_the_stem_shrinks_as_asked(name, stride):
+    torch.manual_seed(0)  # ConvNeXt drops blocks at random; with these draws every one acts
     network = build_backbone(name, 3, 32, stride)
     shapes = []
     first_block = network.features[1] if name.startswith("convnext") else network.layer1
     first_block.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape[-1]))
-    logits = network(torch.randn(2, 1, 32, 32))
-    assert logits.shape == (2, 3)
+    logits = network(torch.randn(4, 1, 32, 32))
+    assert logits.shape == (4, 3)
     assert shapes == [32 // stride]
     logits.square().sum().backward()
     for label, parameter in network.named_parameters():
