@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hydra_plugins.svp_process_launcher._launch import Running
+from hydra_plugins.svp_process_launcher._running import Running
 
 _TAIL_BYTES = 65_536
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -32,7 +31,7 @@ class LineDisplay(AbstractContextManager["LineDisplay"]):
         """Print ``text`` now."""
         print(text, flush=True)
 
-    def update(self, running: Mapping[int, "Running"], counts: Mapping[str, int]) -> None:
+    def update(self, running: Mapping[int, Running], counts: Mapping[str, int]) -> None:
         """Show what is going on; nothing here, for lines cannot be taken back."""
 
 
@@ -58,7 +57,7 @@ class LiveDisplay(LineDisplay):
         """Print ``text`` above the table."""
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def update(self, running: Mapping[int, "Running"], counts: Mapping[str, int]) -> None:
+    def update(self, running: Mapping[int, Running], counts: Mapping[str, int]) -> None:
         """Redraw the table, at most once a second.
 
         Args:

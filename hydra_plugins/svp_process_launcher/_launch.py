@@ -4,14 +4,12 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from omegaconf import DictConfig
@@ -26,68 +24,40 @@ from hydra_plugins.svp_process_launcher._environment import (
 )
 from hydra_plugins.svp_process_launcher._errors import LauncherError
 from hydra_plugins.svp_process_launcher._plan import Cell, plan_cells
-
-if TYPE_CHECKING:
-    from hydra_plugins.svp_process_launcher.launcher import ProcessLauncher
+from hydra_plugins.svp_process_launcher._running import Outcome, Running
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-@dataclass(frozen=True)
-class Running:
-    """A started cell.
+class Options(Protocol):
+    """What is asked of the launcher: the fields of ``ProcessLauncherConf``."""
 
-    Attributes:
-        cell: which one.
-        process: leader of its process group.
-        result: file it may write its objective to.
-        log: file with its output; ``None`` if it writes to the terminal.
-        log_start: byte of the log at which this start's output begins.
-        started: on the monotonic clock, seconds.
-    """
-
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    result: Path
-    log: Path | None
-    log_start: int
-    started: float
-
-    @property
-    def seconds(self) -> float:
-        """Time since the start."""
-        return time.monotonic() - self.started
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a cell: ``failure`` says why it has no result, ``None`` if it finished."""
-
-    failure: str | None
-    objective: float | None = None
-    log: Path | None = None
+    parallel: int
+    devices: list[int] | None
+    dry_run: bool
+    stop_on_failure: bool
 
 
 def launch(
-    launcher: "ProcessLauncher",
+    options: Options,
     config: DictConfig,
     job_overrides: Sequence[Sequence[str]],
     done_before: int,
 ) -> list[JobReturn]:
     """See :meth:`ProcessLauncher.launch`."""
     refuse_inside_distributed_job(os.environ)
-    if launcher.parallel < 1:
+    if options.parallel < 1:
         raise LauncherError(
-            f"hydra.launcher.parallel={launcher.parallel} starts no cell.", "Give 1 or more."
+            f"hydra.launcher.parallel={options.parallel} starts no cell.", "Give 1 or more."
         )
     cells = plan_cells(job_overrides, config.hydra.overrides.hydra, done_before)
-    if launcher.dry_run:
+    if options.dry_run:
         for cell in cells:
             print(f"# {cell.name}\n{shlex.join(cell.command)}")
         raise SystemExit(0)
     _processes.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="sweep_") as scratch:
-        sweep = Sweep(launcher, cells, Path(config.hydra.sweep.dir) / "logs", Path(scratch))
+        sweep = Sweep(options, cells, Path(config.hydra.sweep.dir) / "logs", Path(scratch))
         with _processes.stop_signals() as request:
             sweep.run(request)
     sweep.summarise()
@@ -102,21 +72,19 @@ def launch(
 class Sweep:
     """One batch of cells on this machine, ``parallel`` at a time, each in a numbered slot."""
 
-    def __init__(
-        self, launcher: "ProcessLauncher", cells: Sequence[Cell], logs: Path, scratch: Path
-    ) -> None:
+    def __init__(self, options: Options, cells: Sequence[Cell], logs: Path, scratch: Path) -> None:
         self.cells = cells
         self.outcomes: dict[int, Outcome] = {}
         self._waiting = list(cells)
         self._running: dict[int, Running] = {}
-        self._parallel = launcher.parallel
-        self._stop_on_failure = launcher.stop_on_failure
+        self._parallel = options.parallel
+        self._stop_on_failure = options.stop_on_failure
         self._logs = logs
         self._scratch = scratch
-        self._environment = cell_environment(os.environ, launcher.parallel)
+        self._environment = cell_environment(os.environ, options.parallel)
         visible = visible_devices(os.environ, Path("/dev"))
-        self._groups = device_groups(launcher.devices, launcher.parallel, visible)
-        self._display = display_for(launcher.parallel)
+        self._groups = device_groups(options.devices, options.parallel, visible)
+        self._display = display_for(options.parallel)
 
     @property
     def failed(self) -> list[Cell]:
