@@ -1,0 +1,117 @@
+"""Every bad folder is one clear sentence and leaves nothing; an interrupted import goes on."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from svp_lightning.data.ingest.folder import ingest_folder
+from svp_lightning.data.settings import FolderSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
+from tests.data.class_folders import COUNT, particle
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def bomb(path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(path)
+
+
+def two_pages(path: Path) -> None:
+    path.unlink()
+    page = Image.fromarray(particle(1))
+    page.save(path.with_suffix(".tif"), save_all=True, append_images=[page])
+
+
+def floats(path: Path) -> None:
+    path.unlink()
+    Image.fromarray(particle(1).astype(np.float32)).save(path.with_suffix(".tif"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_bytes(b""), r"03.png is empty \(0 bytes\)"),
+        (lambda p: p.write_text("not an image"), "03.png is not a PNG, TIFF, JPEG or BMP"),
+        (cut_short, "03.png cannot be decoded"),
+        (bomb, "03.png is too large.*megapixels"),
+        (two_pages, "03.tif holds 2 pages"),
+        (floats, "03.tif has floating-point samples"),
+        (lambda p: p.rename(p.with_suffix(".webp")), r"03.webp is in a format.*\.webp"),
+        (lambda p: p.rename(p.parent.parent / p.name), "1 images outside class folders"),
+        (lambda p: shutil.copy(p, p.parent.parent / "Silicone Oil" / "x.png"), "different labels"),
+        (lambda p: (p.parent.parent / "air bubble").mkdir(), "air bubble holds no images"),
+        (lambda p: shutil.rmtree(p.parent), "one class only: silicone_oil"),
+        (lambda p: shutil.rmtree(p.parent.parent), "is not a folder"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damage_is_one_clear_sentence_and_leaves_nothing(root, refuses, damage, message) -> None:
+    damage(root / "protein" / "03.png")
+    refuses(message)
+
+
+def test_a_folder_without_classes_is_refused(root, refuses) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+    refuses("holds no class folders")
+    refuses("holds no images", labelled=False)
+
+
+def test_too_few_images_of_a_class_are_refused(root, refuses) -> None:
+    for path in sorted((root / "protein").iterdir())[2:]:
+        path.unlink()
+    refuses(r"protein \(2 groups\)")
+
+
+def test_many_broken_files_are_counted(root, refuses) -> None:
+    for n in range(5):
+        (root / "protein" / f"{n:02d}.png").write_bytes(b"")
+    refuses("00.png is empty.*4 more files")
+
+
+def test_a_bit_depth_that_would_clip_is_refused(root, refuses) -> None:
+    Image.fromarray(particle(1).astype(np.uint16) * 16).save(root / "protein" / "deep.png")
+    refuses("bit_depth=10 but the brightest pixel", bit_depth=10)
+
+
+def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> None:
+    from svp_lightning.data.ingest import folder
+
+    reads = iter(range(2 * COUNT))
+    real = folder.read_picture
+
+    def failing(path: Path):
+        if next(reads) == 5:
+            raise DataError(f"{path} is gone.", "Copy it again.")
+        return real(path)
+
+    monkeypatch.setattr(folder, "read_picture", failing)
+    with pytest.raises(DataError, match="is gone"):
+        ingest_folder(tmp_path / "store", FolderSettings(root=root), lambda n: None)
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_interrupted_import_goes_on(root, tmp_path, monkeypatch) -> None:
+    from svp_lightning.data.ingest import folder, writing
+
+    monkeypatch.setattr(folder, "_FILES_PER_UNIT", 4)
+    monkeypatch.setattr(writing, "_ROWS_PER_WRITE", 8)
+    settings = FolderSettings(root=root)
+    whole = tmp_path / "whole"
+    ingest_folder(whole, settings, lambda n: None)
+
+    def interrupt(count: int) -> None:
+        raise KeyboardInterrupt
+
+    resumed, done = tmp_path / "resumed", []
+    with pytest.raises(KeyboardInterrupt):
+        ingest_folder(resumed, settings, interrupt)
+    ingest_folder(resumed, settings, done.append)
+    assert sum(done) == 2 * COUNT - 8
+    assert Store.open(resumed).manifest.sha256 == Store.open(whole).manifest.sha256
