@@ -76,7 +76,63 @@ RECIPES: dict[str, list[str]] = {
 The paper's batch is 64, so 160 steps are as many training images as 320 of 32."""
 
 
-def overrides(recipe: str, seed: int) -> list[str]:
+SETTING_64 = [
+    "trainer=cpu",
+    "scale=demo",
+    "data.simulation.counts={"
+    "train:{protein:3000,silicone_oil:300,air_bubble:300},"
+    "val:{protein:600,silicone_oil:600,air_bubble:600},"
+    "test:{protein:8,silicone_oil:8,air_bubble:8}}",
+]
+"""The demo's data with more held-out images; again the test split is not used."""
+
+BASE_64 = [
+    "generator=unet",
+    "generator.network.block_channels=[64,96,128]",
+    "generator.network.attention=[false,false,true]",
+    "generator.network.patch=4",
+    "generator.diffusion.schedule=cosine",
+    "generator.diffusion.signal=0.5",
+    "generator.diffusion.prediction=residual",
+    "generator.diffusion.weighting=uniform",
+    "generator.steps=1250",
+    "generator.batch_size=16",
+    "generator.learning_rate=2.0e-3",
+    "generator.warmup_steps=100",
+    "generator.ema_decay=0.995",
+    "generator.checkpoint_every=100000",
+    "generator.selection.method=last",
+]
+"""The demo's generator, 4.1 million weights, on 20,000 training images."""
+
+RECIPES_64: dict[str, list[str]] = {
+    "base": [],
+    "rate_1e-3": ["generator.learning_rate=1.0e-3"],
+    "min_snr": ["generator.diffusion.weighting=min_snr"],
+    "min_snr_1e-3": ["generator.diffusion.weighting=min_snr", "generator.learning_rate=1.0e-3"],
+    "flow": RECIPES["flow"],
+    "patch_2": [
+        "generator.network.block_channels=[32,48,64,96]",
+        "generator.network.attention=[false,false,false,true]",
+        "generator.network.patch=2",
+    ],
+    "two_layers": ["generator.network.layers_per_block=2"],
+    "no_attention": ["generator.network.attention=[false,false,false]"],
+    "attention_8": ["generator.network.attention=[false,true,true]"],
+    "rare_only": ["generator.classes=rare"],
+    "batch_32": ["generator.batch_size=32", "generator.steps=625"],
+}
+"""The same at 64 px."""
+
+
+def setting(size: int) -> list[str]:
+    """The data of the comparison at 32 or 64 px."""
+    return SETTING if size == 32 else SETTING_64
+
+
+def overrides(recipe: str, seed: int, size: int = 32) -> list[str]:
     """The whole command line of one recipe."""
+    if size == 64:
+        return [*SETTING_64, *BASE_64, *RECIPES_64[recipe], f"generator.seed={seed}"]
     base = PAPER if recipe.startswith("paper") else BASE
     return [*SETTING, *base, *RECIPES[recipe], f"generator.seed={seed}"]

@@ -50,6 +50,7 @@ MARKERS = {
 def main() -> None:
     """Draw, score, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, choices=(32, 64), default=32, help="px")
     parser.add_argument("--recipe", default="base")
     parser.add_argument("--samplers", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--images", type=int, default=100, help="of each class")
@@ -58,9 +59,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = configuration(arguments.work, overrides(arguments.recipe, 0))
-    judge = Judge(arguments.work)
-    session = open_session(arguments.work)
+    size, work = arguments.size, arguments.work / f"{arguments.size}px"
+    config = configuration(work, overrides(arguments.recipe, 0, size))
+    judge = Judge(work, size)
+    session = open_session(work)
     generator = load_generator(ensure_generator(config, session, judge.store))
     steps = [
         SamplerSettings(name=name, steps=count, guidance=1.0)  # type: ignore[arg-type]
@@ -69,7 +71,7 @@ def main() -> None:
     ]
     sweep = GUIDANCE if "dpm_solver" in arguments.samplers else ()
     guided = [SamplerSettings(steps=GUIDANCE_STEPS, **changes) for changes in sweep]
-    folder = arguments.work / "sampling" / arguments.recipe
+    folder = work / "sampling" / arguments.recipe
     rows = [measured(s, generator, judge, folder, arguments.images) for s in [*steps, *guided]]
     table = pd.DataFrame(rows)
     table.to_csv(arguments.out / "sampling.csv", index=False, float_format="%.4g")

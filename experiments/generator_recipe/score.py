@@ -1,9 +1,10 @@
 """Distance of every recipe's images to held-out real ones: table, figure and picture sheet.
 
     python experiments/generator_recipe/score.py
+    python experiments/generator_recipe/score.py --size 64
 
 Reads what ``train.py`` has made and writes ``table.csv``, ``table.md``, ``recipes.png`` and
-``sheet.png`` beside this file. The features are those of ``task=assess``: of a network trained on
+``sheet.png`` beside this file, at 64 px ``table64.csv`` and so on. The features are those of ``task=assess``: of a network trained on
 the real training images. The validation split is the held-out set; nothing is chosen on the test
 split.
 """
@@ -17,7 +18,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from recipes import SETTING
+from recipes import setting
 from train import JUDGED, configuration, load_facts, open_session
 
 from svp_lightning.classifier.features import FeatureNetwork, describe
@@ -35,7 +36,7 @@ KILO = 1000
 DRAWS = 20
 LIMIT = 1800
 """Values beyond it are written at the edge of the figure."""
-SHOWN = ("base", "min_snr", "paper")
+SHOWN = {32: ("base", "min_snr", "paper"), 64: ("base", "min_snr", "flow", "patch_2")}
 FD_IMAGES = 300
 """FD depends on the number of images; runs with fewer get none."""
 Images = Mapping[str, NDArray[np.uint8]]
@@ -45,8 +46,8 @@ Features = NDArray[np.float32]
 class Judge:
     """The held-out real images and the network whose features they are compared in."""
 
-    def __init__(self, work: Path) -> None:
-        config, session = configuration(work, SETTING), open_session(work)
+    def __init__(self, work: Path, size: int = 32) -> None:
+        config, session = configuration(work, setting(size)), open_session(work)
         self.store: Store = ensure_store(config, session)
         self.network: FeatureNetwork = feature_network(config, session, self.store)
         train = {name: self._described(self.real("train", name)) for name in JUDGED}
@@ -113,15 +114,18 @@ def main() -> None:
     """Score every finished run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("outputs/generator_recipe"))
+    parser.add_argument("--size", type=int, choices=(32, 64), default=32, help="px")
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    judge = Judge(arguments.work)
+    size, tag = arguments.size, "" if arguments.size == 32 else str(arguments.size)
+    work = arguments.work / f"{size}px"
+    judge = Judge(work, size)
     floor = {name: judge.real("train", name)[:300] for name in JUDGED}
     rows = [{"run": "real training images (floor)", "images": 300, **judge.distances(floor)}]
-    for run, known in load_facts(arguments.work).items():
-        images = load_images(arguments.work, run)
+    for run, known in load_facts(work).items():
+        images = load_images(work, run)
         rows.append(
             {
                 "run": run,
@@ -134,9 +138,9 @@ def main() -> None:
             }
         )
     table = pd.DataFrame(rows).sort_values("kid", ignore_index=True)
-    write_table(table, arguments.out)
-    save_figure(figure(table), arguments.out / "recipes.png")
-    save_figure(sheet(judge, arguments.work), arguments.out / "sheet.png")
+    write_table(table, arguments.out, tag)
+    save_figure(figure(table), arguments.out / f"recipes{tag}.png")
+    save_figure(sheet(judge, work, size), arguments.out / f"sheet{tag}.png")
 
 
 def load_images(work: Path, run: str) -> Images:
@@ -145,9 +149,9 @@ def load_images(work: Path, run: str) -> Images:
         return {name: held[name] for name in held.files}
 
 
-def write_table(table: pd.DataFrame, folder: Path) -> None:
+def write_table(table: pd.DataFrame, folder: Path, tag: str = "") -> None:
     """All numbers as CSV, the ones to read as Markdown."""
-    table.to_csv(folder / "table.csv", index=False, float_format="%.4g")
+    table.to_csv(folder / f"table{tag}.csv", index=False, float_format="%.4g")
     lines = [
         "| recipe | KID × 1000, mean | silicone oil | air bubble | of directions | FD "
         "| training, s | images/s |",
@@ -162,7 +166,7 @@ def write_table(table: pd.DataFrame, folder: Path) -> None:
             *("–" if pd.isna(row[k]) else f"{row[k]:.3g}" for k in ("fd", *TIMES)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / f"table{tag}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 TIMES = ("training_seconds", "images_per_second")
@@ -194,14 +198,14 @@ def figure(table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def sheet(judge: Judge, work: Path) -> Figure:
+def sheet(judge: Judge, work: Path, size: int) -> Figure:
     """Real images beside those of some recipes."""
     known = load_facts(work)
     panels = {"real, held out": judge.real("val", JUDGED[0])[:32]}
-    for recipe in SHOWN:
+    for recipe in SHOWN[size]:
         if f"{recipe}_seed0" in known:
             panels[recipe] = load_images(work, f"{recipe}_seed0")[JUDGED[0]][:32]
-    return contact_sheet(panels, columns=8, title="Silicone oil, 32 px")
+    return contact_sheet(panels, columns=8, title=f"Silicone oil, {size} px")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from recipes import RECIPES, overrides
+from recipes import RECIPES, RECIPES_64, overrides
 
 from svp_lightning.__main__ import config_folder
 from svp_lightning.artifacts import ArtifactCache
@@ -50,13 +50,20 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--size", type=int, choices=(32, 64), default=32, help="px")
+    parser.add_argument("--recipes", nargs="+", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--images", type=int, default=300, help="drawn of each class")
     parser.add_argument("--paper-images", type=int, default=50, help="the same with 500 steps")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("outputs/generator_recipe"))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    known = RECIPES if arguments.size == 32 else RECIPES_64
+    arguments.recipes = arguments.recipes or list(known)
+    if unknown := set(arguments.recipes) - set(known):
+        parser.error(f"unknown recipes {sorted(unknown)}; there are {', '.join(known)}")
+    arguments.work = arguments.work / f"{arguments.size}px"
+    return arguments
 
 
 def run_one(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
@@ -66,7 +73,7 @@ def run_one(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
         return
     say(f"{recipe}, seed {seed}")
     session = open_session(arguments.work)
-    config = configuration(arguments.work, overrides(recipe, seed))
+    config = configuration(arguments.work, overrides(recipe, seed, arguments.size))
     store = ensure_store(config, session)
     generator = load_generator(ensure_generator(config, session, store))
     paper = config.generator.network.kind == "paper"

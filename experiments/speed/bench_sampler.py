@@ -33,7 +33,7 @@ OURS = {
     "demo": NetworkSettings(block_channels=(64, 96, 128), attention=(False, False, True), patch=4),
     "lab": NetworkSettings(block_channels=(96, 192, 256), attention=(False, True, True), patch=2),
     "paper": NetworkSettings(
-        block_channels=(128, 256, 384), attention=(False, True, True), patch=2
+        block_channels=(128, 256, 384), attention=(False, True, True), patch=4
     ),
 }
 """As ``conf/scale`` has them."""

@@ -37,6 +37,7 @@ class NoiseSchedule(nn.Module):
 
     alpha: Tensor
     sigma: Tensor
+    _weight: Tensor
 
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
@@ -46,6 +47,7 @@ class NoiseSchedule(nn.Module):
         self._ratio: list[float] = ((1 - alpha_squared) / alpha_squared).sqrt().tolist()
         self.register_buffer("alpha", alpha_squared.sqrt().float(), persistent=False)
         self.register_buffer("sigma", (1 - alpha_squared).sqrt().float(), persistent=False)
+        self.register_buffer("_weight", self._weights(), persistent=False)
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha_t and sigma_t of each image: t (B,) int64 -> two tensors (B, 1, 1, 1)."""
@@ -89,17 +91,27 @@ class NoiseSchedule(nn.Module):
                 return skip * x_t + out * prediction
 
     def weight(self, t: Tensor) -> Tensor:
-        """Loss weight of each image, (B,).
+        """Loss weight of each image, (B,), of mean one over all times.
 
         Min-SNR bounds the weight that an error of x_0 gets by gamma; the rest turns an error
         of the prediction into one of x_0.
         """
+        return self._weight[t]
+
+    def _weights(self) -> Tensor:
+        """Of all times, (``timesteps``,).
+
+        Their mean is one so that the limit on the gradient's norm means the same for every
+        weighting: without it min-SNR's gradients are an order of magnitude smaller and are never limited.
+        """
+        t = torch.arange(self.timesteps)
         if self.settings.weighting == "uniform":
-            return torch.ones_like(t, dtype=torch.float32)
-        zeros = torch.zeros(len(t), 1, 1, 1, device=t.device)
+            return torch.ones(self.timesteps)
+        zeros = torch.zeros(self.timesteps, 1, 1, 1)
         error_of_x_0 = self.x_0(zeros + 1, zeros, t).flatten()
-        snr = (self.alpha[t] / self.sigma[t]) ** 2
-        return snr.clamp(max=MIN_SNR_GAMMA) * error_of_x_0**2
+        snr = (self.alpha / self.sigma) ** 2
+        weights = snr.clamp(max=MIN_SNR_GAMMA) * error_of_x_0**2
+        return weights / weights.mean()
 
     def _residual_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """c_skip and c_out of each image, (B, 1, 1, 1).

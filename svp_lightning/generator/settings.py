@@ -126,7 +126,7 @@ class SamplerSettings(Settings):
     name: Literal["dpm_solver", "ddim", "ddpm"] = "dpm_solver"
     steps: int = Field(20, ge=2)
     """Evaluations of the network per image (twice as many with guidance)."""
-    guidance: float = Field(1.5, ge=0)
+    guidance: float = Field(1.0, ge=0)
     """Classifier-free guidance weight: 1 samples the class as learnt, more exaggerates it
     at the cost of variety, 0 ignores it."""
     guidance_interval: tuple[float, float] | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.distributed import is_main_process
-from svp_lightning.errors import ArtifactError, DataError, SettingsError
+from svp_lightning.errors import ArtifactError, DataError
 from svp_lightning.files import explaining_write_errors
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.release.write import write_pipeline
@@ -29,11 +29,6 @@ UNKNOWN = "The generator was exported from a folder; its file names the data by 
 
 def run(config: Config, session: Session) -> None:
     """Write the directory and say where it is and how to load it."""
-    if config.sampler.guidance_interval is not None:
-        raise SettingsError(
-            "sampler.guidance_interval: the exported pipeline guides at every noise level.",
-            "Export with sampler.guidance_interval=null.",
-        )
     if config.export.to is not None:
         _refuse_existing(config.export.to)
     source = config.export.generator

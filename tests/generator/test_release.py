@@ -1,6 +1,7 @@
 """An exported pipeline draws the generator's images, with and without this package."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -66,7 +67,8 @@ def own_images(generator: Generator, settings: SamplerSettings) -> np.ndarray:
 @pytest.mark.parametrize(
     ("network", "diffusion", "sampler"),
     [
-        ({}, {"signal": 0.5}, {"steps": 9}),
+        ({}, {"signal": 0.5}, {"steps": 9, "guidance": 2}),
+        ({}, {}, {"steps": 9, "guidance": 4, "guidance_interval": (0.2, 2.0)}),
         ({}, {"prediction": "v_prediction"}, {"spacing": "uniform", "steps": 7, "guidance": 1}),
         ({}, {"prediction": "epsilon", "schedule": "linear"}, {"name": "ddim", "steps": 7}),
         (PAPER, {"prediction": "epsilon", "schedule": "linear"}, {"name": "ddpm", "steps": 7}),
@@ -131,6 +133,28 @@ def test_images_depend_on_seed_class_and_number_alone(
     noise = [torch.Generator().manual_seed(k) for k in (1, 1)]
     twins = pipe([0, 0], generator=noise, output_type="np").images
     assert np.array_equal(*twins)
+
+
+def test_guidance_interval_travels_with_the_pipeline(
+    make_generator: MakeGenerator, tmp_path: Path
+) -> None:
+    """It acts by default, and a call may choose another one."""
+    sampler = SamplerSettings(steps=9, guidance=4, guidance_interval=(0.2, 2.0))
+    generator = make_generator()
+    limited, unlimited = (
+        exported(tmp_path / str(number), generator, settings)
+        for number, settings in enumerate(
+            (sampler, sampler.model_copy(update={"guidance_interval": None}))
+        )
+    )
+
+    def drawn(pipe: ParticlePipeline, **changes: Any) -> np.ndarray:
+        return pipe(["protein", "air_bubble"], output_type="np", **changes).images.astype(int)
+
+    assert np.abs(drawn(limited) - drawn(unlimited)).max() > 5
+    everywhere, inside = (0.0, math.inf), (0.2, 2.0)
+    assert np.array_equal(drawn(limited, guidance_interval=everywhere), drawn(unlimited))
+    assert np.array_equal(drawn(unlimited, guidance_interval=inside), drawn(limited))
 
 
 def test_unknown_class_is_named(make_generator: MakeGenerator, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_residual_asks_for_the_image_in_noise_and_for_little_in_clear() -> None:
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_min_snr_weighs_errors_of_the_clean_image(prediction: str) -> None:
-    """Errors of x_0 count by the signal-to-noise ratio, at most by gamma = 5."""
+    """Errors of x_0 count by the signal-to-noise ratio, at most by gamma = 5, up to a factor."""
     schedule = a_schedule(prediction=prediction, weighting="min_snr")
     x_0, eps, t = random_noising()
     x_t, target = schedule.add_noise(x_0, eps, t), schedule.target(x_0, eps, t)
@@ -70,7 +70,16 @@ def test_min_snr_weighs_errors_of_the_clean_image(prediction: str) -> None:
     loss = schedule.weight(t) * (wrong - target).square().mean(dim=(1, 2, 3))
     error = (schedule.x_0(wrong, x_t, t) - x_0).square().mean(dim=(1, 2, 3))
     snr = (schedule.alpha[t] / schedule.sigma[t]) ** 2
-    torch.testing.assert_close(loss, snr.clamp(max=5) * error, atol=1e-5, rtol=0.02)
+    ratio = loss / (snr.clamp(max=5) * error)
+    torch.testing.assert_close(ratio, ratio[-1].expand(5), atol=0, rtol=0.02)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "min_snr"])
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_weights_are_one_on_average(prediction: str, weighting: str) -> None:
+    """Else the limit on gradients and their scale would depend on the weighting."""
+    schedule = a_schedule(prediction=prediction, weighting=weighting)
+    assert schedule.weight(torch.arange(T)).mean().item() == pytest.approx(1, rel=1e-5)
 
 
 def test_rectified_paths_are_straight() -> None:

@@ -61,13 +61,6 @@ def test_unknown_class_is_refused(svp: Svp, capsys: pytest.CaptureFixture[str]) 
     assert "protein, silicone_oil, air_bubble" in message
 
 
-def test_export_refuses_what_its_pipeline_cannot_do(
-    svp: Svp, capsys: pytest.CaptureFixture[str]
-) -> None:
-    message = fails(svp, capsys, "task=export", "sampler.guidance_interval=[0.2,2.0]")
-    assert "sampler.guidance_interval" in message
-
-
 def test_larger_pool_begins_with_the_smaller_one(new_pool: Callable[..., Store]) -> None:
     common = ("sampler.seed=5", "sampler.batch_size=5")
     small = new_pool(*common, "augmentation.ratio=0.5")

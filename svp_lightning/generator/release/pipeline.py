@@ -8,6 +8,7 @@ Needs torch and diffusers only::
     images = pipe(class_labels=["air_bubble"] * 4, seed=1).images
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +36,8 @@ class ParticlePipeline(DiffusionPipeline):
         patch: side of a pixel block.
         radial: whether the network also sees where a pixel is, seen from the centre.
         guidance_scale: default weight of the class; 1 is the class as learnt.
+        guidance_interval: default ``[low, high]`` of sigma / alpha between which that weight acts;
+            None: everywhere.
         num_inference_steps: default steps of the sampler.
         pixel_size_um: µm per px, where known.
     """
@@ -48,6 +51,7 @@ class ParticlePipeline(DiffusionPipeline):
         patch: int = 1,
         radial: bool = False,
         guidance_scale: float = 1.0,
+        guidance_interval: list[float] | None = None,
         num_inference_steps: int = 20,
         pixel_size_um: float | None = None,
     ) -> None:
@@ -59,6 +63,7 @@ class ParticlePipeline(DiffusionPipeline):
             patch=patch,
             radial=radial,
             guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
             num_inference_steps=num_inference_steps,
             pixel_size_um=pixel_size_um,
         )
@@ -74,6 +79,7 @@ class ParticlePipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        guidance_interval: Sequence[float] | None = None,
     ) -> Any:
         """Draw one image for each label.
 
@@ -87,19 +93,25 @@ class ParticlePipeline(DiffusionPipeline):
             generator: torch generators to take the noise from instead, as diffusers does.
             output_type: ``pil`` (8-bit grey images) or ``np`` (n, H, W) uint8.
             return_dict: False gives a plain tuple.
+            guidance_interval: noise levels sigma / alpha, lowest and highest, between which
+                guidance acts; outside, the class is drawn as learnt. None: the default;
+                ``(0, inf)``: everywhere.
 
         Returns:
             An ``ImagePipelineOutput`` with ``images``, or a tuple of them.
         """
         labels = self._labels(class_labels)
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        interval = guidance_interval or self.config.guidance_interval or (0, math.inf)
         device = self._execution_device
         y = torch.tensor(labels, device=device)
         draw = self._noise(labels, seed, start, generator)
         self.scheduler.set_timesteps(num_inference_steps or self.config.num_inference_steps)
         x = draw(0)
         for step, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
-            prediction = self._predict(x, t.to(device).expand(len(y)), y, guidance)
+            inside = interval[0] <= self.scheduler.config.noise_ratio[int(t)] <= interval[1]
+            weight = guidance if inside else 1.0
+            prediction = self._predict(x, t.to(device).expand(len(y)), y, weight)
             fresh = draw(step + 1) if self.scheduler.config.sampler == "ddpm" else None
             x = self.scheduler.step(
                 prediction, t, x, variance_noise=fresh, return_dict=False

@@ -135,13 +135,14 @@ def _unet(generator: Generator) -> ModelMixin:
 
 def _defaults(generator: Generator, sampler: SamplerSettings) -> dict[str, Any]:
     network, info = generator.denoiser.network, generator.info
-    folded = isinstance(network, PatchUNet)
+    folded, interval = isinstance(network, PatchUNet), sampler.guidance_interval
     return {
         "class_names": list(info.class_names),
         "image_size": info.image_size,
         "patch": network.patch if folded else 1,
         "radial": folded,
         "guidance_scale": sampler.guidance,
+        "guidance_interval": interval and list(interval),
         "num_inference_steps": sampler.steps,
         "pixel_size_um": info.pixel_size_um,
     }
