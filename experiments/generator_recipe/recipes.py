@@ -111,6 +111,8 @@ RECIPES_64: dict[str, list[str]] = {
     "min_snr": ["generator.diffusion.weighting=min_snr"],
     "min_snr_1e-3": ["generator.diffusion.weighting=min_snr", "generator.learning_rate=1.0e-3"],
     "flow": RECIPES["flow"],
+    "unshifted": ["generator.diffusion.signal=1.0"],
+    "signal_2": ["generator.diffusion.signal=2.0"],
     "patch_2": [
         "generator.network.block_channels=[32,48,64,96]",
         "generator.network.attention=[false,false,false,true]",

@@ -26,11 +26,12 @@ from svp_lightning.report.style import figure_style, new_figure, save_figure
 from svp_lightning.tasks.train_generator import ensure_generator
 
 HERE = Path(__file__).parent
-STEPS = {
+STEPS: dict[str, tuple[int, ...]] = {
     "dpm_solver": (5, 8, 12, 20, 30),
     "ddim": (5, 8, 12, 20, 50),
     "ddpm": (20, 50, 100),
 }
+STEPS_64 = {"dpm_solver": (8, 12, 20), "ddim": (8, 12, 20)}
 GUIDANCE: tuple[dict[str, Any], ...] = (
     {"guidance": 1.0},
     {"guidance": 1.5},
@@ -38,6 +39,11 @@ GUIDANCE: tuple[dict[str, Any], ...] = (
     {"guidance": 3.0},
     {"guidance": 2.0, "guidance_interval": (0.2, 2.0)},
     {"guidance": 3.0, "guidance_interval": (0.2, 2.0)},
+)
+GUIDANCE_64: tuple[dict[str, Any], ...] = (
+    {"guidance": 1.5},
+    {"guidance": 1.5, "guidance_interval": (0.2, 2.0)},
+    {"guidance": 2.0, "guidance_interval": (0.2, 2.0)},
 )
 GUIDANCE_STEPS = 12
 MARKERS = {
@@ -52,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, choices=(32, 64), default=32, help="px")
     parser.add_argument("--recipe", default="base")
-    parser.add_argument("--samplers", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--samplers", nargs="+", choices=STEPS, help="default: all")
     parser.add_argument("--images", type=int, default=100, help="of each class")
     parser.add_argument("--work", type=Path, default=Path("outputs/generator_recipe"))
     parser.add_argument("--out", type=Path, default=HERE)
@@ -64,19 +70,21 @@ def main() -> None:
     judge = Judge(work, size)
     session = open_session(work)
     generator = load_generator(ensure_generator(config, session, judge.store))
+    tried, sweep, tag = (STEPS, GUIDANCE, "") if size == 32 else (STEPS_64, GUIDANCE_64, "64")
+    samplers = arguments.samplers or list(tried)
     steps = [
         SamplerSettings(name=name, steps=count, guidance=1.0)  # type: ignore[arg-type]
-        for name in arguments.samplers
-        for count in STEPS[name]
+        for name in samplers
+        for count in tried[name]
     ]
-    sweep = GUIDANCE if "dpm_solver" in arguments.samplers else ()
+    sweep = sweep if "dpm_solver" in samplers else ()
     guided = [SamplerSettings(steps=GUIDANCE_STEPS, **changes) for changes in sweep]
     folder = work / "sampling" / arguments.recipe
     rows = [measured(s, generator, judge, folder, arguments.images) for s in [*steps, *guided]]
     table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / "sampling.csv", index=False, float_format="%.4g")
-    write_markdown(table, arguments.out / "sampling.md")
-    save_figure(figure(table[: len(steps)]), arguments.out / "sampling.png")
+    table.to_csv(arguments.out / f"sampling{tag}.csv", index=False, float_format="%.4g")
+    write_markdown(table, arguments.out / f"sampling{tag}.md")
+    save_figure(figure(table[: len(steps)]), arguments.out / f"sampling{tag}.png")
 
 
 def measured(
