@@ -41,6 +41,7 @@ GUIDANCE: tuple[dict[str, Any], ...] = (
     {"guidance": 3.0, "guidance_interval": (0.2, 2.0)},
 )
 GUIDANCE_64: tuple[dict[str, Any], ...] = (
+    {"guidance": 1.0, "spacing": "uniform"},
     {"guidance": 1.5},
     {"guidance": 1.5, "guidance_interval": (0.2, 2.0)},
     {"guidance": 2.0, "guidance_interval": (0.2, 2.0)},
@@ -73,12 +74,15 @@ def main() -> None:
     tried, sweep, tag = (STEPS, GUIDANCE, "") if size == 32 else (STEPS_64, GUIDANCE_64, "64")
     samplers = arguments.samplers or list(tried)
     steps = [
-        SamplerSettings(name=name, steps=count, guidance=1.0)  # type: ignore[arg-type]
+        SamplerSettings(name=name, steps=count, guidance=1.0, spacing="karras")  # type: ignore[arg-type]
         for name in samplers
         for count in tried[name]
     ]
     sweep = sweep if "dpm_solver" in samplers else ()
-    guided = [SamplerSettings(steps=GUIDANCE_STEPS, **changes) for changes in sweep]
+    guided = [
+        SamplerSettings(**{"steps": GUIDANCE_STEPS, "spacing": "karras"} | changes)
+        for changes in sweep
+    ]
     folder = work / "sampling" / arguments.recipe
     rows = [measured(s, generator, judge, folder, arguments.images) for s in [*steps, *guided]]
     table = pd.DataFrame(rows)
@@ -105,6 +109,7 @@ def measured(
     return {
         "sampler": sampler["name"],
         "steps": sampler["steps"],
+        "spacing": sampler["spacing"] if sampler["name"] == "dpm_solver" else "uniform",
         "guidance": sampler["guidance"],
         "interval": "" if interval is None else f"{interval[0]:g} to {interval[1]:g}",
         **values,
@@ -120,7 +125,7 @@ def write_markdown(table: pd.DataFrame, path: Path) -> None:
     for row in table.to_dict("records"):
         guidance = f"{row['guidance']:g}" + (f" in {row['interval']}" if row["interval"] else "")
         cells = [
-            str(row["sampler"]),
+            f"{row['sampler']}, {row['spacing']}",
             str(row["steps"]),
             guidance,
             f"{row['kid']:,.0f} ± {row['kid_half']:,.0f}",

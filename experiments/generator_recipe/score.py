@@ -37,7 +37,7 @@ KILO = 1000
 DRAWS = 20
 LIMIT = 1800
 """Values beyond it are written at the edge of the figure."""
-SHOWN = {32: ("base", "min_snr", "paper"), 64: ("base", "min_snr", "flow", "patch_2")}
+SHOWN = {32: ("base", "min_snr", "paper"), 64: ("base", "min_snr", "signal_2")}
 FD_IMAGES = 300
 """FD depends on the number of images; runs with fewer get none."""
 Images = Mapping[str, NDArray[np.uint8]]

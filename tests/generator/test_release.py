@@ -67,12 +67,12 @@ def own_images(generator: Generator, settings: SamplerSettings) -> np.ndarray:
 @pytest.mark.parametrize(
     ("network", "diffusion", "sampler"),
     [
-        ({}, {"signal": 0.5}, {"steps": 9, "guidance": 2}),
+        ({}, {"signal": 0.5}, {"spacing": "karras", "steps": 9, "guidance": 2}),
         ({}, {}, {"steps": 9, "guidance": 4, "guidance_interval": (0.2, 2.0)}),
         ({}, {"prediction": "v_prediction"}, {"spacing": "uniform", "steps": 7, "guidance": 1}),
         ({}, {"prediction": "epsilon", "schedule": "linear"}, {"name": "ddim", "steps": 7}),
         (PAPER, {"prediction": "epsilon", "schedule": "linear"}, {"name": "ddpm", "steps": 7}),
-        (PAPER, {}, {"name": "dpm_solver", "steps": 9, "guidance": 0}),
+        (PAPER, {}, {"spacing": "karras", "steps": 9, "guidance": 0}),
     ],
 )
 def test_pipeline_draws_the_generators_images(
