@@ -18,7 +18,6 @@ from svp_lightning.simulation.imaging import (
 )
 from svp_lightning.simulation.session import Session
 
-MIN_PEAK_CONTRAST = 0.12
 AREA_CONTRAST = 0.05
 _GRAIN_PER_PIXEL = 0.62
 """Width of the noise's grain after enlargement, in sensor pixels (see :func:`_grain`)."""
@@ -115,11 +114,11 @@ def _grain(size: int, sensor_px: float) -> NDArray[np.float32]:
     return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
 
 
-def detected(light: Tensor, pixel_um: float, min_area_um2: float) -> Tensor:
+def detected(light: Tensor, pixel_um: float, min_area_um2: float, min_contrast: float) -> Tensor:
     """Whether a particle counter would have triggered on these particles; bool (B,)."""
     contrast = (light - 1).abs()
     area = (contrast > AREA_CONTRAST).sum((1, 2)) * pixel_um**2
-    return (contrast.amax((1, 2)) >= MIN_PEAK_CONTRAST) & (area >= min_area_um2)
+    return (contrast.amax((1, 2)) >= min_contrast) & (area >= min_area_um2)
 
 
 def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Tensor:

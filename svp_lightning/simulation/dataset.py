@@ -208,8 +208,9 @@ class Simulator:
         return expose(session, grid, light, smears, exposures)
 
     def _seen(self, number: int, light: Tensor) -> NDArray[np.bool_]:
-        pixel = self._pixel_um(number)
-        return np.asarray(detected(light, pixel, self.settings.instrument.min_area_um2).cpu())
+        instrument = self.settings.instrument
+        least = instrument.min_area_um2, instrument.min_contrast
+        return np.asarray(detected(light, self._pixel_um(number), *least).cpu())
 
     def _record(
         self, number: int, light: Tensor, draws: Sequence[Draw]

@@ -60,7 +60,7 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
         lattice_side=settings.lattice_side,
         disc=bool(rng.random() < 0.88),
     )
-    noise = rng.uniform(0.9, 1.4)
+    noise = rng.uniform(*settings.instrument.noise)
     read_share = rng.uniform(0.2, 0.6)
     return Session(
         grid=grid,

@@ -73,17 +73,21 @@ class InstrumentSettings(Settings):
         field_of_view_um: width of an image. The nominal pixel is this over ``image_size``: a
             smaller image is a coarser camera, not a crop.
         background: mean and spread over sessions of an empty field's grey level.
+        noise: rms of read and shot noise together on an empty field, grey levels.
         size_scale: of the radii of whole particles.
         depth_scale: of the distances from focus.
         min_area_um2: smallest area (above 5 % contrast) that triggers a detection.
+        min_contrast: smallest peak contrast that does.
     """
 
     name: str = "FlowCam 10X"
     field_of_view_um: _Positive = 16.64
     background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative] = (174.5, 1.3)
+    noise: _Range = (0.9, 1.4)
     size_scale: float = Field(1.0, ge=0.1, le=3)
     depth_scale: float = Field(1.0, ge=0.1, le=10)
     min_area_um2: float = Field(4.06, ge=0)
+    min_contrast: float = Field(0.12, ge=0, le=1)
 
 
 class LabelNoiseSettings(Settings):

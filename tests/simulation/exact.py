@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import spherical_jn, spherical_yn
 
-_PERIOD_UM = 80.0
+_PERIODS = 4.0
+"""Distance of the repetitions that sampling the frequencies makes, in largest distances."""
 _SINES = np.linspace(0, 0.62, 6001)
 
 
@@ -30,7 +31,7 @@ def exact_profile(
     """Intensity at distances from the centre, background 1; float64 like ``radii_um``."""
     k = 2 * np.pi * medium / wavelength
     spectrum = -2 * np.pi / k**2 * mean_amplitude(k * radius, index / medium)
-    step = 1 / _PERIOD_UM
+    step = 1 / (_PERIODS * float(radii_um.max()))
     half = int(np.ceil(objective_na / wavelength / step))
     f = step * np.arange(-half, half + 1)
     fx, fy = np.meshgrid(f, f)

@@ -5,90 +5,76 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
 
-from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid, lattice_side_at
+from svp_lightning.simulation.imaging import lattice_side_at
 from svp_lightning.simulation.mie import RADII_UM, nearest_radius
+from svp_lightning.simulation.oil import OIL_INDEX as OIL
 from svp_lightning.simulation.scene import Sphere
+from tests.simulation.corners import MEDIUM, Corner, corners, instrument
 from tests.simulation.exact import exact_profile
 from tests.simulation.test_imaging import image_of
 
-MEDIUM = 1.338
-OIL, AIR = 1.403, 1.0
+FLOWCAM = instrument("flowcam_10x")
 
-# Radius, index, defocus (um), NA of objective and condenser.
+
+def corner(
+    z: float, objective_na: float, condenser_na: float, radius: float = 2.5, index: float = OIL
+) -> Corner:
+    return Corner(FLOWCAM, radius, index, z, objective_na, condenser_na)
+
+
+# Corners of the priors of every instrument, and spheres outside them.
 CASES = [
-    (2.5, OIL, -40.0, 0.30, 0.105),
-    (2.5, OIL, -29.0, 0.41, 0.105),
-    (4.0, OIL, 0.0, 0.35, 0.09),
-    (2.0, OIL, 25.0, 0.35, 0.09),
-    (3.0, OIL, 36.0, 0.30, 0.10),
-    (3.2, OIL, 42.0, 0.41, 0.105),
-    (3.2, OIL, 42.0, 0.30, 0.105),
-    (3.3, OIL, 44.0, 0.35, 0.085),
-    (4.0, OIL, 50.0, 0.35, 0.09),
-    (4.0, OIL, 50.0, 0.30, 0.105),
-    (4.0, OIL, 50.0, 0.41, 0.105),
-    (4.0, OIL, 58.0, 0.35, 0.09),
-    (1.3, AIR, 32.0, 0.35, 0.09),
-    (1.85, AIR, 27.0, 0.41, 0.105),
-    (3.0, AIR, 16.0, 0.30, 0.08),
-    (1.85, 1.27, 40.0, 0.35, 0.105),
+    *corners(FLOWCAM),
+    *corners(instrument("flowcam_nano"))[-2:],
+    *corners(instrument("mfi_5200"))[-2:],
+    corner(-40.0, 0.30, 0.105),
+    corner(0.0, 0.35, 0.09, radius=4.0),
+    corner(58.0, 0.35, 0.09, radius=4.0),
+    corner(31.0, 0.31, 0.12, radius=2.2),
+    corner(40.0, 0.31, 0.12, radius=2.8),
 ]
 
 
-def grid_for(z: float, objective_na: float, condenser_na: float) -> ImagingGrid:
-    """The lattice the simulator takes for this depth, where 25 points are asked for."""
-
-    def grid(side: int) -> ImagingGrid:
-        return imaging_grid(
-            objective_na=objective_na,
-            condenser_na=condenser_na,
-            wavelength_um=0.47,
-            medium_index=MEDIUM,
-            num_pixels=64,
-            pixel_um=0.26,
-            lattice_side=side,
-        )
-
-    return grid(max(5, lattice_side_at(grid(5), z)))
-
-
-def exact_image(
-    radius: float, index: float, z: float, objective_na: float, condenser_na: float
-) -> NDArray[np.float64]:
-    x = (np.arange(64) - 31.5) * 0.26
+def exact_image(case: Corner, radius: float) -> NDArray[np.float64]:
+    x = (np.arange(64) - 31.5) * case.pixel_um
     distance = np.hypot(x, x[:, None])
-    line = np.linspace(0, distance.max(), 900)
+    line = np.linspace(0, distance.max(), 300)
     profile = exact_profile(
         line,
         radius=radius,
-        index=index,
-        z=z,
-        objective_na=objective_na,
-        condenser_na=condenser_na,
+        index=case.index,
+        z=case.z,
+        objective_na=case.objective_na,
+        condenser_na=case.condenser_na,
         medium=MEDIUM,
     )
-    return np.interp(distance, line, profile)
+    return np.asarray(CubicSpline(line, profile)(distance))
 
 
-@pytest.mark.parametrize(("radius", "index", "z", "objective_na", "condenser_na"), CASES)
-def test_a_sphere_is_within_two_percent_of_the_exact_image(
-    radius: float, index: float, z: float, objective_na: float, condenser_na: float
-) -> None:
-    radius = float(RADII_UM[nearest_radius(radius)])
-    expected = exact_image(radius, index, z, objective_na, condenser_na)
-    grid = grid_for(z, objective_na, condenser_na)
-    seen = image_of(grid, Sphere(radius, index, 0.0, 0.0, z))
+def test_the_corners_span_the_priors() -> None:
+    optics = FLOWCAM.optics
+    cases = corners(FLOWCAM)
+    assert {case.objective_na for case in cases} == set(optics.objective_na)
+    assert {case.condenser_na for case in cases} == set(optics.condenser_na)
+    assert {(case.index == OIL, case.z > 0) for case in cases} >= {(True, True), (True, False)}
+    assert {case.index for case in cases} > {OIL}
+    assert len({case.grid().weights.shape[0] for case in cases}) >= 3
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_sphere_is_within_two_percent_of_the_exact_image(case: Corner) -> None:
+    radius = float(RADII_UM[nearest_radius(case.radius)])
+    expected = exact_image(case, radius)
+    seen = image_of(case.grid(), Sphere(radius, case.index, 0.0, 0.0, case.z))
     error = math.sqrt(np.mean((seen - expected) ** 2))
     assert error < 0.02 * (expected.max() - expected.min())
 
 
-@pytest.mark.parametrize(("radius", "index", "z", "objective_na", "condenser_na"), CASES)
-def test_a_sphere_is_radially_symmetric_to_two_percent(
-    radius: float, index: float, z: float, objective_na: float, condenser_na: float
-) -> None:
-    grid = grid_for(z, objective_na, condenser_na)
-    image = image_of(grid, Sphere(radius, index, 0.0, 0.0, z))
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_sphere_is_radially_symmetric_to_two_percent(case: Corner) -> None:
+    image = image_of(case.grid(), Sphere(case.radius, case.index, 0.0, 0.0, case.z))
     asymmetry = image - radial_mean(image)
     assert math.sqrt(np.mean(asymmetry**2)) < 0.02 * float(np.ptp(image))
 
@@ -106,13 +92,15 @@ def radial_mean(image: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def test_symmetry_is_measured_not_assumed() -> None:
-    grid = grid_for(25.0, 0.35, 0.09)
+    grid = corner(25.0, 0.35, 0.09).grid()
     bent = image_of(grid, Sphere(2.5, OIL, 0.0, 0.0, 25.0, stretch=0.4))
     asymmetry = bent - radial_mean(bent)
     assert math.sqrt(np.mean(asymmetry**2)) > 0.02 * float(np.ptp(bent))
 
 
 def test_few_source_points_are_not_enough_where_a_droplet_projects_the_source() -> None:
-    assert lattice_side_at(grid_for(10.0, 0.35, 0.09), 10.0) == 5
-    assert lattice_side_at(grid_for(10.0, 0.35, 0.09), -60.0) == 5
-    assert lattice_side_at(grid_for(10.0, 0.35, 0.09), 60.0) > 5
+    grid = corner(10.0, 0.35, 0.09).grid()
+    assert [lattice_side_at(grid, z) for z in (-60.0, 10.0)] == [5, 5]
+    sides = [lattice_side_at(grid, z) for z in (38.0, 45.0, 60.0)]
+    assert sides == sorted(set(sides))
+    assert sides[0] > 5
