@@ -18,6 +18,7 @@ def draw_air(
     scale: float,
     indices: tuple[float, ...],
     large_share: float,
+    window_um: float,
 ) -> tuple[Particle, Spheres | LargeBubble]:
     """One bubble.
 
@@ -26,9 +27,10 @@ def draw_air(
         scale: of the defocus, from the session's pixel size.
         indices: effective refractive indices of small bubbles, drawn with equal chance.
         large_share: share of images that show part of a large bubble.
+        window_um: width of an image.
     """
     if rng.random() < large_share:
-        return draw_large_bubble(rng)
+        return draw_large_bubble(rng, window_um)
     index = indices[rng.integers(len(indices))]
     size = rng.normal(0, 0.20)  # log of the radius over its median
     focus = rng.normal(25.0, 3.5) - 16 * size if rng.random() < 0.95 else rng.uniform(12, 45)

@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from svp_lightning.data.classes import PAPER_CLASSES
@@ -24,7 +25,7 @@ from svp_lightning.simulation.imaging import (
     pupil,
     refined,
 )
-from svp_lightning.simulation.large_bubble import LargeBubble
+from svp_lightning.simulation.large_bubble import LargeBubble, nominal_optics
 from svp_lightning.simulation.scene import Together, kind, scene_spectra
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
@@ -62,6 +63,7 @@ class Simulator:
         self.settings = settings
         self.image_size = image_size
         self.seed = seed
+        self._bubble_optics = nominal_optics(settings.optics)
         self._session = lru_cache(maxsize=64)(
             lambda number: draw_session(settings, image_size, seed, number)
         )
@@ -190,7 +192,9 @@ class Simulator:
         exposures = [draw.exposure for draw in draws]
         bubbles = [draw.scene for draw in draws if isinstance(draw.scene, LargeBubble)]
         if bubbles:
-            light = torch.from_numpy(np.stack([bubble.light(session) for bubble in bubbles]))
+            light = torch.from_numpy(
+                np.stack([bubble.light(session, self._bubble_optics) for bubble in bubbles])
+            )
             return expose(session, grid, light.to(device), None, exposures)
         scenes = [draw.scene for draw in draws if not isinstance(draw.scene, LargeBubble)]
         tilts = torch.tensor([draw.tilt for draw in draws], dtype=torch.float32, device=device)
@@ -237,6 +241,12 @@ def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with _numpy_threads().limit(limits=1):  # worker processes would fight over the cores
+            yield
     finally:
         torch.set_num_threads(threads)
+
+
+@cache
+def _numpy_threads() -> ThreadpoolController:
+    return ThreadpoolController()

@@ -120,7 +120,7 @@ def _draw_particle(
     else:
         assert class_name == AIR_BUBBLE
         share, indices = settings.large_bubble_share, settings.air_indices
-        particle, bubble = draw_air(rng, scale, indices, share)
+        particle, bubble = draw_air(rng, scale, indices, share, instrument.field_of_view_um)
         if isinstance(bubble, LargeBubble):
             return particle, bubble
         scene = bubble
@@ -149,7 +149,7 @@ def _with_neighbour(
     elif class_name == SILICONE_OIL:
         particle, other = draw_oil(rng, scale)
     else:
-        particle, other = draw_air(rng, scale, settings.air_indices, 0.0)
+        particle, other = draw_air(rng, scale, settings.air_indices, 0.0, window)
     assert not isinstance(other, LargeBubble)  # none was asked for
     _, other = magnified(particle, other, size, settings.instrument.depth_scale)
     return Together(scene, other, distance * math.cos(direction), distance * math.sin(direction))

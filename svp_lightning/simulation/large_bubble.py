@@ -4,6 +4,8 @@ A bubble of radius R = 42 um would need a very large frequency lattice for every
 Instead I(r) is computed once per (R, z / R) node on a line through the centre, with exact
 Mie spectra and one of three wavelengths at each source point (a light-emitting diode is a
 few percent wide, which washes the finest rings out), and kept for the life of the process.
+The microscope of these tables is the middle of the instrument's ranges: one for each run would
+cost more than all other images together.
 """
 
 import math
@@ -23,6 +25,7 @@ from svp_lightning.simulation.mie import (
 )
 from svp_lightning.simulation.scene import Particle
 from svp_lightning.simulation.session import Session
+from svp_lightning.simulation.settings import OpticsSettings
 
 RADII_UM = np.geomspace(7.0, 42.0, 12)
 FOCUS_RATIOS = np.linspace(-0.3, 1.5, 13)
@@ -30,9 +33,34 @@ _STEP_UM = 0.15
 _REACH_UM = 14.0
 _RIM_WIDTH_UM = 0.45
 _ANGLES = 3072
-_WAVELENGTHS_UM = (0.458, 0.470, 0.482)
-_OBJECTIVE_NA, _CONDENSER_NA, _MEDIUM_INDEX = 0.35, 0.08, 1.338
-_LATTICE_SIDE = 9
+_BAND = (0.975, 1.0, 1.025)
+"""Wavelengths over the centre's."""
+_LATTICE_SIDE = 11
+_WHOLE = 0.46
+"""Largest radius, in widths of the window, of a bubble that is cut out whole."""
+_PART_SHARE = 0.2
+"""Of bubbles that would fit, those cut elsewhere (touching the field's edge or a neighbour)."""
+
+
+@dataclass(frozen=True)
+class BubbleOptics:
+    """The microscope the profiles are computed for."""
+
+    objective_na: float
+    condenser_na: float
+    wavelength_um: float
+    medium_index: float
+
+    @property
+    def wavelengths_um(self) -> tuple[float, ...]:
+        return tuple(self.wavelength_um * ratio for ratio in _BAND)
+
+
+def nominal_optics(optics: OpticsSettings) -> BubbleOptics:
+    """The middle of every range."""
+    middle = (sum(r) / 2 for r in (optics.objective_na, optics.condenser_na, optics.medium_index))
+    objective_na, condenser_na, medium_index = middle
+    return BubbleOptics(objective_na, condenser_na, optics.wavelength_um, medium_index)
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class LargeBubble:
     inner: tuple[float, float]
     rim: float
 
-    def light(self, session: Session) -> NDArray[np.float32]:
+    def light(self, session: Session, optics: BubbleOptics) -> NDArray[np.float32]:
         """Intensity on the session's fine pixels, float32 (N, N), background 1."""
         grid = session.grid
         position = grid.positions().numpy()
@@ -73,21 +101,26 @@ class LargeBubble:
         node_radius = np.float32(RADII_UM[self.node[0]])
         inside = relative / stretch * node_radius
         beyond = distance - self.radius_um * stretch + node_radius
-        profile = _with_flat_disc(bubble_profile(*self.node), node_radius, self.rim)
+        profile = _with_flat_disc(bubble_profile(optics, *self.node), node_radius, self.rim)
         at = np.where(relative < stretch, inside, beyond) / _STEP_UM
         return np.interp(at, np.arange(profile.size), profile).astype(np.float32)
 
 
-def draw_large_bubble(rng: np.random.Generator) -> tuple[Particle, LargeBubble]:
-    """A bubble and a window centred where an arc, a ring, the inner disc or an edge shows."""
+def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Particle, LargeBubble]:
+    """A bubble and a window centred on it or where an arc, a ring, the inner disc or an edge shows.
+
+    Args:
+        rng: the image's stream.
+        window_um: width of an image; bubbles that fit are mostly seen whole.
+    """
     radius = float(np.exp(rng.uniform(np.log(RADII_UM[0]), np.log(RADII_UM[-1]))))
     ratio = rng.normal(0.85, 0.2) if rng.random() < 0.85 else rng.uniform(-0.3, 1.5)
     node = (
         int(np.abs(np.log(RADII_UM / radius)).argmin()),
         int(np.abs(FOCUS_RATIOS - ratio).argmin()),
     )
-    # A small bubble is seen whole; of a large one any part out to just beyond the rim.
-    if radius < 7.7 and rng.random() < 0.8:
+    # Of a bubble larger than the window any part shows, out to just beyond the rim.
+    if radius < _WHOLE * window_um and rng.random() >= _PART_SHARE:
         offset = abs(rng.normal(0, 0.4))
     else:
         offset = radius * math.sqrt(rng.uniform(0, 1)) + rng.uniform(-1, 3)
@@ -110,32 +143,35 @@ def draw_large_bubble(rng: np.random.Generator) -> tuple[Particle, LargeBubble]:
     return particle, bubble
 
 
-@cache
-def bubble_profile(radius_node: int, focus_node: int) -> NDArray[np.float32]:
+def bubble_profile(optics: BubbleOptics, radius_node: int, focus_node: int) -> NDArray[np.float32]:
     """I(r) of a bubble, at r = 0, 0.15, ... um; background 1 beyond the halo."""
+    return _profiles(optics, radius_node)[focus_node]
+
+
+@cache
+def _profiles(optics: BubbleOptics, radius_node: int) -> NDArray[np.float32]:
+    """I(r) at every focus node, which share their spectra; (foci, r)."""
     radius = float(RADII_UM[radius_node])
-    depth = float(FOCUS_RATIOS[focus_node]) * radius
-    grid, spectra = _lattice_spectra(radius_node)
-    count = int((radius + _REACH_UM) / _STEP_UM)
+    grid, spectra = _lattice_spectra(optics, radius_node)
+    count, half = int((radius + _REACH_UM) / _STEP_UM), grid.size // 2
     r = torch.arange(count, dtype=torch.float32) * _STEP_UM
-    f = grid.frequencies()
-    phase = 2 * math.pi * torch.outer(r, f)
+    phase = 2 * math.pi * torch.outer(r, grid.frequencies())
     to_line = torch.polar(torch.ones_like(phase), phase)
-    total = torch.zeros(count, dtype=torch.float64)
+    depths = torch.from_numpy(FOCUS_RATIOS * radius).float()
+    total = torch.zeros((len(FOCUS_RATIOS), count), dtype=torch.float64)
     for wavelength, spectrum, points in spectra:
-        transfer = _transfer(grid, wavelength, depth)
-        half = grid.size // 2
+        transfer = _transfer(grid, optics, wavelength, depths)
         for fy, fx, weight in points:
             top, left = grid.margin - fy, grid.margin - fx
-            seen = spectrum[top : top + grid.size, left : left + grid.size] * transfer
-            column = seen.sum(0) * grid.step**2
-            column[half + fx] += transfer[half + fy, half + fx]
+            seen = spectrum[top : top + grid.size, left : left + grid.size]
+            column = torch.einsum("yx,zyx->zx", seen, transfer) * grid.step**2
+            column[:, half + fx] += transfer[:, half + fy, half + fx]
             # The line y = 0 sees the row sum; its mirror image is the source's mirror image.
-            light = torch.view_as_real(to_line @ column).square().sum(-1)
+            light = torch.view_as_real(column @ to_line.T).square().sum(-1)
             total += weight * light.double()
-    profile = total.numpy().astype(np.float32)
+    profiles = total.numpy().astype(np.float32)
     fade = np.clip((count - np.arange(count)) * _STEP_UM / 3.0, 0, 1).astype(np.float32)
-    return 1 + (profile - 1) * fade
+    return 1 + (profiles - 1) * fade
 
 
 def _with_flat_disc(
@@ -159,21 +195,25 @@ def _with_flat_disc(
     return result.astype(np.float32)
 
 
-def _transfer(grid: ImagingGrid, wavelength: float, depth: float) -> torch.Tensor:
-    """Pupil and defocus at one wavelength; complex64 (K, K)."""
-    f = grid.frequencies()
+def _transfer(
+    grid: ImagingGrid, optics: BubbleOptics, wavelength: float, depths: torch.Tensor
+) -> torch.Tensor:
+    """Pupil and (Z,) defoci at one wavelength; complex64 (Z, K, K)."""
+    f, medium = grid.frequencies(), optics.medium_index
     squared = f.square() + f.square()[:, None]
-    amplitude = ((_OBJECTIVE_NA / wavelength - squared.sqrt()) / grid.step + 0.5).clamp(0, 1)
-    sine_squared = squared * (wavelength / _MEDIUM_INDEX) ** 2
-    k_z = 2 * math.pi * _MEDIUM_INDEX / wavelength * ((1 - sine_squared).clamp(min=0).sqrt() - 1)
-    return torch.polar(amplitude, k_z * depth)
+    cutoff = optics.objective_na / wavelength
+    amplitude = ((cutoff - squared.sqrt()) / grid.step + 0.5).clamp(0, 1)
+    sine_squared = squared * (wavelength / medium) ** 2
+    k_z = 2 * math.pi * medium / wavelength * ((1 - sine_squared).clamp(min=0).sqrt() - 1)
+    phase = k_z * depths[:, None, None]
+    return torch.polar(amplitude.expand_as(phase), phase)
 
 
 _Points = list[tuple[int, int, float]]
 
 
-@lru_cache(maxsize=2)
 def _lattice_spectra(
+    optics: BubbleOptics,
     radius_node: int,
 ) -> tuple[ImagingGrid, list[tuple[float, torch.Tensor, _Points]]]:
     """The lattice, and per wavelength the sphere's spectrum and its source points.
@@ -182,10 +222,10 @@ def _lattice_spectra(
     """
     radius = float(RADII_UM[radius_node])
     grid = imaging_grid(
-        objective_na=_OBJECTIVE_NA * _WAVELENGTHS_UM[1] / _WAVELENGTHS_UM[0],
-        condenser_na=_CONDENSER_NA,
-        wavelength_um=_WAVELENGTHS_UM[1],
-        medium_index=_MEDIUM_INDEX,
+        objective_na=optics.objective_na / _BAND[0],
+        condenser_na=optics.condenser_na,
+        wavelength_um=optics.wavelength_um,
+        medium_index=optics.medium_index,
         num_pixels=1,
         pixel_um=2 * (radius + _REACH_UM),
         lattice_side=_LATTICE_SIDE,
@@ -201,9 +241,9 @@ def _lattice_spectra(
     f = grid.frequencies(grid.margin)
     distance = (f.square() + f.square()[:, None]).sqrt()
     spectra = []
-    for wavelength, chosen in zip(_WAVELENGTHS_UM, points, strict=True):
-        row = _bubble_spectrum(radius_node, wavelength)
-        at = (distance * (wavelength / _MEDIUM_INDEX / MAX_SINE * (_ANGLES - 1))).clamp(
+    for wavelength, chosen in zip(optics.wavelengths_um, points, strict=True):
+        row = _bubble_spectrum(optics, radius_node, wavelength)
+        at = (distance * (wavelength / optics.medium_index / MAX_SINE * (_ANGLES - 1))).clamp(
             max=_ANGLES - 1.001
         )
         below = at.to(torch.int32)
@@ -212,29 +252,31 @@ def _lattice_spectra(
     return grid, spectra
 
 
-def _bubble_spectrum(radius_node: int, wavelength: float) -> torch.Tensor:
+def _bubble_spectrum(optics: BubbleOptics, radius_node: int, wavelength: float) -> torch.Tensor:
     """F over a uniform grid of sines (see :func:`mie.spectrum_over_sine`); complex64 (angles,)."""
-    k = 2 * math.pi * _MEDIUM_INDEX / wavelength
-    weighted = _weighted_coefficients(wavelength)[:, radius_node]
+    medium_index = optics.medium_index
+    k = 2 * math.pi * medium_index / wavelength
+    weighted = _weighted_coefficients(wavelength, medium_index)[:, radius_node]
     limit = num_orders(k * float(RADII_UM[radius_node]))
     parts = np.stack([weighted[:limit].real, weighted[:limit].imag], axis=1)
-    sums = _angular_sums()[:, :limit] @ parts
+    sums = _angular_sums(optics)[:, :limit] @ parts
     return torch.from_numpy((-math.pi / k**2 * (sums[:, 0] + 1j * sums[:, 1])).astype(np.complex64))
 
 
 @lru_cache(maxsize=3)
-def _weighted_coefficients(wavelength: float) -> NDArray[np.complex128]:
+def _weighted_coefficients(wavelength: float, medium_index: float) -> NDArray[np.complex128]:
     """(2n + 1) / (n (n + 1)) (a_n + b_n) of every radius at once; (orders, radii)."""
-    x = 2 * math.pi * _MEDIUM_INDEX / wavelength * RADII_UM
-    a, b = mie_coefficients(x, 1.0 / _MEDIUM_INDEX)
+    x = 2 * math.pi * medium_index / wavelength * RADII_UM
+    a, b = mie_coefficients(x, 1.0 / medium_index)
     n = np.arange(1, a.shape[0] + 1)[:, None]
     return (2 * n + 1) / (n * (n + 1)) * (a + b)
 
 
 @lru_cache(maxsize=1)
-def _angular_sums() -> NDArray[np.float64]:
+def _angular_sums(optics: BubbleOptics) -> NDArray[np.float64]:
     """pi_n + tau_n for every order a large bubble needs; (angles, orders)."""
-    largest = 2 * math.pi * _MEDIUM_INDEX / _WAVELENGTHS_UM[0] * float(RADII_UM[-1])
+    shortest = optics.wavelengths_um[0] / optics.medium_index
+    orders = num_orders(2 * math.pi / shortest * float(RADII_UM[-1]))
     cosines = np.sqrt(1 - np.linspace(0, MAX_SINE, _ANGLES) ** 2)
-    pi, tau = angular_functions(cosines, num_orders(largest))
+    pi, tau = angular_functions(cosines, orders)
     return np.asarray(pi + tau)

@@ -69,7 +69,9 @@ def corners(settings: SimulationSettings) -> list[Corner]:
     """
     objective, condenser = settings.optics.objective_na, settings.optics.condenser_na
     oil = _drawn(settings, lambda rng, scale: draw_oil(rng, scale)[1])
-    air = _drawn(settings, lambda rng, scale: draw_air(rng, scale, settings.air_indices, 0.0)[1])
+    air = _drawn(
+        settings, lambda rng, scale: draw_air(rng, scale, settings.air_indices, 0.0, 1.0)[1]
+    )
     found = []
     for number, spheres in enumerate(
         ([s for s in oil if s.z_um > 0], [s for s in oil if s.z_um < 0], air)

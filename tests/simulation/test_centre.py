@@ -48,5 +48,5 @@ def test_a_neighbour_keeps_its_distance_and_a_large_bubble_its_place() -> None:
     pair = centred(Together(droplet, droplet, 5.0, 2.0), (0.05, 0.02), 1.338)
     assert isinstance(pair, Together)
     assert (pair.x_um, pair.y_um, pair.main) == (5.0, 2.0, pair.other)
-    _, bubble = draw_large_bubble(np.random.default_rng(0))
+    _, bubble = draw_large_bubble(np.random.default_rng(0), 16.64)
     assert centred(bubble, (0.05, 0.02), 1.338) is bubble
