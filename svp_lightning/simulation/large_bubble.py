@@ -161,14 +161,17 @@ def _profiles(optics: BubbleOptics, radius_node: int) -> NDArray[np.float32]:
     total = torch.zeros((len(FOCUS_RATIOS), count), dtype=torch.float64)
     for wavelength, spectrum, points in spectra:
         transfer = _transfer(grid, optics, wavelength, depths)
-        for fy, fx, weight in points:
-            top, left = grid.margin - fy, grid.margin - fx
-            seen = spectrum[top : top + grid.size, left : left + grid.size]
-            column = torch.einsum("yx,zyx->zx", seen, transfer) * grid.step**2
-            column[:, half + fx] += transfer[:, half + fy, half + fx]
-            # The line y = 0 sees the row sum; its mirror image is the source's mirror image.
-            light = torch.view_as_real(column @ to_line.T).square().sum(-1)
-            total += weight * light.double()
+        for fy in sorted({fy for fy, _, _ in points}):
+            row = [(fx, weight) for y, fx, weight in points if y == fy]
+            top = grid.margin - fy
+            band = spectrum[top : top + grid.size]
+            seen = torch.stack([band[:, grid.margin - fx :][:, : grid.size] for fx, _ in row])
+            columns = torch.einsum("pyx,zyx->pzx", seen, transfer) * grid.step**2
+            for column, (fx, weight) in zip(columns, row, strict=True):
+                column[:, half + fx] += transfer[:, half + fy, half + fx]
+                # The line y = 0 sees the row sum; its mirror image is the source's mirror image.
+                light = torch.view_as_real(column @ to_line.T).square().sum(-1)
+                total += weight * light.double()
     profiles = total.numpy().astype(np.float32)
     fade = np.clip((count - np.arange(count)) * _STEP_UM / 3.0, 0, 1).astype(np.float32)
     return 1 + (profiles - 1) * fade

@@ -8,6 +8,12 @@ import pytest
 import yaml
 
 from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.large_bubble import (
+    FOCUS_RATIOS,
+    bubble_profile,
+    draw_large_bubble,
+    nominal_optics,
+)
 from svp_lightning.simulation.magnify import magnified
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 from svp_lightning.simulation.settings import SimulationSettings
@@ -55,3 +61,29 @@ def test_magnifying_keeps_the_parts_of_a_doublet_together() -> None:
     first, second = spheres.spheres
     assert (first.radius_um, second.radius_um, second.x_um) == (4.0, 2.0, 6.0)
     assert (first.z_um, second.z_um) == (90.0, 91.0)
+
+
+def test_large_bubbles_follow_the_objective() -> None:
+    """A bubble sends little light into a small aperture: only near its axis it is not dark."""
+    counts = {"train": {"protein": 1}}
+    focus = int(np.abs(FOCUS_RATIOS - 0.85).argmin())
+    bright = {}
+    for name in ("flowcam_10x", "mfi_5200"):
+        optics = SimulationSettings(counts=counts, **preset(name)).optics
+        profile = bubble_profile(nominal_optics(optics), 4, focus)
+        assert profile[-1] == pytest.approx(1, abs=0.02)
+        bright[name] = np.flatnonzero(profile[: profile.size // 3] > 0.1).size
+    assert 0 < bright["mfi_5200"] < 0.6 * bright["flowcam_10x"]
+
+
+def test_bubbles_that_fit_are_mostly_cut_out_whole() -> None:
+    def whole(window_um: float) -> float:
+        rng, found = np.random.default_rng(0), []
+        for _ in range(200):
+            particle, bubble = draw_large_bubble(rng, window_um)
+            reach = max(abs(bubble.x_um), abs(bubble.y_um)) + particle.radius_um
+            found.append(reach < window_um / 2 + 1)
+        return float(np.mean(found))
+
+    assert whole(16.64) < 0.2
+    assert whole(80.0) > 0.7

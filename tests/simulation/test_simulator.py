@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
-from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.dataset import Simulator, _one_thread
 from svp_lightning.simulation.settings import SimulationSettings
 
 NAMES = [PAPER_CLASSES[i % 3] for i in range(18)]
@@ -152,3 +153,14 @@ def width_of(image: NDArray[np.uint8]) -> int:
     """Columns in which the particle darkens or brightens the field clearly."""
     contrast = np.abs(image / np.median(image[:, [0, -1]]) - 1)
     return int((contrast > 0.06).sum(axis=0).astype(bool).sum())
+
+
+def test_rendering_uses_one_thread_and_gives_them_back() -> None:
+    def threads() -> list[int]:
+        pools = threadpool_info()
+        return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+
+    before = threads()
+    with _one_thread():
+        assert set(threads()) == {1}
+    assert threads() == before
