@@ -3,7 +3,6 @@
 from math import gcd
 
 import torch
-from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -76,6 +75,9 @@ class PatchUNet(nn.Module):
         patch: int,
         augmented: bool,
     ) -> None:
+        # Here: it takes seconds, and a study's cells without generated images do without it.
+        from diffusers.models.unets.unet_2d import UNet2DModel
+
         super().__init__()
         self.patch = patch
         channels = settings.block_channels
