@@ -3,7 +3,8 @@
     python experiments/speed/bench_simulated_store.py [--images 100000] [--workers 2]
 
 Memory is the sum over all processes of their proportional share (PSS: pages that several
-processes share count once), sampled every half second. The first process is killed with
+processes share count once), sampled every half second; `anonymous` leaves out the pages of files
+(libraries and what was written), which the kernel drops when memory is short. The first process is killed with
 SIGKILL when half of the images are written; a second one finishes.
 """
 
@@ -43,9 +44,9 @@ def processes(root: int) -> list[int]:
     return found
 
 
-def memory_mib(root: int) -> float:
-    """Proportional set size of a process tree, without the pages of mapped files."""
-    total = 0
+def memory_mib(root: int) -> tuple[float, float]:
+    """Proportional set size of a process tree: all of it, and its anonymous part."""
+    total = anonymous = 0
     for pid in processes(root):
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -53,12 +54,13 @@ def memory_mib(root: int) -> float:
             continue
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
         total += sizes["Pss"]
-    return total / 1024
+        anonymous += sizes["Pss_Anon"]
+    return total / 1024, anonymous / 1024
 
 
-def follow(command: list[str], stop_at: int) -> tuple[int, float, list[float]]:
+def follow(command: list[str], stop_at: int) -> tuple[int, float, list[tuple[float, float]]]:
     """Run a child until it ends or has written ``stop_at`` images, then kill it."""
-    start, done, memory, sampled = time.monotonic(), 0, [0.0], 0.0
+    start, done, memory, sampled = time.monotonic(), 0, [(0.0, 0.0)], 0.0
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
     for line in running.stdout:
@@ -71,6 +73,11 @@ def follow(command: list[str], stop_at: int) -> tuple[int, float, list[float]]:
             break
     running.wait()
     return done, time.monotonic() - start, memory
+
+
+def tenths(samples: list[tuple[float, float]]) -> list[int]:
+    """Places of samples at 10, 20, ... 90 % of the time."""
+    return [len(samples) * tenth // 10 for tenth in range(1, 10)]
 
 
 def main() -> None:
@@ -99,8 +106,10 @@ def main() -> None:
         "killed_at": killed_at,
         "seconds": round(first + second, 1),
         "images_per_second": round(images / (first + second), 1),
-        "peak_mib_all_processes": round(max(memory + more), 1),
-        "mib_at_quarters": [round(m[len(m) // 2]) for m in (memory, more)],
+        "peak_mib_all_processes": round(max(total for total, _ in memory + more), 1),
+        "peak_mib_anonymous": round(max(part for _, part in memory + more), 1),
+        "anonymous_mib_over_time": [round(memory[at][1]) for at in tenths(memory)],
+        "anonymous_mib_after_restart": [round(more[at][1]) for at in tenths(more)],
     }
     print(json.dumps(result))
 

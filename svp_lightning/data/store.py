@@ -11,6 +11,7 @@ manifest, so a truncated copy or a flipped byte is found before anything is trai
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -183,22 +184,20 @@ class StoreWriter:
         self._rows = path / "rows"
         with explaining_write_errors(path):
             self._rows.mkdir(parents=True, exist_ok=True)
-            self._images = self._open_images()
+            self._first_byte = self._make_image_file()
 
-    def _open_images(self) -> NDArray[np.uint8]:
+    def _make_image_file(self) -> int:
+        """Make the file for all images, or keep the one begun; offset of its first image."""
         file = self.path / IMAGES
         shape = (self.num_images, self.image_size, self.image_size)
-        if file.exists():
-            images: NDArray[np.uint8] = np.load(file, mmap_mode="r+", allow_pickle=False)
-            if images.shape == shape:
-                return images
+        if not file.exists() or np.load(file, mmap_mode="r", allow_pickle=False).shape != shape:
             shutil.rmtree(self._rows)
             self._rows.mkdir()
-        images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):  # a full disk under a memory map is a SIGBUS otherwise
-            with file.open("r+b") as raw:
-                os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
-        return images
+            np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+            if hasattr(os, "posix_fallocate"):  # a full disk is told now, not hours later
+                with file.open("r+b") as raw:
+                    os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
+        return file.stat().st_size - math.prod(shape)
 
     def pending(self, chunk_size: int) -> list[range]:
         """Ranges of at most ``chunk_size`` rows that are not written yet, in order."""
@@ -220,9 +219,15 @@ class StoreWriter:
         """Put ``images`` (n, H, W) uint8 and their ``particles`` (n rows) at row ``start``."""
         if len(images) != len(particles):
             raise StoreError(f"{len(images)} images came with {len(particles)} table rows.")
-        with explaining_write_errors(self.path):
-            self._images[start : start + len(images)] = images
-            self._images.flush()  # type: ignore[attr-defined]
+        place = (self.num_images - start, self.image_size, self.image_size)
+        if images.shape[1:] != place[1:] or not 0 <= len(images) <= place[0] <= self.num_images:
+            raise StoreError(f"Images {images.shape} do not fit at row {start} of {self.path}.")
+        # Not through a memory map: its written pages would stay in memory, and count as ours.
+        with explaining_write_errors(self.path), (self.path / IMAGES).open("r+b") as file:
+            file.seek(self._first_byte + start * self.image_size**2)
+            file.write(np.ascontiguousarray(images, dtype=np.uint8).data)
+            file.flush()
+            os.fsync(file.fileno())
         with replacing(self._rows / f"{start:012d}.parquet") as temporary:
             particles.to_parquet(temporary, index=False)
 

@@ -139,3 +139,11 @@ def test_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(ArtifactError, match="No space left"):
         StoreWriter(tmp_path, 10, 16)
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 15), (3, 16), (-1, 16)])
+def test_images_that_do_not_fit_are_refused(tmp_path: Path, start: int, size: int) -> None:
+    writer = StoreWriter(tmp_path / "store", 4, 16)
+    with pytest.raises(StoreError, match="do not fit at row"):
+        writer.write(start, np.zeros((2, size, size), np.uint8), pd.DataFrame({"id": ["a", "b"]}))
+    assert writer.pending(4) == [range(4)]
