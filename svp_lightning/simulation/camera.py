@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from svp_lightning.simulation.imaging import (
     ImagingGrid,
@@ -20,7 +19,8 @@ from svp_lightning.simulation.imaging import (
 from svp_lightning.simulation.session import Session
 
 AREA_CONTRAST = 0.05
-_WHITE = 255.0
+_GRAIN_PER_PIXEL = 0.62
+"""Width of the noise's grain after enlargement, in sensor pixels (see :func:`_grain`)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Exposure:
         halo_gain: of the light above the background (a discrepancy model; 1 is physics).
         level: grey level of the empty field in the middle.
         gradient: relative brightness change across the window (x, y).
-        noise: float32 (image_size, image_size), standard normal, of the sensor's pixels.
+        noise: float32 (image_size, image_size), standard normal.
     """
 
     motion_um: float
@@ -102,33 +102,16 @@ def expose(
 
 
 @lru_cache(maxsize=64)
-def sensor_sampling(size: int, sensor_px: float) -> tuple[Tensor, Tensor]:
-    """From the image's pixels to the sensor's, and back as the crop is enlarged.
+def _grain(size: int, sensor_px: float) -> NDArray[np.float32]:
+    """Interpolate white noise as the enlargement of sensor pixels does; float32 (size, size).
 
-    Args:
-        size: pixels of the image along one side.
-        sensor_px: sensor pixel over image pixel, at least 1.
-
-    Returns:
-        float32 (M, size) values at the sensor's M pixels, whose lattice is centred on the window,
-        and (size, M) enlargement. Where both pixels are the same, both are the identity.
+    Rows have unit length, so noise keeps its strength. The width is that of the noise in
+    crops of a FlowCam: Gaussian, standard deviation 1.2 px where a sensor pixel is 2.2 px.
     """
-    count = math.ceil(size / sensor_px - 1e-6)
-    lattice = (np.arange(count) - (count - 1) / 2) * sensor_px + (size - 1) / 2
-    pixels = np.arange(size)
-    return _cubic(lattice.clip(0, size - 1), pixels, 1.0), _cubic(pixels, lattice, sensor_px)
-
-
-def _cubic(places: NDArray[np.float64], nodes: NDArray[np.float64], step: float) -> Tensor:
-    """Cubic convolution (Keys 1981, a = -0.5) of nodes ``step`` apart; float32 (places, nodes).
-
-    Rows sum to 1: beyond the outermost nodes their values go on.
-    """
-    x = np.abs(places[:, None] - nodes) / step
-    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights = np.where(x < 1, near, np.where(x < 2, far, 0))
-    weights /= weights.sum(axis=1, keepdims=True)
-    return torch.from_numpy(weights.astype(np.float32))
+    width = _GRAIN_PER_PIXEL * math.sqrt(max(sensor_px**2 - 1, 0)) + 1e-3
+    position = np.arange(size)
+    kernel = np.exp(-0.5 * ((position[:, None] - position) / width) ** 2)
+    return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
 
 
 def detected(light: Tensor, pixel_um: float, min_area_um2: float, min_contrast: float) -> Tensor:
@@ -141,26 +124,20 @@ def detected(light: Tensor, pixel_um: float, min_area_um2: float, min_contrast: 
 def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Tensor:
     """Grey levels of B exposures, uint8 (B, image_size, image_size).
 
-    The sensor's pixels are coarser than the image's: stray light lowers contrast, noise is read
-    noise plus shot noise that grows with the root of the light, and the response bends softly
-    into saturation, all on the sensor. The crop is then enlarged by cubic convolution, which
-    leaves noise smooth and saturated spots round-shouldered, as in real crops.
+    Stray light lowers contrast, the particle saturates at 255, noise is read noise plus
+    shot noise that grows with the root of the light.
     """
     size, device = light.shape[-1], light.device
-    sensor_px = session.sensor_pixel_um / (session.grid.pixel_um * session.binning)
-    sampling, enlarging = (matrix.to(device) for matrix in sensor_sampling(size, sensor_px))
-    count = sampling.shape[0]
-    seen = sampling @ light @ sampling.T
-    reach = 0.5 * sensor_px * (count - 1) / size
-    position = torch.linspace(-reach, reach, count, device=device)
+    position = torch.linspace(-0.5, 0.5, size, device=device)
     facts = [(shot.level, *shot.gradient) for shot in exposures]
     level, gx, gy = torch.tensor(facts, device=device).T[:, :, None, None]
     illumination = level * (1 + gx * position + gy * position[:, None])
-    seen = ((seen + session.stray_light) / (1 + session.stray_light)).clamp(min=0)
-    noise = np.stack([shot.noise[:count, :count] for shot in exposures])
+    seen = ((light + session.stray_light) / (1 + session.stray_light)).clamp(min=0)
+    noise = torch.from_numpy(np.stack([shot.noise for shot in exposures])).to(device)
+    sensor_px = session.sensor_pixel_um / (session.grid.pixel_um * session.binning)
+    grain = torch.from_numpy(_grain(size, sensor_px)).to(device)
+    noise = grain @ noise @ grain.T
     sigma = (session.read_noise**2 + session.shot_noise**2 * seen).sqrt()
-    columns = torch.from_numpy(session.columns[:count]).to(device)
-    grey = illumination * seen + columns + sigma * torch.from_numpy(noise).to(device)
-    grey = _WHITE - session.knee * functional.softplus((_WHITE - grey) / session.knee)
-    grey = enlarging @ grey @ enlarging.T
-    return grey.round().clamp(0, _WHITE).to(torch.uint8)
+    columns = torch.from_numpy(session.columns).to(device)
+    grey = illumination * seen + columns + sigma * noise
+    return grey.round().clamp(0, 255).to(torch.uint8)

@@ -14,11 +14,11 @@ SATELLITE_SHARE = 0.25
 # that is typical at the mean. Bright droplets in front of the focus, pale ones further on, dark
 # ones behind. Set by rendering thousands of droplets of any radius, focus and microscope and
 # keeping those nearest to each real crop of the development half (experiments/simulator_realism);
-# the rest lie anywhere in 20 to 50 um.
-_POPULATIONS = ((0.60, 39.0, 4.0, 3.45), (0.135, 43.0, 4.5, 2.85), (0.155, -20.5, 4.0, 2.35))
+# the rest lie anywhere in 18 to 50 um.
+_POPULATIONS = ((0.62, 39.5, 4.0, 3.4), (0.17, 43.0, 4.5, 2.8), (0.17, -22.0, 4.0, 2.5))
 _RADIUS_POWER = 0.9
 """Larger droplets look alike further from focus: within a population R grows as z to this."""
-_RADIUS_SPREAD = 0.18
+_RADIUS_SPREAD = 0.1
 
 
 def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]:
@@ -66,7 +66,7 @@ def _focus_and_radius(rng: np.random.Generator) -> tuple[float, float]:
             focus = float(rng.normal(mean, spread))
             return focus, radius * max(focus / mean, 0.3) ** _RADIUS_POWER
         choice -= share
-    return float(rng.uniform(20, 50)), 2.8
+    return float(rng.uniform(18, 50)), 2.8
 
 
 def _neighbour(

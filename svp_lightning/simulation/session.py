@@ -26,9 +26,8 @@ class Session:
         sensor_pixel_um: pixel of the sensor; never finer than the image's own.
         background: mean grey level of an empty field.
         gradient: relative brightness change across the window (x, y).
-        read_noise, shot_noise: grey levels rms at the background level, on the sensor.
+        read_noise, shot_noise: grey levels rms at the background level.
         columns: (N,) fixed pattern of the camera columns, grey levels.
-        knee: how softly the response bends into saturation, grey levels.
     """
 
     grid: ImagingGrid
@@ -42,7 +41,6 @@ class Session:
     read_noise: float
     shot_noise: float
     columns: np.ndarray
-    knee: float
 
 
 def draw_session(settings: SimulationSettings, image_size: int, seed: int, number: int) -> Session:
@@ -69,12 +67,11 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
         binning=binning,
         tilt=(rng.normal(0, 0.075), rng.normal(0, 0.075)),
         focus_offset_um=rng.normal(0, 1.5),
-        stray_light=rng.uniform(0.05, 0.16),
+        stray_light=rng.uniform(0.06, 0.17),
         sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
         background=rng.normal(*settings.instrument.background),
         gradient=(rng.normal(0, 0.004), rng.normal(0, 0.004)),
         read_noise=noise * math.sqrt(read_share),
         shot_noise=noise * math.sqrt(1 - read_share),
         columns=rng.normal(0, 0.3, image_size).astype(np.float32),
-        knee=rng.uniform(4, 12),
     )

@@ -40,12 +40,12 @@ class OpticsSettings(Settings):
     """
 
     wavelength_um: float = Field(0.47, gt=0.2, lt=1.2)
-    objective_na: _Range = (0.28, 0.37)
-    condenser_na: _Range = (0.08, 0.125)
+    objective_na: _Range = (0.31, 0.40)
+    condenser_na: _Range = (0.092, 0.120)
     medium_index: _Range = (1.335, 1.342)
     pixel_scale: _Range = (0.96, 1.04)
-    sensor_pixel_um: _Range = (0.92, 1.22)
-    aberration_waves: float = Field(0.05, ge=0, le=1)
+    sensor_pixel_um: _Range = (0.85, 1.15)
+    aberration_waves: float = Field(0.065, ge=0, le=1)
 
     @field_validator("objective_na")
     @classmethod
@@ -83,7 +83,7 @@ class InstrumentSettings(Settings):
     name: str = "FlowCam 10X"
     field_of_view_um: _Positive = 16.64
     background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative] = (174.5, 1.3)
-    noise: _Range = (0.72, 1.12)
+    noise: _Range = (0.9, 1.4)
     size_scale: float = Field(1.0, ge=0.1, le=3)
     depth_scale: float = Field(1.0, ge=0.1, le=10)
     min_area_um2: float = Field(4.06, ge=0)
