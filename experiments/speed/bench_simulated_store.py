@@ -4,8 +4,8 @@
 
 Memory is the sum over all processes of their proportional share (PSS: pages that several
 processes share count once), sampled every half second; `anonymous` leaves out the pages of files
-(libraries and what was written), which the kernel drops when memory is short. The first process is killed with
-SIGKILL when half of the images are written; a second one finishes.
+(libraries and what was written), which the kernel drops when memory is short. The first process
+is killed with SIGKILL when half of the images are written; a second one finishes.
 """
 
 import argparse
