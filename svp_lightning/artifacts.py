@@ -42,7 +42,7 @@ HASHED_BELOW_BYTES = 1 << 28
 
 STAGE_VERSIONS = {
     "store": 5,
-    "generator": 3,
+    "generator": 4,
     "synthetic": 2,
     "classifier": 2,
     "features": 1,

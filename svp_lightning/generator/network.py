@@ -81,6 +81,7 @@ class PatchUNet(nn.Module):
         super().__init__()
         self.patch = patch
         channels = settings.block_channels
+        groups = gcd(32, *channels)
         down = ["AttnDownBlock2D" if here else "DownBlock2D" for here in settings.attention]
         up = ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(settings.attention)]
         self.unet = UNet2DModel(
@@ -94,7 +95,10 @@ class PatchUNet(nn.Module):
             dropout=settings.dropout,
             resnet_time_scale_shift="scale_shift",
             attention_head_dim=gcd(ATTENTION_HEAD_CHANNELS, *channels),
-            norm_num_groups=gcd(32, *channels),
+            norm_num_groups=groups,
+            # Without it diffusers leaves the middle attention's input unnormalised whenever
+            # ``scale_shift`` is used: its logits grow into the millions and gradients explode.
+            attn_norm_num_groups=groups,
             num_class_embeds=num_labels,
         )
         if augmented:

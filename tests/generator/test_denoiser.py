@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention as AttentionBlock
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.guidance import GuidedDenoiser
-from svp_lightning.generator.network import fitting_patch
+from svp_lightning.generator.network import build_network, fitting_patch
 from svp_lightning.generator.paper_unet import Attention, PaperUNet, StandardisedConv2d
 from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings
 
@@ -169,3 +170,13 @@ def test_attention_follows_a_permutation_of_positions(linear: bool) -> None:
         return images.flatten(2)[:, :, order].view_as(images)
 
     torch.testing.assert_close(attention(permute(x)), permute(attention(x)))
+
+
+@pytest.mark.parametrize("attention", [(False, True), (True, True)])
+def test_every_attention_sees_normalised_input(attention: tuple[bool, ...]) -> None:
+    """Else its logits grow without bound in a long training; diffusers' default leaves one out."""
+    settings = NetworkSettings(block_channels=(16, 24), attention=attention, patch=2)
+    network = build_network(settings, 16, 3)
+    found = [module for module in network.modules() if isinstance(module, AttentionBlock)]
+    assert len(found) >= 4
+    assert all(isinstance(module.group_norm, torch.nn.GroupNorm) for module in found)
