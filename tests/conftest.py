@@ -12,6 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from threadpoolctl import threadpool_limits
 
 from svp_lightning.__main__ import config_folder, run
 
@@ -19,6 +20,7 @@ Run = Callable[..., Path]
 
 # One process per core: pytest-xdist runs two, and threads of both would fight.
 torch.set_num_threads(1)
+threadpool_limits(limits=1, user_api="blas")
 
 
 @pytest.fixture(scope="session")
