@@ -25,6 +25,8 @@ from svp_lightning.report.wording import (
 )
 
 PRIMARY_METRIC = "macro_auprc"
+FEW_PASSES = 10
+"""Below so many passes over its images a classifier rather lacks training than images."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,13 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
         notes.append(
             "Two seeds in some cells: their spread is barely known and intervals are wide."
         )
+    passes = _fewest_passes(groups)
+    if passes is not None and passes < FEW_PASSES:
+        notes.append(
+            f"Without added images the classifier saw each training image {passes:.1f} times on "
+            "average. Trained so briefly it may lack training rather than images, and then no "
+            "added image can help: train longer (classifier.steps) before concluding that none do."
+        )
     judged = [d for c in comparisons for d in c.differences if d.verdict != "not judged"]
     corrected = [d for d in judged if d.p_adjusted is not None]
     if corrected:
@@ -205,6 +214,19 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
             f"{_by_chance(len(judged))} of them could look like one by chance."
         )
     return notes
+
+
+def _fewest_passes(groups: Sequence[Group]) -> float | None:
+    """How often the controls drew each of their training images; None where it is not known."""
+    passes = [
+        drawn / images
+        for group in groups
+        for run in group.runs
+        if group.cell.is_control
+        and isinstance(drawn := run.provenance.get("training_images_drawn"), int)
+        and (images := sum(run.train.values()))
+    ]
+    return min(passes, default=None)
 
 
 def _by_chance(judged: int) -> str:

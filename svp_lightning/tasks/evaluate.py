@@ -165,6 +165,7 @@ def measure(
                 "synthetic": synthetic.sha256 if synthetic else None,
                 "rare_images": config.data.rare_images,
                 "optimizer_steps": trained["optimizer_steps"],
+                "training_images_drawn": trained["optimizer_steps"] * config.classifier.batch_size,
                 "config": sha256_of_json(config.identity()),
                 "git": git_revision(),
                 "packages": package_versions(),

@@ -11,7 +11,12 @@ from svp_lightning.report.costs import cost_rows, study_total
 from svp_lightning.report.html import run_report, study_report
 from svp_lightning.report.inputs import read_study
 from svp_lightning.report.study import control_of, group_runs, judge_by_intervals
-from svp_lightning.report.study_findings import compare_cells, study_headline, verdict_sentence
+from svp_lightning.report.study_findings import (
+    caveats,
+    compare_cells,
+    study_headline,
+    verdict_sentence,
+)
 from svp_lightning.tasks.judge import paired_judge
 
 from .made_up import NAMES, TEST, made_up_study
@@ -70,6 +75,18 @@ def test_no_gain_is_no_finding(tmp_path):
     groups, comparisons = compared(folder)
     assert {c.differences[0].verdict for c in comparisons} == {"no detectable difference"}
     assert "without a detectable difference" in study_headline(groups, comparisons)[0]
+
+
+@pytest.mark.parametrize(("drawn", "told"), [(40_000, True), (400_000, False), ("many", False)])
+def test_a_short_training_is_told(small, drawn, told):
+    """12,000 training images: seen 3.3 or 33 times."""
+    for file in small.glob("*/results.json"):
+        facts = json.loads(file.read_text())
+        facts["provenance"]["training_images_drawn"] = drawn
+        file.write_text(json.dumps(facts))
+    notes = " ".join(caveats(*compared(small)))
+    assert ("3.3 times" in notes) == told
+    assert ("train longer" in notes) == told
 
 
 def test_correction_is_for_one_kind_of_control(small):
