@@ -9,6 +9,7 @@ from svp_lightning.files import replacing
 from svp_lightning.report.close_up import close_up_curves, close_up_pictures, compared_runs
 from svp_lightning.report.costs import STAGES, cost_rows, study_total, total_sentence
 from svp_lightning.report.figures.augmentation import EffectPoint, augmentation_effect
+from svp_lightning.report.figures.differences import DifferencePoint, differences_from_control
 from svp_lightning.report.figures.learning_curve import CurvePoint, learning_curve
 from svp_lightning.report.glossary import entries
 from svp_lightning.report.inputs import (
@@ -40,7 +41,7 @@ from svp_lightning.report.tables import (
     to_csv,
     to_markdown,
 )
-from svp_lightning.report.wording import backbone_name, duration, metric_name, treatment
+from svp_lightning.report.wording import backbone_name, cell_name, duration, metric_name, treatment
 
 TABLE_MARKDOWN, TABLE_CSV = "table.md", "table.csv"
 RUNS_CSV, DIFFERENCES_CSV = "runs.csv", "differences.csv"
@@ -50,6 +51,12 @@ EFFECT_WORDS = (
     "Metrics against the number of added images, with 95 % intervals",
     "Points are means over seeds with 95 % intervals, small dots the seeds. The dashed line and "
     "the grey band are the control: the same classifier with nothing done about the rare classes.",
+)
+DIFFERENCES_FIGURE = "differences.png"
+DIFFERENCES_WORDS = (
+    "Differences from the control, with 95 % intervals",
+    "Paired over seeds and test images, so narrower than the intervals above. Filled points count "
+    "as a difference after correction for the number of comparisons, open ones do not.",
 )
 CURVE_FIGURE = "learning_curve.png"
 CURVE_WORDS = (
@@ -69,8 +76,9 @@ def study_report(study_dir: Path | str, judge: Judge = judge_by_intervals) -> Pa
 
     Writes in ``study_dir``: ``report.html``; ``table.md`` and ``table.csv`` (cells over their
     seeds), ``runs.csv`` (each seed), ``differences.csv`` (each comparison); and
-    ``figures/augmentation_effect.png``, ``figures/learning_curve.png`` where the number of real
-    images varies (and ``.svg``). Runs that were started but have no result are listed.
+    ``figures/augmentation_effect.png``, ``figures/differences.png``, and
+    ``figures/learning_curve.png`` where the number of real images varies (each also as ``.svg``).
+    Runs that were started but have no result are listed.
 
     Args:
         study_dir: the folder that holds the run folders of a study.
@@ -108,6 +116,7 @@ def study_report(study_dir: Path | str, judge: Judge = judge_by_intervals) -> Pa
             "first": results[0],
             "mixtures": sorted({prevalence_sentence(run) for run in results}),
             "effect": embedded_figure(figure, "augmentation_effect", *EFFECT_WORDS),
+            "apart": _differences(folder, comparisons),
             "curve": _learning_curve(folder, groups, effect_metrics(results)),
             "close_up": _close_up(compared_runs(comparisons, results)),
             "costs": cost_rows(groups, comparisons),
@@ -154,6 +163,15 @@ def most_images(groups: Sequence[Group]) -> list[Group]:
     """The groups with the most real images of the rare classes (all, where none varies)."""
     most = max(group.cell.real_images or 0 for group in groups)
     return [group for group in groups if (group.cell.real_images or 0) == most]
+
+
+def _differences(folder: Path, comparisons: Sequence[Comparison]) -> Picture | None:
+    points = difference_points(comparisons)
+    if not points:
+        return None
+    figure = differences_from_control(points)
+    save_figure(figure, folder / FIGURES / DIFFERENCES_FIGURE, svg=True)
+    return embedded_figure(figure, "differences", *DIFFERENCES_WORDS)
 
 
 def _learning_curve(
@@ -228,6 +246,23 @@ def effect_points(groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, 
                     tuple(v for run in group.runs if (v := run.estimate(metric).value) is not None),
                 )
             )
+    return points
+
+
+def difference_points(comparisons: Sequence[Comparison]) -> dict[str, list[DifferencePoint]]:
+    """Metric -> each arm's difference from the control, the largest of the first metric on top."""
+    pairs = [c for c in comparisons if c.reference.cell.is_control]
+    pairs.sort(key=lambda c: c.differences[0].value or 0.0, reverse=True)
+    several = len({(c.group.cell.backbone, c.group.cell.real_images) for c in pairs}) > 1
+    points: dict[str, list[DifferencePoint]] = {}
+    for pair in pairs:
+        arm = cell_name(pair.group.cell) if several else treatment(pair.group.cell)
+        for found in pair.differences:
+            if found.value is None:
+                continue
+            decided = found.verdict in ("higher", "lower")
+            point = DifferencePoint(arm, found.value, found.low, found.high, decided)
+            points.setdefault(metric_name(found.metric), []).append(point)
     return points
 
 

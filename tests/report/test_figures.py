@@ -16,6 +16,7 @@ from svp_lightning.report.figures.curves import (
     precision_recall_points,
     recall_at_precision,
 )
+from svp_lightning.report.figures.differences import DifferencePoint, differences_from_control
 from svp_lightning.report.figures.mistakes import worst_mistakes
 from svp_lightning.report.figures.sheets import (
     GAP_PX,
@@ -181,6 +182,34 @@ def test_augmentation_effect_without_intervals_control_or_ratio():
     ]
     found = texts(augmentation_effect({"Macro AUPRC": points, "Macro F1": points[:1]}))
     assert {"1×", "2×", "Class\nweights"} <= set(found)
+
+
+def test_many_arms_keep_their_names_apart():
+    names = ("class_weights", "mixup", "logit_adjustment", "balanced_sampling", "classical")
+    points = [EffectPoint("net", name, None, 0.7, 0.6, 0.8) for name in names]
+    figure = augmentation_effect({"Macro AUPRC": [*points, *grid(1, 2)]})
+    figure.canvas.draw()
+    labels = [label for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    assert len(labels) == len(names) + 1
+    feet = sorted(label.get_window_extent().x1 for label in labels)
+    assert min(np.diff(feet)) > 10
+
+
+def test_differences_stand_in_the_order_given_and_say_which_count():
+    points = [
+        DifferencePoint("Better", 0.05, 0.02, 0.08, True),
+        DifferencePoint("Same", 0.0, -0.01, 0.01, False),
+        DifferencePoint("No interval", -0.1, None, None, False),
+    ]
+    figure = differences_from_control({"Macro AUPRC": points, "Macro precision": points[:1]})
+    first, second = figure.axes
+    rows = {label.get_text(): label.get_position()[1] for label in first.get_yticklabels()}
+    assert rows["Better"] > rows["Same"] > rows["No interval"]
+    dots = {tuple(line.get_xydata()[0]): line for line in first.lines if line.get_marker() == "o"}
+    assert set(dots) == {(5.0, rows["Better"]), (0.0, rows["Same"]), (-10.0, rows["No interval"])}
+    filled = {at for at, dot in dots.items() if dot.get_markerfacecolor() != "white"}
+    assert filled == {(5.0, rows["Better"])}
+    assert len(second.lines) == 3
 
 
 def test_training_curves_from_a_lightning_log():

@@ -21,6 +21,8 @@ from svp_lightning.report.wording import method_name
 
 DODGE = 0.16
 """Methods at the same ratio stand this far apart, in category widths, so none hides another."""
+MAX_UPRIGHT = 3
+"""More names of methods than this do not fit side by side below a panel."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def augmentation_effect(points: Mapping[str, Sequence[EffectPoint]]) -> Figure:
     backbones = list(dict.fromkeys(point.backbone for point in everything))
     places = _places(everything)
     with figure_style():
-        height = 2.6 * len(backbones) + 0.7
+        crowded = sum(isinstance(key, str) for key in places) > MAX_UPRIGHT
+        height = (3.9 if crowded else 2.6) * len(backbones) + 0.7
         figure = new_figure(max(4.5, 3.1 * len(points) + 0.6), height)
         grid = figure.subplots(len(backbones), len(points), squeeze=False, sharey="col")
         for row, backbone in enumerate(backbones):
@@ -69,6 +72,9 @@ def augmentation_effect(points: Mapping[str, Sequence[EffectPoint]]) -> Figure:
         for axes in grid.ravel():
             handles, names = axes.get_legend_handles_labels()
             named |= dict(zip(names, handles, strict=True))
+        if crowded:  # their names stand below the panels, in full
+            ticks = {method_name(key) for key in places if isinstance(key, str)}
+            named = {name: handle for name, handle in named.items() if name not in ticks}
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", ncols=min(4, len(named))
         )
@@ -99,7 +105,12 @@ def _panel(axes: Axes, cells: Sequence[EffectPoint], places: Mapping[float | str
         shift = DODGE * (position - (len(methods) - 1) / 2)
         _draw_method(axes, method, mine, places, shift if mine[0].ratio is not None else 0.0)
     axes.set_xlim(-0.6, max(places.values(), default=0) + 0.6)
-    axes.set_xticks(list(places.values()), [_tick(key) for key in places])
+    crowded = sum(isinstance(key, str) for key in places) > MAX_UPRIGHT
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axes.set_xticks(list(places.values()), [_tick(key, upright=not crowded) for key in places])
+    axes.tick_params(axis="x", length=3)
+    for label in axes.get_xticklabels():
+        label.set(**turned)
     axes.grid(visible=False, axis="x")
 
 
@@ -134,5 +145,7 @@ def _draw_method(
     )
 
 
-def _tick(key: float | str) -> str:
-    return f"{key:g}×" if isinstance(key, float) else method_name(key).replace(" ", "\n")
+def _tick(key: float | str, *, upright: bool) -> str:
+    if isinstance(key, float):
+        return f"{key:g}×"
+    return method_name(key).replace(" ", "\n") if upright else method_name(key)
