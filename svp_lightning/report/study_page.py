@@ -55,8 +55,9 @@ EFFECT_WORDS = (
 DIFFERENCES_FIGURE = "differences.png"
 DIFFERENCES_WORDS = (
     "Differences from the control, with 95 % intervals",
-    "Paired over seeds and test images, so narrower than the intervals above. Filled points count "
-    "as a difference after correction for the number of comparisons, open ones do not.",
+    "In percentage points, paired over seeds and test images, so narrower than the intervals "
+    "above. Filled points count as a difference after correction for the number of comparisons, "
+    "open ones do not.",
 )
 CURVE_FIGURE = "learning_curve.png"
 CURVE_WORDS = (

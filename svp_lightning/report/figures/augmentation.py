@@ -22,7 +22,7 @@ from svp_lightning.report.wording import method_name
 DODGE = 0.16
 """Methods at the same ratio stand this far apart, in category widths, so none hides another."""
 MAX_UPRIGHT = 3
-"""More names of methods than this do not fit side by side below a panel."""
+"""With more places than this, names of methods do not fit side by side below a panel."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def augmentation_effect(points: Mapping[str, Sequence[EffectPoint]]) -> Figure:
     backbones = list(dict.fromkeys(point.backbone for point in everything))
     places = _places(everything)
     with figure_style():
-        crowded = sum(isinstance(key, str) for key in places) > MAX_UPRIGHT
+        crowded = _crowded(places)
         height = (3.9 if crowded else 2.6) * len(backbones) + 0.7
         figure = new_figure(max(4.5, 3.1 * len(points) + 0.6), height)
         grid = figure.subplots(len(backbones), len(points), squeeze=False, sharey="col")
@@ -105,7 +105,7 @@ def _panel(axes: Axes, cells: Sequence[EffectPoint], places: Mapping[float | str
         shift = DODGE * (position - (len(methods) - 1) / 2)
         _draw_method(axes, method, mine, places, shift if mine[0].ratio is not None else 0.0)
     axes.set_xlim(-0.6, max(places.values(), default=0) + 0.6)
-    crowded = sum(isinstance(key, str) for key in places) > MAX_UPRIGHT
+    crowded = _crowded(places)
     turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     axes.set_xticks(list(places.values()), [_tick(key, upright=not crowded) for key in places])
     axes.tick_params(axis="x", length=3)
@@ -143,6 +143,10 @@ def _draw_method(
         linestyle=":" if len(cells) > 1 else "none",
         label=method_name(method),
     )
+
+
+def _crowded(places: Mapping[float | str, int]) -> bool:
+    return len(places) > MAX_UPRIGHT and any(isinstance(key, str) for key in places)
 
 
 def _tick(key: float | str, *, upright: bool) -> str:

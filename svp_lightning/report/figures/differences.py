@@ -37,13 +37,13 @@ def differences_from_control(points: Mapping[str, Sequence[DifferencePoint]]) ->
     arms = list(dict.fromkeys(point.arm for column in points.values() for point in column))
     rows = {arm: len(arms) - 1 - place for place, arm in enumerate(arms)}
     with figure_style():
-        size = max(4.5, 2.6 * len(points) + 2.2), _ROW_INCHES * len(arms) + 1.25
+        size = max(4.5, 2.2 * len(points) + 3.2), _ROW_INCHES * len(arms) + 1.25
         figure = new_figure(*size)
         panels = figure.subplots(1, len(points), squeeze=False, sharey=True)[0]
         for axes, (metric, column) in zip(panels, points.items(), strict=True):
             _panel(axes, column, rows)
             axes.set_title(fill(metric, _TITLE_LETTERS))
-            axes.set_xlabel("percentage points from the control")
+            axes.set_xlabel("points from the control")
         panels[0].set_yticks(list(rows.values()), list(rows))
         panels[0].set_ylim(-0.6, len(arms) - 0.4)
     return figure
