@@ -47,7 +47,7 @@ def simulated(variant: str, count: int, work: Path) -> Images:
         if not path.exists():
             print(f"rendering {count} of {name}, {variant}", flush=True)
             settings = SimulationSettings.model_validate(
-                {"counts": {"train": {"protein": 1}}, **VARIANTS[variant]}
+                {"counts": {"train": {"protein": 1}}, "crop": "box", **VARIANTS[variant]}
             )
             rows = np.arange(count)
             images, _ = Simulator(settings, 64, seed=11).render(

@@ -7,9 +7,9 @@ import numpy as np
 from svp_lightning.simulation.large_bubble import LargeBubble, draw_large_bubble
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 
-# The nearest simulated images of the real small bubbles (experiments/simulator_realism) have
-# radii of 1.3 to 2.4 um at 22 to 30 um in front of the focus, smaller ones further away.
-_MEDIAN_RADIUS_UM = 2.05
+# The nearest simulated images of the real small bubbles, cut out as the real crops are
+# (experiments/simulator_realism), have radii of 0.9 to 2.2 um at 13 to 33 um in front of the focus.
+_MEDIAN_RADIUS_UM = 1.65
 _FOCUS_PER_INDEX = 70.0
 
 
@@ -32,8 +32,8 @@ def draw_air(
     if rng.random() < large_share:
         return draw_large_bubble(rng, window_um)
     index = indices[rng.integers(len(indices))]
-    size = rng.normal(0, 0.20)  # log of the radius over its median
-    focus = rng.normal(25.0, 3.5) - 16 * size if rng.random() < 0.95 else rng.uniform(12, 45)
+    size = rng.normal(0, 0.28)  # log of the radius over its median
+    focus = rng.normal(24.0, 4.0) if rng.random() < 0.95 else rng.uniform(12, 45)
     # A weaker sphere must lie further from focus to give the same soft disc.
     focus += _FOCUS_PER_INDEX * max(index - 1.1, 0)
     sphere = Sphere(

@@ -134,7 +134,7 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
     illumination = level * (1 + gx * position + gy * position[:, None])
     seen = ((light + session.stray_light) / (1 + session.stray_light)).clamp(min=0)
     noise = torch.from_numpy(np.stack([shot.noise for shot in exposures])).to(device)
-    sensor_px = session.sensor_pixel_um / (session.grid.pixel_um * session.binning)
+    sensor_px = session.sensor_pixel_um / session.pixel_um
     grain = torch.from_numpy(_grain(size, sensor_px)).to(device)
     noise = grain @ noise @ grain.T
     sigma = (session.read_noise**2 + session.shot_noise**2 * seen).sqrt()

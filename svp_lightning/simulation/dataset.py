@@ -16,7 +16,7 @@ from torch import Tensor
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.camera import detected, expose, record
-from svp_lightning.simulation.crop import fit_crop
+from svp_lightning.simulation.crop import cut_box
 from svp_lightning.simulation.draw import Draw, draw_image
 from svp_lightning.simulation.imaging import (
     ImagingGrid,
@@ -27,7 +27,7 @@ from svp_lightning.simulation.imaging import (
 )
 from svp_lightning.simulation.large_bubble import LargeBubble, nominal_optics
 from svp_lightning.simulation.scene import Together, kind, scene_spectra
-from svp_lightning.simulation.session import draw_session
+from svp_lightning.simulation.session import Session, draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 
 MAX_ATTEMPTS = 12
@@ -64,9 +64,15 @@ class Simulator:
         self.image_size = image_size
         self.seed = seed
         self._bubble_optics = nominal_optics(settings.optics)
-        self._session = lru_cache(maxsize=64)(
+        self._window = lru_cache(maxsize=64)(
             lambda number: draw_session(settings, image_size, seed, number)
         )
+        # Large bubbles are not cut out of a field: they are larger than it.
+        self._session = self._window
+        if settings.crop == "box":
+            self._session = lru_cache(maxsize=64)(
+                lambda number: draw_session(settings, image_size, seed, number, field=True)
+            )
         self._lattice = lru_cache(maxsize=256)(self._make_lattice)
 
     @property
@@ -86,7 +92,7 @@ class Simulator:
             draw_image(
                 self.settings,
                 self._session(int(session)),
-                self.pixel_size_um,
+                self._window(int(session)),
                 (self.seed, name, int(index), attempt),
             )
             for name, index, session in zip(class_names, indices, sessions, strict=True)
@@ -140,15 +146,16 @@ class Simulator:
                 missed: list[int] = []
                 for number, side, chosen in self._batches(drawn, sessions[pending], batch_size):
                     draws = [drawn[i] for i in chosen]
-                    light = self._light(number, side, draws, device)
-                    seen = self._seen(number, light) | (attempt == MAX_ATTEMPTS - 1)
+                    session = self._recording(number, draws)
+                    light = self._light(session, number, side, draws, device)
+                    seen = self._seen(session, light) | (attempt == MAX_ATTEMPTS - 1)
                     missed += [pending[i] for i, ok in zip(chosen, seen, strict=True) if not ok]
                     kept = [i for i, ok in zip(chosen, seen, strict=True) if ok]
                     if not kept:
                         continue
                     draws = [drawn[i] for i in kept]
                     grey, pixels = self._record(
-                        number, light[torch.from_numpy(seen).to(device)], draws
+                        session, light[torch.from_numpy(seen).to(device)], draws
                     )
                     places = [pending[i] for i in kept]
                     images[places] = grey
@@ -179,15 +186,21 @@ class Simulator:
         least = self.settings.lattice_side
         if least == _PREVIEW_SIDE:
             return least
-        return max(least, lattice_side_at(grid, max(depths_um)))
+        return max(least, *(lattice_side_at(grid, depth) for depth in depths_um))
 
     def _make_lattice(self, number: int, side: int) -> tuple[ImagingGrid, Tensor]:
         grid = refined(self._session(number).grid, side)
         return grid, grid.to_pixels()
 
-    def _light(self, number: int, side: int, draws: Sequence[Draw], device: torch.device) -> Tensor:
-        """What reaches the camera's pixels, before noise; float32 (B, size, size)."""
-        session = self._session(number)
+    def _recording(self, number: int, draws: Sequence[Draw]) -> Session:
+        """The run as it records these images, which are all large bubbles or none is."""
+        large = isinstance(draws[0].scene, LargeBubble)
+        return self._window(number) if large else self._session(number)
+
+    def _light(
+        self, session: Session, number: int, side: int, draws: Sequence[Draw], device: torch.device
+    ) -> Tensor:
+        """What reaches the camera's pixels, before noise; float32 (B, N, N)."""
         grid, dft = self._lattice(number, side)
         exposures = [draw.exposure for draw in draws]
         bubbles = [draw.scene for draw in draws if isinstance(draw.scene, LargeBubble)]
@@ -211,28 +224,24 @@ class Simulator:
         # Source points smear by depth; a neighbour takes its share of the main particle's.
         return expose(session, grid, light, smears, exposures)
 
-    def _seen(self, number: int, light: Tensor) -> NDArray[np.bool_]:
+    def _seen(self, session: Session, light: Tensor) -> NDArray[np.bool_]:
         instrument = self.settings.instrument
         least = instrument.min_area_um2, instrument.min_contrast
-        return np.asarray(detected(light, self._pixel_um(number), *least).cpu())
+        return np.asarray(detected(light, session.pixel_um, *least).cpu())
 
     def _record(
-        self, number: int, light: Tensor, draws: Sequence[Draw]
+        self, session: Session, light: Tensor, draws: Sequence[Draw]
     ) -> tuple[NDArray[np.uint8], list[float]]:
         """Grey levels (B, size, size) and the size of each image's pixels in um."""
-        session, pixel = self._session(number), self._pixel_um(number)
         grey = record(session, light, [draw.exposure for draw in draws]).cpu().numpy()
-        if not self.settings.fit_crops:
-            return grey, [pixel] * len(draws)
-        fitted = [
-            fit_crop(image, seen, np.random.default_rng(draw.crop_seed))
-            for image, seen, draw in zip(grey, light.cpu().numpy(), draws, strict=True)
+        if self.settings.crop == "window" or isinstance(draws[0].scene, LargeBubble):
+            return grey, [session.pixel_um] * len(draws)
+        contrast = ((light - 1) / (1 + session.stray_light)).cpu().numpy()
+        cut = [
+            cut_box(image, where, self.image_size, np.random.default_rng(draw.crop_seed))
+            for image, where, draw in zip(grey, contrast, draws, strict=True)
         ]
-        return np.stack([image for image, _ in fitted]), [pixel / zoom for _, zoom in fitted]
-
-    def _pixel_um(self, number: int) -> float:
-        session = self._session(number)
-        return session.grid.pixel_um * session.binning
+        return np.stack([image for image, _ in cut]), [session.pixel_um / zoom for _, zoom in cut]
 
 
 @contextmanager

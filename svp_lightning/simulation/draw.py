@@ -13,7 +13,7 @@ from svp_lightning.simulation.centre import centred
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.magnify import magnified
 from svp_lightning.simulation.oil import OIL_INDEX, draw_oil
-from svp_lightning.simulation.overlap import confusable_focus, draw_dark_disc
+from svp_lightning.simulation.overlap import AIR_LIKE_SHARE, confusable_focus, draw_dark_disc
 from svp_lightning.simulation.protein import draw_protein
 from svp_lightning.simulation.scene import Layers, Particle, PhaseScreens, Spheres, Together
 from svp_lightning.simulation.session import Session
@@ -37,7 +37,7 @@ class Draw:
         tilt: of the condenser (x, y), as a numerical aperture.
         waves: float32 (7,) aberrations, see :func:`imaging.pupil`.
         exposure: the camera's part.
-        crop_seed: of the crop's chance, where crops are fitted.
+        crop_seed: of the crop's chance, where boxes are cut.
     """
 
     particle: Particle
@@ -51,25 +51,25 @@ class Draw:
 def draw_image(
     settings: SimulationSettings,
     session: Session,
-    nominal_pixel_um: float,
+    window: Session,
     key: tuple[int, str, int, int],
 ) -> Draw:
     """Draw one image.
 
     Args:
         settings: the instrument and the particles.
-        session: the run.
-        nominal_pixel_um: of which the session's own differs a little.
+        session: the run, as it records what is cut out or fits the window.
+        window: the same run as it records large bubbles.
         key: seed, class name, number of the image, attempt.
     """
     seed, class_name, index, attempt = key
     rng = stream(seed, class_name, index, attempt)
     # What a setting adds has streams of its own, so that it leaves the other images alone.
-    particle, main = _draw_particle(settings, session, nominal_pixel_um, rng, key)
+    particle, main = _draw_particle(settings, session, rng, key)
     scene: Layers | LargeBubble = main
     extra = stream(seed, f"{class_name} neighbour", index, attempt)
     if extra.random() < settings.neighbour_share and not isinstance(main, LargeBubble):
-        scene = _with_neighbour(settings, session, nominal_pixel_um, extra, class_name, main)
+        scene = _with_neighbour(settings, session, extra, class_name, main)
     # A low aperture leaves less room for misalignment.
     room = min(1.0, session.grid.objective_na / _TILTED_NA)
     tilt = (
@@ -80,7 +80,8 @@ def draw_image(
     waves = _aberrations(rng, settings.optics.aberration_waves)
     motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.25)
     gain = _halo_gain(settings, particle, key)
-    exposure = draw_exposure(rng, session, motion, sharpening, gain)
+    recorded = window if isinstance(scene, LargeBubble) else session
+    exposure = draw_exposure(rng, recorded, motion, sharpening, gain)
     return Draw(particle, scene, tilt, waves, exposure, int(rng.integers(2**63)))
 
 
@@ -100,14 +101,13 @@ def _halo_gain(
 def _draw_particle(
     settings: SimulationSettings,
     session: Session,
-    nominal_pixel_um: float,
     rng: np.random.Generator,
     key: tuple[int, str, int, int],
 ) -> tuple[Particle, Spheres | PhaseScreens | LargeBubble]:
     seed, class_name, index, attempt = key
     confusing = stream(seed, f"{class_name} overlap", index, attempt)
     confused = confusing.random() < settings.difficulty
-    scale = _depth_scale(session, nominal_pixel_um)
+    scale = _depth_scale(session)
     instrument = settings.instrument
     scene: Spheres | PhaseScreens
     if class_name == PROTEIN:
@@ -115,7 +115,7 @@ def _draw_particle(
         particle, scene = draw_protein(rng, session.grid, session.focus_offset_um, focus)
     elif class_name == SILICONE_OIL:
         particle, scene = draw_oil(rng, scale)
-        if confused:
+        if confused and confusing.random() < AIR_LIKE_SHARE:
             particle, scene = draw_dark_disc(confusing, scale, OIL_INDEX, sign=-1)
     else:
         assert class_name == AIR_BUBBLE
@@ -132,7 +132,6 @@ def _draw_particle(
 def _with_neighbour(
     settings: SimulationSettings,
     session: Session,
-    nominal_pixel_um: float,
     rng: np.random.Generator,
     class_name: str,
     scene: Spheres | PhaseScreens,
@@ -142,7 +141,7 @@ def _with_neighbour(
     distance = window * rng.uniform(*_NEIGHBOUR_AT)
     direction = rng.uniform(0, 2 * math.pi)
     size = settings.instrument.size_scale * rng.uniform(0.4, 0.8)
-    scale = _depth_scale(session, nominal_pixel_um)
+    scale = _depth_scale(session)
     other: Spheres | PhaseScreens | LargeBubble
     if class_name == PROTEIN:
         particle, other = draw_protein(rng, session.grid, session.focus_offset_um)
@@ -155,9 +154,9 @@ def _with_neighbour(
     return Together(scene, other, distance * math.cos(direction), distance * math.sin(direction))
 
 
-def _depth_scale(session: Session, nominal_pixel_um: float) -> float:
+def _depth_scale(session: Session) -> float:
     """A coarser session sees deeper: the flow cell is matched to the magnification."""
-    return float((session.grid.pixel_um * session.binning / nominal_pixel_um) ** 1.5)
+    return session.pixel_scale**1.5
 
 
 def _aberrations(rng: np.random.Generator, median_waves: float) -> NDArray[np.float32]:

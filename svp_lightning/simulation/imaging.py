@@ -27,7 +27,9 @@ width; its defocused light then adds less than 0.3 % of the contrast up to z = 3
 
 _DROPLET_NA = 0.13
 """Aperture of an oil droplet as a lens (n = 1.403 in 1.338: focal length 10.8 R)."""
-_POINTS_ALONG = ((1.38, 5), (1.6, 7), (1.9, 9), (math.inf, 11))
+_BEHIND = 0.9
+"""How far a depth behind the focus counts, over one in front of it."""
+_POINTS_ALONG = ((1.28, 5), (1.6, 7), (1.9, 9), (2.2, 11), (math.inf, 13))
 """Resolution lengths across the image of the source -> source points along one side."""
 
 
@@ -150,12 +152,13 @@ def lattice_side_at(grid: ImagingGrid, depth_um: float) -> int:
 
     In front of the focus (z > 0) an oil droplet is a lens that projects the source: its
     image is 2 z NA_c / n_m wide, and the droplet's own small aperture limits how fine it is.
-    The lattice must be about as fine; elsewhere 25 points suffice. Thresholds are measured
+    The lattice must be about as fine, and a little less behind the focus. Thresholds are measured
     against a dense source (tests/simulation/test_accuracy.py), where it is hardest: at 14 to
     15 radii from the focus a droplet's bright centre is spread out and little contrast is left.
     """
     aperture = min(_DROPLET_NA, grid.objective_na)
-    spots = 2 * depth_um * grid.condenser_na * aperture / grid.wavelength_um / grid.medium_index
+    reach = depth_um if depth_um > 0 else -_BEHIND * depth_um
+    spots = 2 * reach * grid.condenser_na * aperture / grid.wavelength_um / grid.medium_index
     return next(side for most, side in _POINTS_ALONG if spots <= most)
 
 

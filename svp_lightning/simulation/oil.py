@@ -1,6 +1,7 @@
 """Silicone oil droplets: spheres of index 1.403, mostly in front of the focus."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,15 +11,36 @@ OIL_INDEX = 1.403
 DOUBLET_SHARE = 0.04
 SATELLITE_SHARE = 0.25
 
-# Focus populations of a FlowCam run: share, mean and spread of the focus (um), and the radius (um)
-# that is typical at the mean. Bright droplets in front of the focus, pale ones further on, dark
-# ones behind. Set by rendering thousands of droplets of any radius, focus and microscope and
-# keeping those nearest to each real crop of the development half (experiments/simulator_realism);
-# the rest lie anywhere in 18 to 50 um.
-_POPULATIONS = ((0.62, 39.5, 4.0, 3.4), (0.17, 43.0, 4.5, 2.8), (0.17, -22.0, 4.0, 2.5))
+
+@dataclass(frozen=True)
+class _Population:
+    """Droplets of one look.
+
+    Attributes:
+        share: of all droplets.
+        focus_um, focus_spread_um: distance from the focus, normal.
+        radius_um, radius_spread: at the mean focus; log-normal.
+    """
+
+    share: float
+    focus_um: float
+    focus_spread_um: float
+    radius_um: float
+    radius_spread: float
+
+
+# Set by rendering 9,000 droplets of any radius, focus and microscope, cut out as the real crops
+# are, and keeping those nearest to each real crop of the development half
+# (experiments/simulator_realism/nearest.py).
+_POPULATIONS = (
+    _Population(0.50, 40.0, 4.5, 3.65, 0.12),  # bright centre, dark ring
+    _Population(0.21, 32.0, 7.0, 1.75, 0.20),  # bright centre alone
+    _Population(0.17, -23.0, 5.0, 3.1, 0.12),  # dark disc
+)
+_REST_FOCUS_UM = (-15.0, 50.0)
+_REST_RADIUS_UM, _REST_SPREAD = 2.3, 0.3
 _RADIUS_POWER = 0.9
 """Larger droplets look alike further from focus: within a population R grows as z to this."""
-_RADIUS_SPREAD = 0.1
 
 
 def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]:
@@ -28,9 +50,8 @@ def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]
         rng: the image's stream.
         scale: of the defocus, from the session's pixel size.
     """
-    focus, typical = _focus_and_radius(rng)
+    focus, radius = _focus_and_radius(rng)
     z = focus * scale
-    radius = typical * math.exp(rng.normal(0, _RADIUS_SPREAD))
     main = Sphere(
         radius_um=radius,
         index=OIL_INDEX,
@@ -59,14 +80,16 @@ def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]
 
 
 def _focus_and_radius(rng: np.random.Generator) -> tuple[float, float]:
-    """Distance from focus and the median radius there, um."""
+    """Distance from focus and radius, um."""
     choice = rng.random()
-    for share, mean, spread, radius in _POPULATIONS:
-        if choice < share:
-            focus = float(rng.normal(mean, spread))
-            return focus, radius * max(focus / mean, 0.3) ** _RADIUS_POWER
-        choice -= share
-    return float(rng.uniform(18, 50)), 2.8
+    for kind in _POPULATIONS:
+        if choice < kind.share:
+            focus = float(rng.normal(kind.focus_um, kind.focus_spread_um))
+            growth = max(focus / kind.focus_um, 0.3) ** _RADIUS_POWER
+            return focus, kind.radius_um * growth * math.exp(rng.normal(0, kind.radius_spread))
+        choice -= kind.share
+    focus = float(rng.uniform(*_REST_FOCUS_UM))
+    return focus, _REST_RADIUS_UM * math.exp(rng.normal(0, _REST_SPREAD))
 
 
 def _neighbour(

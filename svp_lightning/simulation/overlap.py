@@ -12,8 +12,11 @@ import numpy as np
 
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 
-_MEDIAN_RADIUS_UM = 2.1
+_MEDIAN_RADIUS_UM = 1.9
 _FOCUS_UM = (24.0, 6.0)
+AIR_LIKE_SHARE = 0.5
+"""Of confusable droplets, those that look like bubbles. The others stay what they are, mostly
+bright in front of the focus, which is what confusable protein looks like."""
 
 
 def draw_dark_disc(
@@ -29,7 +32,7 @@ def draw_dark_disc(
             index than the medium, -1 for one of higher index.
     """
     sphere = Sphere(
-        radius_um=_MEDIAN_RADIUS_UM * math.exp(rng.normal(0, 0.2)),
+        radius_um=_MEDIAN_RADIUS_UM * math.exp(rng.normal(0, 0.28)),
         index=index,
         x_um=rng.normal(0, 0.3),
         y_um=rng.normal(0, 0.3),

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid
-from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.settings import InstrumentSettings, SimulationSettings
 from svp_lightning.simulation.streams import stream
 
 FINE_PIXELS = 64
 """Coarser cameras are rendered on at least this many pixels and binned."""
+_FIELD = 1.5
+"""Width of the field that crops are cut out of, over that of the window."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Session:
 
     Attributes:
         grid: the optical lattice on the fine (unbinned) pixels.
+        pixel_scale: size of the run's pixels over the nominal one.
         binning: fine pixels per camera pixel along one side.
         tilt: condenser misalignment (x, y), as a numerical aperture.
         focus_offset_um: of the whole run.
@@ -31,6 +34,7 @@ class Session:
     """
 
     grid: ImagingGrid
+    pixel_scale: float
     binning: int
     tilt: tuple[float, float]
     focus_offset_um: float
@@ -42,13 +46,33 @@ class Session:
     shot_noise: float
     columns: np.ndarray
 
+    @property
+    def pixel_um(self) -> float:
+        """Of the camera."""
+        return self.grid.pixel_um * self.binning
 
-def draw_session(settings: SimulationSettings, image_size: int, seed: int, number: int) -> Session:
-    """The run with this number, the same in every process."""
+
+def draw_session(
+    settings: SimulationSettings, image_size: int, seed: int, number: int, *, field: bool = False
+) -> Session:
+    """The run with this number, the same in every process.
+
+    Args:
+        settings: the instrument.
+        image_size: pixels along one side of an image.
+        seed: of the data set.
+        number: of the run.
+        field: record a wider field on the camera's own pixels, for crops to be cut out of it,
+            instead of the window itself; all else is the same.
+    """
     rng = stream(seed, "session", number)
-    optics = settings.optics
+    optics, instrument = settings.optics, settings.instrument
+    pixel = instrument.field_of_view_um / image_size
+    if field:
+        pixel, image_size = instrument.camera_pixel_um, _field_px(instrument)
+    pixel_scale = rng.uniform(*optics.pixel_scale)
+    pixel *= pixel_scale
     binning = max(1, math.ceil(FINE_PIXELS / image_size))
-    pixel = settings.instrument.field_of_view_um / image_size * rng.uniform(*optics.pixel_scale)
     grid = imaging_grid(
         objective_na=rng.uniform(*optics.objective_na),
         condenser_na=rng.uniform(*optics.condenser_na),
@@ -60,18 +84,24 @@ def draw_session(settings: SimulationSettings, image_size: int, seed: int, numbe
         lattice_side=settings.lattice_side,
         disc=bool(rng.random() < 0.88),
     )
-    noise = rng.uniform(*settings.instrument.noise)
+    noise = rng.uniform(*instrument.noise)
     read_share = rng.uniform(0.2, 0.6)
     return Session(
         grid=grid,
+        pixel_scale=pixel_scale,
         binning=binning,
         tilt=(rng.normal(0, 0.075), rng.normal(0, 0.075)),
         focus_offset_um=rng.normal(0, 1.5),
-        stray_light=rng.uniform(0.06, 0.17),
+        stray_light=rng.uniform(0.05, 0.25),
         sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
-        background=rng.normal(*settings.instrument.background),
+        background=rng.normal(*instrument.background),
         gradient=(rng.normal(0, 0.004), rng.normal(0, 0.004)),
         read_noise=noise * math.sqrt(read_share),
         shot_noise=noise * math.sqrt(1 - read_share),
         columns=rng.normal(0, 0.3, image_size).astype(np.float32),
     )
+
+
+def _field_px(instrument: InstrumentSettings) -> int:
+    """Camera pixels across half as much again as the window, rounded up to a multiple of 16."""
+    return 16 * math.ceil(_FIELD * instrument.field_of_view_um / instrument.camera_pixel_um / 16)

@@ -40,11 +40,11 @@ class OpticsSettings(Settings):
     """
 
     wavelength_um: float = Field(0.47, gt=0.2, lt=1.2)
-    objective_na: _Range = (0.31, 0.40)
-    condenser_na: _Range = (0.092, 0.120)
+    objective_na: _Range = (0.29, 0.45)
+    condenser_na: _Range = (0.084, 0.118)
     medium_index: _Range = (1.335, 1.342)
     pixel_scale: _Range = (0.96, 1.04)
-    sensor_pixel_um: _Range = (0.85, 1.15)
+    sensor_pixel_um: _Range = (0.75, 1.25)
     aberration_waves: float = Field(0.065, ge=0, le=1)
 
     @field_validator("objective_na")
@@ -72,6 +72,7 @@ class InstrumentSettings(Settings):
         name: shown in the manifest.
         field_of_view_um: width of an image. The nominal pixel is this over ``image_size``: a
             smaller image is a coarser camera, not a crop.
+        camera_pixel_um: pixel of the camera in the object, on which ``crop=box`` cuts.
         background: mean and spread over sessions of an empty field's grey level.
         noise: rms of read and shot noise together on an empty field, grey levels.
         size_scale: of the radii of whole particles.
@@ -82,6 +83,7 @@ class InstrumentSettings(Settings):
 
     name: str = "FlowCam 10X"
     field_of_view_um: _Positive = 16.64
+    camera_pixel_um: _Positive = 0.79
     background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative] = (174.5, 1.3)
     noise: _Range = (0.9, 1.4)
     size_scale: float = Field(1.0, ge=0.1, le=3)
@@ -130,8 +132,10 @@ class SimulationSettings(Settings):
             look like oil have none. Also a *discrepancy model*; (1, 1)
             with ``air_indices`` of 1.0 alone is pure physics.
         large_bubble_share: share of air-bubble images that show part of a large bubble.
-        fit_crops: rescale every crop so that the particle fills about 46 of 64 px, as some
-            instrument exports do; pixels then differ from image to image (``pixel_um``).
+        crop: ``window``: every image shows the same width, so sizes can be compared. ``box``:
+            the rectangle around what the instrument detects, stretched to the square image, as
+            the published crops are; pixels then differ from image to image (``pixel_um``), and
+            only large bubbles are seen through the window.
         chunk_size: images rendered and written at a time.
         workers: rendering processes; 0 renders in the calling one, None takes one per core.
         device: where the optics are computed. On ``cuda`` the workers only draw the
@@ -150,9 +154,9 @@ class SimulationSettings(Settings):
     air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(
         (1.0, 1.0, 1.1, 1.27), min_length=1
     )
-    air_halo_gain: _Range = (1.1, 1.6)
+    air_halo_gain: _Range = (1.2, 1.8)
     large_bubble_share: float = Field(0.25, ge=0, le=1)
-    fit_crops: bool = False
+    crop: Literal["window", "box"] = "window"
     chunk_size: int = runtime(256, ge=1)
     workers: int | None = runtime(None, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"

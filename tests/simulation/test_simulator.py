@@ -137,16 +137,48 @@ def test_a_class_without_physics_is_refused(settings: SimulationSettings) -> Non
         Simulator(settings, 32, 1).render(["glass"], np.array([0]), np.array([0]))
 
 
-def test_fitted_crops_enlarge_small_particles(settings: SimulationSettings) -> None:
-    names, rows = ["protein"] * 24, np.arange(24)
+@pytest.fixture
+def boxes(settings: SimulationSettings) -> SimulationSettings:
+    """The same instrument, exporting boxes."""
+    return settings.model_copy(update={"crop": "box"})
+
+
+def test_boxes_bring_particles_of_all_sizes_to_one_width(
+    settings: SimulationSettings, boxes: SimulationSettings
+) -> None:
+    names, rows = ["silicone_oil"] * 40, np.arange(40)
     fixed, table = Simulator(settings, 64, 3).render(names, rows, rows * 0)
-    fitted_settings = settings.model_copy(update={"fit_crops": True})
-    fitted, fitted_table = Simulator(fitted_settings, 64, 3).render(names, rows, rows * 0)
-    zoom = (table["pixel_um"] / fitted_table["pixel_um"]).to_numpy()
-    assert zoom.min() == 1
-    assert 1.5 < zoom.max() <= 2.4 + 1e-9
-    for before, after in zip(fixed[zoom > 1.3], fitted[zoom > 1.3], strict=True):
-        assert width_of(after) > width_of(before)
+    cut, cut_table = Simulator(boxes, 64, 3).render(names, rows, rows * 0)
+    assert table["pixel_um"].nunique() == 1
+    assert cut_table["pixel_um"].max() > 1.3 * cut_table["pixel_um"].min()
+    assert np.std([width_of(i) for i in cut]) < 0.7 * np.std([width_of(i) for i in fixed])
+
+
+def test_larger_particles_have_larger_boxes(boxes: SimulationSettings) -> None:
+    rows = np.arange(60)
+    _, table = Simulator(boxes, 64, 3).render(["air_bubble"] * 60, rows, rows * 0)
+    small = table[table["morphology"] == "sphere"]
+    assert small["pixel_um"].corr(small["radius_um"], method="spearman") > 0.4
+
+
+def test_large_bubbles_are_seen_through_the_window_in_either_case(
+    settings: SimulationSettings, boxes: SimulationSettings
+) -> None:
+    large = {"large_bubble_share": 1.0}
+    rows = np.arange(6)
+    images = [
+        Simulator(each.model_copy(update=large), 64, 3).render(["air_bubble"] * 6, rows, rows * 0)
+        for each in (settings, boxes)
+    ]
+    np.testing.assert_array_equal(images[0][0], images[1][0])
+
+
+def test_a_box_does_not_depend_on_its_companions(boxes: SimulationSettings) -> None:
+    simulator, rows = Simulator(boxes, 32, 3), np.arange(6)
+    together, table = simulator.render(["protein"] * 6, rows, rows % 2)
+    alone, its_table = simulator.render(["protein"], rows[4:5], rows[4:5] % 2)
+    np.testing.assert_array_equal(together[4], alone[0])
+    assert table["pixel_um"][4] == its_table["pixel_um"][0]
 
 
 def width_of(image: NDArray[np.uint8]) -> int:
