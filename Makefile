@@ -35,7 +35,7 @@ format: $(STAMP)  ## Apply the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Speed of simulator, store, classifier and sampler on this machine
+bench: $(STAMP)  ## Speed of simulator, store, classifier and sampler, and both recipes side by side (half an hour)
 	$(BIN)/python experiments/speed/run.py
 
 notebooks: $(STAMP)  ## Execute the notebooks and keep their pictures (CPU, a quarter of an hour)

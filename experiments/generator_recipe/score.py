@@ -35,9 +35,9 @@ HERE = Path(__file__).parent
 KILO = 1000
 """KID is printed in thousandths, as usual."""
 DRAWS = 20
-LIMIT = 1800
+LIMIT = 1000
 """Values beyond it are written at the edge of the figure."""
-SHOWN = {32: ("base", "min_snr", "paper"), 64: ("base", "min_snr", "signal_2")}
+SHOWN = {32: ("base", "signal_2", "paper_fast_rate"), 64: ("base", "unshifted", "signal_2")}
 FD_IMAGES = 300
 """FD depends on the number of images; runs with fewer get none."""
 Images = Mapping[str, NDArray[np.uint8]]

@@ -69,7 +69,7 @@ def both(arguments: argparse.Namespace) -> dict[str, Any]:
         batch_size=arguments.batch_size,
         compile=arguments.compile,
     )
-    network, process = OURS[arguments.scale], DiffusionSettings(signal=0.5)
+    network, process = OURS[arguments.scale], DiffusionSettings()
     ours = fastest(network, process, settings, arguments.images, arguments)
     if not arguments.paper_images:
         return rounded(ours)
