@@ -187,12 +187,18 @@ def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
 def console_table(table: pd.DataFrame) -> Table:
     """The macro metrics of :func:`study_table`."""
     pretty = Table(box=None, header_style="bold", pad_edge=False)
+    by_number = (table["real_images"] != "").any()
     pretty.add_column("Classifier", no_wrap=True)
+    if by_number:
+        pretty.add_column("Real rare", justify="right", max_width=9)
     pretty.add_column("Rare classes", overflow="fold", max_width=24)
     pretty.add_column("Seeds", justify="right", max_width=8)
     for metric in CONSOLE_METRICS:
         pretty.add_column(metric_name(metric), justify="right", no_wrap=True)
     for row in table.to_dict("records"):
+        number = [row["real_images"]] if by_number else []
         cells = (escape(with_interval(estimate_in(row, metric))) for metric in CONSOLE_METRICS)
-        pretty.add_row(backbone_name(row["backbone"]), row["treatment"], row["seeds"], *cells)
+        pretty.add_row(
+            backbone_name(row["backbone"]), *number, row["treatment"], row["seeds"], *cells
+        )
     return pretty

@@ -16,6 +16,8 @@ from svp_lightning.report.tables import (
     to_markdown,
 )
 
+from .made_up import made_up_study
+
 
 @pytest.fixture
 def study(make_run):
@@ -105,3 +107,19 @@ def test_order_of_folders_does_not_matter(study):
         run.folder.rename(study / f"{len(results) - position:02d}")
     again = study_table(read_study(study))
     pd.testing.assert_frame_equal(study_table(results), again)
+
+
+def test_console_table_tells_numbers_of_real_images_apart(tmp_path):
+    made_up_study(
+        tmp_path / "s",
+        arms=(("none", 0.0), ("diffusion", 1.0)),
+        backbones=("resnet18",),
+        seeds=(1,),
+        real_images=(100, 1000),
+    )
+    stream = io.StringIO()
+    table = study_table(read_study(tmp_path / "s"))
+    print_table(table, Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    numbers = [line.split()[1] for line in lines if line.startswith("ResNet-18")]
+    assert numbers == ["100", "100", "1000", "1000"]
