@@ -76,8 +76,10 @@ class Simulator:
         self._lattice = lru_cache(maxsize=256)(self._make_lattice)
 
     @property
-    def pixel_size_um(self) -> float:
-        """Nominal size of a pixel; a session's own differs by a few percent."""
+    def pixel_size_um(self) -> float | None:
+        """Nominal size of a pixel, from which sessions differ by a few percent; None for boxes."""
+        if self.settings.crop == "box":
+            return None
         return self.settings.instrument.field_of_view_um / self.image_size
 
     def draw(

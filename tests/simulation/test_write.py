@@ -41,6 +41,16 @@ def test_the_store_holds_what_was_asked_for(settings: SimulationSettings, whole:
     assert (whole.particles["ecd_um"] > 0).all()
 
 
+def test_a_store_of_boxes_has_no_one_pixel_size(
+    settings: SimulationSettings, whole: Store, tmp_path: Path
+) -> None:
+    boxes = settings.model_copy(update={"crop": "box"})
+    simulate_store(tmp_path / "store", boxes, SIZE, SEED, lambda done: None)
+    store = Store.open(tmp_path / "store")
+    assert store.pixel_size_um is None  # scale bars and sizes in um would be wrong
+    assert store.particles["pixel_um"].nunique() > whole.particles["pixel_um"].nunique()
+
+
 def test_sessions_never_cross_splits(whole: Store) -> None:
     splits_of_group = whole.particles.groupby("group")["split"].nunique()
     assert (splits_of_group == 1).all()
