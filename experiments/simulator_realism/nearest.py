@@ -1,4 +1,4 @@
-"""Which droplets and bubbles look most like each real crop? The priors are set from the answer.
+"""Which droplets and bubbles look most like each real crop? The start of the priors.
 
     python experiments/simulator_realism/nearest.py --crops FOLDER [--images 9000] [--out FOLDER]
 
@@ -33,8 +33,9 @@ TILT = 0.09
 SESSIONS = 250
 KEPT = 15
 SHOWN = 12
-LARGE = 0.9
-"""Crops whose border the particle reaches on more than this share of it are large bubbles."""
+LARGE = 0.1
+"""A particle that reaches more than this share of its crop's border is part of a large bubble."""
+COLUMNS = ["radius_um", "defocus_um", "objective_na", "condenser_na", "tilt"]
 
 
 def broad() -> SimulationSettings:
@@ -94,7 +95,7 @@ def rendered(name: str, count: int) -> tuple[NDArray[np.uint8], pd.DataFrame]:
 def whole(image: NDArray[np.uint8]) -> bool:
     """Whether a particle lies inside its crop, unlike part of a large bubble."""
     border = np.concatenate([image[[0, -1]].ravel(), image[:, [0, -1]].ravel()])
-    return bool((np.abs(border / 175.0 - 1) > 0.1).mean() < 1 - LARGE)
+    return bool((np.abs(border / 175.0 - 1) > 0.1).mean() < LARGE)
 
 
 def main() -> None:
@@ -126,8 +127,6 @@ def main() -> None:
         print(pd.concat(kept)[COLUMNS].quantile([0.1, 0.5, 0.9]).round(3).to_string())
         Image.fromarray(np.concatenate(sheet)).save(arguments.out / f"nearest_{name}.png")
 
-
-COLUMNS = ["radius_um", "defocus_um", "objective_na", "condenser_na", "tilt"]
 
 if __name__ == "__main__":
     main()

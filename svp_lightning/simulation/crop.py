@@ -1,7 +1,7 @@
 """The box around a detected particle, stretched to the image, as instruments export crops.
 
 The published crops end at different spatial frequencies, often different along the two axes
-(experiments/simulator_realism): each is a rectangle of 17 to 30 camera pixels around its particle,
+(experiments/simulator_realism): each is a rectangle of 14 to 28 camera pixels around its particle,
 enlarged to the same square. Size and elongation of the particle are mostly lost that way.
 """
 

@@ -29,9 +29,9 @@ class _Population:
     radius_spread: float
 
 
-# Set by rendering 9,000 droplets of any radius, focus and microscope, cut out as the real crops
-# are, and keeping those nearest to each real crop of the development half
-# (experiments/simulator_realism/nearest.py).
+# From 9,000 droplets of any radius, focus and microscope, cut out as the real crops are, those
+# nearest to each real crop of the development half, and trials on that half
+# (experiments/simulator_realism).
 _POPULATIONS = (
     _Population(0.50, 40.0, 4.5, 3.65, 0.12),  # bright centre, dark ring
     _Population(0.21, 32.0, 7.0, 1.75, 0.20),  # bright centre alone
