@@ -1,9 +1,9 @@
 """How real are the simulated images? Compares them with labelled real crops.
 
     python experiments/simulator_realism/run.py --crops FOLDER --work FOLDER \
-        [--half development|held_out] [--out FOLDER]
+        [--part development|held_out|even] [--out FOLDER]
 
-``--crops`` holds ``real_silicone_oil/*.png`` and ``real_air_bubble/*.png`` (64 px, grey). They
+``--crops`` holds ``real_silicone_oil/NN.png`` and ``real_air_bubble/NN.png`` (64 px, grey). They
 are read, never copied; figures show distributions and averages of them only. ``--work`` keeps
 rendered images and trained networks, so that a second call goes on where the first ended; take
 a fresh one after changing the simulator. Settings are chosen on the development half.
@@ -13,10 +13,11 @@ import argparse
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
-from crops import Half, as_printed, read_real
+from crops import Part, as_printed, read_real
 from features import feature_table, single_feature_aucs, two_sample_auc
 from figures import distributions, sheet
 from network import predict, small_network, train
@@ -115,33 +116,33 @@ def telling_apart(real: Images, other: Images | None, fake: Images) -> dict[str,
         if other:
             rest = feature_table(other[name])
             both = np.concatenate([ours, rest])
-            result["both halves vs simulated"] = two_sample_auc(both, theirs, groups)
-            result["half vs half, real"] = two_sample_auc(ours, rest, np.arange(len(rest)))
+            result["with the development half vs simulated"] = two_sample_auc(both, theirs, groups)
+            result["vs development half, real"] = two_sample_auc(ours, rest, np.arange(len(rest)))
         found[name] = result
     return found
 
 
 def main() -> None:
-    """Render, train, score and draw; prints and writes ``results_<half>.json``."""
+    """Render, train, score and draw; prints and writes ``results_<part>.json``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--crops", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--half", choices=["development", "held_out"], default="development")
+    parser.add_argument("--part", choices=get_args(Part), default="development")
     parser.add_argument("--out", type=Path, default=None, help="results and figures (--work)")
     parser.add_argument("--images", type=int, default=2000, help="training images per class")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3, help="0 trains nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    half: Half = arguments.half
+    part: Part = arguments.part
     out = arguments.out or arguments.work
     arguments.work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
-    real = read_real(arguments.crops, half)
-    other = read_real(arguments.crops, "development") if half == "held_out" else None
-    results: dict[str, object] = {"half": half}
+    real = read_real(arguments.crops, part)
+    other = read_real(arguments.crops, "development") if part != "development" else None
+    results: dict[str, object] = {"part": part}
     for variant in VARIANTS:
         images = simulated(variant, arguments.images, arguments.work)
         networks = [
@@ -156,10 +157,10 @@ def main() -> None:
             {name: feature_table(group[name][:COMPARED]) for name in real}
             for group in (real, images)
         ]
-        name = f"distributions_{half}_{variant.replace(' ', '_')}.png"
+        name = f"distributions_{part}_{variant.replace(' ', '_')}.png"
         distributions(real, images, tables[0], tables[1], out / name)
     sheet(images["protein"][:96], 16, out / "protein_simulated.png")
-    (out / f"results_{half}.json").write_text(json.dumps(results, indent=2) + "\n")
+    (out / f"results_{part}.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
