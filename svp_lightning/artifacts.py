@@ -41,7 +41,7 @@ HASHED_BELOW_BYTES = 1 << 28
 """Larger files are images of a store, which checks its own SHA-256 when it is opened."""
 
 STAGE_VERSIONS = {
-    "store": 6,
+    "store": 7,
     "generator": 4,
     "synthetic": 2,
     "classifier": 2,

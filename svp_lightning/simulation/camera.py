@@ -19,6 +19,7 @@ from svp_lightning.simulation.imaging import (
 from svp_lightning.simulation.session import Session
 
 AREA_CONTRAST = 0.05
+WHITE = 255
 _GRAIN_PER_PIXEL = 0.62
 """Width of the noise's grain after enlargement, in sensor pixels (see :func:`_grain`)."""
 
@@ -124,8 +125,8 @@ def detected(light: Tensor, pixel_um: float, min_area_um2: float, min_contrast: 
 def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Tensor:
     """Grey levels of B exposures, uint8 (B, image_size, image_size).
 
-    Stray light lowers contrast, the particle saturates at 255, noise is read noise plus
-    shot noise that grows with the root of the light.
+    Stray light lowers contrast, highlights roll off towards white (:func:`_rolled_off`), noise
+    is read noise plus shot noise that grows with the root of the light.
     """
     size, device = light.shape[-1], light.device
     position = torch.linspace(-0.5, 0.5, size, device=device)
@@ -133,6 +134,7 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
     level, gx, gy = torch.tensor(facts, device=device).T[:, :, None, None]
     illumination = level * (1 + gx * position + gy * position[:, None])
     seen = ((light + session.stray_light) / (1 + session.stray_light)).clamp(min=0)
+    seen = _rolled_off(seen, WHITE / illumination - 1)
     noise = torch.from_numpy(np.stack([shot.noise for shot in exposures])).to(device)
     sensor_px = session.sensor_pixel_um / session.pixel_um
     grain = torch.from_numpy(_grain(size, sensor_px)).to(device)
@@ -140,4 +142,19 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
     sigma = (session.read_noise**2 + session.shot_noise**2 * seen).sqrt()
     columns = torch.from_numpy(session.columns).to(device)
     grey = illumination * seen + columns + sigma * noise
-    return grey.round().clamp(0, 255).to(torch.uint8)
+    return grey.round().clamp(0, WHITE).to(torch.uint8)
+
+
+def _rolled_off(light: Tensor, headroom: Tensor) -> Tensor:
+    """Light above the background bent so that it nears white without reaching it.
+
+    Of the brightest droplets on real crops most end within 20 grey levels below white and few
+    are clipped (experiments/simulator_realism), which no straight response does.
+
+    Args:
+        light: background 1.
+        headroom: contrast of white; where the background itself is white, nothing is bent.
+    """
+    room = headroom.clamp(min=1e-3)
+    bent = 1 + room * torch.tanh((light - 1) / room)
+    return torch.where((light > 1) & (headroom > 0), bent, light)

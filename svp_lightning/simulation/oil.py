@@ -30,12 +30,12 @@ class _Population:
 
 
 # From 9,000 droplets of any radius, focus and microscope, cut out as the real crops are, those
-# nearest to each real crop of the development half, and trials on that half
+# nearest to each real crop of the development half, and trials on the crops of odd numbers
 # (experiments/simulator_realism).
 _POPULATIONS = (
-    _Population(0.50, 40.0, 4.5, 3.65, 0.12),  # bright centre, dark ring
-    _Population(0.21, 32.0, 7.0, 1.75, 0.20),  # bright centre alone
-    _Population(0.17, -23.0, 5.0, 3.1, 0.12),  # dark disc
+    _Population(0.46, 40.0, 4.5, 3.65, 0.12),  # bright centre, dark ring
+    _Population(0.20, 32.0, 7.0, 1.75, 0.20),  # bright centre alone
+    _Population(0.22, -23.0, 5.0, 3.1, 0.12),  # dark disc
 )
 _REST_FOCUS_UM = (-15.0, 50.0)
 _REST_RADIUS_UM, _REST_SPREAD = 2.3, 0.3

@@ -82,7 +82,7 @@ def draw_session(
         num_pixels=image_size * binning,
         pixel_um=pixel / binning,
         lattice_side=settings.lattice_side,
-        disc=bool(rng.random() < 0.88),
+        disc=bool(rng.random() < 0.95),
     )
     noise = rng.uniform(*instrument.noise)
     read_share = rng.uniform(0.2, 0.6)
@@ -90,9 +90,9 @@ def draw_session(
         grid=grid,
         pixel_scale=pixel_scale,
         binning=binning,
-        tilt=(rng.normal(0, 0.075), rng.normal(0, 0.075)),
+        tilt=(rng.normal(0, 0.095), rng.normal(0, 0.095)),
         focus_offset_um=rng.normal(0, 1.5),
-        stray_light=rng.uniform(0.05, 0.25),
+        stray_light=rng.uniform(0.05, 0.10),
         sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
         background=rng.normal(*instrument.background),
         gradient=(rng.normal(0, 0.004), rng.normal(0, 0.004)),
