@@ -11,6 +11,7 @@ from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
 
 Part = Literal["development", "held_out", "even"]
 """Crops of an odd number were at hand from the start, in two halves; the even ones came later."""
+
 REAL_FOLDERS = {SILICONE_OIL: "real_silicone_oil", AIR_BUBBLE: "real_air_bubble"}
 PRINTED_PX = 43
 """Width at which the figure that the crops were cut from shows them."""
