@@ -1,11 +1,9 @@
 """A stage killed at any point goes on, and ends as if it had never been interrupted."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ SETTINGS = (
     "sampler.batch_size=4",
     "classifier.steps=16",
 )
+KILLED_AT = Path(__file__).with_name("killed_at.py")
 MOMENTS = {
     "store": "store/*.partial/rows/*.parquet",
     "generator": "generator/*.partial/last.ckpt",
@@ -31,9 +30,10 @@ MOMENTS = {
 }
 
 
-def start(folder: Path, artifacts: Path) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *command: str) -> "subprocess.Popen[bytes]":
+    """A command of Python whose last arguments are those of the run."""
     return subprocess.Popen(
-        [sys.executable, "-m", "svp_lightning", *tiny(artifacts, *SETTINGS)],
+        [sys.executable, *command, *tiny(folder / "artifacts", *SETTINGS)],
         cwd=folder,
         env=clean_environment(),
         stdout=subprocess.DEVNULL,
@@ -41,34 +41,34 @@ def start(folder: Path, artifacts: Path) -> "subprocess.Popen[bytes]":
     )
 
 
-def kill_when(folder: Path, artifacts: Path, pattern: str) -> None:
-    """Start the run and SIGKILL it as soon as a file matching ``pattern`` is there."""
-    process = start(folder, artifacts)
-    limit = time.monotonic() + 300
-    while not list(artifacts.glob(pattern)):
-        assert process.poll() is None, f"ended before {pattern}: {process.communicate()[1]!r}"
-        assert time.monotonic() < limit
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def run(folder: Path) -> None:
+    """Start the run, or go on with it, to its end."""
+    process = start(folder, "-m", "svp_lightning")
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == 0, errors
+
+
+def kill_when(folder: Path, pattern: str) -> None:
+    """Start the run; it is killed once there is an artifact's file that matches ``pattern``."""
+    process = start(folder, str(KILLED_AT), str(folder / "artifacts"), pattern)
+    _, errors = process.communicate(timeout=400)
+    assert process.returncode == -signal.SIGKILL, f"ended before {pattern}: {errors!r}"
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    process = start(folder, folder / "artifacts")
-    assert process.wait(timeout=400) == 0, process.communicate()[1]
+    run(folder)
     return folder
 
 
 def test_killed_in_every_stage_ends_the_same(uninterrupted: Path, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
     for pattern in MOMENTS.values():
-        kill_when(tmp_path, artifacts, pattern)
+        kill_when(tmp_path, pattern)
         assert list(artifacts.glob(pattern)), "killed in the middle of the stage"
         assert not list(tmp_path.rglob("results.json"))
-    process = start(tmp_path, artifacts)
-    assert process.wait(timeout=400) == 0, process.communicate()[1]
+    run(tmp_path)
 
     whole, resumed = only_run(uninterrupted / "outputs"), only_run(tmp_path / "outputs")
     assert whole.name == resumed.name
