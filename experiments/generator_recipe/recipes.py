@@ -30,7 +30,7 @@ BASE = [
     "generator.learning_rate=2.0e-3",
     "generator.warmup_steps=50",
     "generator.ema_decay=0.99",
-    "generator.checkpoint_every=100000",
+    "generator.checkpoint_every=500",
     "generator.selection.method=last",
 ]
 """1.9 million weights, 32,000 training images."""
@@ -38,7 +38,7 @@ BASE = [
 PAPER = [
     "generator=paper",
     "generator.network.block_channels=[16,32,64,128]",
-    "generator.checkpoint_every=100000",
+    "generator.checkpoint_every=500",
     "generator.selection.method=last",
 ]
 """The paper's network at a quarter of its width (2.4 million weights) and its recipe."""
@@ -60,8 +60,7 @@ RECIPES: dict[str, list[str]] = {
         "generator.diffusion.weighting=min_snr",
     ],
     "signal_2_rare_only": ["generator.diffusion.signal=2.0", "generator.classes=rare"],
-    "long_base": ["generator.steps=3000"],
-    "long_signal_2": ["generator.diffusion.signal=2.0", "generator.steps=3000"],
+    "signal_2_long": ["generator.diffusion.signal=2.0", "generator.steps=4000"],
     "min_snr": ["generator.diffusion.weighting=min_snr"],
     "epsilon_min_snr": [
         "generator.diffusion.prediction=epsilon",
@@ -80,9 +79,12 @@ RECIPES: dict[str, list[str]] = {
     "long_average": ["generator.ema_decay=0.997"],
     "paper": ["generator.steps=500"],
     "paper_fast_rate": ["generator.steps=500", "generator.learning_rate=1.0e-3"],
+    "paper_long": ["generator.steps=2000"],
+    "paper_fast_rate_long": ["generator.steps=2000", "generator.learning_rate=1.0e-3"],
 }
 """Name -> changes; those that start with ``paper`` change :data:`PAPER` instead of the base.
-The paper's batch is 64, so 500 steps are as many training images as 1,000 of 32."""
+The paper's batch is 64, so 500 steps are as many training images as 1,000 of 32. The long ones are
+four times as long."""
 
 
 SETTING_64 = [
@@ -109,7 +111,7 @@ BASE_64 = [
     "generator.learning_rate=2.0e-3",
     "generator.warmup_steps=100",
     "generator.ema_decay=0.995",
-    "generator.checkpoint_every=100000",
+    "generator.checkpoint_every=500",
     "generator.selection.method=last",
 ]
 """The demo's generator, 4.1 million weights, on 20,000 training images."""
