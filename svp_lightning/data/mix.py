@@ -2,7 +2,8 @@
 
 All arms share one real training set and one number of optimiser steps, so that a gain can
 be told from its controls. What is settled here: images added to the rare classes (copies, or
-as many synthetic ones), how often each row is drawn, and how the loss treats each class.
+as many synthetic ones) and to the others (synthetic ones), how often each row is drawn, and how
+the loss treats each class.
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ class Mixture:
         logit_shift: (K,) float32 added to the logits in the loss, or None.
         real: class name -> real images, copies not counted.
         added: class name -> rows added to them (synthetic images, or copies).
-        rare: the classes that ``duplicate`` and ``diffusion`` add to.
+        rare: the classes that ``augmentation.ratio`` speaks of.
     """
 
     stores: tuple[Store, ...]
@@ -56,15 +57,21 @@ class Mixture:
         return len(self.row)
 
 
-def synthetic_counts(train_counts: Mapping[str, int], ratio: float) -> dict[str, int]:
-    """Synthetic images a pool must hold: ``round(ratio * n)`` for each rare class.
+def added_counts(train_counts: Mapping[str, int], settings: AugmentationSettings) -> dict[str, int]:
+    """Images to be added to each class that gets any: its ratio times its real images, rounded.
 
     Args:
         train_counts: class name -> real training images, in class order.
-        ratio: synthetic images per real one.
+        settings: the ratios of the rare classes and of the others.
     """
+    rare = rare_classes(train_counts)
+    ratios = {c: settings.ratio if c in rare else settings.plentiful_ratio for c in train_counts}
     # Half up, not half to even: 1x is never fewer than twice 0.5x by a rounding whim.
-    return {c: int(np.floor(ratio * train_counts[c] + 0.5)) for c in rare_classes(train_counts)}
+    return {
+        c: int(np.floor(ratio * train_counts[c] + 0.5))
+        for c, ratio in ratios.items()
+        if c in rare or ratio > 0
+    }
 
 
 def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, seed: int) -> Mixture:
@@ -160,10 +167,10 @@ def _enlarge(
     base: Mixture, real: Store, synthetic: Store | None, settings: AugmentationSettings, seed: int
 ) -> Mixture:
     if settings.extra == "duplicate":
-        return _extend(base, (real,), REAL, _copies(base, settings.ratio, seed))
+        return _extend(base, (real,), REAL, _copies(base, settings, seed))
     if settings.needs_generator:
         pool = _check_pool(real, synthetic)
-        rows = _from_pool(pool, synthetic_counts(base.real, settings.ratio))
+        rows = _from_pool(pool, added_counts(base.real, settings))
         return _extend(base, (real, pool), SYNTHETIC, rows)
     return base
 
@@ -190,10 +197,12 @@ def _extend(
     )
 
 
-def _copies(base: Mixture, ratio: float, seed: int) -> dict[str, NDArray[np.int64]]:
+def _copies(
+    base: Mixture, settings: AugmentationSettings, seed: int
+) -> dict[str, NDArray[np.int64]]:
     """Rows to repeat: whole passes over a class in random order, then part of one more."""
     copies = {}
-    for name, wanted in synthetic_counts(base.real, ratio).items():
+    for name, wanted in added_counts(base.real, settings).items():
         label = base.class_names.index(name)
         members = base.row[base.label == label]
         order = np.random.default_rng([seed, label]).permutation(members)

@@ -149,6 +149,9 @@ class AugmentationSettings(Settings):
     """Images added to the rare classes: copies of real ones, or generated ones."""
     ratio: float = Field(0.0, ge=0)
     """Images added per real image of each rare class."""
+    plentiful_ratio: float = Field(0.0, ge=0)
+    """Generated images added per real image of the other classes. Where only rare classes have
+    generated images, whatever these have in common tells a rare class without showing one."""
     sampling: Literal["natural", "balanced"] = "natural"
     """``balanced`` draws every class equally often."""
     loss: Literal["plain", "class_weights", "logit_adjustment"] = "plain"
@@ -172,6 +175,7 @@ class AugmentationSettings(Settings):
         """Names of the parts that this arm is made of."""
         chosen = {
             self.extra: self.extra != "none",
+            "all_classes": self.plentiful_ratio > 0,
             "filtered": self.extra == "diffusion" and self.filter is not None,
             "balanced_sampling": self.sampling == "balanced",
             self.loss: self.loss != "plain",
@@ -189,6 +193,15 @@ class AugmentationSettings(Settings):
     def filters(self) -> bool:
         """Whether some of the generated images are left out."""
         return self.needs_generator and self.filter is not None
+
+    @model_validator(mode="after")
+    def _only_generated_images_for_all(self) -> Self:
+        if self.plentiful_ratio > 0 and self.extra != "diffusion":
+            raise ValueError(
+                f"plentiful_ratio={self.plentiful_ratio:g} adds generated images; choose "
+                "extra=diffusion or plentiful_ratio=0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_remedy_for_the_frequencies(self) -> Self:
@@ -220,6 +233,8 @@ class AugmentationSettings(Settings):
         if self.extra == "none" or self.ratio == 0:
             values["extra"] = "none"
             del values["ratio"]
+        if not (self.needs_generator and self.plentiful_ratio):
+            del values["plentiful_ratio"]
         if self.loss != "logit_adjustment":
             del values["tau"]
         if not self.filters:
@@ -231,6 +246,7 @@ _PARTS = (
     *(
         "duplicate",
         "diffusion",
+        "all_classes",
         "filtered",
         "balanced_sampling",
         "class_weights",

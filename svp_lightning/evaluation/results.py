@@ -156,7 +156,7 @@ class Results(_Part):
     prevalence: dict[str, Share] = {}
     """Share of each class in the field, at which the metrics are stated."""
     rare_classes: tuple[str, ...] = ()
-    """The classes that were added to."""
+    """The classes that ``augmentation.ratio`` speaks of."""
     counts: Counts
     rejected: dict[str, dict[str, Count]] = {}
     """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,

@@ -35,7 +35,7 @@ RATIOLESS_METHODS = (
     *("classical", "classical_mild", "classical_strong"),
 )
 """Methods that add no images: whatever ratio their configuration states is not used."""
-ENLARGING_METHODS = ("duplicate", "diffusion", "diffusion_filtered")
+ENLARGING_METHODS = ("duplicate", "diffusion", "diffusion_filtered", "diffusion_all_classes")
 """Methods that do nothing but add images: at ratio 0 they are the control."""
 
 REMEDY = "Run the evaluate task again to rewrite it."

@@ -23,6 +23,7 @@ OTHER_CLASS_COLOURS = ("#CC79A7", "#8C6D1F", "#56B4E9", "#6E6E6E", "#E69F00", "#
 METHOD_COLOURS = {
     "diffusion": "#332288",
     "diffusion_filtered": "#88CCEE",
+    "diffusion_all_classes": "#117733",
     "duplicate": "#CC6677",
     "classical": "#44AA99",
     "class_weights": "#AA7700",
@@ -31,6 +32,7 @@ METHOD_COLOURS = {
 METHOD_MARKERS = {
     "diffusion": "o",
     "diffusion_filtered": "p",
+    "diffusion_all_classes": "h",
     "duplicate": "s",
     "classical": "D",
     "class_weights": "^",

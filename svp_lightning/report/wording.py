@@ -32,6 +32,7 @@ METHOD_NAMES = {
     "diffusion_balanced_sampling": "Diffusion and balanced sampling",
     "diffusion": "Diffusion",
     "diffusion_filtered": "Diffusion, filtered",
+    "diffusion_all_classes": "Diffusion, all classes",
 }
 UNKNOWN = "–"
 

@@ -13,7 +13,7 @@ import pandas as pd
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.config import Config
 from svp_lightning.data.filter_settings import FilterSettings
-from svp_lightning.data.mix import synthetic_counts
+from svp_lightning.data.mix import added_counts
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.rejection import ClassFilter
@@ -80,7 +80,7 @@ def ensure_filtered(config: Config, session: Session, store: Store) -> Store:
     """
     settings = config.augmentation.filter
     assert settings is not None, "the mix filters nothing"
-    wanted = synthetic_counts(store.counts("train"), config.augmentation.ratio)
+    wanted = added_counts(store.counts("train"), config.augmentation)
     sieve = _sieve(config, session, store, settings)
     pool, kept = _enough(config, session, store, sieve, wanted)
     identity = {
@@ -109,8 +109,11 @@ def _enough(
     assert settings is not None
     factor = 1.0
     while True:
-        ratio = config.augmentation.ratio * factor
-        augmentation = config.augmentation.model_copy(update={"ratio": ratio})
+        ratios = {
+            name: getattr(config.augmentation, name) * factor
+            for name in ("ratio", "plentiful_ratio")
+        }
+        augmentation = config.augmentation.model_copy(update=ratios)
         larger = config.model_copy(update={"augmentation": augmentation})
         pool = ensure_synthetic(larger, session, store)
         kept = {name: sieve.kept(pool, name, n) for name, n in wanted.items()}
@@ -133,7 +136,7 @@ def _sieve(config: Config, session: Session, store: Store, settings: FilterSetti
     network = load_features(ensure_features(config, session, store))
     device = choose_device(config.trainer.accelerator)
     filters = {}
-    for name in synthetic_counts(store.counts("train"), config.augmentation.ratio):
+    for name in added_counts(store.counts("train"), config.augmentation):
         label = store.class_names.index(name)
         train, heldout = (
             describe(network, np.asarray(store.images[store.indices(split, label)]), device)

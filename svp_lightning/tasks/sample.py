@@ -1,4 +1,4 @@
-"""``task=sample``: draw synthetic images of the rare classes into the pool."""
+"""``task=sample``: draw synthetic images into the pool."""
 
 import time
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ import torch
 
 from svp_lightning.config import Config
 from svp_lightning.data.ingest.summary import summarise
-from svp_lightning.data.mix import synthetic_counts
+from svp_lightning.data.mix import added_counts
 from svp_lightning.data.store import Store
 from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import SettingsError
@@ -27,7 +27,7 @@ from svp_lightning.tasks.training import build_trainer, device_name, duration
 
 
 def run(config: Config, session: Session) -> None:
-    """Draw ``augmentation.ratio`` × the real images of each rare class and say where they are.
+    """Draw the images that the mix asks for and say where they are.
 
     A generator that has learnt only some of the rare classes (``generator.classes``) draws those.
     """
@@ -53,13 +53,14 @@ def ensure_synthetic(config: Config, session: Session, store: Store) -> Store:
         raise SettingsError(
             f"The mix needs synthetic images of {', '.join(lacking)}, but generator.classes "
             f"leaves the generator with {', '.join(learnt)}.",
-            "Use generator.classes=all or rare, or only task=sample.",
+            "Use generator.classes=all (or rare, with augmentation.plentiful_ratio=0), or only "
+            "task=sample.",
         )
     return _ensure_pool(config, session, store, counts)
 
 
 def _wanted(config: Config, store: Store) -> dict[str, int]:
-    return synthetic_counts(store.counts("train"), config.augmentation.ratio)
+    return added_counts(store.counts("train"), config.augmentation)
 
 
 def _ensure_pool(config: Config, session: Session, store: Store, counts: dict[str, int]) -> Store:

@@ -63,6 +63,10 @@ def test_only_the_part_asked_for_acts(real) -> None:
     [
         ({"method": "none", "sampling": "balanced"}, "balanced_sampling"),
         ({"method": "diffusion", "extra": "diffusion", "mixup": 0.2}, "diffusion_mixup"),
+        (
+            {"method": "diffusion", "extra": "diffusion", "ratio": 1, "plentiful_ratio": 1},
+            "diffusion_all_classes",
+        ),
         ({"method": "class_weights"}, "none"),
         ({"method": "anything"}, "none"),
         ({"method": "classical_strong_mixup", "strength": 1}, "classical"),
@@ -80,10 +84,23 @@ def test_the_frequencies_are_made_up_for_only_once(loss) -> None:
         AugmentationSettings.parse(values, "augmentation")
 
 
+@pytest.mark.parametrize("extra", ["none", "duplicate"])
+def test_only_generated_images_are_added_to_plentiful_classes(extra) -> None:
+    values = {"method": f"{extra}_all_classes", "extra": extra, "plentiful_ratio": 0.5}
+    with pytest.raises(SettingsError, match="choose extra=diffusion"):
+        AugmentationSettings.parse(values, "augmentation")
+
+
 def test_what_has_no_effect_is_no_part_of_the_identity() -> None:
     none = AugmentationSettings(tau=3, ratio=2).identity()
     assert none == AugmentationSettings(method="none").identity()
     assert none == AugmentationSettings(method="diffusion", extra="diffusion", ratio=0).identity()
+    everywhere = AugmentationSettings(
+        method="diffusion_all_classes", extra="diffusion", plentiful_ratio=1
+    )
+    assert none == everywhere.identity()
+    used = everywhere.model_copy(update={"ratio": 1.0}).identity()
+    assert used["plentiful_ratio"] == 1
     adjusted = AugmentationSettings(method="logit_adjustment", loss="logit_adjustment")
     assert adjusted.identity() != adjusted.model_copy(update={"tau": 2.0}).identity()
     mild = AugmentationSettings(method="classical_mild", strength=0.5)

@@ -9,9 +9,9 @@ from svp_lightning.data.mix import (
     REAL,
     SYNTHETIC,
     Mixture,
+    added_counts,
     check_training_rows,
     mix,
-    synthetic_counts,
     train_rows,
 )
 from svp_lightning.data.settings import AugmentationSettings
@@ -56,7 +56,7 @@ def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_both_enlarging_arms_add_the_same_number_to_rare_classes_only(real, pool, ratio) -> None:
-    wanted = synthetic_counts(real.counts("train"), ratio)
+    wanted = added_counts(real.counts("train"), arm("diffusion", ratio))
     assert wanted == {"silicone_oil": int(np.floor(7 * ratio + 0.5))}
     for method in ("duplicate", "diffusion"):
         mixture = mix(real, pool, arm(method, ratio), seed=0)
@@ -90,6 +90,19 @@ def test_copies_repeat_every_image_before_any_twice(real) -> None:
     assert (real.particles["split"].to_numpy()[mixture.row] == "train").all()
 
 
+def test_generated_images_of_every_class_come_each_from_its_own_class(real, pool) -> None:
+    settings = AugmentationSettings(
+        method="diffusion_all_classes", extra="diffusion", ratio=2, plentiful_ratio=0.15
+    )
+    mixture = mix(real, pool, settings, seed=0)
+    assert mixture.added == {"protein": 6, "silicone_oil": 14}
+    assert mixture.rare == ("silicone_oil",)
+    drawn = mixture.store_id == SYNTHETIC
+    assert np.bincount(mixture.label[drawn]).tolist() == [6, 14]
+    assert (pool.labels[mixture.row[drawn]] == mixture.label[drawn]).all()
+    check_training_rows(mixture)
+
+
 def test_weights_make_the_classes_equal(real) -> None:
     weighted = mix(real, None, arm("class_weights"), seed=0)
     assert weighted.class_weights @ [40, 7] == pytest.approx(47)
@@ -104,7 +117,10 @@ def test_weights_make_the_classes_equal(real) -> None:
 
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:
     even = make_store([("protein", "train", 5), ("silicone_oil", "train", 5)])
-    assert synthetic_counts(even.counts("train"), 2.0) == {"protein": 10, "silicone_oil": 10}
+    assert added_counts(even.counts("train"), arm("diffusion", 2.0)) == {
+        "protein": 10,
+        "silicone_oil": 10,
+    }
 
 
 def test_a_negative_ratio_is_a_settings_error() -> None:
