@@ -42,11 +42,11 @@ class Denoiser(nn.Module):
         augmented: bool = False,
     ) -> None:
         super().__init__()
-        self.settings = diffusion
+        self.settings = diffusion.for_images(image_size)
         self.image_size = image_size
         self.num_classes = num_classes
         self.network = build_network(network, image_size, num_classes + 1, augmented)
-        self.schedule = NoiseSchedule(diffusion)
+        self.schedule = NoiseSchedule(self.settings)
         self._fused = False
 
     @property

@@ -135,6 +135,7 @@ def _variances(settings: DiffusionSettings) -> Tensor:
         ratio = 1 / torch.tan((t + 0.008) / 1.008 * math.pi / 2)
     else:
         ratio = (1 - t) / t
+    assert not isinstance(settings.signal, str), "settings.for_images gives the number"
     odds = (ratio * settings.signal) ** 2
     alpha_squared = 1 / (1 + 1 / odds)  # 1 at infinite odds
     return (1 - alpha_squared[1:] / alpha_squared[:-1]).clamp(max=0.999)

@@ -4,12 +4,15 @@ Kept free of torch so that the command line can check a configuration at once. I
 and number of classes are facts of the data and appear nowhere here.
 """
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.generator.selection_settings import SelectionSettings
 from svp_lightning.settings import Settings, runtime
+
+UNSHIFTED_SIZE = 32
+"""Image size, px, at which ``signal: auto`` is 1."""
 
 
 class NetworkSettings(Settings):
@@ -52,9 +55,11 @@ class DiffusionSettings(Settings):
     """``linear``: variances 1e-4 to 0.02 (Ho et al. 2020); ``cosine``: Nichol & Dhariwal
     2021, eq. 17; ``rectified``: alpha / sigma = (1 - s) / s, the straight paths of Liu et al.
     2023 scaled to unit variance."""
-    signal: float = Field(1.0, gt=0)
+    signal: Literal["auto"] | Annotated[float, Field(gt=0)] = 1.0
     """Not for ``linear``: alpha / sigma times this at every time step. Below 1 it moves training
-    to where the outline of a smooth, large particle is decided (Hoogeboom et al. 2023)."""
+    to where the outline of a smooth, large particle is decided: on twice as many pixels the same
+    outline stands out of twice as much noise (Hoogeboom et al. 2023). ``auto``: 0.5 at 64 px, in
+    inverse proportion to the image size."""
     prediction: Literal["epsilon", "v_prediction", "velocity", "residual"] = "residual"
     """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); the
     velocity eps - x0 of a straight path (flow matching, with ``rectified``); or what is missing
@@ -66,6 +71,12 @@ class DiffusionSettings(Settings):
     loss: Literal["l1", "l2"] = "l2"
     class_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of training images whose class is hidden, which makes guidance possible."""
+
+    def for_images(self, size: int) -> Self:
+        """The same with a number for ``signal``, for square images of ``size`` px."""
+        if self.signal != "auto":
+            return self
+        return self.model_copy(update={"signal": UNSHIFTED_SIZE / size})
 
 
 class GeneratorSettings(Settings):

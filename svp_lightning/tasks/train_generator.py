@@ -114,8 +114,9 @@ def _train(
             selection.restore_best(module)
             facts["selection"] = selection.record()
             say(f"  Kept the weights of step {selection.best_step:,} of {trainer.global_step:,}")
+        resolved = {"diffusion": settings.diffusion.for_images(store.image_size)}
         info = GeneratorInfo(
-            settings=settings,
+            settings=settings.model_copy(update=resolved),
             class_names=rows.class_names,
             image_size=store.image_size,
             pixel_size_um=store.pixel_size_um,

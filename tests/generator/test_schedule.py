@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.schedule import NoiseSchedule
-from svp_lightning.generator.settings import DiffusionSettings
+from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings
 
 T = 200
 PREDICTIONS = ["epsilon", "v_prediction", "velocity", "residual"]
@@ -99,3 +100,12 @@ def test_noise_ratio_is_sigma_over_alpha(name: str) -> None:
     for t in (0, 90, T - 2):
         expected = float(schedule.sigma[t] / schedule.alpha[t])
         assert schedule.noise_ratio(t) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(("size", "signal"), [(16, 2.0), (32, 1.0), (64, 0.5), (96, 1 / 3)])
+def test_signal_follows_the_image_size_unless_it_is_given(size: int, signal: float) -> None:
+    assert DiffusionSettings(signal="auto").for_images(size).signal == pytest.approx(signal)
+    assert DiffusionSettings(signal=0.7).for_images(size).signal == 0.7
+    network = NetworkSettings(block_channels=(8,), attention=(False,))
+    denoiser = Denoiser(network, DiffusionSettings(signal="auto", timesteps=T), size, 2)
+    torch.testing.assert_close(denoiser.schedule.alpha, a_schedule(signal=signal).alpha)

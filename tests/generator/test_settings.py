@@ -23,6 +23,12 @@ def test_guidance_interval_must_rise(interval: tuple[float, float]) -> None:
         SamplerSettings.parse({"guidance_interval": interval}, "sampler")
 
 
+@pytest.mark.parametrize("signal", [0, -1, "sometimes", float("inf")])
+def test_signal_is_auto_or_above_zero(signal: object) -> None:
+    with pytest.raises(SettingsError, match=r"generator\.diffusion\.signal"):
+        GeneratorSettings.parse({"diffusion": {"signal": signal}}, "generator")
+
+
 def test_what_changes_images_is_part_of_the_identity() -> None:
     plain = SamplerSettings().identity()
     assert SamplerSettings(guidance_interval=(0.2, 2.0)).identity() != plain
