@@ -46,7 +46,7 @@ STAGE_VERSIONS = {
     "synthetic": 2,
     "classifier": 2,
     "features": 1,
-    "fidelity": 1,
+    "fidelity": 2,
     "filtered": 1,
 }
 """Raised when a stage's code changes what it makes from the same settings."""

@@ -34,6 +34,7 @@ STEPS: dict[str, tuple[int, ...]] = {
 STEPS_64 = {"dpm_solver": (8, 12, 20), "ddim": (8, 12, 20)}
 GUIDANCE: tuple[dict[str, Any], ...] = (
     {"guidance": 1.0},
+    {"guidance": 1.0, "spacing": "uniform"},
     {"guidance": 1.5},
     {"guidance": 2.0},
     {"guidance": 3.0},

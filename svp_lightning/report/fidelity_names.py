@@ -16,6 +16,7 @@ FEATURE_NAMES = {
     "auc": ("Two-sample AUC", "0.5"),
 }
 """Measure -> name, best value."""
+RECOGNISED = ("Taken for its class", "as real")
 
 MEASURE_NAMES = {
     "ecd": "Diameter (ECD)",

@@ -8,6 +8,7 @@ from svp_lightning.errors import DataError
 from svp_lightning.report.fidelity_names import (
     FEATURE_NAMES,
     MEASURE_NAMES,
+    RECOGNISED,
     excess_words,
     number,
     span,
@@ -106,8 +107,10 @@ def fidelity_report(folder: Path) -> Path:
 
 def _class_section(folder: Path, name: str, one: ClassFidelity) -> Section:
     features = []
-    for measure, (label, best) in FEATURE_NAMES.items():
-        pair = one.features[measure]
+    pairs = [(*FEATURE_NAMES[measure], one.features[measure]) for measure in FEATURE_NAMES]
+    if one.recognised is not None:
+        pairs.append((*RECOGNISED, one.recognised))
+    for label, best, pair in pairs:
         values = (f(e) for e in (pair.generated, pair.floor) for f in (_value, span))
         features.append((label, best, *values))
     morphology = []

@@ -75,6 +75,8 @@ class ClassFidelity(BaseModel):
     counts: dict[str, int]
     compared: int
     features: dict[str, Compared]
+    recognised: Compared | None = None
+    """Shares taken for this class; None in files of earlier versions."""
     morphology: dict[str, Morphology]
     memorisation: Memorised
 

@@ -10,6 +10,7 @@ from svp_lightning.errors import DataError
 from svp_lightning.report.fidelity_names import (
     FEATURE_NAMES,
     MEASURE_NAMES,
+    RECOGNISED,
     number,
     verdict_sentence,
     with_span,
@@ -59,6 +60,9 @@ def fidelity_table(found: FidelityFile) -> Table:
 
     for measure, (label, _) in FEATURE_NAMES.items():
         add(label, [one.features[measure] for one in found.classes.values()])
+    shares = [one.recognised for one in found.classes.values()]
+    if known := [pair for pair in shares if pair is not None]:
+        add(RECOGNISED[0], known)
     for measure, label in MEASURE_NAMES.items():
         add(f"{label}, KS", [one.morphology[measure].ks for one in found.classes.values()])
     return table

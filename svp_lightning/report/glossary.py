@@ -60,6 +60,11 @@ GLOSSARY = {
         "How well a classifier tells generated from real images: 0.5 by chance only, 1 without "
         "a mistake."
     ),
+    "Taken for its class": (
+        "Share of generated images that a classifier of the real training images gives the class "
+        "they were drawn as, beside the share of held-out real images. Lower: many show another "
+        "class under this one's name. Higher: they are plainer than real ones."
+    ),
     "Floor": (
         "What real images score in place of generated ones. A generator at its floor cannot be "
         "told from more real images by this measure, at this number of images."
@@ -77,6 +82,7 @@ FIDELITY_TERMS = (
     "Precision and density",
     "Recall and coverage",
     "Two-sample AUC",
+    "Taken for its class",
     "Floor",
     "Signs of copying",
 )

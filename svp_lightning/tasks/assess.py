@@ -117,9 +117,9 @@ def _assess_one(inputs: _Inputs, name: str, folder: Path, part: Path) -> None:
     store, pool, settings = inputs.store, inputs.pool, inputs.config.assess
     label = store.class_names.index(name)
     train, heldout = (
-        _image_set(inputs, store, store.indices(s, label)) for s in ("train", HELD_OUT)
+        _image_set(inputs, store, label, store.indices(s, label)) for s in ("train", HELD_OUT)
     )
-    generated = _image_set(inputs, pool, pool.indices(label=label)[: settings.images])
+    generated = _image_set(inputs, pool, label, pool.indices(label=label)[: settings.images])
     found = assess_class(
         train,
         heldout,
@@ -134,12 +134,16 @@ def _assess_one(inputs: _Inputs, name: str, folder: Path, part: Path) -> None:
     write_json(part, {"counts": counts, **class_record(found)})
 
 
-def _image_set(inputs: _Inputs, store: Store, rows: NDArray[np.int64]) -> ImageSet:
+def _image_set(inputs: _Inputs, store: Store, label: int, rows: NDArray[np.int64]) -> ImageSet:
     images = np.asarray(store.images[rows])
     turned = symmetric_images(images).reshape(-1, *images.shape[1:])
     device = choose_device(inputs.config.trainer.accelerator)
-    features = describe(inputs.network, turned, device).features
-    return ImageSet(images, features.reshape(SYMMETRIES, len(images), -1))
+    found = describe(inputs.network, turned, device)
+    return ImageSet(
+        images,
+        found.features.reshape(SYMMETRIES, len(images), -1),
+        found.probabilities[: len(images)].argmax(axis=1) == label,
+    )
 
 
 def _results(inputs: _Inputs, records: dict[str, Any]) -> dict[str, Any]:

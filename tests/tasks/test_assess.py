@@ -67,14 +67,15 @@ def test_interrupted_assessment_keeps_its_classes(
 
 
 def image_set(seed: int, n: int, images: np.ndarray | None = None) -> ImageSet:
-    """Random images whose features are a few of their pixels."""
+    """Random images whose features are a few of their pixels; every fourth is taken for others."""
     from svp_lightning.evaluation.fidelity.neighbours import symmetric_images
 
     if images is None:
         images = np.random.default_rng(seed).integers(60, 200, (n, 16, 16), dtype=np.uint8)
         images[:, 5:11, 5:11] //= 4
     turned = symmetric_images(images).astype(np.float32)
-    return ImageSet(images, turned[:, :, 4:12:2, 4:12:2].reshape(8, n, -1) / 64)
+    features = turned[:, :, 4:12:2, 4:12:2].reshape(8, n, -1) / 64
+    return ImageSet(images, features, np.arange(n) % 4 > 0)
 
 
 def test_floor_of_new_images_and_verdict_on_copies() -> None:
@@ -87,6 +88,9 @@ def test_floor_of_new_images_and_verdict_on_copies() -> None:
     for values in record["features"].values():  # both sides are drawn alike
         assert values["generated"]["low"] <= values["floor"]["high"]
         assert values["floor"]["low"] <= values["generated"]["high"]
+    for share in record["recognised"].values():
+        assert share["value"] == 0.75
+        assert 0.6 < share["low"] < 0.75 < share["high"] < 0.9
     copies = image_set(0, 60, train.images[:60, ::-1].copy())
     assert assess_class(train, heldout, copies, draws=4).verdict == "copies"
 
@@ -105,6 +109,9 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "fidelity.json").write_text(json.dumps({"schema": 1, "classes": records}))
     section = fidelity_section(tmp_path)
     assert section is not None
+    label, _, share, interval, real, _ = section.classes[0].features[-1]
+    assert (label, share, real) == ("Taken for its class", "0.750", "0.750")
+    assert interval == "0.628 to 0.842"
     assert section.verdicts[0].startswith("Novel kind: no sign of copying.")
     assert section.verdicts[1].startswith("Copied kind: signs of copying. 60 of 60 (100 %")
 

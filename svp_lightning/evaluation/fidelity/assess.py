@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from svp_lightning.evaluation.fidelity.features import FeatureFidelity, feature_fidelity
+from svp_lightning.evaluation.fidelity.intervals import Estimate, wilson
 from svp_lightning.evaluation.fidelity.memorisation import (
     Excess,
     Memorisation,
@@ -37,17 +38,19 @@ class ImageSet:
         images: (n, H, W) uint8.
         features: (8, n, D) of the images under the symmetries of
             :func:`~.neighbours.symmetric_images`; the first are the images themselves.
+        recognised: (n,) whether this class is the most probable one.
     """
 
     images: NDArray[np.uint8]
     features: NDArray[np.float32]
+    recognised: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def part(self, rows: NDArray[np.int64] | slice) -> "ImageSet":
         """Some of the images."""
-        return ImageSet(self.images[rows], self.features[:, rows])
+        return ImageSet(self.images[rows], self.features[:, rows], self.recognised[rows])
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class ClassFidelity:
         compared: images of each set in ``features`` and ``morphology``.
         features: generated against held-out images.
         feature_floor: real training against held-out images: what a perfect generator gives.
+        recognised: share of generated images taken for this class. Far below ``recognised_real``
+            many show another class under this one's name; far above, they are plainer than real
+            ones.
+        recognised_real: the same of held-out images. (Of training images it would be higher: the
+            network knows them.)
         morphology: as ``features``, by measure.
         morphology_floor: as ``feature_floor``, by measure.
         measured: the morphology of the held-out, training and generated images compared.
@@ -78,6 +86,8 @@ class ClassFidelity:
     compared: int
     features: FeatureFidelity
     feature_floor: FeatureFidelity
+    recognised: Estimate
+    recognised_real: Estimate
     morphology: dict[str, MorphologyDistance]
     morphology_floor: dict[str, MorphologyDistance]
     measured: tuple[Morphology, Morphology, Morphology]
@@ -127,6 +137,8 @@ def assess_class(
         compared=size,
         features=features,
         feature_floor=feature_fidelity(a.features[0], floor.features[0], **options),
+        recognised=_share(b.recognised),
+        recognised_real=_share(a.recognised),
         morphology=morphology_distances(measured[0], measured[2], **options),
         morphology_floor=morphology_distances(measured[0], measured[1], **options),
         measured=(measured[0], measured[1], measured[2]),
@@ -134,6 +146,10 @@ def assess_class(
         feature=closeness(train.features[0], heldout.features, generated.features, device),
         repeated=_repeated(floor, b, device),
     )
+
+
+def _share(recognised: NDArray[np.bool_]) -> Estimate:
+    return wilson(int(recognised.sum()), len(recognised))
 
 
 def pixel_closeness(
@@ -170,9 +186,10 @@ def _repeated(real: ImageSet, generated: ImageSet, device: torch.device | str) -
 def class_record(found: ClassFidelity) -> dict[str, Any]:
     """The assessment as plain JSON values, as it stands in ``fidelity.json``.
 
-    ``{"compared": n, "features": {measure: {"generated": E, "floor": E}}, "morphology": {measure:
-    {"ks": {"generated": E, "floor": E}, "wasserstein": …, "real_mean": x, "generated_mean": x}},
-    "memorisation": {"verdict": …, "pixel": M, "feature": M, "duplicates": X}}`` with E an
+    ``{"compared": n, "features": {measure: {"generated": E, "floor": E}}, "recognised":
+    {"generated": E, "floor": E}, "morphology": {measure: {"ks": {"generated": E, "floor": E},
+    "wasserstein": …, "real_mean": x, "generated_mean": x}}, "memorisation": {"verdict": …, "pixel":
+    M, "feature": M, "duplicates": X}}`` with E an
     estimate ``{"value", "low", "high"}``, M a :class:`~.memorisation.Memorisation` and X an
     :class:`~.memorisation.Excess`. None stands where a value is not defined.
     """
@@ -188,6 +205,10 @@ def class_record(found: ClassFidelity) -> dict[str, Any]:
     record = {
         "compared": found.compared,
         "features": {k: {"generated": generated[k], "floor": floor[k]} for k in generated},
+        "recognised": {
+            "generated": asdict(found.recognised),
+            "floor": asdict(found.recognised_real),
+        },
         "morphology": morphology,
         "memorisation": {
             "verdict": found.verdict,
