@@ -61,6 +61,7 @@ RECIPES: dict[str, list[str]] = {
     ],
     "signal_2_rare_only": ["generator.diffusion.signal=2.0", "generator.classes=rare"],
     "signal_2_long": ["generator.diffusion.signal=2.0", "generator.steps=4000"],
+    "signal_2_longer": ["generator.diffusion.signal=2.0", "generator.steps=16000"],
     "min_snr": ["generator.diffusion.weighting=min_snr"],
     "epsilon_min_snr": [
         "generator.diffusion.prediction=epsilon",
@@ -84,7 +85,7 @@ RECIPES: dict[str, list[str]] = {
 }
 """Name -> changes; those that start with ``paper`` change :data:`PAPER` instead of the base.
 The paper's batch is 64, so 500 steps are as many training images as 1,000 of 32. The long ones are
-four times as long."""
+four times as long, ``signal_2_longer`` takes about two thirds of the time of ``paper_long``."""
 
 
 SETTING_64 = [

@@ -120,8 +120,9 @@ def measured(
 def write_markdown(table: pd.DataFrame, path: Path) -> None:
     """One line per setting."""
     lines = [
-        "| sampler | steps | guidance | KID × 1000, mean | silicone oil | air bubble | images/s |",
-        "|---|---|---|---|---|---|---|",
+        "| sampler | steps | guidance | KID × 1000, mean | silicone oil | air bubble "
+        "| taken for their class | images/s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in table.to_dict("records"):
         guidance = f"{row['guidance']:g}" + (f" in {row['interval']}" if row["interval"] else "")
@@ -131,6 +132,7 @@ def write_markdown(table: pd.DataFrame, path: Path) -> None:
             guidance,
             f"{row['kid']:,.0f} ± {row['kid_half']:,.0f}",
             *(f"{row[name]:,.0f} ± {row[f'{name}_half']:,.0f}" for name in JUDGED),
+            " / ".join(f"{100 * row[f'{name}_recognised']:.0f}" for name in JUDGED) + " %",
             f"{row['images_per_second']:.1f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
