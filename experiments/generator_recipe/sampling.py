@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from recipes import overrides
 from score import Judge
 from train import JUDGED, configuration, draw, open_session
@@ -158,6 +159,8 @@ def figure(table: pd.DataFrame) -> Figure:
                 )
         for axes, label in ((by_steps, "steps"), (by_speed, "images per second")):
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
         by_steps.set_ylabel("KID × 1000, held-out real images")
         by_steps.legend()

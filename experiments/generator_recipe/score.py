@@ -4,8 +4,8 @@
     python experiments/generator_recipe/score.py --size 64
 
 Reads what ``train.py`` has made and writes ``table.csv``, ``table.md``, ``recipes.png`` and
-``sheet.png`` beside this file, at 64 px ``table64.csv`` and so on. The features are those of
-``task=assess``: of a network trained on the real training images. The validation split is the
+a sheet of pictures of each class beside this file, at 64 px ``table64.csv`` and so on. The
+features are those of ``task=assess``: of a network trained on the real training images. The validation split is the
 held-out set; nothing is chosen on the test split.
 """
 
@@ -23,6 +23,7 @@ from recipes import setting
 from train import JUDGED, configuration, load_facts, open_session
 
 from svp_lightning.classifier.features import FeatureNetwork, describe
+from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.fidelity.distribution import frechet_distance, kernel_distance
 from svp_lightning.evaluation.fidelity.intervals import Estimate, with_half_sample_intervals
@@ -37,7 +38,15 @@ KILO = 1000
 DRAWS = 20
 LIMIT = 1000
 """Values beyond it are written at the edge of the figure."""
-SHOWN = {32: ("base", "signal_2", "paper_fast_rate"), 64: ("base", "unshifted", "signal_2")}
+SHOWN = {
+    32: {
+        "signal_2_long": "ours, long",
+        "signal_2_longer": "ours, longer",
+        "paper_fast_rate_long": "paper's, long",
+    },
+    64: {"base": "base", "unshifted": "unshifted", "signal_2": "signal 2"},
+}
+"""Recipes on the picture sheets and what they are called there."""
 FD_IMAGES = 300
 """FD depends on the number of images; runs with fewer get none."""
 Images = Mapping[str, NDArray[np.uint8]]
@@ -157,7 +166,8 @@ def main() -> None:
     table = pd.DataFrame(rows).sort_values("kid", ignore_index=True)
     write_table(table, arguments.out, tag)
     save_figure(figure(table), arguments.out / f"recipes{tag}.png")
-    save_figure(sheet(judge, work, size), arguments.out / f"sheet{tag}.png")
+    for name in JUDGED:
+        save_figure(sheet(judge, work, size, name), arguments.out / f"sheet{tag}_{name}.png")
 
 
 def load_images(work: Path, run: str) -> Images:
@@ -217,14 +227,14 @@ def figure(table: pd.DataFrame) -> Figure:
     return drawn
 
 
-def sheet(judge: Judge, work: Path, size: int) -> Figure:
-    """Real images beside those of some recipes."""
+def sheet(judge: Judge, work: Path, size: int, name: str) -> Figure:
+    """Real images of a class beside those of some recipes."""
     known = load_facts(work)
-    panels = {"real, held out": judge.real("val", JUDGED[0])[:32]}
-    for recipe in SHOWN[size]:
+    panels = {"real, held out": judge.real("val", name)[:32]}
+    for recipe, title in SHOWN[size].items():
         if f"{recipe}_seed0" in known:
-            panels[recipe] = load_images(work, f"{recipe}_seed0")[JUDGED[0]][:32]
-    return contact_sheet(panels, columns=8, title=f"Silicone oil, {size} px")
+            panels[title] = load_images(work, f"{recipe}_seed0")[name][:32]
+    return contact_sheet(panels, columns=8, title=f"{display_name(name)}, {size} px")
 
 
 if __name__ == "__main__":

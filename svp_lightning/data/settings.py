@@ -151,7 +151,7 @@ class AugmentationSettings(Settings):
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(0.0, ge=0)
     """Generated images added per real image of the other classes. Where only rare classes have
-    generated images, whatever these have in common tells a rare class without showing one."""
+    generated images, what these have in common may tell a rare class without showing one."""
     sampling: Literal["natural", "balanced"] = "natural"
     """``balanced`` draws every class equally often."""
     loss: Literal["plain", "class_weights", "logit_adjustment"] = "plain"
