@@ -5,8 +5,8 @@
 
 Reads what ``train.py`` has made and writes ``table.csv``, ``table.md``, ``recipes.png`` and
 a sheet of pictures of each class beside this file, at 64 px ``table64.csv`` and so on. The
-features are those of ``task=assess``: of a network trained on the real training images. The validation split is the
-held-out set; nothing is chosen on the test split.
+features are those of ``task=assess``: of a network trained on the real training images. The
+validation split is the held-out set; nothing is chosen on the test split.
 """
 
 import argparse
