@@ -22,6 +22,7 @@ BASE = [
     "generator.network.patch=2",
     "generator.diffusion.schedule=cosine",
     "generator.diffusion.signal=0.5",
+    "generator.classes=all",
     "generator.diffusion.prediction=residual",
     "generator.diffusion.weighting=uniform",
     "generator.diffusion.loss=l2",
@@ -37,6 +38,7 @@ BASE = [
 
 PAPER = [
     "generator=paper",
+    "generator.classes=all",
     "generator.network.block_channels=[16,32,64,128]",
     "generator.checkpoint_every=500",
     "generator.selection.method=last",
@@ -62,6 +64,17 @@ RECIPES: dict[str, list[str]] = {
     "signal_2_rare_only": ["generator.diffusion.signal=2.0", "generator.classes=rare"],
     "signal_2_long": ["generator.diffusion.signal=2.0", "generator.steps=4000"],
     "signal_2_longer": ["generator.diffusion.signal=2.0", "generator.steps=16000"],
+    "default": ["generator.diffusion.signal=1.0", "generator.classes=rare"],
+    "default_long": [
+        "generator.diffusion.signal=1.0",
+        "generator.classes=rare",
+        "generator.steps=4000",
+    ],
+    "default_longer": [
+        "generator.diffusion.signal=1.0",
+        "generator.classes=rare",
+        "generator.steps=16000",
+    ],
     "min_snr": ["generator.diffusion.weighting=min_snr"],
     "epsilon_min_snr": [
         "generator.diffusion.prediction=epsilon",
@@ -82,10 +95,15 @@ RECIPES: dict[str, list[str]] = {
     "paper_fast_rate": ["generator.steps=500", "generator.learning_rate=1.0e-3"],
     "paper_long": ["generator.steps=2000"],
     "paper_fast_rate_long": ["generator.steps=2000", "generator.learning_rate=1.0e-3"],
+    "paper_rare_only_long": [
+        "generator.steps=2000",
+        "generator.learning_rate=1.0e-3",
+        "generator.classes=rare",
+    ],
 }
 """Name -> changes; those that start with ``paper`` change :data:`PAPER` instead of the base.
 The paper's batch is 64, so 500 steps are as many training images as 1,000 of 32. The long ones are
-four times as long, ``signal_2_longer`` takes about two thirds of the time of ``paper_long``."""
+four times as long; 16,000 steps take about two thirds of the time of ``paper_long``."""
 
 
 SETTING_64 = [
@@ -105,6 +123,7 @@ BASE_64 = [
     "generator.network.patch=4",
     "generator.diffusion.schedule=cosine",
     "generator.diffusion.signal=0.5",
+    "generator.classes=all",
     "generator.diffusion.prediction=residual",
     "generator.diffusion.weighting=uniform",
     "generator.steps=1250",

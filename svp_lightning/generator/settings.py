@@ -82,10 +82,11 @@ class DiffusionSettings(Settings):
 class GeneratorSettings(Settings):
     """How a generator is built and trained."""
 
-    classes: Literal["all", "rare"] | tuple[str, ...] = "all"
-    """Classes it learns: ``all`` (the plentiful one teaches what a particle looks like), ``rare``
-    (those that synthetic images are drawn of), or names; one name makes a generator of that class
-    alone, as the paper has it."""
+    classes: Literal["all", "rare"] | tuple[str, ...] = "rare"
+    """Classes it learns: ``rare`` (those that synthetic images are drawn of; all where none is
+    rare), ``all`` (for synthetic images of the plentiful ones too; at an equal budget the rare
+    ones come out worse), or names; one name makes a generator of that class alone, as the paper
+    has it."""
     network: NetworkSettings = NetworkSettings()
     diffusion: DiffusionSettings = DiffusionSettings()
     steps: int = Field(2000, ge=1)

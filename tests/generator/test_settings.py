@@ -33,5 +33,5 @@ def test_what_changes_images_is_part_of_the_identity() -> None:
     plain = SamplerSettings().identity()
     assert SamplerSettings(guidance_interval=(0.2, 2.0)).identity() != plain
     assert SamplerSettings(precision="float32").identity() != plain
-    assert GeneratorSettings(classes="rare").identity() != GeneratorSettings().identity()
+    assert GeneratorSettings(classes="all").identity() != GeneratorSettings().identity()
     assert GeneratorSettings(augmentation=0.1).identity() != GeneratorSettings().identity()

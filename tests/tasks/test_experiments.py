@@ -47,7 +47,8 @@ def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -> None:
-    svp(f"augmentation={method}")
+    learnt = "all" if "all_classes" in method else "rare"
+    svp(f"augmentation={method}", f"generator.classes={learnt}")
     found = read_results(only_run(tmp_path / "outputs") / "results.json")
     assert found.augmentation.method == method
     # 4 steps at scale=tiny, whatever the arm adds.
