@@ -40,8 +40,8 @@ LIMIT = 1000
 """Values beyond it are written at the edge of the figure."""
 SHOWN = {
     32: {
-        "signal_2_long": "ours, long",
-        "signal_2_longer": "ours, longer",
+        "default_long": "ours, long",
+        "default_longer": "ours, longer",
         "paper_fast_rate_long": "paper's, long",
     },
     64: {"base": "base", "unshifted": "unshifted", "signal_2": "signal 2"},

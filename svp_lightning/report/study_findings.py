@@ -19,6 +19,7 @@ from svp_lightning.report.wording import (
     listing,
     method_name,
     metric_name,
+    p_value,
     points,
     score,
     treatment,
@@ -103,7 +104,7 @@ def reference_name(comparison: Comparison) -> str:
 def p_words(found: Difference) -> str:
     """``"p = 0.03 after correction for 8 comparisons"``."""
     p = found.p_adjusted if found.p_adjusted is not None else 1.0
-    size = "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    size = p_value(p)
     return (
         f"{size} after correction for {found.compared} comparisons" if found.compared > 1 else size
     )

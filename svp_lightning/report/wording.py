@@ -111,6 +111,11 @@ def points(difference: float) -> str:
     return "0.0"
 
 
+def p_value(p: float) -> str:
+    """``"p = 0.03"``, ``"p < 0.001"``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def percent(share: float) -> str:
     """A share in percent with as many decimals as it needs: ``"99.8 %"``, ``"0.1 %"``."""
     value = 100 * share

@@ -113,6 +113,8 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     assert (label, share, real) == ("Taken for its class", "0.750", "0.750")
     assert interval == "0.628 to 0.842"
     assert section.verdicts[0].startswith("Novel kind: no sign of copying.")
+    assert "(p = " in section.verdicts[0]
+    assert section.verdicts[0].endswith("have one training image far closer than any other.")
     assert section.verdicts[1].startswith("Copied kind: signs of copying. 60 of 60 (100 %")
 
 
