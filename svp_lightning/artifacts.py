@@ -42,7 +42,7 @@ HASHED_BELOW_BYTES = 1 << 28
 
 STAGE_VERSIONS = {
     "store": 7,
-    "generator": 4,
+    "generator": 5,
     "synthetic": 2,
     "classifier": 2,
     "features": 1,

@@ -76,7 +76,7 @@ class PatchUNet(nn.Module):
         augmented: bool,
     ) -> None:
         # Here: it takes seconds, and a study's cells without generated images do without it.
-        from diffusers.models.unets.unet_2d import UNet2DModel
+        from svp_lightning.generator.unet import ParticleUNet
 
         super().__init__()
         self.patch = patch
@@ -84,7 +84,7 @@ class PatchUNet(nn.Module):
         groups = gcd(32, *channels)
         down = ["AttnDownBlock2D" if here else "DownBlock2D" for here in settings.attention]
         up = ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(settings.attention)]
-        self.unet = UNet2DModel(
+        self.unet = ParticleUNet(
             sample_size=image_size // patch,
             in_channels=patch**2 + RADIAL_CHANNELS,
             out_channels=patch**2,

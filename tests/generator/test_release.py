@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DModel
 from torch import nn
 
 from svp_lightning.errors import CheckpointError
@@ -24,6 +23,7 @@ from svp_lightning.generator.release.pipeline import ParticlePipeline
 from svp_lightning.generator.release.write import open_pipeline, write_pipeline
 from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.unet import ParticleUNet
 
 NAMES = ("protein", "air_bubble")
 PAPER = {"network": {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}}
@@ -51,7 +51,7 @@ def make_generator(make_settings: MakeSettings) -> MakeGenerator:
 
 def exported(folder: Path, generator: Generator, sampler: SamplerSettings) -> ParticlePipeline:
     write_pipeline(folder, generator, sampler)
-    kind = PaperUNetModel if generator.info.settings.network.kind == "paper" else UNet2DModel
+    kind = PaperUNetModel if generator.info.settings.network.kind == "paper" else ParticleUNet
     pipe = open_pipeline(folder, kind, generator, sampler)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -18,7 +18,7 @@ NAMES = ("protein", "silicone_oil", "air_bubble")
 def test_export_is_whole_and_overwrites_nothing(
     svp: Svp, tmp_path: Path, shared_artifacts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    svp("task=export", "export.samples_per_class=2")
+    svp("task=export", "generator.classes=all", "export.samples_per_class=2")
     (folder,) = tmp_path.glob("outputs/default/*")
     assert "trust_remote_code" in capsys.readouterr().out
     store = Store.open(folder / "samples" / "store")
@@ -29,7 +29,7 @@ def test_export_is_whole_and_overwrites_nothing(
         assert np.array_equal(np.asarray(picture), store.images[k])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit):
-        svp("task=export", "export.samples_per_class=2")
+        svp("task=export", "generator.classes=all", "export.samples_per_class=2")
     assert "overwrites nothing" in capsys.readouterr().err
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]

@@ -3,7 +3,7 @@
 ======================  ==========================================================
 ``model_index.json``    the pipeline and its parts
 ``pipeline.py``         its code, with the ``particle_*.py`` files it imports
-``unet/``               weights in safetensors, shape, and source where diffusers lacks it
+``unet/``               weights in safetensors, shape, and its source
 ``scheduler/``          noise levels, sampler and its source
 ``generator.json``      how the generator was made
 ======================  ==========================================================
@@ -17,11 +17,11 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
-from diffusers import ModelMixin, UNet2DModel
+from diffusers import ModelMixin
 
 from svp_lightning.errors import CheckpointError
 from svp_lightning.files import write_json
-from svp_lightning.generator import noise, paper_unet, radial, spacing
+from svp_lightning.generator import noise, paper_unet, radial, spacing, unet
 from svp_lightning.generator.checkpoint import INFO, Generator
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.network import PatchUNet
@@ -33,13 +33,18 @@ from svp_lightning.generator.release.pipeline import ParticlePipeline
 from svp_lightning.generator.release.scheduler import ParticleScheduler
 from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.unet import ParticleUNet
 
 TRAVELLING: dict[str, tuple[ModuleType, ...]] = {
     "": (pipeline, noise, radial),
     "scheduler": (scheduler, spacing),
-    "unet": (paper_model, paper_unet),
 }
 """Folder of the export -> modules whose source goes there, the importing one first."""
+NETWORKS: dict[type[ModelMixin], tuple[ModuleType, ...]] = {
+    ParticleUNet: (unet,),
+    PaperUNetModel: (paper_model, paper_unet),
+}
+"""Network as a diffusers model -> the same for the folder ``unet``."""
 CHECKED_STEPS = 4
 OWN_IMPORT = re.compile(r"from svp_lightning\.generator\.(\w+) import")
 
@@ -51,26 +56,22 @@ def write_pipeline(folder: Path, generator: Generator, sampler: SamplerSettings)
         CheckpointError: the pipeline does not draw the images that the generator draws.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    unet = _unet(generator)
-    unet.save_pretrained(folder / "unet", safe_serialization=True)
+    network = _network(generator)
+    network.save_pretrained(folder / "unet", safe_serialization=True)
     write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(generator, sampler))
-    own_network = isinstance(unet, PaperUNetModel)
-    for name, modules in TRAVELLING.items():
-        if name != "unet" or own_network:
-            _write_sources(folder / name, modules)
+    sources = NETWORKS[type(network)]
+    for name, modules in {**TRAVELLING, "unet": sources}.items():
+        _write_sources(folder / name, modules)
     index = {
         "_class_name": ["pipeline", "ParticlePipeline"],
         "_diffusers_version": diffusers.__version__,
-        "unet": (
-            [_file_of(paper_model), "PaperUNetModel"] if own_network
-            else ["diffusers", "UNet2DModel"]
-        ),
+        "unet": [_file_of(sources[0]), type(network).__name__],
         "scheduler": [_file_of(scheduler), "ParticleScheduler"],
         **_defaults(generator, sampler),
-    }  # fmt: skip
+    }
     write_json(folder / "model_index.json", index)
     write_json(folder / INFO, generator.info.model_dump(mode="json"))
-    check_pipeline(folder, type(unet), generator, sampler)
+    check_pipeline(folder, type(network), generator, sampler)
 
 
 def check_pipeline(
@@ -112,21 +113,21 @@ def open_pipeline(
     )
 
 
-def _unet(generator: Generator) -> ModelMixin:
+def _network(generator: Generator) -> ModelMixin:
     """The network alone, as a diffusers model."""
     network = generator.denoiser.network
     if isinstance(network, PatchUNet):
         # What only training needs (the embedding of augmentations) stays behind.
-        unet: Any = UNet2DModel.from_config(network.unet.config)
+        model: Any = ParticleUNet.from_config(network.unet.config)
         weights = network.unet.state_dict()
-        unet.load_state_dict({name: weights[name] for name in unet.state_dict()})
-        return unet
+        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        return model
     if isinstance(network, PaperUNet):
         settings = generator.info.settings.network
         labels = generator.denoiser.num_classes + 1
-        model = PaperUNetModel(settings.block_channels, labels, settings.dropout)
-        model.network.load_state_dict(network.state_dict())
-        return model
+        paper = PaperUNetModel(settings.block_channels, labels, settings.dropout)
+        paper.network.load_state_dict(network.state_dict())
+        return paper
     raise CheckpointError(
         f"A generator whose network is a {type(network).__name__} cannot be exported.",
         "Export one with generator=unet or generator=paper.",
