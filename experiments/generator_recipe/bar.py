@@ -34,7 +34,7 @@ WARM_UP = 8
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ours", default="signal_2", help="recipe")
+    parser.add_argument("--ours", default="default", help="recipe")
     parser.add_argument("--paper", default="paper", help="recipe")
     parser.add_argument("--steps", type=int, default=12, help="of ours")
     parser.add_argument("--images", type=int, default=300, help="of each class, ours")

@@ -39,12 +39,8 @@ DRAWS = 20
 LIMIT = 1000
 """Values beyond it are written at the edge of the figure."""
 SHOWN = {
-    32: {
-        "default_long": "ours, long",
-        "default_longer": "ours, longer",
-        "paper_fast_rate_long": "paper's, long",
-    },
-    64: {"base": "base", "unshifted": "unshifted", "signal_2": "signal 2"},
+    32: {"default_long": "ours, long", "paper_rare_only_long": "paper's, long"},
+    64: {"base": "base", "rare_only": "rare classes only"},
 }
 """Recipes on the picture sheets and what they are called there."""
 FD_IMAGES = 300

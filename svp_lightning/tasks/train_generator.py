@@ -109,7 +109,7 @@ def _train(
         ckpt_path=str(resume_from) if resume_from else None,
     )
     if is_main_process():
-        facts = _provenance(store, trainer.world_size, time.monotonic() - start)
+        facts = _provenance(store, rows, trainer.world_size, time.monotonic() - start)
         if selection is not None:
             selection.restore_best(module)
             facts["selection"] = selection.record()
@@ -199,10 +199,10 @@ def _checkpoint(folder: Path, every: int) -> ModelCheckpoint:
     )
 
 
-def _provenance(store: Store, world_size: int, seconds: float) -> dict[str, Any]:
+def _provenance(store: Store, rows: Mixture, world_size: int, seconds: float) -> dict[str, Any]:
     return {
         "data": store.sha256,
-        "images": store.counts("train"),
+        "images": {name: rows.real[name] for name in rows.class_names},
         "processes": world_size,
         "wall_seconds": round(seconds, 1),
         "torch": torch.__version__,
