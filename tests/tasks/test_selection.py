@@ -64,7 +64,7 @@ def train_on(images: np.ndarray, steps: int) -> Denoiser:
 
 def test_overfitted_generator_is_caught_and_new_images_are_not() -> None:
     train, heldout = blobs(1, 5), blobs(2, 100)
-    denoiser = train_on(train, 300)
+    denoiser = train_on(train, 500)
     settings = SamplerSettings(steps=12, guidance=1, precision="float32")
     drawn = sample(denoiser, np.zeros(60, np.int64), np.arange(60) * 7919, settings)
     found = pixel_closeness(train, heldout, drawn).found
