@@ -13,7 +13,7 @@ class ParticleUNet(UNet2DModel):
     diffusers normalises, image by image, what the last convolution sees. With as many groups as
     channels, or nearly so, as in narrow networks, that takes the image's own mean and contrast
     away: a window that a large bubble darkens cannot be told from one with a small particle.
-    Without it a network reaches in a quarter of the steps what it reached with it
+    Without it the errors at low noise are after 1,000 steps what they were after 4,000
     (experiments/generator_recipe).
     """
 

@@ -85,8 +85,7 @@ class App:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A shell's background jobs, tests among them, ignore it, and would pass that on.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=_heed_signals,
             **options,
         )
 
@@ -118,6 +117,12 @@ class App:
     def _read(self, folder: str) -> dict[int, Any]:
         files = (self.folder / folder).glob("*.json")
         return {int(file.stem): json.loads(file.read_text()) for file in files}
+
+
+def _heed_signals() -> None:
+    """A shell's background jobs ignore the first, what nohup starts the second, and pass it on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

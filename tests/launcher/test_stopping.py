@@ -13,7 +13,7 @@ import pytest
 from hydra_plugins.svp_process_launcher import _processes
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -54,7 +54,7 @@ def test_signal_ends_all_processes(app: Any, signum: signal.Signals, parallel: i
     assert len(pids) == 2 * parallel
     assert all(alive(pid) for pid in pids)
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=20)
     assert process.returncode == 128 + signum
     assert not any(alive(pid) for pid in pids)
     assert f"0 finished, {parallel} failed, {3 - parallel} not started:" in errors
@@ -74,7 +74,7 @@ def test_a_cell_that_ignores_the_signal_is_killed_at_the_second(app: Any) -> Non
         process.wait(timeout=1)
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=20)
     assert time.monotonic() - started < 3
     assert not any(alive(pid) for pid in pids)
 
