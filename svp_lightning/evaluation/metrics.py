@@ -68,7 +68,8 @@ def classification_metrics(
             precision[k],
             recall[k],
             f1[k],
-            average_precision_score(truth, score, sample_weight=weights),
+            # A perfect ranking's can exceed 1 by rounding.
+            min(1.0, average_precision_score(truth, score, sample_weight=weights)),
             _recall_at_precision(truth, score, weights),
         )
         per_class[name] = dict(zip(CLASS_METRICS, map(float, values), strict=True))
@@ -76,7 +77,7 @@ def classification_metrics(
         f"macro_{name}": float(np.mean([of_class[name] for of_class in per_class.values()]))
         for name in CLASS_METRICS[:4]
     }
-    metrics["accuracy"] = float(np.average(predicted == labels, weights=weights))
+    metrics["accuracy"] = min(1.0, float(np.average(predicted == labels, weights=weights)))
     return metrics | {"per_class": per_class}
 
 

@@ -55,4 +55,5 @@ class Ranking:
         # Thresholds above the first drawn image have no precision, and no recall either.
         precision = found / np.maximum(found + false, np.finfo(np.float64).tiny)
         recall_at = found[is_precise(precision)].max(initial=0.0)
-        return float(true @ precision / found[-1]), float(recall_at / found[-1])
+        average_precision = min(1.0, float(true @ precision / found[-1]))  # rounding
+        return average_precision, float(recall_at / found[-1])

@@ -155,6 +155,8 @@ class Results(_Part):
     augmentation: Augmentation
     prevalence: dict[str, Share] = {}
     """Share of each class in the field, at which the metrics are stated."""
+    prevalence_stated: bool = True
+    """Whether somebody said so (``data.prevalence``); else it is that of the test images."""
     rare_classes: tuple[str, ...] = ()
     """The classes that ``augmentation.ratio`` speaks of."""
     counts: Counts
@@ -170,7 +172,8 @@ class Results(_Part):
     calibration: Calibration | None = None
     slices: tuple[Slice, ...] = ()
     costs: dict[str, Cost] = {}
-    """Stage (``generator``, ``synthetic``, ``classifier``, ``test``) -> its cost."""
+    """Stage (``generator``, ``synthetic``, ``features``, ``filter``, ``classifier``, ``test``)
+    -> its cost."""
     provenance: Provenance
 
     @property

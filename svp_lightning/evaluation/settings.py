@@ -9,7 +9,7 @@ class AssessSettings(Settings):
     """How generated images are compared with real ones."""
 
     images: int = Field(1000, ge=4)
-    """Generated images of each class that are looked at, at most."""
+    """Generated images, and held-out real ones, of each class that are looked at, at most."""
     draws: int = Field(50, ge=2)
     """Random halves behind each interval."""
     seed: int = Field(0, ge=0)

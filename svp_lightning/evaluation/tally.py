@@ -68,7 +68,7 @@ class Tally:
             f"macro_{name}": float(np.mean([own[name] for own in per_class.values()]))
             for name in CLASS_METRICS[:4]
         }
-        metrics["accuracy"] = float(weighted.trace() / weighted.sum())
+        metrics["accuracy"] = min(1.0, float(weighted.trace() / weighted.sum()))
         return metrics | {"per_class": per_class}
 
     def _ranking_metrics(self, k: int, weights: NDArray[np.float64]) -> tuple[float, float]:
@@ -79,7 +79,8 @@ class Tally:
             called += row.cumsum() * weight
         precision = found / called
         recall_at = found[is_precise(precision)].max(initial=0.0)
-        return float(counts[k] @ precision / counts[k].sum()), float(recall_at / found[-1])
+        average_precision = min(1.0, float(counts[k] @ precision / counts[k].sum()))  # rounding
+        return average_precision, float(recall_at / found[-1])
 
 
 def tally_arrays(

@@ -14,6 +14,8 @@ from svp_lightning.report.wording import duration
 STAGES = {
     "generator": "Training the generator",
     "synthetic": "Drawing images",
+    "features": "Network of the filter",
+    "filter": "Keeping the filtered",
     "classifier": "Training the classifier",
     "test": "Validation and test",
 }

@@ -165,7 +165,7 @@ def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:
         synthetic={name: counts.synthetic.get(name, 0) for name in names},
         test={name: counts.test[name] for name in names},
         prevalence=shares(parsed.prevalence or counts.test, names),
-        prevalence_is_given=parsed.prevalence is not None,
+        prevalence_is_given=parsed.prevalence is not None and parsed.prevalence_stated,
         rare=parsed.rare_classes or rare_classes(train if any(train.values()) else counts.test),
         overall=_estimates(metrics, ci95, OVERALL_METRICS),
         per_class={
@@ -253,8 +253,21 @@ def _study_order(result: RunResult) -> tuple[str, int, bool, str, float, int, st
 
 
 def unfinished_cells(folder: Path) -> tuple[Path, ...]:
-    """Run folders below ``folder`` that were started (``config.yaml``) but have no result."""
+    """Cells below ``folder`` that were started (``config.yaml``) but have no result.
+
+    Folders of other tasks (``assess``, ``predict``) are no cells.
+    """
     started = {file.parent for name in ("config.yaml", COMMAND) for file in folder.rglob(name)}
     # Hydra keeps a config.yaml of its own in a hidden folder of the run.
     runs = {run for run in started if not run.name.startswith(".")} - {folder}
-    return tuple(sorted(run for run in runs if not (run / RESULTS).is_file()))
+    return tuple(sorted(run for run in runs if not (run / RESULTS).is_file() and _evaluates(run)))
+
+
+def _evaluates(run: Path) -> bool:
+    """Whether the settings kept with a run name no other task than ``evaluate``."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        return True
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    tasks = [line.split(":", 1)[1].strip() for line in lines if line.startswith("task:")]
+    return not tasks or tasks[0] == "evaluate"

@@ -144,6 +144,8 @@ class ResultsFile(BaseModel):
     rejected: dict[str, dict[str, int]] = {}
     prevalence: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
     """Relative frequencies in use, in any unit; the metrics are weighted to them."""
+    prevalence_stated: bool = True
+    """False: they are only those of the test images."""
     rare_classes: tuple[str, ...] | None = None
     experiment: str | None = None
     name: str | None = None

@@ -89,15 +89,19 @@ def judge_by_intervals(pairs: Sequence[tuple[Group, Group]], metric: str) -> lis
 
 
 def group_runs(results: Sequence[RunResult]) -> tuple[Group, ...]:
-    """Groups in the order of ``results``; a control is a group whatever its method's name."""
-    groups: dict[Cell, list[RunResult]] = {}
+    """Groups in the order of ``results``; a control is a group whatever its method's name.
+
+    Of controls with one seed (nothing added, and 0 × generated images: the same training) the
+    first counts: twice the same is not two seeds.
+    """
+    groups: dict[Cell, dict[int, RunResult]] = {}
     for run in results:
         cell = replace(run.cell, seed=0)
         if cell.is_control:
             cell = replace(cell, method="none", ratio=0.0)
-        groups.setdefault(cell, []).append(run)
+        groups.setdefault(cell, {}).setdefault(run.cell.seed, run)
     return tuple(
-        Group(cell, tuple(sorted(runs, key=lambda run: run.cell.seed)))
+        Group(cell, tuple(sorted(runs.values(), key=lambda run: run.cell.seed)))
         for cell, runs in groups.items()
     )
 
@@ -159,7 +163,8 @@ def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
 def difference(group: Group, reference: Group, metric: str) -> Difference:
     """How much higher ``group`` is than ``reference``, paired by seed.
 
-    Only runs evaluated on the same data (``provenance.data``) are compared.
+    Only runs evaluated on the same data (``provenance.data``), at the same prevalence, are
+    compared.
 
     - One common seed: from the largest difference to the smallest that the two intervals
       allow, so it has no zero only where the intervals do not overlap. It does not cover the
@@ -195,10 +200,20 @@ def _pairs(group: Group, reference: Group, metric: str) -> list[tuple[int, Estim
         other = others.get(run.cell.seed)
         if other is None or run.provenance.get("data") != other.provenance.get("data"):
             continue
+        if not same_prevalence(run, other):
+            continue
         a, b = run.estimate(metric), other.estimate(metric)
         if a.value is not None and b.value is not None:
             pairs.append((run.cell.seed, a, b))
     return pairs
+
+
+def same_prevalence(run: RunResult, other: RunResult) -> bool:
+    """Whether both state their metrics for one mixture of the classes; others do not compare."""
+    return run.prevalence.keys() == other.prevalence.keys() and all(
+        math.isclose(share, other.prevalence[name], rel_tol=1e-6)
+        for name, share in run.prevalence.items()
+    )
 
 
 def _t_half_width(values: Sequence[float]) -> float:

@@ -116,8 +116,9 @@ def _assess(config: Config, store: Store, pool: Store, features: Path, folder: P
 def _assess_one(inputs: _Inputs, name: str, folder: Path, part: Path) -> None:
     store, pool, settings = inputs.store, inputs.pool, inputs.config.assess
     label = store.class_names.index(name)
-    train, heldout = (
-        _image_set(inputs, store, label, store.indices(s, label)) for s in ("train", HELD_OUT)
+    train = _image_set(inputs, store, label, store.indices("train", label), symmetries=1)
+    heldout = _image_set(
+        inputs, store, label, spread(store.indices(HELD_OUT, label), settings.images)
     )
     generated = _image_set(inputs, pool, label, pool.indices(label=label)[: settings.images])
     found = assess_class(
@@ -134,14 +135,29 @@ def _assess_one(inputs: _Inputs, name: str, folder: Path, part: Path) -> None:
     write_json(part, {"counts": counts, **class_record(found)})
 
 
-def _image_set(inputs: _Inputs, store: Store, label: int, rows: NDArray[np.int64]) -> ImageSet:
+def spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly over all runs: the plentiful class may have millions."""
+    if len(rows) <= at_most:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, at_most).round().astype(np.int64)]
+
+
+def _image_set(
+    inputs: _Inputs,
+    store: Store,
+    label: int,
+    rows: NDArray[np.int64],
+    symmetries: int = SYMMETRIES,
+) -> ImageSet:
     images = np.asarray(store.images[rows])
-    turned = symmetric_images(images).reshape(-1, *images.shape[1:])
+    turned = images
+    if symmetries > 1:
+        turned = symmetric_images(images).reshape(-1, *images.shape[1:])
     device = choose_device(inputs.config.trainer.accelerator)
     found = describe(inputs.network, turned, device)
     return ImageSet(
         images,
-        found.features.reshape(SYMMETRIES, len(images), -1),
+        found.features.reshape(symmetries, len(images), -1),
         found.probabilities[: len(images)].argmax(axis=1) == label,
     )
 

@@ -29,7 +29,7 @@ from svp_lightning.report.html import run_report
 from svp_lightning.tasks.assess import attach_finished
 from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
-from svp_lightning.tasks.filter import rejections
+from svp_lightning.tasks.filter import filter_stages, rejections
 from svp_lightning.tasks.fit_classifier import RECORD, ensure_classifier, prevalence_of
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
@@ -65,7 +65,7 @@ def run(config: Config, session: Session) -> None:
     spent = costs(
         {
             "generator": ensure_generator(config, session, store) if generated else None,
-            "synthetic": rows.stores[1].path if generated else None,
+            **(filter_stages(config, session, store, rows.stores[1]) if generated else {}),
             "classifier": classifier,
             "test": clock,
         }
@@ -146,6 +146,7 @@ def measure(
                 "ratio": config.augmentation.ratio,
             },
             "prevalence": prevalence,
+            "prevalence_stated": config.data.prevalence is not None,
             "rare_classes": list(rows.rare),
             "counts": {
                 "train": rows.real,

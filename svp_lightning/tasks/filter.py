@@ -95,6 +95,27 @@ def ensure_filtered(config: Config, session: Session, store: Store) -> Store:
     return filtered
 
 
+def filter_stages(config: Config, session: Session, store: Store, added: Store) -> dict[str, Path]:
+    """Stage -> artifact behind the added images: the pool, and what a filter made of it.
+
+    Judging the pool, one forward pass per image, is no artifact and not among them.
+
+    Args:
+        config: of the run.
+        session: of the run.
+        store: the real images.
+        added: the store whose images the mix adds.
+    """
+    if config.augmentation.filter is None:
+        return {"synthetic": added.path}
+    wanted = added.manifest.made_by["pool"]
+    stages = {"features": ensure_features(config, session, store), "filter": added.path}
+    for path, _ in session.artifacts.finished("synthetic"):
+        if Store.open(path).sha256 == wanted:
+            stages["synthetic"] = path
+    return stages
+
+
 def rejections(store: Store) -> dict[str, dict[str, int]]:
     """Class name -> :class:`Tally` of a filtered store; empty for any other."""
     found: dict[str, dict[str, int]] = store.manifest.made_by.get("filter", {})

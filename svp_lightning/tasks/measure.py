@@ -113,13 +113,17 @@ def write_tables(
         ids = store.particles["id"].to_numpy(dtype=object)[part.index]
         write_predictions(run_dir / file, Predictions(ids, part.label, part.probability, names))
     write_resamples(run_dir / RESAMPLES, redrawn[0], metric_names(names), redrawn[1])
-    counts = store.counts("train")
     table = prevalence_table(
         tally_arrays(tested.label, tested.probability, names),
-        max(counts, key=lambda name: counts[name]),
+        commonest(store.counts("train")),
         config.evaluation.prevalence_ratios,
     )
     write_prevalence(run_dir, table)
+
+
+def commonest(counts: Mapping[str, int]) -> str:
+    """The class with most training images: the one whose share ``prevalence.csv`` varies."""
+    return max(counts, key=lambda name: counts[name])
 
 
 def write_prevalence(run_dir: Path, table: pd.DataFrame) -> None:

@@ -10,7 +10,8 @@ from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.tally import prevalence_table, tally_file
 from svp_lightning.report.html import run_report
-from svp_lightning.tasks.measure import PREDICTIONS, write_prevalence
+from svp_lightning.report.inputs import read_results
+from svp_lightning.tasks.measure import PREDICTIONS, commonest, write_prevalence
 from svp_lightning.tasks.session import Session, say
 
 FIGURE = "prevalence.png"
@@ -20,20 +21,18 @@ def run(config: Config, session: Session) -> None:
     """Count the stored predictions once, and answer for every ratio asked for."""
     folder = _run_folder(config)
     tally = tally_file(folder / PREDICTIONS)
-    images = tally.confusion.sum(axis=1)
-    common = tally.class_names[int(images.argmax())]
+    images = int(tally.confusion.sum())
+    common = commonest(read_results(folder).train)  # as when the run was evaluated
     table = prevalence_table(tally, common, config.evaluation.prevalence_ratios)
     write_prevalence(folder, table)
     (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before
     page = run_report(folder)
-    shown = Table(
-        title=f"{images.sum():,} images, {display_name(common).lower()} : each other class"
-    )
+    shown = Table(title=f"{images:,} images, {display_name(common).lower()} : each other class")
     for name in ("ratio", "macro precision", "macro AUPRC"):
         shown.add_column(name, justify="right")
     for row in table.to_dict("records"):
         values = (f"{row[name]:.4f}" for name in ("macro_precision", "macro_auprc"))
-        shown.add_row(f"{row['ratio']:,.0f} : 1", *values)
+        shown.add_row(f"{row['ratio']:,.10g} : 1", *values)
     Console().print(shown)
     say(f"Every metric: {folder / 'prevalence.csv'}\nReport: {page}")
 

@@ -3,7 +3,12 @@ import pytest
 from scipy import stats
 
 from svp_lightning.errors import ArtifactError, DataError
-from svp_lightning.evaluation.comparison import holm, paired_over_seeds, standard_error
+from svp_lightning.evaluation.comparison import (
+    holm,
+    paired_over_seeds,
+    shared_trainings,
+    standard_error,
+)
 from svp_lightning.evaluation.resamples import read_resamples, write_resamples
 from svp_lightning.evaluation.statistics import metric_names, resampled_metrics
 
@@ -83,6 +88,45 @@ def test_holm_keeps_the_chance_of_any_false_finding():
     rng = np.random.default_rng(0)
     any_found = sum(min(holm(p)) <= 0.05 for p in rng.random((2000, 8)))
     assert any_found / 2000 < 0.065  # without it: 1 - 0.95**8 = 0.34
+
+
+@pytest.mark.parametrize("training", [0.005, 0.02, 0.05])
+def test_among_many_arms_no_small_spread_is_a_finding(training):
+    """Eleven arms without an effect, three seeds, one control: at most 5 % of studies find any."""
+    found, arms = {True: 0, False: 0}, 11
+    for trial in range(300):
+        rng = np.random.default_rng([trial, 3])
+        control = rng.normal(0, training, 3)
+        drawn = [study(rng, 3, image=0.01, own=0, training=training) for _ in range(arms)]
+        drawn = [(a - control, b - control[:, None]) for a, b in drawn]
+        together = shared_trainings([a for a, _ in drawn])
+        for shared in (together, None):
+            p = [paired_over_seeds(*one, shared=shared).p_value for one in drawn]
+            found[shared is not None] += min(holm(p)) <= 0.05
+    assert found[True] / 300 < 0.09  # 0.05 and three standard errors
+    if training == 0.02:
+        assert found[False] / 300 > 0.09  # each with its own spread only: false findings
+
+
+def test_shared_spread_of_one_arm_is_its_own():
+    observed, redrawn = study(np.random.default_rng(0), 3)
+    shared = shared_trainings([observed])
+    assert (shared.variance, shared.freedom) == (observed.var(ddof=1), 2)
+    assert paired_over_seeds(observed, redrawn, shared=shared) == paired_over_seeds(
+        observed, redrawn
+    )
+    assert shared_trainings([observed] * 1000).freedom == pytest.approx(8, rel=0.01)
+
+
+def test_one_seed_can_differ_clearly_among_many_comparisons():
+    redrawn = np.random.default_rng(1).normal(0.4, 0.01, (1, 50))
+    p = paired_over_seeds(np.array([0.4]), redrawn).p_value
+    assert max(holm([p] * 50)) < 0.001
+    unsure = np.random.default_rng(1).normal(0.01, 0.01, (1, 1000))
+    tail = np.count_nonzero(unsure <= 0)
+    counted = 2 * (tail + 1) / 1001
+    assert paired_over_seeds(np.array([0.01]), unsure).p_value == pytest.approx(counted)
+    assert paired_over_seeds(np.array([0.1]), np.full((1, 20), 0.1)).p_value is None
 
 
 def predictions(seed, counts=(60, 20, 20)):

@@ -11,6 +11,8 @@ from svp_lightning.evaluation.metrics import (
     classification_metrics,
 )
 from svp_lightning.evaluation.prevalence import prevalence_weights
+from svp_lightning.evaluation.statistics import resampled_metrics
+from svp_lightning.evaluation.tally import tally_arrays
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
@@ -52,6 +54,26 @@ def test_perfect_and_constant_predictions():
     assert bubble["precision"] == bubble["f1"] == bubble["recall_at_precision_95"] == 0
     assert bubble["auprc"] == pytest.approx(0.25)  # one of four images, all tied
     assert constant["macro_recall"] == pytest.approx(1 / 3)
+
+
+def test_perfect_rankings_never_exceed_1_by_rounding():
+    beyond = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels, weights = np.repeat([0, 1, 2], (50, 19, 17)), rng.random(3)
+        weights, own = weights[labels], rng.uniform(0.6, 1, len(labels))
+        probabilities = np.repeat((1 - own)[:, None] / 2, 3, axis=1)
+        probabilities[np.arange(len(labels)), labels] = own
+        truth = labels == 1
+        beyond += average_precision_score(truth, probabilities[:, 1], sample_weight=weights) > 1
+        found = classification_metrics(labels, probabilities, NAMES, weights)
+        assert max(found[name] for name in MACRO_METRICS) <= 1
+        assert max(own["auprc"] for own in found["per_class"].values()) == 1
+        assert resampled_metrics(labels, probabilities, NAMES, weights, resamples=5).max() <= 1
+        prevalence = dict(zip(NAMES, rng.random(3), strict=True))
+        counted = tally_arrays(labels, probabilities, NAMES).metrics(prevalence)
+        assert max(counted[name] for name in MACRO_METRICS) <= 1
+    assert beyond  # scikit-learn's do, so the test can fail
 
 
 def test_recall_at_precision_counts_down_to_the_last_good_threshold():

@@ -118,6 +118,9 @@ def test_prevalence_in_any_unit(make_run):
     relative = {"air_bubble": 1, "protein": 998, "silicone_oil": 1}
     run = read_results(make_run(change={"prevalence": relative}))
     assert run.prevalence == {"protein": 0.998, "silicone_oil": 0.001, "air_bubble": 0.001}
+    assert run.prevalence_is_given
+    changed = {"prevalence": relative, "prevalence_stated": False}
+    assert not read_results(make_run("test_split", change=changed)).prevalence_is_given
     assert list(run.prevalence) == list(run.class_names)
 
 
@@ -168,7 +171,10 @@ def test_unfinished_cells(make_run, tmp_path):
     (done / ".hydra" / "config.yaml").write_text("")
     (study / "open").mkdir()
     (study / "open" / "config.yaml").write_text("")
-    assert unfinished_cells(study) == (study / "open",)
+    for task in ("predict", "evaluate"):
+        (study / task).mkdir()
+        (study / task / "config.yaml").write_text(f"task: {task}\nname: x\n")
+    assert unfinished_cells(study) == (study / "evaluate", study / "open")
 
 
 def test_predictions_follow_the_class_order(make_run):

@@ -107,6 +107,26 @@ def test_other_test_images_are_not_paired(small):
     assert by_arms(comparisons)["diffusion", "duplicate"].differences[0].p_value is not None
 
 
+def test_seeds_with_fewer_redraws_are_compared_on_those(small):
+    for file in small.glob("*seed1*/bootstrap.parquet"):
+        held = read_resamples(file)
+        write_resamples(file, held.values[:50], NAMES, held.draw)
+    _, comparisons = compared(small)
+    for one in by_arms(comparisons).values():
+        assert one.differences[0].p_value is not None
+
+
+def test_runs_at_other_prevalences_are_not_judged(small):
+    for file in small.glob("*none*/results.json"):
+        facts = json.loads(file.read_text())
+        facts["prevalence"] = {"protein": 0.998, "silicone_oil": 0.001, "air_bubble": 0.001}
+        file.write_text(json.dumps(facts))
+    _, comparisons = compared(small)
+    found = by_arms(comparisons)
+    assert found["diffusion", "none"].differences[0].verdict == "not judged"
+    assert found["diffusion", "duplicate"].differences[0].p_value is not None
+
+
 def test_the_page_shows_everything_and_the_tables_every_seed(small):
     broken = small / "failed"
     broken.mkdir()

@@ -144,3 +144,22 @@ def test_ratio_0_and_none_are_one_control(make_run):
     make_run("b", method="diffusion", ratio=0.0, seed=2)
     (group,) = group_runs(read_study(folder.parent))
     assert group.seeds == (1, 2)
+
+
+def test_one_control_under_two_names_is_not_two_seeds(make_run):
+    folder = make_run("a", method="none", seed=1)
+    make_run("b", method="diffusion", ratio=0.0, seed=1)
+    make_run("c", method="none", seed=2)
+    (group,) = group_runs(read_study(folder.parent))
+    assert group.seeds == (1, 2)
+
+
+def test_other_prevalence_is_not_compared(make_cell, make_run):
+    mixture = {"protein": 98, "silicone_oil": 1, "air_bubble": 1}
+    folder = make_cell("control", 0.8, method="none", change={"prevalence": mixture})
+    scaled = {name: share / 100 for name, share in mixture.items()}
+    make_run("treated", seed=1, change={"prevalence": scaled})
+    assert compared(folder).value is not None
+    make_run("other", method="duplicate")
+    groups = {group.cell.method: group for group in group_runs(read_study(folder.parent))}
+    assert difference(groups["duplicate"], groups["none"], "macro_auprc").verdict == "not judged"

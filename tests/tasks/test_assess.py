@@ -11,6 +11,7 @@ from svp_lightning.config import Config
 from svp_lightning.evaluation.fidelity.assess import ImageSet, assess_class, class_record
 from svp_lightning.report.fidelity_page import fidelity_section
 from svp_lightning.tasks import assess
+from svp_lightning.tasks.assess import spread
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session
 
@@ -136,3 +137,11 @@ def test_report_of_a_run_shows_the_assessment_of_its_pool(
     assert with_pool[1].is_file()
     assert 'id="fidelity"' not in without[0]
     assert not without[1].is_file()
+
+
+def test_held_out_images_are_looked_at_up_to_a_limit() -> None:
+    rows = np.arange(100, 1100, dtype=np.int64)
+    assert spread(rows, 1000) is rows
+    few = spread(rows, 11)
+    assert few.tolist() == sorted(set(few.tolist()))
+    assert (few[0], few[-1], len(few)) == (100, 1099, 11)

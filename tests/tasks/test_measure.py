@@ -67,8 +67,9 @@ def test_prevalence_can_be_asked_for_later(
     svp("augmentation=none")
     run = only_run(tmp_path / "outputs")
     before = json.loads((run / "results.json").read_text())
-    svp("task=prevalence", f"predict.run={run}", "evaluation.prevalence_ratios=[2,50]")
-    assert pd.read_csv(run / "prevalence.csv")["ratio"].tolist() == [2, 50]
+    svp("task=prevalence", f"predict.run={run}", "evaluation.prevalence_ratios=[2.5,50]")
+    assert pd.read_csv(run / "prevalence.csv")["ratio"].tolist() == [2.5, 50]
+    assert "2.5 : 1" in (run / "report.html").read_text(encoding="utf-8")
     assert "50 : 1" in (run / "report.html").read_text(encoding="utf-8")
     assert "50 : 1" in capsys.readouterr().out
     assert json.loads((run / "results.json").read_text()) == before

@@ -37,7 +37,8 @@ class ImageSet:
     Attributes:
         images: (n, H, W) uint8.
         features: (8, n, D) of the images under the symmetries of
-            :func:`~.neighbours.symmetric_images`; the first are the images themselves.
+            :func:`~.neighbours.symmetric_images`; the first are the images themselves. Training
+            images need no more than those, (1, n, D).
         recognised: (n,) whether this class is the most probable one.
     """
 

@@ -40,7 +40,7 @@ def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str]) -> Fi
             axes.set(title=title, xscale="log", ylim=(-0.02, 1.03))
             axes.title.set_fontsize(9)
             axes.set_xticks([r for r in (1, 10, 100, 1000) if r <= table["ratio"].max()])
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.0f} : 1"))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.10g} : 1"))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
             axes.set_xlabel("Common : rare particles")

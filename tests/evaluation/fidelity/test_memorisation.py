@@ -95,6 +95,15 @@ def test_a_few_copies_among_new_images_are_caught_and_named() -> None:
     assert copied(found, floor)[:180].sum() <= 4
 
 
+def test_copies_of_images_that_occur_twice_are_caught() -> None:
+    once = blobs(1, 300)
+    train = np.concatenate([once, once])
+    floor = neighbours(blobs(2, 150), train)
+    mixed = np.concatenate([blobs(5, 180), once[:40]])
+    assert memorisation(neighbours(mixed, train), floor).verdict == "copies"
+    assert copied(neighbours(mixed, train), floor)[-40:].all()
+
+
 def test_new_images_are_not_flagged() -> None:
     train = blobs(1, 300)
     floor = neighbours(blobs(2, 150), train)
