@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.ingest.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
+from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import Store
@@ -32,6 +33,9 @@ from svp_lightning.tasks.training import duration
 SHEET_IMAGES = 96
 UNLABELLED = -1
 WORTH_SAYING_SECONDS = 60
+IMPORT_VERSION = 1
+"""Raised when the same files and settings come to give another store of real images; the
+version of the stage would simulate anew, too."""
 
 
 def run(config: Config, session: Session) -> None:
@@ -96,22 +100,27 @@ def ensure_store(config: Config, session: Session) -> Store:
         make = partial(_simulate, data)
     else:
         # The files decide, not the folder's place: a moved folder is the same data.
-        identity = data.identity() | {"root": fingerprint(data.root)}
+        own = (config.paths.artifacts, config.paths.outputs)
+        identity = data.identity() | {"root": fingerprint(data.root, own)}
         for name in ("prevalence", "rare_images", "rare_seed"):
             del identity[name]  # how the images are used, not which there are
-        identity |= _hashes_of_tables(data)
-        make = partial(_import, data)
+        identity |= _hashes_of_tables(data) | {"import": IMPORT_VERSION}
+        make = partial(_import, data, own)
     store = Store.open(session.artifacts.build("store", identity, make))
     return (
         store if data.rare_images is None else limit_rare(store, data.rare_images, data.rare_seed)
     )
 
 
-def fingerprint(root: Path) -> str:
-    """SHA-256 over the relative names and contents of all files below ``root``.
+def fingerprint(root: Path, left_out: Collection[Path] = ()) -> str:
+    """SHA-256 over the relative names and contents of all files below ``root``, links followed.
+
+    Args:
+        root: a folder, or one file.
+        left_out: folders below it that are none of the user's data.
 
     Raises:
-        DataError: neither a folder nor a file is there.
+        DataError: neither a folder nor a file is there, or the folder holds no file.
     """
     if root.is_file():
         return sha256_of_file(root)
@@ -119,10 +128,15 @@ def fingerprint(root: Path) -> str:
         raise DataError(
             f"data.root={root} is not a folder.", "Give the folder that holds the images."
         )
-    digest = hashlib.sha256()
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
-        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256_of_file(file)}\n".encode())
-    return digest.hexdigest()
+    names = []
+    for file in files_below(root, left_out, hidden=True):  # a table may name them
+        content = sha256_of_file(file) if file.is_file() else "no file"  # a link to nothing
+        names.append(f"{file.relative_to(root).as_posix()}\0{content}\n")
+    if not names:
+        raise DataError(
+            f"data.root={root} holds no files.", "Give the folder that holds the images."
+        )
+    return hashlib.sha256("".join(names).encode()).hexdigest()
 
 
 def _hashes_of_tables(data: FolderSettings | RunSettings) -> dict[str, str]:
@@ -177,7 +191,7 @@ def announce_simulation(seconds: float) -> None:
         say(f"  Simulating takes about {duration(seconds)}; it can be stopped and goes on later.")
 
 
-def _import(data: FolderSettings | RunSettings, folder: Path) -> None:
+def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
     with counting("Importing", 0) as progress:
         module = importlib.import_module(f"svp_lightning.data.ingest.{data.source}")
-        getattr(module, f"ingest_{data.source}")(folder, data, progress)
+        getattr(module, f"ingest_{data.source}")(folder, data, progress, own)

@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from svp_lightning.errors import DataError
+from svp_lightning.tasks.ingest import ensure_store, fingerprint
+from tests.data.class_folders import particle
 from tests.data.test_flowcam import write_run
 
 
@@ -28,3 +33,48 @@ def test_what_was_found_and_left_out_is_printed(
     }
     assert len(pd.read_csv(folder / "particles.csv")) == 21
     assert len(pd.read_csv(folder / "skipped.csv")) >= 3
+
+
+def write_classes(root: Path, seed: int) -> None:
+    for k, name in enumerate(("oil", "protein")):
+        (root / name).mkdir(parents=True)
+        for n in range(8):
+            Image.fromarray(particle(seed + 10 * k + n)).save(root / name / f"{n}.png")
+
+
+def test_linked_class_folders_are_told_apart_by_what_they_hold(svp_config, tmp_path) -> None:
+    stores = []
+    for seed in (1000, 2000):
+        write_classes(tmp_path / f"disk{seed}", seed)
+        root = tmp_path / f"set{seed}"
+        root.mkdir()
+        for name in ("oil", "protein"):
+            (root / name).symlink_to(tmp_path / f"disk{seed}" / name)
+        assert fingerprint(root) == fingerprint(tmp_path / f"disk{seed}")
+        stores.append(ensure_store(*svp_config("data=folder", f"data.root={root}")))
+    assert stores[0].path != stores[1].path
+    changed = tmp_path / "disk2000" / "oil" / "0.png"
+    Image.fromarray(particle(5)).save(changed)
+    again = ensure_store(*svp_config("data=folder", f"data.root={tmp_path / 'set2000'}"))
+    assert again.path != stores[1].path
+    assert (np.unique(again.images, axis=0).shape[0], len(again)) == (16, 16)
+
+
+def test_a_folder_without_files_has_no_fingerprint(tmp_path) -> None:
+    (tmp_path / "images" / "protein").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"data.root=.*images holds no files"):
+        fingerprint(tmp_path / "images")
+
+
+def test_what_the_program_writes_is_no_data(svp_config, tmp_path) -> None:
+    """The command is called in the folder of the images, which then holds its results, too."""
+    write_classes(tmp_path, 3000)
+    options = ("data=folder", "data.root=.", "paths.artifacts=kept", "paths.outputs=results")
+    config, session = svp_config(*options)
+    first = ensure_store(config, session)
+    assert first.path.is_relative_to("kept")
+    (tmp_path / "results" / "study").mkdir(parents=True)
+    Image.fromarray(particle(1)).save(tmp_path / "results" / "study" / "sheet.png")
+    assert ensure_store(config, session).path == first.path
+    unlabelled = ensure_store(*svp_config(*options, "+data.labelled=false"))
+    assert len(first) == len(unlabelled) == 16

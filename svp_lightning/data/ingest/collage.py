@@ -7,6 +7,7 @@ from a CSV with the columns ``id,label``; sizes are not known beyond those of th
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -16,32 +17,36 @@ from svp_lightning.data.ingest.pictures import SUFFIXES
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tiles import find_tiles, read_collage
+from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.errors import DataError
 
 
-def ingest_collage(path: Path, settings: CollageSettings, progress: Progress) -> None:
+def ingest_collage(
+    path: Path, settings: CollageSettings, progress: Progress, left_out: Collection[Path] = ()
+) -> None:
     """Write the store at ``path`` from the collages below ``settings.root``.
 
     Args:
         path: where to write.
         settings: see there.
         progress: called with the number of images just written.
+        left_out: folders below the root that are none of the user's data.
 
     Raises:
         DataError: naming the picture that is wrong; nothing is left at ``path``.
     """
-    write_plan(path, plan_collage(settings), settings.num_threads, progress)
+    write_plan(path, plan_collage(settings, left_out), settings.num_threads, progress)
 
 
-def plan_collage(settings: CollageSettings) -> Plan:
-    """Split all collages and decide what the store will hold."""
+def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
+    """Split all collages and decide what the store will hold; see :func:`ingest_collage`."""
     skips = Skips(settings.unreadable)
     # Annotations are left out of any import, and listed.
     annotations = Skips("skip")
     particles, _ = gather(
-        _pictures(settings.root),
+        _pictures(settings.root, left_out),
         settings,
         lambda file, name: _read_page(file, name, settings, annotations),
         skips,
@@ -50,10 +55,10 @@ def plan_collage(settings: CollageSettings) -> Plan:
     return plan_runs(found, settings, skips, annotations)
 
 
-def _pictures(root: Path) -> list[Path]:
+def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
     if root.is_file():
         return [root]
-    files = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in files_below(root, left_out) if p.suffix.lower() in SUFFIXES)
     files = [file for file in files if not re.match(r"(cal_image|rawfile)_|.*_bin$", file.stem)]
     if not files:
         raise DataError(

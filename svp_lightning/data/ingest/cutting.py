@@ -53,7 +53,7 @@ def inside_pictures(
 
     Args:
         particles: with ``id``, ``picture`` (path as text) and :data:`BOX`.
-        root: pictures must lie below it, links followed.
+        root: pictures must lie below it (see :func:`picture_sizes`).
         num_threads: reading threads.
         skips: where particles left out go.
     """
@@ -78,15 +78,15 @@ def picture_sizes(
 
     Args:
         paths: picture files.
-        root: they must lie below it, links followed.
+        root: they must be named below it. A folder there may be a link, as it is the user who
+            put it there; a picture that is one must lead into ``root`` or stay in its folder.
         num_threads: reading threads.
         decode: whether to decode all pixels to know that they can be.
     """
-    base = root.resolve()
 
     def look(path: Path) -> tuple[int, int] | DataError:
         try:
-            if not path.resolve().is_relative_to(base):
+            if _leads_out(path, root):
                 raise DataError(
                     f"{path} leads out of data.root to {path.resolve()}.",
                     "Copy the file into the run folder.",
@@ -97,6 +97,13 @@ def picture_sizes(
 
     with ThreadPoolExecutor(num_threads) as pool:
         return dict(zip(map(str, paths), pool.map(look, paths), strict=True))
+
+
+def _leads_out(path: Path, root: Path) -> bool:
+    if not path.is_relative_to(root) or os.pardir in path.relative_to(root).parts:
+        return True
+    real = path.resolve()
+    return not any(real.is_relative_to(base.resolve()) for base in (root, path.parent))
 
 
 def read_page(path: Path, least_bits: int = 8) -> Page:

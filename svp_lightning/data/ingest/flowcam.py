@@ -12,6 +12,7 @@ D = cal_const * mean Feret diameter.
 ``ecd_um`` is the vendor's ABD diameter.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from svp_lightning.data.ingest.pictures import read_picture
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tables import read_head
+from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
@@ -60,26 +62,29 @@ _OTHER_COLUMNS = {
 }
 
 
-def ingest_flowcam(path: Path, settings: FlowCamSettings, progress: Progress) -> None:
+def ingest_flowcam(
+    path: Path, settings: FlowCamSettings, progress: Progress, left_out: Collection[Path] = ()
+) -> None:
     """Write the store at ``path`` from the runs below ``settings.root``.
 
     Args:
         path: where to write.
         settings: see there.
         progress: called with the number of images just written.
+        left_out: folders below the root that are none of the user's data.
 
     Raises:
         DataError: naming the file, particle or class that is wrong; nothing is left at
             ``path``.
     """
-    write_plan(path, plan_flowcam(settings), settings.num_threads, progress)
+    write_plan(path, plan_flowcam(settings, left_out), settings.num_threads, progress)
 
 
-def plan_flowcam(settings: FlowCamSettings) -> Plan:
-    """Read all particle lists and decide what the store will hold."""
+def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> Plan:
+    """Read all particle lists and decide what the store will hold; see :func:`ingest_flowcam`."""
     require_folder(settings.root)
     skips = Skips(settings.unreadable)
-    files = _run_files(settings.root)
+    files = _run_files(settings.root, left_out)
     particles, runs = gather(files, settings, lambda f, run: _read_run(f, run, skips), skips)
     if settings.labelled and settings.labels is None:
         particles["label"] = _saved_labels(particles, runs, skips)
@@ -94,14 +99,17 @@ def plan_flowcam(settings: FlowCamSettings) -> Plan:
     return plan_runs(found, settings, skips)
 
 
-def _run_files(root: Path) -> list[Path]:
+def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
     """The particle list of each run: its ``.lst``, or else its ``.csv``."""
-    lists = sorted(root.rglob("*.lst"))
+    files = list(files_below(root, left_out))
+    lists = [file for file in files if file.suffix.lower() == ".lst"]
     have = {file.with_suffix("") for file in lists}
     tables = [
         file
-        for file in sorted(root.rglob("*.csv"))
-        if file.with_suffix("") not in have
+        for file in files
+        if file.suffix.lower() == ".csv"
+        and file.is_file()
+        and file.with_suffix("") not in have
         and not file.stem.endswith("_summary")
         and "image file" in read_head(file).lstrip().partition("\n")[0].lower()
     ]

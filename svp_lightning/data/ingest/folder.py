@@ -10,6 +10,7 @@ no copy of a training image is tested on; with it, or with given splits, copies 
 are refused.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -32,27 +33,30 @@ from svp_lightning.errors import DataError
 _FILES_PER_UNIT = 128
 
 
-def ingest_folder(path: Path, settings: FolderSettings, progress: Progress) -> None:
+def ingest_folder(
+    path: Path, settings: FolderSettings, progress: Progress, left_out: Collection[Path] = ()
+) -> None:
     """Write the store at ``path`` from the images of ``settings.root``.
 
     Args:
         path: where to write; the files are the same for the same images and settings.
         settings: see there.
         progress: called with the number of images just written.
+        left_out: folders below the root that are none of the user's data.
 
     Raises:
         DataError: naming the file, row or class that is wrong; nothing is left at ``path``.
     """
-    write_plan(path, plan_folder(settings), settings.num_threads, progress)
+    write_plan(path, plan_folder(settings, left_out), settings.num_threads, progress)
 
 
-def plan_folder(settings: FolderSettings) -> Plan:
-    """Look at every image and decide what the store will hold."""
+def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Plan:
+    """Look at every image and decide what the store will hold; see :func:`ingest_folder`."""
     if not settings.root.is_dir():
         raise DataError(
             f"data.root={settings.root} is not a folder.", "Give the folder that holds the images."
         )
-    listing, skipped = _listing(settings)
+    listing, skipped = _listing(settings, left_out)
     facts = survey(listing["path"].tolist(), settings.unreadable, settings.num_threads)
     broken = facts["error"].notna()
     skipped = pd.concat(
@@ -79,14 +83,16 @@ def plan_folder(settings: FolderSettings) -> Plan:
     )
 
 
-def _listing(settings: FolderSettings) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _listing(
+    settings: FolderSettings, left_out: Collection[Path]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     if settings.table is not None:
         table = settings.root / settings.table
         rows = list_table(table, settings.root, settings.labelled)
         return rows, pd.DataFrame(columns=["file", "reason"])
     if settings.labelled and settings.labels is None:
-        return list_class_folders(settings.root)
-    listing, skipped = list_unlabelled(settings.root)
+        return list_class_folders(settings.root, left_out)
+    listing, skipped = list_unlabelled(settings.root, left_out)
     if settings.labelled and settings.labels is not None:
         labels = label_from_table(listing, settings.root / settings.labels, Skips())
         listing = listing.assign(label=pd.Series(labels, index=listing.index, dtype=object))

@@ -5,14 +5,14 @@ Every listing is a table with the columns ``path`` (absolute), ``id``, ``label``
 else a CSV holds.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_name
 from svp_lightning.data.ingest.pictures import SUFFIXES
+from svp_lightning.data.ingest.walking import files_below, subfolders
 from svp_lightning.errors import DataError
 
 _OTHER_IMAGES = frozenset(
@@ -25,11 +25,17 @@ _LAYOUTS = (
 )
 
 
-def list_class_folders(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def list_class_folders(
+    root: Path, left_out: Collection[Path] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Images in ``root/<class>/`` or ``root/<split>/<class>/``.
 
     Subfolders of a class folder are runs: they become the images' groups, and a run may
     appear under several classes.
+
+    Args:
+        root: the folder.
+        left_out: folders that hold no images of the user's.
 
     Returns:
         The listing, and what was left out (columns ``file``, ``reason``).
@@ -40,8 +46,8 @@ def list_class_folders(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     skipped: list[tuple[str, str]] = []
     rows: list[tuple[Path, str, str | None, str | None]] = []
-    for folder, label, split in _class_folders(root):
-        images = list(_images_below(folder, root, skipped))
+    for folder, label, split in _class_folders(root, left_out):
+        images = list(_images_below(folder, root, left_out, skipped))
         if not images:
             raise DataError(f"The class folder {folder} holds no images.", _LAYOUTS)
         for path in images:
@@ -51,14 +57,20 @@ def list_class_folders(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _with_ids(listing, root), _skipped_table(skipped)
 
 
-def list_unlabelled(root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def list_unlabelled(
+    root: Path, left_out: Collection[Path] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every image below ``root``; its folder is its group.
+
+    Args:
+        root: the folder.
+        left_out: as in :func:`list_class_folders`.
 
     Raises:
         DataError: there is none.
     """
     skipped: list[tuple[str, str]] = []
-    paths = list(_images_below(root, root, skipped))
+    paths = list(_images_below(root, root, left_out, skipped))
     if not paths:
         raise DataError(f"{root} holds no images.", "Give a folder of PNG, TIFF, JPEG or BMP.")
     listing = pd.DataFrame({"path": paths})
@@ -72,9 +84,11 @@ def _with_ids(listing: pd.DataFrame, root: Path) -> pd.DataFrame:
     return listing.assign(id=ids).sort_values("id", ignore_index=True)
 
 
-def _class_folders(root: Path) -> Iterator[tuple[Path, str, str | None]]:
+def _class_folders(
+    root: Path, left_out: Collection[Path]
+) -> Iterator[tuple[Path, str, str | None]]:
     """(folder, class name, split or None) of every class folder."""
-    folders = _subfolders(root)
+    folders = subfolders(root, left_out)
     _refuse_loose_images(root, bool(folders))
     splits = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
     if "train" not in splits:
@@ -86,11 +100,9 @@ def _class_folders(root: Path) -> Iterator[tuple[Path, str, str | None]]:
                 f"{folder} stands beside train, val and test but is none of them.", _LAYOUTS
             )
         _refuse_loose_images(folder, True)
-        yield from ((inner, class_name(inner.name), split) for inner in _subfolders(folder))
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        yield from (
+            (inner, class_name(inner.name), split) for inner in subfolders(folder, left_out)
+        )
 
 
 def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:
@@ -104,23 +116,23 @@ def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:
         raise DataError(f"{folder} holds no class folders.", _LAYOUTS)
 
 
-def _images_below(folder: Path, root: Path, skipped: list[tuple[str, str]]) -> Iterator[Path]:
+def _images_below(
+    folder: Path, root: Path, left_out: Collection[Path], skipped: list[tuple[str, str]]
+) -> Iterator[Path]:
     """Image files below ``folder`` in a fixed order; others are noted in ``skipped``."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path, suffix = Path(where, name), Path(name).suffix.lower()
-            if name.startswith(".") or name.lower() in _LITTER:
-                skipped.append((path.relative_to(root).as_posix(), "hidden file"))
-            elif suffix in SUFFIXES:
-                yield path
-            elif suffix in _OTHER_IMAGES:
-                raise DataError(
-                    f"{path} is in a format that is not read ({suffix}).",
-                    "Convert it to PNG or TIFF, or remove it.",
-                )
-            else:
-                skipped.append((path.relative_to(root).as_posix(), "not an image"))
+    for path in files_below(folder, left_out):
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or path.name.lower() in _LITTER:
+            skipped.append((path.relative_to(root).as_posix(), "hidden file"))
+        elif suffix in SUFFIXES:
+            yield path
+        elif suffix in _OTHER_IMAGES:
+            raise DataError(
+                f"{path} is in a format that is not read ({suffix}).",
+                "Convert it to PNG or TIFF, or remove it.",
+            )
+        else:
+            skipped.append((path.relative_to(root).as_posix(), "not an image"))
 
 
 def _skipped_table(skipped: list[tuple[str, str]]) -> pd.DataFrame:

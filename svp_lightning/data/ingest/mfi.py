@@ -10,6 +10,7 @@ the two.
 """
 
 import re
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from svp_lightning.data.ingest.tables import (
     refuse_repeated_columns,
     require_columns,
 )
+from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.errors import DataError
@@ -61,29 +63,32 @@ _SIZES = ("ecd_um", "area_px", "max_feret_vendor_um")
 _FLAGS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
 
 
-def ingest_mfi(path: Path, settings: MfiSettings, progress: Progress) -> None:
+def ingest_mfi(
+    path: Path, settings: MfiSettings, progress: Progress, left_out: Collection[Path] = ()
+) -> None:
     """Write the store at ``path`` from the runs below ``settings.root``.
 
     Args:
         path: where to write.
         settings: see there.
         progress: called with the number of images just written.
+        left_out: folders below the root that are none of the user's data.
 
     Raises:
         DataError: naming the file, row or particle that is wrong; nothing is left at
             ``path``.
     """
-    write_plan(path, plan_mfi(settings), settings.num_threads, progress)
+    write_plan(path, plan_mfi(settings, left_out), settings.num_threads, progress)
 
 
-def plan_mfi(settings: MfiSettings) -> Plan:
-    """Read all particle tables and decide what the store will hold."""
+def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
+    """Read all particle tables and decide what the store will hold; see :func:`ingest_mfi`."""
     require_folder(settings.root)
     skips = Skips(settings.unreadable)
     particles, _ = gather(
-        _run_files(settings.root),
+        _run_files(settings.root, left_out),
         settings,
-        lambda file, run: _read_run(file, run, settings, skips),
+        lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
     if "label" in particles:
@@ -97,8 +102,9 @@ def plan_mfi(settings: MfiSettings) -> Plan:
     return plan_runs(found, settings, skips)
 
 
-def _run_files(root: Path) -> list[Path]:
-    candidates = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in (".csv", ".txt")]
+def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
+    found = files_below(root, left_out)
+    candidates = sorted(p for p in found if p.suffix.lower() in (".csv", ".txt"))
     files = [p for p in candidates if p.is_file() and _is_particle_table(read_head(p))]
     if not files:
         raise DataError(
@@ -154,14 +160,16 @@ def _usable(file: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
     return table[~left_out].assign(edge_of_frame=edge)
 
 
-def _read_run(file: Path, run: str, settings: MfiSettings, skips: Skips) -> pd.DataFrame:
+def _read_run(
+    file: Path, run: str, settings: MfiSettings, skips: Skips, left_out: Collection[Path]
+) -> pd.DataFrame:
     """One row per particle with the store's column names, its picture and box."""
     table = read_table(file, skips)
     if table.empty:
         return table
     size = settings.pixel_size_um or _calibration(file, table)
     table = table.assign(id=_ids(run, table), group=run, pixel_size_um=size)
-    return with_pictures(file, table, settings.margin_px, skips)
+    return with_pictures(file, table, settings.margin_px, skips, left_out)
 
 
 def _column_name(header: object) -> str:

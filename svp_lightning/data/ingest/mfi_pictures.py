@@ -8,6 +8,7 @@ different runs are refused.
 """
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from svp_lightning.data.ingest.cutting import picture_sizes
 from svp_lightning.data.ingest.pictures import SUFFIXES
 from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.errors import DataError
 
 _FRAME = (1024, 1280)
@@ -23,7 +25,13 @@ _FRAME = (1024, 1280)
 _SAME_RUN = "Table and pictures must be of the same run."
 
 
-def with_pictures(file: Path, table: pd.DataFrame, margin_px: int, skips: Skips) -> pd.DataFrame:
+def with_pictures(
+    file: Path,
+    table: pd.DataFrame,
+    margin_px: int,
+    skips: Skips,
+    left_out: Collection[Path] = (),
+) -> pd.DataFrame:
     """Add ``picture``, the box ``x, y, w, h`` to cut from it, and the place in the frame.
 
     Args:
@@ -32,11 +40,12 @@ def with_pictures(file: Path, table: pd.DataFrame, margin_px: int, skips: Skips)
             ``y_bottom`` (px of the frame, inclusive) and ``edge_of_frame`` (or null).
         margin_px: of the frame, kept around each box.
         skips: where particles without a picture go.
+        left_out: folders that hold no pictures of the run.
 
     Raises:
         DataError: two pictures have the same number, or crops are not of the boxes' size.
     """
-    pictures = [p for p in sorted(file.parent.rglob("*")) if p.suffix.lower() in SUFFIXES]
+    pictures = sorted(p for p in files_below(file.parent, left_out) if p.suffix.lower() in SUFFIXES)
     if not pictures:
         raise DataError(
             f"{file.parent} holds no frames or crops for {file.name}.",
