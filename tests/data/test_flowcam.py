@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
-from svp_lightning.data.ingest.flowcam_files import read_classes, read_particles
+from svp_lightning.data.ingest.flowcam_files import read_classes, read_particles, read_volumes
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import FlowCamSettings, SplitFractions
 from svp_lightning.data.store import Store
@@ -166,6 +166,16 @@ def test_labels_from_a_table_replace_the_saved_ones(runs, ingest) -> None:
     lines = [f"run{k},{n},{'a' if n % 2 else 'b'}" for k in range(4) for n in range(1, 7)]
     (runs / "labels.csv").write_text("run,particle_id,label\n" + "\n".join(lines))
     assert ingest(labels="labels.csv").class_names == ("a", "b")
+
+
+def test_the_finer_of_two_volumes_is_taken_and_the_other_completes_it(tmp_path) -> None:
+    (tmp_path / "run1_run_summary.txt").write_text(
+        "Run:\n\tSample Volume Aspirated: 0.0829 ml\n\tFluid Volume Imaged: 0.0174 ml\n"
+    )
+    assert read_volumes(tmp_path / "run1")["volume_imaged_ml"] == 0.0174
+    (tmp_path / "run1_summary.csv").write_text("Count,1000\nSample Volume Imaged ml,0.01737\n")
+    expected = {"volume_aspirated_ml": 0.0829, "volume_imaged_ml": 0.01737}
+    assert read_volumes(tmp_path / "run1") == expected
 
 
 def drop_last_characters(runs: Path) -> None:

@@ -172,10 +172,11 @@ _VOLUMES = {
 def read_volumes(run: Path) -> dict[str, float]:
     """Volumes in mL of the run ``<folder>/<name>``; a concentration is count / volume imaged.
 
-    From ``<run>_run_summary.txt``, and what it lacks from ``<run>_summary.csv``.
+    From ``<run>_summary.csv``, and what it lacks from ``<run>_run_summary.txt``, which rounds
+    to a tenth of a microlitre.
     """
     found: dict[str, float] = {}
-    for suffix in ("_summary.csv", "_run_summary.txt"):
+    for suffix in ("_run_summary.txt", "_summary.csv"):
         file = run.with_name(run.name + suffix)
         if file.is_file():
             text = read_text(file)
