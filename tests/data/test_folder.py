@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 
 from svp_lightning.data.ingest.folder import plan_folder
+from svp_lightning.data.ingest.pictures import read_picture
 from svp_lightning.data.ingest.summary import summarise
 from svp_lightning.data.settings import FolderSettings
 from tests.data.class_folders import COUNT, particle
@@ -105,6 +106,15 @@ def test_sixteen_bit_colour_keeps_its_low_bits(root) -> None:
         row = int(np.flatnonzero(plan.particles["source"] == f"protein/{name}")[0])
         read = plan.read(range(row, row + 1)).images[0]
         assert np.abs(read.astype(int) - particle(1)).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_white_is_zero_in_tiffs_of_either_depth(tmp_path, dtype) -> None:
+    full = np.iinfo(dtype).max
+    levels = particle(1).astype(dtype) * (full // 255)
+    for name, stored in (("miniswhite", full - levels), ("minisblack", levels)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", stored, photometric=name)
+        assert (read_picture(tmp_path / f"{name}.tif").grey == levels).all()
 
 
 def test_tiny_and_large_images_share_a_store(root, ingest) -> None:

@@ -22,6 +22,7 @@ MAX_PIXELS = 64_000_000
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 _DEPTHS = (8, 10, 12, 14, 16)
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value MinIsWhite
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,9 @@ def _check_header(path: Path, image: Image.Image) -> None:
 
 def _from_pillow(path: Path, image: Image.Image) -> Picture:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
-        return Picture(np.asarray(image).astype(np.uint16))
+        deep = np.asarray(image).astype(np.uint16)
+        # Pillow turns 8-bit samples round, but not these.
+        return Picture(~deep if _white_is_zero(image) else deep)
     if image.mode == "I":
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
@@ -135,6 +138,10 @@ def _from_pillow(path: Path, image: Image.Image) -> Picture:
         opaque = _unless_all(np.asarray(image.getchannel("A")) >= 128)
         image = image.convert("RGB")
     return Picture(np.asarray(image.convert("L")), opaque)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _is_deep_colour(image: Image.Image) -> bool:
