@@ -22,11 +22,16 @@ HEADER = (
 PIXEL_UM = 1.5
 
 
-def write_run(folder: Path, run: str, flags: tuple[str, str] = ("0", "1")) -> None:
+def write_run(
+    folder: Path,
+    run: str,
+    flags: tuple[str, str] = ("0", "1"),
+    frames: tuple[int, int] = (3, 7),
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(sum(map(ord, run)))
     lines = [HEADER]
-    for frame in (3, 7):
+    for frame in frames:
         picture = rng.integers(205, 215, (128, 160)).astype(np.uint8)
         for n in range(3):
             number, side, x, y = 10 * frame + n, 4 + n, 40 * n, 20 + 10 * n

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from svp_lightning.data.ingest.cutting import picture_sizes
-from svp_lightning.data.ingest.pictures import SUFFIXES
-from svp_lightning.data.ingest.runs import Runs, gather, plan_runs
+from svp_lightning.data.ingest.pictures import SUFFIXES, digest_of
+from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, run_names
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tiles import find_tiles, read_collage
 from svp_lightning.data.ingest.walking import files_below
@@ -43,16 +43,15 @@ def ingest_collage(
 def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
     """Split all collages and decide what the store will hold; see :func:`ingest_collage`."""
     skips = Skips(settings.unreadable)
-    # Annotations are left out of any import, and listed.
-    annotations = Skips("skip")
+    files = _pictures(settings.root, left_out)
+    groups = _groups(settings.root, files)
     particles, _ = gather(
-        _pictures(settings.root, left_out),
+        files,
         settings,
-        lambda file, name: _read_page(file, name, settings, annotations),
+        lambda file, name: _read_page(file, name, settings, skips).assign(group=groups[file]),
         skips,
     )
-    found = Runs(particles, read=read_collage)
-    return plan_runs(found, settings, skips, annotations)
+    return plan_runs(Runs(particles, read=read_collage), settings, skips)
 
 
 def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
@@ -67,24 +66,30 @@ def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
     return files
 
 
-def _read_page(
-    file: Path, name: str, settings: CollageSettings, annotations: Skips
-) -> pd.DataFrame:
-    """One row per tile."""
+def _groups(root: Path, files: list[Path]) -> dict[Path, str]:
+    """Page -> its run: pages of one folder whose names differ in number or suffix alone."""
+    run_of = {file: (file.parent, re.sub(r"_\d+$", "", file.stem)) for file in files}
+    runs = {run: file.with_name(run[1] + file.suffix) for file, run in run_of.items()}
+    names = dict(zip(runs, run_names(root, list(runs.values())), strict=True))
+    return {file: names[run] for file, run in run_of.items()}
+
+
+def _read_page(file: Path, name: str, settings: CollageSettings, skips: Skips) -> pd.DataFrame:
+    """One row per tile; annotations are left out of any import, and listed."""
     root = settings.root if settings.root.is_dir() else settings.root.parent
     size = picture_sizes([file], root, 1, decode=False)[str(file)]
     if isinstance(size, DataError):
         raise size
-    tiles = find_tiles(read_collage(file), file)
+    page = read_collage(file)
+    tiles = find_tiles(page, file)
     for (x, y, w, h), reason in tiles.left_out:
-        where = f"{file.name}, {w} x {h} px at x {x}, y {y}"
-        annotations.add(where, reason, DataError(where, reason))
+        skips.note(f"{file.name}, {w} x {h} px at x {x}, y {y}", reason)
     table = pd.DataFrame(tiles.boxes, columns=list("xywh"))
     numbers = range(1, len(table) + 1)
     return table.assign(
         id=[f"{name}/{number:06d}" for number in numbers],
         particle_id=list(numbers),
-        group=re.sub(r"_\d+$", "", name),
         picture=str(file),
+        content=digest_of(page.grey),
         pixel_size_um=settings.pixel_size_um,
     )

@@ -4,6 +4,7 @@ Only the four formats microscopes write are opened (PNG, TIFF, JPEG, BMP), each 
 and everything that can be wrong with a file ends in one :class:`DataError` that names it.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,12 @@ def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> ND
 def bit_depth_of(brightest: int) -> int:
     """The smallest usual camera depth (8, 10, 12, 14 or 16 bit) that holds ``brightest``."""
     return next(depth for depth in _DEPTHS if brightest < 1 << depth)
+
+
+def digest_of(grey: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
+    """Equal for equal pixels in an equal shape, (h, w)."""
+    salt = f"{grey.shape[1]}".encode()
+    return hashlib.blake2b(grey.tobytes(), digest_size=16, salt=salt).hexdigest()
 
 
 def _cannot_be_read(path: Path, error: Exception) -> DataError:

@@ -3,8 +3,11 @@
 An importer lists run files, reads each into a table, and says how a picture is read. Every
 table has a row per particle with ``id``, ``particle_id``, ``group`` (the run), ``picture``
 (path as text) and the box ``x, y, w, h`` in it, ``pixel_size_um``, and whatever else is kept.
+``content``, if it is there, is equal where pictures are, however they are stored; without it
+equal files are equal pictures.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,6 +21,7 @@ from svp_lightning.data.ingest.cutting import BOX, Measure, ReadPage, cut, insid
 from svp_lightning.data.ingest.framing import automatic_size
 from svp_lightning.data.ingest.labels import label_from_table
 from svp_lightning.data.ingest.naming import ordered
+from svp_lightning.data.ingest.repeats import named_from, once_each
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.splitting import assign_splits, refuse_single_class
 from svp_lightning.data.ingest.writing import Plan
@@ -51,27 +55,22 @@ def gather(
     read_run: Callable[[Path, str], pd.DataFrame],
     skips: Skips,
 ) -> tuple[pd.DataFrame, dict[str, Path]]:
-    """Particles of all runs that can be read and cut, and the file of each of those runs.
+    """Particles of all runs that can be read and cut, each once, and the file of each run.
 
     Raises:
-        DataError: a run cannot be read (unless skipped), or nothing is left.
+        DataError: a run cannot be read or is a copy (unless skipped), or nothing is left.
     """
-    names = run_names(settings.root, files)
-    tables, read = [], {}
-    for name, file in zip(names, files, strict=True):
+    names = dict(zip(files, run_names(settings.root, files), strict=True))
+    tables = {}
+    for file, name in names.items():
         try:
-            table = read_run(file, name)
-            if table.empty:
-                raise DataError(
-                    f"{file} lists no particles.", "Remove this run or export it again."
-                )
+            tables[file] = _not_empty(file, read_run(file, name))
         except DataError as error:
-            skips.add(_relative(file, settings.root), "run cannot be read", error)
-            continue
-        tables.append(table)
-        read[name] = file
+            skips.add(named_from(settings.root, file), "run cannot be read", error)
+    tables = once_each(tables, settings.root, settings.num_threads, skips)
     if tables:
-        particles = pd.concat(tables, ignore_index=True)
+        particles = pd.concat(tables.values(), ignore_index=True)
+        particles = particles.drop(columns="content", errors="ignore")
         particles = particles.sort_values(["group", "picture", "particle_id"], ignore_index=True)
         particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
     if not tables or particles.empty:
@@ -79,10 +78,16 @@ def gather(
             f"Nothing in {settings.root} could be imported.",
             "Set data.unreadable=refuse to be told the first problem.",
         )
-    return particles, read
+    return particles, {names[file]: file for file in tables}
 
 
-def plan_runs(found: Runs, settings: RunSettings, *skips: Skips) -> Plan:
+def _not_empty(file: Path, table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty:
+        raise DataError(f"{file} lists no particles.", "Remove this run or export it again.")
+    return table
+
+
+def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
     """Label, split by run, and lay out the store.
 
     Runs that cannot be split (one run only, one class, no labels) are imported all the same,
@@ -91,7 +96,7 @@ def plan_runs(found: Runs, settings: RunSettings, *skips: Skips) -> Plan:
     Args:
         found: from the importer.
         settings: of the import.
-        skips: what was left out; labels of unknown particles go into the first.
+        skips: what was left out; labels of unknown particles go there, too.
 
     Raises:
         DataError: the labels do not fit the particles.
@@ -99,9 +104,7 @@ def plan_runs(found: Runs, settings: RunSettings, *skips: Skips) -> Plan:
     particles = found.particles.assign(origin="real", split="")
     why = None
     if settings.labelled and settings.labels is not None:
-        particles["label"] = label_from_table(
-            particles, _folder(settings) / settings.labels, skips[0]
-        )
+        particles["label"] = label_from_table(particles, _folder(settings) / settings.labels, skips)
     if not settings.labelled or "label" not in particles:
         particles["label"] = None
     if settings.labelled:
@@ -123,7 +126,7 @@ def plan_runs(found: Runs, settings: RunSettings, *skips: Skips) -> Plan:
         class_names=ordered(particles["label"].dropna()),
         pixel_size_um=_common(particles["pixel_size_um"]),
         made_by=made_by,
-        skipped=pd.concat([part.table() for part in skips], ignore_index=True),
+        skipped=skips.table(),
     )
 
 
@@ -132,22 +135,20 @@ def _folder(settings: RunSettings) -> Path:
 
 
 def run_names(root: Path, files: list[Path]) -> list[str]:
-    """One name per run file: its stem, with its folder where stems repeat."""
-    stems = [file.stem for file in files]
-    return [
-        file.stem if stems.count(file.stem) == 1 else _relative(file.with_suffix(""), root)
-        for file in files
-    ]
+    """One name per run file: its stem, with its folder (and then its suffix) where these repeat."""
+    names = [file.stem for file in files]
+    paths = [named_from(root, file) for file in files]
+    bare = [named_from(root, file.with_suffix("")) for file in files]
+    for longer in (bare, paths, paths):
+        times = Counter(names)
+        names = [n if times[n] == 1 else long for n, long in zip(names, longer, strict=True)]
+    return names
 
 
 def require_folder(root: Path) -> None:
     """Refuse a root that is no folder."""
     if not root.is_dir():
         raise DataError(f"data.root={root} is not a folder.", "Give a run folder, or one of runs.")
-
-
-def _relative(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
 def _for_store(particles: pd.DataFrame) -> pd.DataFrame:

@@ -30,6 +30,10 @@ class Skips:
         """
         if self.policy == "refuse":
             raise error
+        self.note(what, reason)
+
+    def note(self, what: str, reason: str) -> None:
+        """List ``what`` as left out, whatever the policy: nothing is wrong with that."""
         self._rows.append((what, reason))
 
     def table(self) -> pd.DataFrame:

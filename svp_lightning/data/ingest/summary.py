@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from svp_lightning.data.ingest.repeats import ANOTHER_TABLE, COPY
 from svp_lightning.data.store import SPLITS, Store
 
 SIZE_EDGES_UM = (2.0, 5.0, 10.0, 25.0)
@@ -111,7 +112,8 @@ def _group_table(
     volumes = [runs.get(str(name), {}).get("volume_imaged_ml", np.nan) for name in table.index]
     if not np.isnan(volumes).all():
         table["mL imaged"] = volumes
-    if "mL imaged" in table and not made_by.get("skipped"):  # else counts are too low
+    lost = set(made_by.get("skipped", {})) - {ANOTHER_TABLE, COPY}
+    if "mL imaged" in table and not lost:  # else counts are too low
         table["per mL"] = table["images"] / table["mL imaged"].where(table["mL imaged"] > 0)
     return table
 

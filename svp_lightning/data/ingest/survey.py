@@ -1,6 +1,5 @@
 """A first look into every image file, so that writing starts only when all can be read."""
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.ingest.pictures import read_picture
+from svp_lightning.data.ingest.pictures import digest_of, read_picture
 from svp_lightning.errors import DataError
 
 
@@ -49,5 +48,4 @@ def _look(path: Path) -> tuple[int, int, int, str, DataError | None]:
         return 0, 0, 0, "", error
     height, width = grey.shape
     brightest = int(grey.max()) if grey.dtype == np.uint16 else 0
-    digest = hashlib.blake2b(grey.tobytes(), digest_size=16, salt=f"{width}".encode()).hexdigest()
-    return height, width, brightest, digest, None
+    return height, width, brightest, digest_of(grey), None

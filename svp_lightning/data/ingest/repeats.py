@@ -1,0 +1,125 @@
+"""Each run comes in once, though several tables may list it and folders may be copied.
+
+Counted twice, a run has wrong counts; as two groups, its particles train and test.
+"""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from svp_lightning.data.ingest.cutting import BOX
+from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.errors import DataError
+from svp_lightning.files import sha256_of_file
+
+ANOTHER_TABLE = "table of particles that another table lists"
+COPY = "copy of another run"
+_SHARE_OF_A_COPY = 0.5
+"""Crops of a few pixels may be equal by chance; most of a run is not."""
+
+Tables = dict[Path, pd.DataFrame]
+"""File of each run -> its particles."""
+
+
+def once_each(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
+    """The runs without those that are there already.
+
+    Tables of the same boxes in the same pictures (an export beside the list it was made from)
+    are one run: its ``.lst`` is taken, or else the table with most rows, and the others are
+    listed as left out. Of runs in other pictures that are equal, the first is taken.
+
+    Args:
+        tables: see :mod:`svp_lightning.data.ingest.runs`.
+        root: what left-out files are named from.
+        num_threads: reading threads.
+        skips: where tables and copies left out go.
+
+    Raises:
+        DataError: a run is a copy of another (unless skipped).
+    """
+    tables = _without_exports(tables, root, skips)
+    return _without_copies(tables, root, num_threads, skips) if len(tables) > 1 else tables
+
+
+def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
+    best_first = sorted(tables, key=lambda f: (f.suffix.lower() != ".lst", -len(tables[f]), f))
+    repeats = _repeats(
+        {file: _particles(tables[file], tables[file]["picture"]) for file in best_first}, share=0
+    )
+    for file in repeats:
+        skips.note(named_from(root, file), ANOTHER_TABLE)
+    return {file: table for file, table in tables.items() if file not in repeats}
+
+
+def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
+    digests = _digests(tables, num_threads)
+    particles = {
+        file: _particles(table, _content(table, digests)) for file, table in tables.items()
+    }
+    copies = _repeats(particles, _SHARE_OF_A_COPY)
+    for file, (first, shared) in copies.items():
+        error = DataError(
+            f"{file} is a copy of {first} ({shared} of its {len(particles[file])} particles are "
+            "the same), and no run may count twice or be in two splits.",
+            "Remove one of the two; data.unreadable=skip leaves the first of them out.",
+        )
+        skips.add(named_from(root, file), COPY, error)
+    return {file: table for file, table in tables.items() if file not in copies}
+
+
+def named_from(root: Path, file: Path) -> str:
+    """``file`` as it is named in lists: from ``root``, if it lies there."""
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+
+
+def _particles(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
+    """A hash of the picture and the box of each particle, each once."""
+    boxes = table[list(BOX)].astype(np.int64).assign(picture=picture)
+    return np.unique(pd.util.hash_pandas_object(boxes, index=False).to_numpy())
+
+
+def _repeats(
+    particles: dict[Path, NDArray[np.uint64]], share: float
+) -> dict[Path, tuple[Path, int]]:
+    """Run -> an earlier run that has more than ``share`` of the particles of the smaller.
+
+    And how many these are.
+    """
+    listed = [np.empty(0, np.uint64), *particles.values()]  # there may be no runs
+    values, counts = np.unique(np.concatenate(listed), return_counts=True)
+    common = values[counts > 1]
+    owners: dict[int, Path] = {}
+    found = {}
+    for file, mine in particles.items():
+        both = mine[np.isin(mine, common)].tolist()
+        earlier = Counter(owners[particle] for particle in both if particle in owners)
+        for other, shared in earlier.most_common(1):
+            if shared > share * min(len(mine), len(particles[other])):
+                found[file] = other, shared
+        if file not in found:
+            owners |= dict.fromkeys(both, file)
+    return found
+
+
+def _content(table: pd.DataFrame, digests: dict[str, str]) -> pd.Series:
+    return table["content"] if "content" in table else table["picture"].map(digests)
+
+
+def _digests(tables: Tables, num_threads: int) -> dict[str, str]:
+    """Picture -> what is equal for equal files.
+
+    Only files of a length that others have are read; the rest, and what is no file, is itself.
+    """
+    unread = [table["picture"] for table in tables.values() if "content" not in table]
+    pictures = list(dict.fromkeys(name for part in unread for name in part.unique()))
+    sizes = {name: os.path.getsize(name) for name in pictures if os.path.isfile(name)}
+    times = Counter(sizes.values())
+    alike = [name for name, size in sizes.items() if times[size] > 1]
+    with ThreadPoolExecutor(num_threads) as pool:
+        read = dict(zip(alike, pool.map(sha256_of_file, map(Path, alike)), strict=True))
+    return {name: read.get(name, name) for name in pictures}

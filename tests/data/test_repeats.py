@@ -1,0 +1,192 @@
+"""A run that is there twice, as a copy or as a second table, comes in once."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from svp_lightning.data.ingest.collage import plan_collage
+from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
+from svp_lightning.data.ingest.flowcam_files import read_particles
+from svp_lightning.data.ingest.mfi import plan_mfi
+from svp_lightning.data.ingest.repeats import once_each
+from svp_lightning.data.ingest.runs import run_names
+from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.data.ingest.summary import summarise
+from svp_lightning.data.ingest.writing import Plan
+from svp_lightning.data.settings import CollageSettings, FlowCamSettings, MfiSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
+from tests.data import test_flowcam as flowcam
+from tests.data import test_mfi as mfi
+from tests.data.test_collage import draw_collage, save
+
+CSV_NAMES = {
+    "id": "Particle ID",
+    "collage_file": "Image File",
+    "image_x": "Image X",
+    "image_y": "Image Y",
+    "image_w": "Image Width",
+    "image_h": "Image Height",
+    "cal_const": "Calibration Factor",
+}
+
+
+def export(lst: Path, to: Path, ids: list[int]) -> None:
+    """What a user saves of some particles."""
+    rows = read_particles(lst)
+    rows[rows["id"].isin(ids)][list(CSV_NAMES)].rename(columns=CSV_NAMES).to_csv(to, index=False)
+
+
+def flowcam_plan(root: Path, **options: object) -> Plan:
+    return plan_flowcam(FlowCamSettings(root=root, labelled=False, **options))
+
+
+def mfi_plan(root: Path, **options: object) -> Plan:
+    return plan_mfi(MfiSettings(root=root, labelled=False, **options))
+
+
+def collage_plan(root: Path, **options: object) -> Plan:
+    return plan_collage(CollageSettings(root=root, labelled=False, **options))
+
+
+def write_collage(folder: Path, run: str) -> None:
+    save(draw_collage(sum(map(ord, run)), tiles=6)[0], folder / f"{run}_000001.png")
+
+
+def skipped(plan: Plan) -> list[tuple[str, str]]:
+    return list(plan.skipped.itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize(
+    ("write", "plan", "file"),
+    [
+        (flowcam.write_run, flowcam_plan, "r1.lst"),
+        (mfi.write_run, mfi_plan, "r1.csv"),
+        (write_collage, collage_plan, "r1_000001.png"),
+    ],
+)
+def test_a_copied_run_is_refused_or_left_out(tmp_path, write, plan, file) -> None:
+    for run in ("r1", "r2"):
+        write(tmp_path / run, run)
+    assert skipped(plan(tmp_path)) == []
+    for place in ("r3", "s/old"):
+        shutil.copytree(tmp_path / "r1", tmp_path / place)
+    with pytest.raises(DataError, match=rf"r3/{file} is a copy of .*/r1/{file} \(6 of its 6") as e:
+        plan(tmp_path)
+    assert "data.unreadable=skip" in e.value.remedy
+    found = plan(tmp_path, unreadable="skip")
+    assert len(found.particles) == 12
+    assert [name for name, _ in skipped(found)] == [f"r3/{file}", f"s/old/{file}"]
+    assert {reason for _, reason in skipped(found)} == {"copy of another run"}
+
+
+def test_a_copy_is_known_though_its_table_is_another(tmp_path) -> None:
+    """Renamed, and less of it, in another format."""
+    flowcam.write_run(tmp_path / "r1", "r1")
+    shutil.copytree(tmp_path / "r1", tmp_path / "r2")
+    export(tmp_path / "r2" / "r1.lst", tmp_path / "r2" / "mine.csv", [2, 4, 6])
+    (tmp_path / "r2" / "r1.lst").unlink()
+    with pytest.raises(DataError, match=r"r2/mine\.csv is a copy of .*r1/r1\.lst \(3 of its 3"):
+        flowcam_plan(tmp_path)
+
+
+def test_a_collage_saved_in_another_format_is_a_copy(tmp_path) -> None:
+    save(draw_collage(0)[0], tmp_path / "a.png")
+    save(draw_collage(1)[0], tmp_path / "b.png")
+    Image.open(tmp_path / "a.png").save(tmp_path / "c.tif")
+    with pytest.raises(DataError, match=r"c\.tif is a copy of .*a\.png"):
+        collage_plan(tmp_path)
+
+
+def as_table(picture: Path, boxes: int) -> pd.DataFrame:
+    table = pd.DataFrame({"x": range(boxes), "y": 0, "w": 5, "h": 5})
+    return table.assign(picture=str(picture))
+
+
+def test_a_picture_that_is_equal_by_chance_makes_no_copy(tmp_path) -> None:
+    for name in ("a1", "a2", "b1"):
+        (tmp_path / name).write_bytes(b"blank")
+    (tmp_path / "b2").write_bytes(b"other")
+    first = pd.concat([as_table(tmp_path / "a1", 1), as_table(tmp_path / "a2", 3)])
+    second = pd.concat([as_table(tmp_path / "b1", 1), as_table(tmp_path / "b2", 3)])
+    tables = {tmp_path / "a.csv": first, tmp_path / "b.csv": second}
+    assert once_each(tables, tmp_path, 1, Skips()) == tables
+    second["picture"] = str(tmp_path / "b1")
+    with pytest.raises(DataError, match=r"b\.csv is a copy of .*a\.csv \(3 of its 3"):
+        once_each(tables, tmp_path, 1, Skips())
+
+
+@pytest.mark.parametrize(("name", "with_list"), [("a_filtered.csv", True), ("z.csv", False)])
+def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> None:
+    root = tmp_path / "runs"
+    flowcam.write_run(root, "run1")
+    export(root / "run1.lst", root / name, [2, 3])
+    if not with_list:
+        export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4, 5, 6])
+        (root / "run1.lst").unlink()
+    ingest_flowcam(tmp_path / "store", FlowCamSettings(root=root, labelled=False), lambda n: None)
+    store = Store.open(tmp_path / "store")
+    assert store.particles["id"].tolist() == [f"run1/{n:06d}" for n in range(1, 7)]
+    found = summarise(store)
+    assert found.skipped == {"table of particles that another table lists": 1}
+    assert name in (store.path / "skipped.csv").read_text()
+    assert found.groups["per mL"].tolist() == pytest.approx([6 / 0.0174])
+
+
+def test_a_second_table_of_mfi_frames_doubles_nothing(tmp_path) -> None:
+    mfi.write_run(tmp_path / "vial", "vial")
+    lines = (tmp_path / "vial" / "vial.csv").read_text().splitlines()
+    (tmp_path / "vial" / "a_selection.csv").write_text("\n".join(lines[:4]))
+    plan = mfi_plan(tmp_path)
+    assert set(plan.particles["group"]) == {"vial"}
+    assert len(plan.particles) == 6
+    assert [name for name, _ in skipped(plan)] == ["vial/a_selection.csv"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "write"),
+    [
+        (flowcam_plan, lambda folder: flowcam.write_run(folder, "run2")),
+        (mfi_plan, lambda folder: mfi.write_run(folder, "run2", frames=(4, 8))),
+    ],
+)
+def test_two_runs_in_one_folder_both_come_in(tmp_path, plan, write) -> None:
+    (flowcam if plan is flowcam_plan else mfi).write_run(tmp_path, "run1")
+    write(tmp_path)
+    found = plan(tmp_path)
+    assert found.particles["group"].value_counts().to_dict() == {"run1": 6, "run2": 6}
+    assert skipped(found) == []
+
+
+def test_names_are_as_short_as_they_can_be_and_never_equal() -> None:
+    root = Path("runs")
+    files = ["a/run.csv", "a/run.txt", "b/run.csv", "b/one.csv", "c/run.csv.txt"]
+    assert run_names(root, [root / file for file in files]) == [
+        *("a/run.csv", "a/run.txt", "b/run", "one", "run.csv"),
+    ]
+    top = [root / file for file in ("run.csv", "run.txt", "run.csv.txt")]
+    assert run_names(root, top) == ["run.csv", "run.txt", "run.csv.txt"]
+
+
+def test_runs_whose_names_differ_in_suffix_alone_have_ids_of_their_own(tmp_path) -> None:
+    mfi.write_run(tmp_path, "run")
+    (tmp_path / "run.csv").rename(tmp_path / "run.txt")
+    for frame in tmp_path.glob("run_frame_*.png"):
+        frame.rename(tmp_path / f"x{frame.name}")
+    mfi.write_run(tmp_path, "run", frames=(4, 8))
+    plan = mfi_plan(tmp_path)
+    assert plan.particles["id"].is_unique
+    assert set(plan.particles["group"]) == {"run.csv", "run.txt"}
+
+
+def test_pages_of_one_run_stay_together_whatever_their_names(tmp_path) -> None:
+    """Though page 1 has a namesake, the run is one group."""
+    pages = ["x/run_000001.png", "x/run_000002.png", "x/run_000002.tif", "y/run_000001.png"]
+    for k, name in enumerate(pages):
+        save(draw_collage(k, tiles=6)[0], tmp_path / name)
+    table = collage_plan(tmp_path).particles
+    assert table["id"].is_unique
+    assert table["group"].value_counts().to_dict() == {"x/run": 18, "y/run": 6}
