@@ -65,8 +65,8 @@ class _IngestSettings(RaritySettings):
     labelled: bool = True
     """``False`` imports images without class names, for prediction: no split is made."""
     unreadable: Literal["refuse", "skip"] = "refuse"
-    """What to do with an image that cannot be decoded, or a table row that cannot be used;
-    skipped ones are listed."""
+    """What to do with an image that cannot be decoded, a table row that cannot be used, or a run
+    that is a copy of another; skipped ones are listed."""
     prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
     """Class name -> relative frequency in the field, for metrics at that prevalence
     (``{protein: 1000, silicone_oil: 1}``). ``None``: that of the test images."""

@@ -66,7 +66,7 @@ def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) 
         error = DataError(
             f"{file} is a copy of {first} ({shared} of its {len(particles[file])} particles are "
             "the same), and no run may count twice or be in two splits.",
-            "Remove one of the two; data.unreadable=skip leaves the first of them out.",
+            "Remove one of the two; data.unreadable=skip leaves the copy out.",
         )
         skips.add(named_from(root, file), COPY, error)
     return {file: table for file, table in tables.items() if file not in copies}
