@@ -159,7 +159,7 @@ def test_unlabelled_images_come_in_without_splits(root, ingest) -> None:
     assert store.class_names == ()
     assert (store.labels == -1).all()
     assert set(store.particles["split"]) == {""}
-    assert len(store) == 2 * COUNT
+    assert len(store) == 2 * COUNT == store.particles["group"].nunique()
 
 
 def test_labels_join_by_id_and_others_stay_unlabelled(root, ingest) -> None:
@@ -172,3 +172,13 @@ def test_labels_join_by_id_and_others_stay_unlabelled(root, ingest) -> None:
     table = ingest(labels="labels.csv").particles.set_index("id")
     assert table.loc["run1/5.png", ["label", "group"]].tolist() == ["b", "run1"]
     assert table["label"].isna().sum() == 4
+
+
+def test_labelled_images_beside_one_another_are_split(root, ingest) -> None:
+    rows = []
+    for path in sorted(root.rglob("*.png")):
+        rows.append(f"{path.parent.name}_{path.name},{path.parent.name}")
+        path.rename(root / f"{path.parent.name}_{path.name}")
+    (root / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    store = ingest(labels="labels.csv")
+    assert all(n >= 1 for split in ("train", "val", "test") for n in store.counts(split).values())

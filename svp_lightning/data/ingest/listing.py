@@ -60,7 +60,7 @@ def list_class_folders(
 def list_unlabelled(
     root: Path, left_out: Collection[Path] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every image below ``root``; its folder is its group.
+    """Every image below ``root``; its folder is its group, or none directly in ``root``.
 
     Args:
         root: the folder.
@@ -74,8 +74,8 @@ def list_unlabelled(
     if not paths:
         raise DataError(f"{root} holds no images.", "Give a folder of PNG, TIFF, JPEG or BMP.")
     listing = pd.DataFrame({"path": paths})
-    listing["group"] = [p.parent.relative_to(root).as_posix() for p in paths]
-    listing["group"] = listing["group"].replace(".", root.resolve().name)
+    folders = [p.parent.relative_to(root).as_posix() for p in paths]
+    listing["group"] = [None if folder == "." else folder for folder in folders]
     return _with_ids(listing.assign(label=None, split=None), root), _skipped_table(skipped)
 
 
