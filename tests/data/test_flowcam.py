@@ -207,7 +207,7 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
         (edit("day0/run0.lst", "image_w|", "width_of_it|"), "lacks the column image_w"),
         (edit("day0/run0.cla", "v3", "v9"), "version 'v9' where v3 is known"),
         (edit("day0/run0.cla", "2\n1\n4\n", "2\n1\n99\n"), "classifies particle 99"),
-        (edit("day0/run0.cla", "2\n2\n3\n", "2\n2\n1\n"), "particle 1 is in oil_drop and protein"),
+        (edit("day0/run0.cla", "2\n2\n3\n", "2\n2\n1\n"), "particle 1 is in Oil drop and protein"),
         (edit("day0/run0.cla", "\n2\n2\n3\n", "\n2\n2\n"), "it ends too early"),
     ],
 )

@@ -223,5 +223,6 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
 def test_damage_names_file_and_particle(runs, ingest, damage, message) -> None:
     damage(runs)
     with pytest.raises(DataError, match=message):
+        (edit("Silicone oil", "protein+"), r"'protein' and 'protein\+'"),
         ingest()
     assert not (runs.parent / "store").exists()

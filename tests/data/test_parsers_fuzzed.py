@@ -183,4 +183,4 @@ def test_classifications_are_read_back_exactly(tmp_path, given_labels) -> None:
         members = [str(k) for k, v in given_labels.items() if v == name]
         lines += [name.title(), "OR", "1", "C:\\a.flt", str(len(members)), *members]
     (tmp_path / "a.cla").write_text("\n".join(lines))
-    assert read_classes(tmp_path / "a.cla") == given_labels
+    assert read_classes(tmp_path / "a.cla") == {k: v.title() for k, v in given_labels.items()}

@@ -28,6 +28,7 @@ from svp_lightning.data.ingest.flowcam_files import (
     read_particles,
     read_volumes,
 )
+from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.data.ingest.pictures import read_picture
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.ingest.skips import Skips
@@ -87,7 +88,9 @@ def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> 
     files = _run_files(settings.root, left_out)
     particles, runs = gather(files, settings, lambda f, run: _read_run(f, run, skips), skips)
     if settings.labelled and settings.labels is None:
-        particles["label"] = _saved_labels(particles, runs, skips)
+        labels = _saved_labels(particles, runs, skips)
+        names = class_names(filter(None, labels), settings.root)
+        particles["label"] = [None if spelled is None else names[spelled] for spelled in labels]
     masks = _masks(particles, settings, skips)
     facts = {run: _run_facts(file, skips) for run, file in runs.items()}
     found = Runs(
@@ -179,6 +182,7 @@ def _run_facts(file: Path, skips: Skips) -> dict[str, float]:
 
 
 def _saved_labels(particles: pd.DataFrame, runs: dict[str, Path], skips: Skips) -> list[str | None]:
+    """Classes as spelled in the ``.cla`` files."""
     labels: dict[tuple[str, int], str] = {}
     for run, file in runs.items():
         saved = file.with_suffix(".cla")

@@ -97,7 +97,7 @@ def _usable(path: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
 
 
 def read_classes(path: Path) -> dict[int, str]:
-    """Saved classification (``.cla``): particle id -> class name.
+    """Saved classification (``.cla``): particle id -> class name, spelled as in the file.
 
     The file is a list of lines: version, number of classifications, name, number of classes;
     then for each class its name, ``OR``, the number of filters, the filters, the number of
@@ -113,13 +113,15 @@ def read_classes(path: Path) -> dict[int, str]:
         if version.strip() != "v3":
             raise ValueError(f"version {version.strip()[:20]!r} where v3 is known")
         for _ in range(_count(next(lines))):
-            name, _ = class_name(next(lines)), next(lines)
+            spelled, _ = next(lines).strip(), next(lines)
+            name = class_name(spelled)
             for _ in range(_count(next(lines))):
                 next(lines)
             for _ in range(_count(next(lines))):
                 particle = _count(next(lines))
-                if labels.setdefault(particle, name) != name:
-                    raise ValueError(f"particle {particle} is in {labels[particle]} and {name}")
+                other = labels.setdefault(particle, spelled)
+                if other != spelled and class_name(other) != name:
+                    raise ValueError(f"particle {particle} is in {other} and {spelled}")
     except (ValueError, StopIteration) as error:
         why = str(error) or "it ends too early"
         raise DataError(

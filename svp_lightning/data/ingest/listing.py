@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_name
+from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_names
 from svp_lightning.data.ingest.pictures import SUFFIXES
 from svp_lightning.data.ingest.walking import files_below, subfolders
 from svp_lightning.errors import DataError
@@ -92,17 +92,19 @@ def _class_folders(
     _refuse_loose_images(root, bool(folders))
     splits = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
     if "train" not in splits:
-        yield from ((folder, class_name(folder.name), None) for folder in folders)
+        names = class_names([folder.name for folder in folders], root)
+        yield from ((folder, names[folder.name], None) for folder in folders)
         return
+    found: list[tuple[Path, str]] = []
     for folder, split in zip(folders, splits, strict=True):
         if split is None:
             raise DataError(
                 f"{folder} stands beside train, val and test but is none of them.", _LAYOUTS
             )
         _refuse_loose_images(folder, True)
-        yield from (
-            (inner, class_name(inner.name), split) for inner in subfolders(folder, left_out)
-        )
+        found += [(inner, split) for inner in subfolders(folder, left_out)]
+    names = class_names([inner.name for inner, _ in found], root)
+    yield from ((inner, names[inner.name], split) for inner, split in found)
 
 
 def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:

@@ -20,7 +20,7 @@ import pandas as pd
 from svp_lightning.data.ingest.cells import typed
 from svp_lightning.data.ingest.cutting import read_page
 from svp_lightning.data.ingest.mfi_pictures import with_pictures
-from svp_lightning.data.ingest.naming import class_name
+from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tables import (
@@ -91,9 +91,10 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
-    if "label" in particles:
+    if "label" in particles and settings.labelled:
         cells = particles["label"].fillna("")
-        particles["label"] = [class_name(cell) if cell else None for cell in cells]
+        names = class_names(filter(None, cells), settings.root)
+        particles["label"] = [names.get(cell) for cell in cells]
     found = Runs(
         particles,
         read=partial(read_page, least_bits=_CAMERA_BITS),
