@@ -182,3 +182,15 @@ def test_labelled_images_beside_one_another_are_split(root, ingest) -> None:
     (root / "labels.csv").write_text("\n".join(["id,label", *rows]))
     store = ingest(labels="labels.csv")
     assert all(n >= 1 for split in ("train", "val", "test") for n in store.counts(split).values())
+
+
+def test_labels_of_images_that_are_not_there_can_be_left_out(root, ingest, refuses) -> None:
+    ids = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
+    rows = [f"{name},{name.split('/')[0]}" for name in ids]
+    for path in list(root.rglob("*.png")):  # each image its own group
+        path.rename(root / f"{path.parent.name}_{path.name}")
+    text = "\n".join(["id,label", *(row.replace("/", "_", 1) for row in rows), "gone.png,protein"])
+    (root / "labels.csv").write_text(text)
+    refuses("labels 1 particles that were not found", labels="labels.csv")
+    skipped = summarise(ingest(labels="labels.csv", unreadable="skip")).skipped
+    assert skipped["labelled, but not imported"] == 1

@@ -1,12 +1,14 @@
 """Folders with a table of labels, groups, sizes and splits; every bad row is named."""
 
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from svp_lightning.data.ingest.summary import summarise
-from tests.data.class_folders import COUNT
+from tests.data.class_folders import COUNT, particle
 
 
 def write_table(root: Path, extra: str = "", columns: str = "path,label,group,size_um") -> None:
@@ -35,6 +37,46 @@ def test_tables_come_in_any_encoding_and_separator(root, ingest, encoding) -> No
     assert "Größe µ" in set(ingest(table="list.csv").particles["group"])
 
 
+def test_the_separator_may_be_stated_as_excel_does(root, ingest, refuses) -> None:
+    write_table(root)
+    text = (root / "list.csv").read_text().replace(",", ";").replace("vial1", "a,b,c,d,e,f,g")
+    (root / "list.csv").write_text("sep=;\n" + text)
+    assert "a,b,c,d,e,f,g" in set(ingest(table="list.csv").particles["group"])
+    (root / "list.csv").write_text("sep=;\n" + text + "protein/99.png;protein\n")
+    refuses("row 27: 'protein/99.png' does not exist", table="list.csv")
+
+
+def test_cells_missing_at_the_end_of_a_row_are_empty(root, ingest) -> None:
+    write_table(root, "protein/new.png,protein\n")
+    image = particle(999)
+    Image.fromarray(image).save(root / "protein" / "new.png")
+    row = ingest(table="list.csv").particles.set_index("source").loc["protein/new.png"]
+    assert (row["label"], row["group"]) == ("protein", "image protein/new.png")
+    assert math.isnan(row["ecd_um"])
+
+
+def test_headers_may_be_spelled_as_people_do(root, ingest) -> None:
+    write_table(root, columns="Path,Class,GROUP,Size um")
+    particles = ingest(table="list.csv").particles.set_index("source")
+    assert particles.loc["protein/11.png", ["label", "ecd_um"]].tolist() == ["protein", 11.5]
+
+
+def test_a_label_column_wins_over_a_class_column(root, ingest) -> None:
+    write_table(root, columns="path,label,class,size_um")
+    assert set(ingest(table="list.csv").class_names) == {"protein", "silicone_oil"}
+
+
+def test_rows_whose_picture_is_missing_can_be_left_out(root, ingest, refuses) -> None:
+    write_table(root, "protein/99.png,protein,v,1\nprotein/98.png,protein,v,1,2\n")
+    store = ingest(table="list.csv", unreadable="skip")
+    assert len(store) == 2 * COUNT
+    skipped = summarise(store).skipped
+    assert skipped == {"picture is missing": 1, "row of another length": 1}
+    assert "protein/99.png,picture is missing" in (store.path / "skipped.csv").read_text()
+    (root / "list.csv").write_text("path,label\nprotein/99.png,protein\n")
+    refuses("lists no picture that exists", table="list.csv", unreadable="skip")
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -42,11 +84,17 @@ def test_tables_come_in_any_encoding_and_separator(root, ingest, encoding) -> No
         ("../secret.png,protein,v,1\n", r"row 26: '../secret.png' is not inside"),
         ("/etc/passwd,protein,v,1\n", r"'/etc/passwd' is not inside"),
         ("protein/01.png,protein,v,1\n", r"row 26: path .*01.png is listed twice"),
-        ("protein/01.png,protein\n", r"row 26: 2 cells where the header has 4"),
+        ("protein/01.png,protein,v,1,2\n", r"row 26: 5 cells where the header has 4"),
+        ("protein/new.png\n", r"row 26: the label is empty"),
+        (",protein,v,1\n", r"row 26: the path is empty"),
+        ("\n\nprotein/99.png,protein,v,1\n", r"row 28: 'protein/99.png' does not exist"),
+        ('\nprotein/new.png,protein,"v\n1",1\n,protein\n', r"row 29: the path is empty"),
+        ("\nprotein/01.png,protein,v,1\n", r"row 27: path .*01.png is listed twice"),
     ],
 )
 def test_bad_rows_are_named(root, refuses, extra, message) -> None:
     (root.parent / "secret.png").write_bytes((root / "protein" / "00.png").read_bytes())
+    shutil.copy(root / "protein" / "00.png", root / "protein" / "new.png")
     write_table(root, extra)
     refuses(message, table="list.csv")
 

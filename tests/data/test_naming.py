@@ -8,6 +8,7 @@ import pytest
 
 from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.errors import DataError
+from tests.data.class_folders import COUNT
 from tests.data.test_flowcam import ingest as flowcam  # noqa: F401 (a fixture)
 from tests.data.test_flowcam import runs  # noqa: F401 (a fixture)
 
@@ -43,6 +44,15 @@ def test_class_folders_with_one_name_are_refused(root: Path, refuses) -> None:
     (root / "protein-").rename(root / "test" / "protein-")
     shutil.rmtree(root / "Silicone Oil")
     refuses(r"'protein-' and 'protein\+'|'protein\+' and 'protein-'")
+
+
+@pytest.mark.parametrize("kind", ["table", "labels"])
+def test_tables_with_one_name_for_two_classes_are_refused(root: Path, refuses, kind: str) -> None:
+    names = [f"{name}/{n:02d}.png" for name in ("Silicone Oil", "protein") for n in range(COUNT)]
+    rows = [f"{name},{'size <10' if 'protein' in name else 'size >10'}" for name in names]
+    column = "path" if kind == "table" else "id"
+    (root / "list.csv").write_text("\n".join([f"{column},label", *rows]))
+    refuses("'size >10' and 'size <10'", **{kind: "list.csv"})
 
 
 def test_saved_classifications_with_one_name_for_two_classes_are_refused(

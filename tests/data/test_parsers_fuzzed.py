@@ -19,11 +19,11 @@ from svp_lightning.data.ingest.flowcam_files import (
     read_particles,
     read_volumes,
 )
+from svp_lightning.data.ingest.image_tables import list_table
 from svp_lightning.data.ingest.labels import label_from_table
 from svp_lightning.data.ingest.mfi import read_table
 from svp_lightning.data.ingest.pictures import picture_size, read_picture
 from svp_lightning.data.ingest.skips import Skips
-from svp_lightning.data.ingest.tables import list_table
 from svp_lightning.errors import SvpError
 from tests.data.test_mfi import HEADER
 
@@ -54,9 +54,9 @@ def skipping(read: Callable[[Path, Skips], object]) -> Callable[[Path], object]:
     return both
 
 
-def labels(path: Path) -> object:
+def labels(path: Path, skips: Skips) -> object:
     one = pd.DataFrame({"id": ["r/1"], "group": ["r"], "particle_id": [1]})
-    return label_from_table(one, path, Skips())
+    return label_from_table(one, path, skips)
 
 
 PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
@@ -66,8 +66,8 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "run.cla": (read_classes, CLA),
     "run_run_summary.txt": (lambda p: read_volumes(p.with_name("run")), TXT),
     "mfi.csv": (skipping(read_table), MFI),
-    "labels.csv": (labels, LABELS),
-    "list.csv": (lambda p: list_table(p, p.parent, True), LIST),
+    "labels.csv": (skipping(labels), LABELS),
+    "list.csv": (skipping(lambda p, skips: list_table(p, p.parent, True, skips)), LIST),
 }
 
 

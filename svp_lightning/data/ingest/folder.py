@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.data.ingest.framing import automatic_size
+from svp_lightning.data.ingest.image_tables import list_table
 from svp_lightning.data.ingest.labels import label_from_table
 from svp_lightning.data.ingest.listing import list_class_folders, list_unlabelled
 from svp_lightning.data.ingest.naming import ordered
@@ -25,7 +26,6 @@ from svp_lightning.data.ingest.pictures import bit_depth_of, read_picture, to_8_
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.splitting import assign_splits, refuse_single_class
 from svp_lightning.data.ingest.survey import survey
-from svp_lightning.data.ingest.tables import list_table
 from svp_lightning.data.ingest.writing import Cut, Plan, Progress, write_plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.errors import DataError
@@ -86,17 +86,18 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
 def _listing(
     settings: FolderSettings, left_out: Collection[Path]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    skips = Skips(settings.unreadable)
     if settings.table is not None:
         table = settings.root / settings.table
-        rows = list_table(table, settings.root, settings.labelled)
-        return rows, pd.DataFrame(columns=["file", "reason"])
+        rows = list_table(table, settings.root, settings.labelled, skips)
+        return rows, skips.table()
     if settings.labelled and settings.labels is None:
         return list_class_folders(settings.root, left_out)
     listing, skipped = list_unlabelled(settings.root, left_out)
     if settings.labelled and settings.labels is not None:
-        labels = label_from_table(listing, settings.root / settings.labels, Skips())
+        labels = label_from_table(listing, settings.root / settings.labels, skips)
         listing = listing.assign(label=pd.Series(labels, index=listing.index, dtype=object))
-    return listing, skipped
+    return listing, pd.concat([skipped, skips.table()], ignore_index=True)
 
 
 def _bit_depth(settings: FolderSettings, brightest: int) -> int:

@@ -1,42 +1,48 @@
 """Labels from a CSV, joined to particles by their id."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
 
-from svp_lightning.data.ingest.naming import class_name
+from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tables import (
     read_rows,
-    refuse_repeated_columns,
+    refuse_empty,
     refuse_repeats,
     require_columns,
+    with_canonical_names,
 )
 from svp_lightning.errors import DataError
+
+_COLUMNS = ("id", "run", "particle_id", "label")
+_SYNONYMS = {"class": "label"}
 
 
 def label_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> list[str | None]:
     """Labels from a CSV with the columns ``id,label`` or ``run,particle_id,label``.
 
-    ``run`` may lack where there is only one. Particles the CSV does not list, or lists with
-    an empty label, stay unlabelled.
+    ``run`` may lack where there is only one; ``1``, ``1.0`` and ``000001`` are the same
+    ``particle_id``. Particles the CSV does not list, or lists with an empty label, stay
+    unlabelled.
 
     Args:
         particles: with ``id``, and ``group`` (the run) and ``particle_id`` where they have one.
         table: the CSV.
-        skips: where labels of particles that are not there go.
+        skips: where labels of particles that are not there go, and rows that are too long.
 
     Raises:
         DataError: a column is missing, or a row names no particle.
     """
-    rows = read_rows(table).rename(columns=str.lower)
-    refuse_repeated_columns(table, rows)
-    if "id" in rows:
+    rows = with_canonical_names(table, read_rows(table, skips=skips, pad=True), _COLUMNS, _SYNONYMS)
+    if "id" in rows or "particle_id" not in particles:
         return _joined(table, rows, ["id"], [(name,) for name in particles["id"]], skips)
     runs = particles["group"].unique()
     if "run" not in rows and len(runs) == 1:
         rows["run"] = runs[0]
     require_columns(table, rows, ("run", "particle_id", "label"))
+    rows["particle_id"] = rows["particle_id"].map(_whole)
     known: list[tuple[str, ...]] = list(
         zip(particles["group"], particles["particle_id"].astype(str), strict=True)
     )
@@ -56,6 +62,8 @@ def _joined(
     skips: Skips,
 ) -> list[str | None]:
     require_columns(table, rows, (*columns, "label"))
+    for name in columns:
+        refuse_empty(table, rows[rows["label"] != ""], name)
     refuse_repeats(table, rows, *columns)
     rows = rows[rows["label"] != ""]
     keys = list(rows[columns].itertuples(index=False, name=None))
@@ -68,5 +76,12 @@ def _joined(
             "Name particles as the importer does (task=ingest data.labels=null lists the ids).",
         )
         skips.add("/".join(key), "labelled, but not imported", error)
-    labels = dict(zip(keys, map(class_name, rows["label"]), strict=True))
+    names = class_names(rows["label"], table)
+    labels = dict(zip(keys, map(names.get, rows["label"]), strict=True))
     return [labels.get(key) for key in known]
+
+
+def _whole(cell: str) -> str:
+    """``"000001"`` and ``"1.0"`` -> ``"1"``: spreadsheets write whole numbers in many ways."""
+    match = re.fullmatch(r"0*(\d+)(?:[.,]0*)?", cell, re.ASCII)
+    return match[1] if match else cell

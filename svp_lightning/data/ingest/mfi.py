@@ -29,6 +29,7 @@ from svp_lightning.data.ingest.tables import (
     read_rows,
     refuse_repeated_columns,
     require_columns,
+    without_blanks,
 )
 from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
@@ -116,7 +117,7 @@ def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
 
 
 def _is_particle_table(head: str) -> bool:
-    return any("frame #" in line for line in lines_of(head.lower())[:50])
+    return any("frame#" in without_blanks(line) for line in lines_of(head)[:50])
 
 
 def read_table(file: Path, skips: Skips) -> pd.DataFrame:
@@ -125,7 +126,7 @@ def read_table(file: Path, skips: Skips) -> pd.DataFrame:
     Raises:
         DataError: the file is no particle table, or a row cannot be used (unless skipped).
     """
-    rows = read_rows(file, "frame #", lambda name: _column_name(name) in _COLUMNS.values(), skips)
+    rows = read_rows(file, "frame#", lambda name: _column_name(name) in _COLUMNS.values(), skips)
     rows = rows.rename(columns=_column_name)
     refuse_repeated_columns(file, rows)
     require_columns(file, rows, ("frame", "particle_id", *_EDGES))

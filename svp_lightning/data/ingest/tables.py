@@ -2,14 +2,12 @@
 
 import codecs
 import csv
-import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from svp_lightning.data.ingest.cells import numbers
-from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_name
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.errors import DataError
 
@@ -22,8 +20,6 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SEPARATORS = (",", ";", "\t", "|")
-_IMAGE_COLUMNS = ("path", "label", "group", "split", "id", "ecd_um", "label_confidence")
-_ALIASES = {"particle_id": "id", "size_um": "ecd_um"}
 
 
 def read_text(path: Path) -> str:
@@ -83,33 +79,41 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
+def without_blanks(line: str) -> str:
+    """``"Frame #"`` -> ``"frame#"``: instruments' versions differ in blanks and case."""
+    return line.replace(" ", "").lower()
+
+
 def read_rows(
     path: Path,
     header_holds: str = "",
     wanted: Callable[[str], bool] = lambda _: True,
     skips: Skips | None = None,
+    pad: bool = False,
 ) -> pd.DataFrame:
-    """A table of text cells with stripped headers; the separator is found in the header.
+    """A table of text cells with stripped headers.
+
+    The separator is the one of a first line ``sep=;`` (Excel's), or is found in the header.
 
     Args:
         path: the file.
-        header_holds: text by which the header line is known; lines before it are left out.
+        header_holds: text by which the header line is known, in lower case without blanks;
+            lines before it are left out.
         wanted: which columns to keep, by their stripped header.
         skips: where rows of the wrong length go; None refuses them.
+        pad: whether cells missing at a row's end are empty ones, which Excel leaves out.
 
     Returns:
-        The rows, indexed by their number (the header is row 1).
+        The rows, indexed by the number of the line of the file on which each begins.
 
     Raises:
         DataError: a row has another number of cells than the header, or a name is twice.
     """
     skips = skips or Skips()
     lines = lines_of(read_text(path))
-    first = next((k for k, line in enumerate(lines) if header_holds in line.lower()), 0)
-    header_line = next((line for line in lines[first:] if line.strip()), "")
-    separator = max(_SEPARATORS, key=header_line.count)
+    first, separator = _layout(lines, header_holds)
     rows = _csv_rows(path, lines[first:], separator)
-    header = [name.strip() for name in next(rows, [])]
+    header = [name.strip() for name in next(rows, (0, []))[1]]
     while header and not header[-1]:  # a separator at the end of every line
         header.pop()
     if len(set(header)) < len(header):
@@ -117,7 +121,10 @@ def read_rows(
         raise DataError(f"{path} has the column {twice!r} twice.", "Rename or remove one.")
     kept = [k for k, name in enumerate(header) if wanted(name)]
     cells, index = [], []
-    for number, row in enumerate(rows, start=2):
+    for line, row in rows:
+        number = first + line
+        if pad:
+            row += [""] * (len(header) - len(row))
         if len(row) < len(header) or any(c.strip() for c in row[len(header) :]):
             error = DataError(
                 f"{path}, row {number}: {len(row)} cells where the header has {len(header)}.",
@@ -131,48 +138,50 @@ def read_rows(
     return pd.DataFrame(cells, columns=columns, index=pd.Index(index, dtype="int64"), dtype=object)
 
 
-def _csv_rows(path: Path, lines: list[str], separator: str) -> Iterator[list[str]]:
-    """Rows that hold anything."""
+def _layout(lines: list[str], header_holds: str) -> tuple[int, str]:
+    """Index of the header's line (or of blank ones before it), and the separator."""
+    stated = re.fullmatch(r"""\s*"?sep=([^\w\s"]|\t)"?\s*""", lines[0], re.IGNORECASE)
+    found = (k for k, line in enumerate(lines) if header_holds in without_blanks(line))
+    first = max(next(found, 0), 1 if stated else 0)
+    header = next((line for line in lines[first:] if line.strip()), "")
+    return first, stated[1] if stated else max(_SEPARATORS, key=header.count)
+
+
+def _csv_rows(path: Path, lines: list[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that hold anything, each with the line on which it begins, counted from 1."""
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator)
+    begins = 1
     try:
-        for row in csv.reader((f"{line}\n" for line in lines), delimiter=separator):
+        for row in reader:
             if any(cell.strip() for cell in row):
-                yield row
+                yield begins, row
+            begins = reader.line_num + 1  # a quoted cell may go over several lines
     except csv.Error as error:
         raise DataError(f"{path} is no table: {error}.", "Export it again.") from error
 
 
-def list_table(table: Path, root: Path, labelled: bool) -> pd.DataFrame:
-    """Images listed by a CSV with the columns ``path`` and ``label`` (if ``labelled``).
+def with_canonical_names(
+    table: Path, rows: pd.DataFrame, names: Sequence[str], synonyms: Mapping[str, str]
+) -> pd.DataFrame:
+    """Columns renamed to ``names`` where they differ in case, blanks, hyphens or underscores.
 
-    Optional: ``id``, ``group``, ``split``, ``ecd_um``, ``label_confidence``. Paths are
-    relative to the CSV.
-
-    Returns:
-        A listing (see :mod:`svp_lightning.data.ingest.listing`), sorted by ``id``.
+    Args:
+        table: the file, for the message.
+        rows: its rows.
+        names: canonical names, in lower case.
+        synonyms: other name -> canonical one, where no column has the canonical one itself.
 
     Raises:
-        DataError: a column is missing, or a row points outside ``root``, nowhere, or to what
-            another row has.
+        DataError: two columns have come to mean the same (``Label``, ``label``).
     """
-    rows = read_rows(table).rename(columns=lambda name: _ALIASES.get(name.lower(), name.lower()))
+    spelled = {_squashed(name): name for name in (*names, *synonyms)}
+    rows = rows.rename(columns=lambda name: spelled.get(_squashed(name), name.lower()))
     refuse_repeated_columns(table, rows)
-    require_columns(table, rows, ("path", "label") if labelled else ("path",))
-    if rows.empty:
-        raise DataError(f"{table} lists no images.", "Add one row per image.")
-    rows = rows[[name for name in _IMAGE_COLUMNS if name in rows]].copy()
-    paths = [_inside(table, root, n, cell) for n, cell in enumerate(rows["path"], start=2)]
-    rows["path"] = pd.Series(paths, index=rows.index, dtype=object)
-    if "id" not in rows:
-        rows["id"] = [path.relative_to(root).as_posix() for path in rows["path"]]
-    refuse_repeats(table, rows, "path")
-    refuse_repeats(table, rows, "id")
-    rows["label"] = _labels(table, rows, labelled)
-    rows["group"] = rows["group"].where(rows["group"] != "", None) if "group" in rows else None
-    rows["split"] = _splits(table, rows)
-    for name in ("ecd_um", "label_confidence"):
-        if name in rows:
-            rows[name] = numbers(table, rows, name)
-    return rows.sort_values("id", ignore_index=True)
+    return rows.rename(columns={k: v for k, v in synonyms.items() if v not in rows})
+
+
+def _squashed(header: str) -> str:
+    return re.sub(r"[\s_-]+", "", header).lower()
 
 
 def require_columns(table: Path, rows: pd.DataFrame, names: Sequence[str]) -> None:
@@ -186,58 +195,27 @@ def require_columns(table: Path, rows: pd.DataFrame, names: Sequence[str]) -> No
 
 
 def refuse_repeated_columns(table: Path, rows: pd.DataFrame) -> None:
-    """Refuse a table of which two columns have come to mean the same (``Label``, ``label``)."""
+    """Refuse a table of which two columns have the same name."""
     if not rows.columns.is_unique:
         twice = rows.columns[rows.columns.duplicated()][0]
         raise DataError(f"{table} has the column {twice!r} twice.", "Rename or remove one.")
+
+
+def refuse_empty(table: Path, rows: pd.DataFrame, name: str, remedy: str = "") -> None:
+    """Refuse a row without a value in the column ``name``."""
+    if (rows[name] == "").any():
+        number = rows.index[(rows[name] == "").to_numpy().argmax()]
+        raise DataError(
+            f"{table}, row {number}: the {name} is empty.",
+            remedy or "Fill it in, or remove the row.",
+        )
 
 
 def refuse_repeats(table: Path, rows: pd.DataFrame, *names: str) -> None:
     """Refuse rows that agree in all the columns ``names``."""
     repeated = rows.duplicated(list(names))
     if repeated.any():
-        number = int(repeated.to_numpy().argmax())
-        what = ", ".join(f"{name} {rows[name].iloc[number]}" for name in names)
-        raise DataError(f"{table}, row {number + 2}: {what} is listed twice.", "Keep one row.")
-
-
-def _inside(table: Path, root: Path, number: int, cell: str) -> Path:
-    """The file a row names; links are followed, but the name itself must stay in ``root``."""
-    base = os.path.abspath(root)
-    path = Path(os.path.abspath(table.parent / cell.replace("\\", "/")))
-    if not cell or not path.is_relative_to(base):
-        raise DataError(
-            f"{table}, row {number}: {cell!r} is not inside {root}.",
-            "Move the file there, or set data.root to a folder that holds all files.",
-        )
-    if not os.path.isfile(path):  # Path.is_file() raises on names too long
-        raise DataError(
-            f"{table}, row {number}: {cell!r} does not exist in {table.parent}.",
-            "Paths are relative to the CSV; mend the row or copy the file there.",
-        )
-    return root / path.relative_to(base)
-
-
-def _labels(table: Path, rows: pd.DataFrame, labelled: bool) -> list[str | None]:
-    if not labelled:
-        return [None] * len(rows)
-    if (rows["label"] == "").any():
-        number = int((rows["label"] == "").to_numpy().argmax()) + 2
-        raise DataError(
-            f"{table}, row {number}: the label is empty.",
-            "Fill it in, remove the row, or set data.labelled=false to predict.",
-        )
-    return [class_name(cell) for cell in rows["label"]]
-
-
-def _splits(table: Path, rows: pd.DataFrame) -> list[str] | None:
-    if "split" not in rows or (rows["split"] == "").all():
-        return None
-    names = rows["split"].str.lower().map(SPLIT_NAMES)
-    if names.isna().any():
-        number = int(names.isna().to_numpy().argmax())
-        raise DataError(
-            f"{table}, row {number + 2}: the split is {rows['split'].iloc[number]!r}.",
-            "Use train, val and test in every row, or leave the column out.",
-        )
-    return names.tolist()
+        position = int(repeated.to_numpy().argmax())
+        what = ", ".join(f"{name} {rows[name].iloc[position]}" for name in names)
+        number = rows.index[position]
+        raise DataError(f"{table}, row {number}: {what} is listed twice.", "Keep one row.")

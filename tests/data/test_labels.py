@@ -1,0 +1,57 @@
+"""Labels joined by id, whatever a spreadsheet has made of the table."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from svp_lightning.data.ingest.labels import label_from_table
+from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.errors import DataError
+
+PARTICLES = pd.DataFrame(
+    {"id": ["r/000001", "r/000002", "r/000010"], "group": "r", "particle_id": [1, 2, 10]}
+)
+
+
+def joined(folder: Path, text: str, particles: pd.DataFrame = PARTICLES) -> list[str | None]:
+    (folder / "labels.csv").write_text(text)
+    return label_from_table(particles, folder / "labels.csv", Skips())
+
+
+@pytest.mark.parametrize("cell", ["1", "1.0", "000001", "1,0"])
+def test_a_number_is_the_same_however_it_is_written(tmp_path: Path, cell: str) -> None:
+    text = f"run;particle_id;label\nr;{cell};oil\nr;10;air\n"
+    assert joined(tmp_path, text) == ["oil", None, "air"]
+
+
+@pytest.mark.parametrize(
+    "header", ["Particle ID,Class", "PARTICLE_ID,Label", "ParticleID,class", "particle-id, label"]
+)
+def test_headers_may_be_spelled_as_people_do(tmp_path: Path, header: str) -> None:
+    assert joined(tmp_path, f"{header}\n1,oil\n") == ["oil", None, None]
+
+
+def test_labels_missing_at_the_end_of_a_row_leave_a_particle_unlabelled(tmp_path: Path) -> None:
+    assert joined(tmp_path, "particle_id,label,comment\n1\n2,oil\n") == [None, "oil", None]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("particle_id,label\n1,oil\n\n000001,air\n", "row 4: run r, particle_id 1 is listed tw"),
+        ("label,particle_id\noil\n", "row 2: the particle_id is empty"),
+        ("particle_id,label\n1.5,oil\n", r"first: r/1\.5"),
+        ("particle_id,label,Class,class\n1,oil,a,b\n", "column 'class' twice"),
+        ("particle_id,label\n1,oil,air\n", "row 2: 3 cells where the header has 2"),
+    ],
+)
+def test_bad_tables_are_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        joined(tmp_path, text)
+
+
+def test_images_without_numbers_need_the_column_id(tmp_path: Path) -> None:
+    images = PARTICLES.drop(columns="particle_id")
+    with pytest.raises(DataError, match="lacks the column id"):
+        joined(tmp_path, "run,particle_id,label\nr,1,oil\n", images)
