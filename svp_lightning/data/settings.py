@@ -22,7 +22,8 @@ class SplitFractions(Settings):
     """Shares of the images held out; the rest trains.
 
     The split is made by group (run or vial) and stratified by class, so shares are met as
-    closely as whole groups allow. A share of 0 leaves that split out.
+    closely as whole groups allow. A share of 0 leaves that split out, which serves a generator
+    alone: classifiers need all three.
     """
 
     val: float = Field(0.15, ge=0, lt=1)

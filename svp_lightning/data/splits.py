@@ -16,7 +16,12 @@ from svp_lightning.data.store import SPLITS
 from svp_lightning.errors import DataError
 
 _ATTEMPTS = 64
-"""Random orders tried before giving up on a split with every class everywhere."""
+"""Random orders in which groups are assigned one by one, before whole assignments are tried."""
+_MAX_GROUPS_FOR_ALL = 10
+"""Groups of which every assignment is tried (3^10 = 59,049)."""
+_RANDOM_ASSIGNMENTS = 20_000
+_MAX_CELLS = 10_000_000
+"""Assignments times groups, at most, held in memory."""
 
 
 def split_by_group(
@@ -39,7 +44,8 @@ def split_by_group(
         (N,) of ``"train"``, ``"val"`` or ``"test"``.
 
     Raises:
-        DataError: when no assignment puts every class into every split.
+        DataError: no assignment was found that puts every class into every split; with up to
+            10 groups there is none.
     """
     class_names, label_of = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     group_names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
@@ -52,6 +58,9 @@ def split_by_group(
         present = np.stack([counts[assignment == s].sum(axis=0) > 0 for s in range(3)])
         if present[shares > 0].all():
             return np.array(SPLITS)[assignment[group_of]]
+    searched = _search(counts, shares, np.random.default_rng([seed, _ATTEMPTS]))
+    if searched is not None:
+        return np.array(SPLITS)[searched[group_of]]
     raise DataError(*_explain(counts, present, shares, class_names, group_names))
 
 
@@ -72,6 +81,35 @@ def _assign(
         quota = _quota(len(members), held[:, label], target[:, label], shares)
         assignment[members] = np.repeat(np.arange(3), quota)
     return assignment
+
+
+def _search(
+    counts: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64] | None:
+    """Split of each group: the assignment nearest to the shares that has every class everywhere.
+
+    All assignments are looked at where the groups are few, else random ones; None where none of
+    them has every class everywhere.
+    """
+    splits = np.flatnonzero(shares > 0)
+    candidates = splits[_candidates(len(counts), len(splits), rng)]
+    held = np.stack([(candidates == split) @ counts for split in splits], axis=1)
+    complete = (held > 0).all(axis=(1, 2))
+    if not complete.any():
+        return None
+    target = shares[splits, None] * counts.sum(axis=0)
+    deviation = (((held - target) / target) ** 2).mean(axis=(1, 2))
+    best: NDArray[np.int64] = candidates[np.where(complete, deviation, np.inf).argmin()]
+    return best
+
+
+def _candidates(groups: int, splits: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """(M, groups) numbers below ``splits``, in an order that decides between equals."""
+    if groups <= _MAX_GROUPS_FOR_ALL:
+        every = np.indices((splits,) * groups).reshape(groups, -1).T
+        return rng.permutation(every)
+    number = min(_RANDOM_ASSIGNMENTS, max(1, _MAX_CELLS // groups))
+    return rng.integers(splits, size=(number, groups))
 
 
 def _largest_first(
@@ -138,8 +176,8 @@ def _refuse_too_few_groups(
     if lacking:
         raise DataError(
             f"Too few groups to put every class into {needed} splits: {', '.join(lacking)}.",
-            "Add runs or images of these classes, give finer groups, assign the splits "
-            "yourself, or set a fraction to 0.",
+            "Add runs or images of these classes, give finer groups, or assign the splits "
+            "yourself.",
         )
 
 
@@ -153,7 +191,7 @@ def _explain(
     split, label = np.argwhere(~present & (shares > 0)[:, None])[0]
     holders = ", ".join(group_names[counts[:, label] > 0][:5])
     return (
-        f"No split keeps groups whole and puts every class everywhere: {SPLITS[split]} would "
+        f"No split found keeps groups whole and puts every class everywhere: {SPLITS[split]} would "
         f"lack {class_names[label]}, which only groups {holders} hold.",
         "Add runs that hold this class, give finer groups, or assign the splits yourself.",
     )

@@ -1,10 +1,13 @@
 """Splits keep groups whole, put every class everywhere, and say why when they cannot."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from svp_lightning.data import splits as splits_module
 from svp_lightning.data.settings import SplitFractions
 from svp_lightning.data.splits import split_by_group
 from svp_lightning.errors import DataError
@@ -76,6 +79,60 @@ def test_seeds_differ() -> None:
 def test_too_few_groups_names_the_class() -> None:
     with pytest.raises(DataError, match=r"oil \(2 groups\)"):
         split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], SplitFractions(), 0)
+
+
+FOUR_RUNS = [[48, 5], [26, 0], [25, 12], [0, 49]]
+TWELVE_RUNS = [
+    *([33, 25, 0, 0], [0, 0, 0, 35], [0, 0, 0, 33], [0, 0, 10, 0], [0, 17, 0, 0], [0, 0, 4, 55]),
+    *([0, 0, 40, 0], [0, 13, 0, 0], [43, 0, 36, 8], [0, 0, 10, 0], [0, 0, 0, 58], [26, 0, 0, 2]),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("counts", [FOUR_RUNS, TWELVE_RUNS])
+def test_a_split_is_found_where_one_by_one_finds_none(counts: list[list[int]], seed: int) -> None:
+    groups = [f"run{g}" for g, row in enumerate(counts) for _ in range(sum(row))]
+    labels = [
+        name for row in counts for name, n in zip("abcd", row, strict=False) for _ in range(n)
+    ]
+    splits = split_by_group(labels, groups, SplitFractions(), seed)
+    assert (splits == split_by_group(labels, groups, SplitFractions(), seed)).all()
+    for label in set(labels):
+        assert len(set(splits[np.array(labels) == label])) == 3
+    assert all(len(set(splits[np.array(groups) == group])) == 1 for group in set(groups))
+
+
+def test_among_few_groups_the_split_nearest_to_the_fractions_is_found() -> None:
+    counts = np.array(FOUR_RUNS)
+    shares = np.array([0.7, 0.15, 0.15])
+    found = splits_module._search(counts, shares, np.random.default_rng(0))
+    target = shares[:, None] * counts.sum(axis=0)
+
+    def deviation(assignment: tuple[int, ...]) -> float:
+        held = np.array([counts[np.array(assignment) == s].sum(axis=0) for s in range(3)])
+        if (held == 0).any():
+            return np.inf
+        return float((((held - target) / target) ** 2).mean())
+
+    best = min(product(range(3), repeat=4), key=deviation)
+    assert found is not None
+    assert deviation(tuple(found.tolist())) == deviation(best) < np.inf
+
+
+def test_among_many_groups_random_assignments_come_near_the_fractions() -> None:
+    counts = np.array([[3, 0], [0, 3]] * 20)
+    shares = np.array([0.7, 0.15, 0.15])
+    found = splits_module._search(counts, shares, np.random.default_rng(1))
+    assert found is not None
+    held = np.array([counts[found == s].sum(axis=0) for s in range(3)])
+    assert (held > 0).all()
+    assert np.abs(held / 60 - shares[:, None]).max() < 0.12
+
+
+def test_no_remedy_leads_to_data_that_training_refuses() -> None:
+    with pytest.raises(DataError) as caught:
+        split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], SplitFractions(), 0)
+    assert "fraction" not in caught.value.remedy
 
 
 def test_an_impossible_layout_names_class_and_groups() -> None:

@@ -39,7 +39,7 @@ def assign_splits(particles: pd.DataFrame, fractions: SplitFractions, seed: int)
     if given and (particles["split"] == "test").sum() == 0 and fractions.test > 0:
         raise DataError(
             "The splits given have no test images.",
-            "Add a test split, leave all splits to be made, or set data.fractions.test=0.",
+            "Add a test split, or leave all splits to be made.",
         )
     todo = labelled
     if given:
