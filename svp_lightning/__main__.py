@@ -76,8 +76,18 @@ def run_folder(config: Config) -> Path:
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
-    """Resolve to plain containers; logger and callback nodes stay for :mod:`hydra` to build."""
+    """Resolve to plain containers; logger and callback nodes stay for :mod:`hydra` to build.
+
+    Raises:
+        SettingsError: a setting without a default (``data.root``) was not given.
+    """
     bare = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("logger", "callbacks")])
+    if missing := sorted(OmegaConf.missing_keys(bare)):
+        raise SettingsError(
+            f"{missing[0]} must be given.",
+            f"Add {missing[0]}=… to the command, paths with "
+            "blanks or brackets quoted twice: \"data.root='/my/Run (1)'\".",
+        )
     values = OmegaConf.to_container(bare, resolve=True)
     assert isinstance(values, dict)
     values["paths"].pop("run", None)

@@ -116,6 +116,7 @@ def test_bad_image_folders(
         ("sampler.steps=0", "sampler.steps"),
         ("seed=-1", "seed"),
         ("task=dance", "dance"),
+        ("data=flowcam", "data.root must be given"),
         ("trainer.accelerator=quantum", "trainer"),
         ("+trainer.no_such_argument=1", "no_such_argument"),
         ("+callbacks.x._target_=no.such.Thing", "no.such.Thing"),
