@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.assess import closeness, pixel_closeness
 from svp_lightning.evaluation.fidelity.distribution import kernel_distance
 from svp_lightning.evaluation.fidelity.neighbours import SYMMETRIES, symmetric_images
@@ -23,8 +24,32 @@ from svp_lightning.generator.settings import SamplerSettings
 FIRST_SEED = 2**30
 """Images are drawn from seeds far from those of any pool and of the preview."""
 SPLIT = "val"
+MIN_REAL = 2
+"""Images of a class in each split that distances need at least."""
 MAX_REAL = 1000
 """Validation images of a class that are compared with, at most."""
+
+
+def require_comparable(store: Store, rows: Mixture) -> None:
+    """Refuse data on which no generator can be judged, before anything is trained.
+
+    Args:
+        store: real images.
+        rows: what the generator trains on; decides which classes are rare.
+
+    Raises:
+        DataError: a rare class has fewer than two training or validation images.
+    """
+    for split in ("train", SPLIT):
+        counts = store.counts(split)
+        lacking = [name for name in rows.rare if counts[name] < MIN_REAL]
+        if lacking:
+            held = ", ".join(f"{name} ({counts[name]})" for name in lacking)
+            raise DataError(
+                f"generator.selection.method=fidelity needs {MIN_REAL} {split} images of each rare "
+                f"class or more; {store.path} has fewer of {held}.",
+                "Add images, raise data.fractions, or set generator.selection.method=last.",
+            )
 
 
 @dataclass(frozen=True)

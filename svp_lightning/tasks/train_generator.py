@@ -36,7 +36,7 @@ from svp_lightning.report.style import save_figure
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.generator_figures import write_generator_figures
 from svp_lightning.tasks.ingest import ensure_store
-from svp_lightning.tasks.selection import Judge
+from svp_lightning.tasks.selection import Judge, require_comparable
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.training import (
     announce,
@@ -65,6 +65,7 @@ def ensure_generator(config: Config, session: Session, store: Store) -> Path:
         # Not above: features are trained like a classifier, whose mix may need a generator.
         from svp_lightning.tasks.features import ensure_features
 
+        require_comparable(store, training_rows(config.generator, store))
         features = ensure_features(config, session, store)
         identity["features"] = features.name
     make = partial(_train, config, session, store, features)

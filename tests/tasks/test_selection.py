@@ -11,6 +11,7 @@ import torch
 from svp_lightning.config import Config
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.assess import pixel_closeness
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.sampler import sample
@@ -98,6 +99,18 @@ def test_judge_sees_the_validation_split_and_not_the_test_split(
     split = {s: {i.tobytes() for i in store.images[store.indices(s)]} for s in ("val", "test")}
     assert split["val"] & shown
     assert not (split["test"] - split["val"]) & shown
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_lone_image_to_compare_with_is_refused_before_anything_is_trained(
+    svp_config: Build, tmp_path: Path, split: str
+) -> None:
+    own = f"paths.artifacts={tmp_path / 'own'}"
+    config, session = svp_config(CHOSEN, own, f"scale.counts.{split}.air_bubble=1")
+    store = ensure_store(config, session)
+    with pytest.raises(DataError, match=rf"2 {split} images of each rare.* air_bubble \(1\)"):
+        train_generator.ensure_generator(config, session, store)
+    assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["store"]
 
 
 def test_chosen_on_two_processes_as_recorded(tmp_path: Path) -> None:
