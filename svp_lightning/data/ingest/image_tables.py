@@ -109,7 +109,7 @@ def _splits(table: Path, rows: pd.DataFrame) -> list[str] | None:
         return None
     names = rows["split"].str.lower().map(SPLIT_NAMES)
     if names.isna().any():
-        number = names.index[names.isna().to_numpy().argmax()]
+        number = names.index[int(names.isna().to_numpy().argmax())]
         raise DataError(
             f"{table}, row {number}: the split is {rows['split'][number]!r}.",
             "Use train, val and test in every row, or leave the column out.",

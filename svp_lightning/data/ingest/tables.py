@@ -204,7 +204,7 @@ def refuse_repeated_columns(table: Path, rows: pd.DataFrame) -> None:
 def refuse_empty(table: Path, rows: pd.DataFrame, name: str, remedy: str = "") -> None:
     """Refuse a row without a value in the column ``name``."""
     if (rows[name] == "").any():
-        number = rows.index[(rows[name] == "").to_numpy().argmax()]
+        number = rows.index[int((rows[name] == "").to_numpy().argmax())]
         raise DataError(
             f"{table}, row {number}: the {name} is empty.",
             remedy or "Fill it in, or remove the row.",
