@@ -34,6 +34,8 @@ from svp_lightning.tasks.fit_classifier import RECORD, ensure_classifier, preval
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
 from svp_lightning.tasks.measure import costs, intervals, measured_parts, redraw, write_tables
+from svp_lightning.tasks.preparation import KEY as PREPARATION
+from svp_lightning.tasks.preparation import Preparation
 from svp_lightning.tasks.provenance import git_revision, package_versions
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.train_classifier import training_rows
@@ -165,6 +167,7 @@ def measure(
                 "generator_seed": config.generator.seed if synthetic else None,
                 "synthetic": synthetic.sha256 if synthetic else None,
                 "rare_images": config.data.rare_images,
+                PREPARATION: Preparation.of(config.data, store).model_dump(),
                 "optimizer_steps": trained["optimizer_steps"],
                 "training_images_drawn": trained["optimizer_steps"] * config.classifier.batch_size,
                 "config": sha256_of_json(config.identity()),

@@ -18,24 +18,32 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.evaluation.counting import count_table, tally_classes
 from svp_lightning.evaluation.predictions import Predictions, write_predictions
-from svp_lightning.files import replacing
+from svp_lightning.files import replacing, write_json
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.evaluate import CLASSIFIER
 from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.preparation import (
+    Preparation,
+    differences,
+    trained_preparation,
+    with_trained_background,
+)
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
 
 
 def run(config: Config, session: Session) -> None:
-    """Write ``predictions.parquet``, ``predictions.csv`` and ``counts.csv``; print the counts."""
+    """Write the predictions, the counts and how the images were prepared; print the counts."""
     module = load_classifier(_checkpoint(config))
-    store = ensure_store(_unlabelled(config, module), session)
+    config = _prepared_alike(_unlabelled(config, module))
+    store = ensure_store(config, session)
     if store.image_size != module.image_size:
         raise CheckpointError(
             f"The classifier reads images of {module.image_size} px, {store.path} holds "
             f"{store.image_size} px.",
             "Import the images at the classifier's size.",
         )
+    _compare(config, store, session)
     probabilities = predict(module, store, config)
     ids = store.particles["id"].to_numpy(dtype=object)
     found = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
@@ -82,6 +90,40 @@ def _unlabelled(config: Config, module: ClassifierModule) -> Config:
         return config
     changes = {"labelled": False, "image_size": module.image_size}
     return config.model_copy(update={"data": config.data.model_copy(update=changes)})
+
+
+def _prepared_alike(config: Config) -> Config:
+    """The same data with backgrounds scaled as for training; says so where that is a change."""
+    trained = _trained(config)
+    if trained is None:
+        return config
+    data = with_trained_background(config.data, trained)
+    if data != config.data:
+        done = "kept as recorded"
+        if trained.background is not None:
+            done = f"scaled to grey level {trained.background}"
+        say(f"Backgrounds are {done}, as those of the classifier's training images.")
+    return config.model_copy(update={"data": data})
+
+
+def _compare(config: Config, store: Store, session: Session) -> None:
+    """Say how the images differ from those trained on, and keep both as ``preparation.json``."""
+    trained, found = _trained(config), Preparation.of(config.data, store)
+    both = {"trained_on": trained and trained.model_dump(), "predicted": found.model_dump()}
+    write_json(session.run_dir / "preparation.json", both)
+    if trained is None:
+        say(
+            f"Warning: {config.predict.run} does not record how its images were prepared: "
+            "background and pixel size are not compared. Evaluate it again to have that checked."
+        )
+        return
+    for line in differences(trained, found):
+        say(line)
+
+
+def _trained(config: Config) -> Preparation | None:
+    assert config.predict.run is not None
+    return trained_preparation(config.predict.run)
 
 
 def _readable(found: Predictions, config: Config) -> pd.DataFrame:

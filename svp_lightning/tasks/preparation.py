@@ -1,0 +1,116 @@
+"""How a classifier's images were prepared, and whether those to predict are alike."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from svp_lightning.config import DataSettings, SimulatedData
+from svp_lightning.data.store import Store
+from svp_lightning.errors import ArtifactError, SettingsError
+from svp_lightning.evaluation.results import read_results
+from svp_lightning.tasks.cell import RESULTS
+
+KEY = "preparation"
+"""Where it stands in the provenance of ``results.json``."""
+MAX_GREY_APART = 5.0
+"""Grey levels; lamps and cameras of one setting differ by less."""
+MAX_PIXEL_APART = 0.02
+"""Relative; calibrations of one magnification differ by less."""
+MAX_IMAGES = 1000
+"""Images of a store whose background is looked at."""
+
+
+class Preparation(BaseModel):
+    """What has been done to the images of a store, and what came out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    """``data.source``."""
+    background: int | None
+    """``data.background``: grey level that backgrounds were scaled to; None: as recorded."""
+    background_grey: float
+    """Median grey level along the images' borders, in the store."""
+    pixel_size_um: float | None
+
+    @classmethod
+    def of(cls, data: DataSettings, store: Store) -> Self:
+        """Of the images that ``data`` made ``store`` of."""
+        return cls(
+            source=data.source,
+            background=None if isinstance(data, SimulatedData) else data.background,
+            background_grey=_background_grey(store),
+            pixel_size_um=store.pixel_size_um,
+        )
+
+
+def trained_preparation(run: Path) -> Preparation | None:
+    """That of the images an evaluated run trained on; None where the run does not record it.
+
+    Raises:
+        ArtifactError: the run's ``results.json`` is damaged.
+    """
+    if not (run / RESULTS).is_file():
+        return None
+    recorded = (read_results(run / RESULTS).provenance.model_extra or {}).get(KEY)
+    if recorded is None:
+        return None
+    try:
+        return Preparation.model_validate(recorded)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{run / RESULTS}: provenance.{KEY} is {recorded!r}.", "Evaluate the run again."
+        ) from error
+
+
+def with_trained_background(data: DataSettings, trained: Preparation) -> DataSettings:
+    """The same data with the training run's ``background``, unless another one was set.
+
+    A level other than the data kind's default counts as set. Simulated images have none to set;
+    where the classifier was trained on them, ``data`` is left as it is.
+
+    Raises:
+        SettingsError: training scaled backgrounds to another level than the one set here.
+    """
+    if isinstance(data, SimulatedData) or trained.source == "simulated":
+        return data
+    own, default = data.background, type(data).model_fields["background"].default
+    if own == default:
+        return data.model_copy(update={"background": trained.background})
+    if trained.background not in (None, own):
+        raise SettingsError(
+            f"data.background={'null' if own is None else own}, but the classifier was trained on "
+            f"images with data.background={trained.background}.",
+            "Leave it out: the training run's is used.",
+        )
+    return data
+
+
+def differences(trained: Preparation, found: Preparation) -> list[str]:
+    """A sentence for each way in which images differ from those trained on."""
+    lines = []
+    if abs(found.background_grey - trained.background_grey) > MAX_GREY_APART:
+        remedy = ""
+        if "simulated" not in (found.source, trained.source) and trained.background is None:
+            remedy = f" data.background={trained.background_grey:.0f} scales it to that."
+        lines.append(
+            f"Warning: the background of these images is at grey level "
+            f"{found.background_grey:.0f} (median), that of the classifier's training images at "
+            f"{trained.background_grey:.0f}.{remedy}"
+        )
+    here, there = found.pixel_size_um, trained.pixel_size_um
+    if here is not None and there is not None and abs(here / there - 1) > MAX_PIXEL_APART:
+        lines.append(
+            f"Warning: a pixel is {here:.4g} µm in these images, {there:.4g} µm in the "
+            f"classifier's training images: it sees particles at {there / here:.0%} of their size."
+        )
+    return lines
+
+
+def _background_grey(store: Store) -> float:
+    rows = np.linspace(0, len(store) - 1, min(len(store), MAX_IMAGES)).astype(np.int64)
+    images = np.asarray(store.images[rows])
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    return float(np.median(np.median(np.concatenate(edges, axis=1), axis=1)))
