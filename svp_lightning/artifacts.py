@@ -111,16 +111,19 @@ class ArtifactCache:
         self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]
     ) -> None:
         partial = partial_path(path)
+        resumed = partial.exists()
         clock = Clock()
-        verb = "Resuming" if partial.exists() else "Building"
-        self.announce(f"{verb} {stage} {path.name}")
+        self.announce(f"{'Resuming' if resumed else 'Building'} {stage} {path.name}")
         with explaining_write_errors(partial):
             partial.mkdir(exist_ok=True)
             (partial / JOINING).write_text(launch_id())
             try:
                 make(partial)
             except (DataError, SettingsError, StoreError):
-                shutil.rmtree(partial)  # wrong input: nothing here is worth going on with
+                # Wrong input leaves nothing behind, and takes nothing that was there before it:
+                # a mistyped flag must not cost an interrupted training its checkpoint.
+                if not resumed:
+                    shutil.rmtree(partial)
                 raise
             (partial / JOINING).unlink()
         write_json(partial / RECORD, _record(partial, stage, identity) | {"cost": clock.read()})

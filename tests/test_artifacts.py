@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from svp_lightning.artifacts import RECORD, ArtifactCache, partial_path
-from svp_lightning.errors import ArtifactError, DataError
+from svp_lightning.errors import ArtifactError, SettingsError
 
 IDENTITY = {"a": 1, "b": [1.5, "x"]}
 
@@ -33,24 +33,32 @@ def test_what_matters_is_in_the_key_and_order_is_not(tmp_path: Path) -> None:
     assert cache.path("store", {"a": 1}).name != cache.path("generator", {"a": 1}).name
 
 
-def test_failed_build_is_handed_on_and_wrong_input_is_not(tmp_path: Path) -> None:
+def crash(folder: Path) -> None:
+    (folder / "half").write_text("1")
+    raise RuntimeError("power cut")
+
+
+def refuse(folder: Path) -> None:
+    (folder / "other").write_text("1")
+    raise SettingsError("no such device.")
+
+
+def test_wrong_input_leaves_nothing_half_written(tmp_path: Path) -> None:
     cache = ArtifactCache(tmp_path)
+    with pytest.raises(SettingsError):
+        cache.build("store", IDENTITY, refuse)
+    assert not partial_path(cache.path("store", IDENTITY)).exists()
 
-    def crash(folder: Path) -> None:
-        (folder / "half").write_text("1")
-        raise RuntimeError("power cut")
 
-    def refuse(folder: Path) -> None:
-        (folder / "half").write_text("1")
-        raise DataError("bad image.")
-
+def test_wrong_input_does_not_cost_what_an_interrupted_build_has_done(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
     partial = partial_path(cache.path("store", IDENTITY))
     with pytest.raises(RuntimeError):
         cache.build("store", IDENTITY, crash)
-    assert (partial / "half").exists()
-    with pytest.raises(DataError):
+    with pytest.raises(SettingsError):
         cache.build("store", IDENTITY, refuse)
-    assert not partial.exists()
+    assert (partial / "half").read_text() == "1"
+    assert (cache.build("store", IDENTITY, make) / "half").exists()
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "change", "record", "foreign"])
