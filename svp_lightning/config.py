@@ -20,6 +20,7 @@ from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.settings import Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.trainer_settings import TrainerSettings
 
 TASKS = (
     "ingest",
@@ -53,21 +54,6 @@ DataSettings = Annotated[
     SimulatedData | FolderSettings | FlowCamSettings | MfiSettings | CollageSettings,
     Field(discriminator="source"),
 ]
-
-
-class TrainerSettings(Settings):
-    """How and where to run; further keys go to :class:`pytorch_lightning.Trainer` as they are."""
-
-    model_config = ConfigDict(extra="allow")
-
-    accelerator: str
-    devices: int | str | list[int]
-    strategy: str = "auto"
-    num_nodes: int = Field(1, ge=1)
-    precision: str | None = None
-    """None: bf16 mixed precision where the device has it, float32 elsewhere."""
-    num_workers: int = Field(0, ge=0)
-    """Processes per loader; reading a memory map needs none."""
 
 
 class PathSettings(Settings):

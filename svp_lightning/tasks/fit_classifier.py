@@ -24,6 +24,7 @@ from svp_lightning.tasks.training import (
     build_trainer,
     newest_checkpoint,
     require_divisible,
+    require_finished,
 )
 
 RECORD = "training.json"
@@ -106,6 +107,7 @@ def _train(config: Config, session: Session, store: Store, rows: Mixture, folder
         ckpt_path=str(resume_from) if resume_from else None,
         weights_only=True,
     )
+    require_finished("classifier", trainer.global_step, settings.steps)
     if is_main_process():
         seconds = time.monotonic() - start
         write_json(folder / RECORD, _record(rows, callbacks[0], trainer.global_step, seconds))

@@ -43,6 +43,7 @@ from svp_lightning.tasks.training import (
     build_trainer,
     newest_checkpoint,
     require_divisible,
+    require_finished,
 )
 
 SHEET_IMAGES = 32
@@ -109,6 +110,8 @@ def _train(
         datamodule=_datamodule(config, rows),
         ckpt_path=str(resume_from) if resume_from else None,
     )
+    if selection is None or not selection.exhausted:
+        require_finished("generator", trainer.global_step, settings.steps)
     if is_main_process():
         facts = _provenance(store, rows, trainer.world_size, time.monotonic() - start)
         if selection is not None:

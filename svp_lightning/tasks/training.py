@@ -14,13 +14,14 @@ from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import Tensor, nn
 
-from svp_lightning.config import Config, TrainerSettings
+from svp_lightning.config import Config
 from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
-from svp_lightning.errors import DistributedError, SettingsError
+from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.tasks.progress import StepsProgress
 from svp_lightning.tasks.session import Session, say
+from svp_lightning.trainer_settings import TrainerSettings
 
 LONG_SECONDS = 15 * 60
 PROBE_IMAGES = 8
@@ -53,12 +54,6 @@ def build_trainer(
     """
     settings = config.trainer
     extra = dict(settings.model_extra or {}) | arguments
-    if extra.get("accumulate_grad_batches", 1) != 1:
-        raise SettingsError(
-            "trainer.accumulate_grad_batches is not supported: batch sizes here are those of an "
-            "optimiser step.",
-            "Use more devices, or a smaller batch_size.",
-        )
     every = [*session.callbacks(), *callbacks]
     extra.setdefault("log_every_n_steps", LOG_EVERY)
     bars = [c for c in every if isinstance(c, ProgressBar)]
@@ -87,6 +82,25 @@ def build_trainer(
         raise SettingsError(
             f"The trainer settings cannot be used: {error}", "Choose another trainer=… or device."
         ) from error
+
+
+def require_finished(name: str, done: int, steps: int) -> None:
+    """Refuse to take a training that something has stopped early for the whole one.
+
+    Args:
+        name: of the network, as in the settings.
+        done: optimiser steps taken.
+        steps: optimiser steps asked for.
+
+    Raises:
+        TrainingError: fewer were taken.
+    """
+    if done < steps:
+        raise TrainingError(
+            f"The training of the {name} was stopped after {done:,} of {steps:,} steps "
+            f"({name}.steps), so it is not finished.",
+            "Leave out what stops it (a callback, say); the same command then goes on.",
+        )
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -1,0 +1,68 @@
+"""Settings of the trainer: which devices, how many processes, and what Lightning is told besides.
+
+Kept free of torch so that the command line can check a configuration at once.
+"""
+
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from svp_lightning.errors import SettingsError
+from svp_lightning.settings import Settings
+
+_STEPS = "generator.steps and classifier.steps"
+_VALIDATION = "classifier.validate_every"
+_IMAGES = "another scale, or data.rare_images for fewer real images"
+INSTEAD = {
+    "max_steps": _STEPS,
+    "min_steps": _STEPS,
+    "max_epochs": _STEPS,
+    "min_epochs": _STEPS,
+    "max_time": _STEPS,
+    "fast_dev_run": "debug=default",
+    "overfit_batches": "debug=overfit",
+    "limit_train_batches": _IMAGES,
+    "limit_val_batches": _IMAGES,
+    "limit_test_batches": _IMAGES,
+    "limit_predict_batches": "augmentation.ratio",
+    "val_check_interval": _VALIDATION,
+    "check_val_every_n_epoch": _VALIDATION,
+    "accumulate_grad_batches": "more devices, or a smaller batch_size (of an optimiser step)",
+    "gradient_clip_val": "generator.gradient_clip",
+    "gradient_clip_algorithm": "generator.gradient_clip",
+}
+"""Trainer arguments that would change what a stage makes, and what to set in their place.
+
+Trainer settings are no part of an artifact's identity, so a training cut short by one would be
+taken for the whole one ever after.
+"""
+
+
+class TrainerSettings(Settings):
+    """How and where to run; further keys go to :class:`pytorch_lightning.Trainer` as they are.
+
+    Raises:
+        SettingsError: a further key decides how long, or on what, a training runs.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    accelerator: str
+    devices: int | str | list[int]
+    strategy: str = "auto"
+    num_nodes: int = Field(1, ge=1)
+    precision: str | None = None
+    """None: bf16 mixed precision where the device has it, float32 elsewhere."""
+    num_workers: int = Field(0, ge=0)
+    """Processes per loader; reading a memory map needs none."""
+
+    @model_validator(mode="after")
+    def _only_how_and_where(self) -> Self:
+        for name in self.model_extra or {}:
+            if name in INSTEAD:
+                raise SettingsError(
+                    f"trainer.{name} is not supported: it would change what is made without "
+                    "being part of its identity.",
+                    f"Set {INSTEAD[name]} instead.",
+                )
+        return self
