@@ -8,6 +8,7 @@ import importlib
 import os
 import shlex
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from svp_lightning.distributed import is_main_process, launch_id
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
 from svp_lightning.files import explaining_write_errors, replacing, sha256_of_json
 from svp_lightning.tasks.cell import finished, report_objective
+from svp_lightning.waiting import note_failure
 
 if TYPE_CHECKING:
     from svp_lightning.tasks.session import Session
@@ -61,11 +63,12 @@ def execute(cfg: DictConfig) -> None:
         report_objective(run_dir)
         return
     task = importlib.import_module(f"svp_lightning.tasks.{config.task}")
-    session = _session(cfg, config, run_dir)
     try:
-        task.run(config, session)
-    finally:
-        session.close()
+        with closing(_session(cfg, config, run_dir)) as session:
+            task.run(config, session)
+    except BaseException as error:
+        note_failure(config.paths.artifacts, error)
+        raise
 
 
 def run_folder(config: Config) -> Path:

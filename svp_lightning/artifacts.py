@@ -9,9 +9,7 @@ builds alone, and join it in stages that every rank works on (training).
 """
 
 import json
-import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,16 +25,15 @@ from svp_lightning.distributed import is_main_process, launch_id
 from svp_lightning.errors import (
     ArtifactError,
     DataError,
-    DistributedError,
     SettingsError,
     StoreError,
 )
 from svp_lightning.files import explaining_write_errors, sha256_of_file, sha256_of_json, write_json
+from svp_lightning.waiting import wait
 
 RECORD = "artifact.json"
 JOINING = ".joining"
 KEY_LENGTH = 16
-POLL_SECONDS = 0.2
 HASHED_BELOW_BYTES = 1 << 28
 """Larger files are images of a store, which checks its own SHA-256 when it is opened."""
 
@@ -137,9 +134,9 @@ class ArtifactCache:
             if joining.is_file() and joining.read_text() == launch_id():
                 make(partial_path(path))
                 break
-            _wait()
+            wait(self.root)
         while not (path / RECORD).is_file():
-            _wait()
+            wait(self.root)
 
     @contextmanager
     def lock(self, path: Path) -> Iterator[None]:
@@ -206,10 +203,3 @@ def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str,
         "package_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _wait(parent: int = os.getppid()) -> None:
-    # A rank that Lightning started must not outlive the main process it waits for.
-    if os.getppid() != parent:
-        raise DistributedError("The main process ended; this one had waited for it and stops.")
-    time.sleep(POLL_SECONDS)
