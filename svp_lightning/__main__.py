@@ -22,6 +22,7 @@ from svp_lightning.distributed import is_main_process, launch_id
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
 from svp_lightning.files import explaining_write_errors, replacing, sha256_of_json
 from svp_lightning.tasks.cell import finished, report_objective
+from svp_lightning.tasks.run_identity import run_identity
 from svp_lightning.waiting import note_failure
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def execute(cfg: DictConfig) -> None:
 
 def run_folder(config: Config) -> Path:
     """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes."""
-    key = sha256_of_json(config.identity())[:HASH_LENGTH]
+    key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
     task = "" if config.task == "evaluate" else f"{config.task}_"
     return config.paths.outputs / config.study / f"{task}{config.name}_seed{config.seed}_{key}"
 

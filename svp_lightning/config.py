@@ -138,7 +138,8 @@ class Config(Settings):
         """What decides the results of a run: not its name, its place or its devices."""
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
-        if self.augmentation.filters:
+        chosen = self.generator.selection.method == "fidelity"
+        if self.augmentation.filters or (self.augmentation.needs_generator and chosen):
             values |= {"features": self.features.identity()}
         if self.task == "assess":
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}

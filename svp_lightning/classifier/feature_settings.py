@@ -1,5 +1,7 @@
 """Settings of the feature network, free of torch like the classifier's."""
 
+from typing import Any
+
 from pydantic import Field
 
 from svp_lightning.classifier.settings import ClassifierSettings
@@ -13,3 +15,7 @@ class FeatureSettings(Settings):
     components: int = Field(64, ge=2)
     """Principal components kept; fewer where there are fewer training images."""
     seed: int = Field(0, ge=0)
+
+    def identity(self) -> dict[str, Any]:
+        """As the classifier's own, where a file of weights counts by its contents."""
+        return super().identity() | {"classifier": self.classifier.identity()}

@@ -4,10 +4,11 @@ Kept free of torch so that the command line can check a configuration at once.
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from svp_lightning.fingerprints import sha256_of_given
 from svp_lightning.settings import Settings
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "convnext_tiny"]
@@ -43,6 +44,11 @@ class ClassifierSettings(Settings):
     weight_decay: float = Field(0.05, ge=0)
     """Of matrices and kernels; biases and normalisation are left alone."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    def identity(self) -> dict[str, Any]:
+        """The contents of a weights file decide, not its place."""
+        weights = sha256_of_given(self.pretrained_weights)
+        return super().identity() | {"pretrained_weights": weights}
 
     @property
     def epochs(self) -> int:
