@@ -59,8 +59,8 @@ def levels(schedule: NoiseSchedule, settings: SamplerSettings) -> list[Level]:
             f"{schedule.timesteps}.",
             f"Use at most {schedule.timesteps}.",
         )
-    alpha = schedule.alpha.double().cpu().numpy()
-    sigma = schedule.sigma.double().cpu().numpy()
+    alpha = schedule.alpha.cpu().double().numpy()  # in this order: Apple's GPUs have no float64
+    sigma = schedule.sigma.cpu().double().numpy()
     if settings.name == "dpm_solver" and settings.spacing == "karras":
         times = karras_times(sigma / alpha, settings.steps)
     else:

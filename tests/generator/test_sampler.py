@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -183,6 +185,26 @@ def test_compiling_happens_once_and_keeps_weights_and_images(
     assert len(calls) == 10
     assert list(denoiser.state_dict()) == names
     assert settings(compile=True).identity() != settings().identity()
+
+
+class OnDeviceWithoutFloat64:
+    """A table as it is on Apple's GPUs."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.values = values
+
+    def cpu(self) -> torch.Tensor:
+        return self.values
+
+    def double(self) -> torch.Tensor:
+        raise TypeError("the MPS framework doesn't support float64")
+
+
+def test_levels_need_no_float64_on_the_device() -> None:
+    schedule = NoiseSchedule(DiffusionSettings())
+    tables = {name: OnDeviceWithoutFloat64(getattr(schedule, name)) for name in ("alpha", "sigma")}
+    there = SimpleNamespace(timesteps=schedule.timesteps, **tables)
+    assert levels(there, settings()) == levels(schedule, settings())  # type: ignore[arg-type]
 
 
 def test_more_steps_than_the_process_has_are_refused(denoiser: Denoiser) -> None:

@@ -170,7 +170,7 @@ def _tables(denoiser: Denoiser) -> tuple[list[float], list[float], list[float]]:
     zeros = torch.zeros(schedule.timesteps, 1, 1, 1)
     skip = schedule.x_0(zeros, zeros + 1, t).flatten().tolist()
     out = schedule.x_0(zeros + 1, zeros, t).flatten().tolist()
-    ratio = (schedule.sigma.double() / schedule.alpha.double()).tolist()
+    ratio = (schedule.sigma.cpu().double() / schedule.alpha.cpu().double()).tolist()
     return skip, out, ratio
 
 
