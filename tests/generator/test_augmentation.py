@@ -66,6 +66,14 @@ def test_same_draws_same_images() -> None:
     assert torch.equal(first[1], second[1])
 
 
+def test_mixed_precision_does_not_blur_where_a_pixel_comes_from() -> None:
+    images = torch.rand(8, 1, 64, 64) * 2 - 1
+    plain, _ = augment(images, 1.0, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, _ = augment(images, 1.0, torch.Generator().manual_seed(0))
+    assert torch.equal(mixed, plain)
+
+
 @pytest.mark.parametrize("log_scale", [-0.5, 0.4])
 def test_scale_enlarges_the_area(log_scale: float) -> None:
     before = discs(10)
