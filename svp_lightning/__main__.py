@@ -53,6 +53,7 @@ def execute(cfg: DictConfig) -> None:
     Raises:
         SvpError: whatever the user can mend.
     """
+    _refuse_experiment_in_debug()
     config = parse_config(_plain(cfg))
     _refuse_ddp_in_process_sweep(config)
     launch_id()  # before any child process starts, so that all of a launch share it
@@ -121,6 +122,19 @@ def _session(cfg: DictConfig, config: Config, run_dir: Path) -> "Session":
         with replacing(run_dir / "command.txt") as temporary:
             temporary.write_text(command + "\n", encoding="utf-8")
     return session
+
+
+def _refuse_experiment_in_debug() -> None:
+    """An appended experiment is composed last: it would lead a debug run into its own study."""
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    debug, experiment = choices.get("debug"), choices.get("experiment")
+    if debug is not None and experiment is not None:
+        raise SettingsError(
+            f"debug={debug} and +experiment={experiment} exclude one another: the experiment "
+            "would overrule parts of debug, and the run would end in the real study.",
+            "Leave out one of them; with debug, choose what to try by its groups "
+            "(classifier=resnet50 augmentation=diffusion).",
+        )
 
 
 def _refuse_ddp_in_process_sweep(config: Config) -> None:

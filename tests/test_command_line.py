@@ -111,3 +111,12 @@ def test_wheel_carries_the_configuration(tmp_path: Path) -> None:
         tmp_path, "+experiment=paper_grid", "--cfg", "job", PYTHONPATH=str(tmp_path / "installed")
     )
     assert "study: paper_grid" in shown.stdout
+
+
+def test_debug_run_stays_out_of_an_experiments_study(tmp_path: Path) -> None:
+    overrides = ("debug=overfit", "+experiment=resnet50_aug_ratio_1x")
+    done = fresh_process(tmp_path, *overrides, check=False)
+    assert done.returncode == 1
+    assert "debug=overfit and +experiment=resnet50_aug_ratio_1x exclude" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
