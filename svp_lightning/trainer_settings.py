@@ -52,9 +52,18 @@ class TrainerSettings(Settings):
     strategy: str = "auto"
     num_nodes: int = Field(1, ge=1)
     precision: str | None = None
-    """None: bf16 mixed precision where the device has it, float32 elsewhere."""
+    """None: training in bf16 where the device multiplies it, everything else in float32."""
     num_workers: int = Field(0, ge=0)
     """Processes per loader; reading a memory map needs none."""
+
+    @property
+    def listed_devices(self) -> list[int]:
+        """The devices named one by one (``[1]``, ``"0,1"``); empty where only a number is given."""
+        if isinstance(self.devices, list):
+            return self.devices
+        if isinstance(self.devices, str) and "," in self.devices:
+            return [int(number) for number in self.devices.split(",") if number.strip().isdigit()]
+        return []
 
     @model_validator(mode="after")
     def _only_how_and_where(self) -> Self:

@@ -128,7 +128,7 @@ def _assess_one(inputs: _Inputs, name: str, folder: Path, part: Path) -> None:
         pixel_size_um=store.pixel_size_um,
         draws=settings.draws,
         seed=settings.seed,
-        device=choose_device(inputs.config.trainer.accelerator),
+        device=choose_device(inputs.config.trainer),
     )
     write_class_figures(folder / FIGURES, name, train, heldout, generated, found)
     counts = {"train": len(train), "heldout": len(heldout), "generated": len(generated)}
@@ -153,7 +153,7 @@ def _image_set(
     turned = images
     if symmetries > 1:
         turned = symmetric_images(images).reshape(-1, *images.shape[1:])
-    device = choose_device(inputs.config.trainer.accelerator)
+    device = choose_device(inputs.config.trainer)
     found = describe(inputs.network, turned, device)
     return ImageSet(
         images,

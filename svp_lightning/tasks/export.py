@@ -44,7 +44,7 @@ def run(config: Config, session: Session) -> None:
         write_pipeline(folder, generator, sampler)
         write_samples(
             folder / "samples", generator, sampler, config.export.samples_per_class,
-            config.trainer.accelerator, weights,
+            config.trainer, weights,
         )  # fmt: skip
         write_model_card(folder / "README.md", _card(config, generator, sampler, weights))
     say(

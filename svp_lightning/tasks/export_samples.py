@@ -16,6 +16,7 @@ from svp_lightning.report.figures.generator import class_sheet
 from svp_lightning.report.style import save_figure
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.progress import counting
+from svp_lightning.trainer_settings import TrainerSettings
 
 SHEET_IMAGES = 12
 
@@ -25,7 +26,7 @@ def write_samples(
     generator: Generator,
     settings: SamplerSettings,
     per_class: int,
-    accelerator: str,
+    trainer: TrainerSettings,
     weights: str,
 ) -> None:
     """Draw ``per_class`` images of each class into ``folder``.
@@ -35,10 +36,10 @@ def write_samples(
         generator: to draw from.
         settings: the sampler.
         per_class: images 0 to this of each class.
-        accelerator: of the trainer settings.
+        trainer: decides where to draw.
         weights: SHA-256 of the generator's weights, for the manifest.
     """
-    info, device = generator.info, choose_device(accelerator)
+    info, device = generator.info, choose_device(trainer)
     writer = StoreWriter(folder / "store", per_class * len(info.class_names), info.image_size)
     shown: dict[str, NDArray[np.uint8]] = {}
     with counting("Sampling", writer.num_images) as progress:

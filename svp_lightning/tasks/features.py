@@ -59,7 +59,7 @@ def feature_network(config: Config, session: Session, store: Store) -> FeatureNe
 def _fit(config: Config, store: Store, trained: Path, folder: Path) -> None:
     shutil.copyfile(trained / BEST, folder / CLASSIFIER)
     classifier = load_classifier(folder / CLASSIFIER)
-    device = choose_device(config.trainer.accelerator)
+    device = choose_device(config.trainer)
     rows = np.sort(np.concatenate([_some(store, k) for k in range(len(store.class_names))]))
     network = fit_features(
         classifier, np.asarray(store.images[rows]), config.features.components, device

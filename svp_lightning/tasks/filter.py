@@ -57,7 +57,7 @@ class _Sieve:
     def kept(self, pool: Store, name: str, wanted: int) -> tuple[np.ndarray[Any, Any], Tally]:
         """The first ``wanted`` rows of a class that are kept (or fewer), and what was rejected."""
         rows = pool.indices(label=pool.class_names.index(name))
-        device = choose_device(self.config.trainer.accelerator)
+        device = choose_device(self.config.trainer)
         found = describe(self.network, np.asarray(pool.images[rows]), device)
         verdict = self.filters[name](found.features, found.probabilities)
         kept = np.flatnonzero(~verdict.rejected)[:wanted]
@@ -155,7 +155,7 @@ def _enough(
 
 def _sieve(config: Config, session: Session, store: Store, settings: FilterSettings) -> _Sieve:
     network = load_features(ensure_features(config, session, store))
-    device = choose_device(config.trainer.accelerator)
+    device = choose_device(config.trainer)
     filters = {}
     for name in added_counts(store.counts("train"), config.augmentation):
         label = store.class_names.index(name)

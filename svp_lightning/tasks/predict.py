@@ -59,7 +59,7 @@ def run(config: Config, session: Session) -> None:
 
 def predict(module: ClassifierModule, store: Store, config: Config) -> NDArray[np.float32]:
     """(N, K) class probabilities of every image of a store, in its order."""
-    device = choose_device(config.trainer.accelerator)
+    device = choose_device(config.trainer)
     module = module.to(device).eval()
     parts = []
     with torch.inference_mode(), counting("Classifying", len(store)) as progress:

@@ -71,7 +71,7 @@ def _ensure_pool(config: Config, session: Session, store: Store, counts: dict[st
             "Raise augmentation.ratio, or let the generator learn a rare class.",
         )
     generator_path = ensure_generator(config, session, store)
-    device = choose_device(config.trainer.accelerator)
+    device = choose_device(config.trainer)
     sampler = resolve_precision(config.sampler, device)
     pool = {"generator": weights_hash(generator_path), "sampler": sampler.identity()}
     make = partial(_draw, config, session, store, pool, sampler, counts, generator_path)

@@ -86,7 +86,7 @@ def _train(
     module = GeneratorModule(settings, store.image_size, len(rows.class_names))
     selection = None
     if features is not None:
-        device = choose_device(config.trainer.accelerator)
+        device = choose_device(config.trainer)
         judge = Judge(store, rows, features, settings.selection.images, device)
         selection = CheckpointSelection(settings.selection, judge)
     trainer = build_trainer(
