@@ -19,12 +19,12 @@ def resolve_precision(
     """
     if settings.precision != "auto":
         return settings
-    chosen = "bfloat16" if _multiplies_bfloat16(torch.device(device)) else "float32"
+    chosen = "bfloat16" if multiplies_bfloat16(torch.device(device)) else "float32"
     return settings.model_copy(update={"precision": chosen})
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """In hardware; emulated it is slower than float32."""
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether in hardware; emulated it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -8,9 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from svp_lightning.config import Config
+from svp_lightning.errors import SettingsError
 from svp_lightning.tasks.provenance import git_revision, package_versions
 from svp_lightning.tasks.session import Session
+from svp_lightning.tasks.training import precision_of
 from svp_lightning.tasks.wandb_mode import wandb_mode
+from svp_lightning.trainer_settings import TrainerSettings
 
 
 def run(config: Config, session: Session) -> None:
@@ -28,13 +31,19 @@ def findings(config: Config) -> dict[str, str]:
     found["CPU"] = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads per process"
     count = torch.cuda.device_count()
     found["GPUs"] = ", ".join(torch.cuda.get_device_name(k) for k in range(count)) or "none"
-    found["mixed precision"] = (
-        "bf16" if count and torch.cuda.is_bf16_supported() else "off (float32)"
-    )
+    found["precision"] = _precision(config.trainer)
     for name in ("artifacts", "outputs"):
         found[f"paths.{name}"] = _folder(getattr(config.paths, name))
     found["W&B"] = wandb_mode()
     return found
+
+
+def _precision(trainer: TrainerSettings) -> str:
+    try:
+        training, testing = (precision_of(trainer, training) for training in (True, False))
+    except SettingsError as error:
+        return str(error)
+    return f"{training} for training, {testing} for tests and predictions"
 
 
 def _folder(path: Path) -> str:

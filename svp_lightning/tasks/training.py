@@ -19,6 +19,8 @@ from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
+from svp_lightning.generator.precision import multiplies_bfloat16
+from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.progress import StepsProgress
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.trainer_settings import TrainerSettings
@@ -61,7 +63,7 @@ def build_trainer(
     for shown in bars:
         if isinstance(shown, StepsProgress):
             shown.description = stage
-    precision: Any = settings.precision or _precision(settings, training=folder is not None)
+    precision: Any = precision_of(settings, training=folder is not None)
     try:
         return pl.Trainer(
             accelerator=settings.accelerator,
@@ -182,15 +184,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
-def _precision(settings: TrainerSettings, training: bool) -> Any:
-    """bf16 where the device multiplies it in hardware (1.5 times as fast on such CPUs).
+def precision_of(settings: TrainerSettings, training: bool) -> str:
+    """What ``trainer.precision`` stands for: where null, bf16 if the device multiplies it.
 
-    Tests on a CPU stay in float32: how images are batched must not show in a metric.
+    Tests and predictions are then in float32: how images are batched must not show in a metric.
+
+    Raises:
+        SettingsError: a GPU is asked for that is not there.
     """
-    if settings.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = training and torch.cpu._is_avx512_bf16_supported()
+    if settings.precision is not None:
+        return settings.precision
+    fast = training and multiplies_bfloat16(choose_device(settings))
     return "bf16-mixed" if fast else "32-true"
 
 
