@@ -17,7 +17,7 @@ from svp_lightning.data.settings import (
 )
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
 from svp_lightning.settings import Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.trainer_settings import TrainerSettings
@@ -134,6 +134,15 @@ class Config(Settings):
     logger: dict[str, Any] | None = None
     callbacks: dict[str, Any] | None = None
 
+    @property
+    def draws_images(self) -> bool:
+        """Whether the task samples from this configuration's own generator."""
+        if self.task in ("sample", "assess"):
+            return True
+        if self.task == "export":
+            return self.export.generator is None
+        return self.task in ("train_classifier", "evaluate") and self.augmentation.needs_generator
+
     def identity(self) -> dict[str, Any]:
         """What decides the results of a run: not its name, its place or its devices."""
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
@@ -160,4 +169,7 @@ def parse_config(values: dict[str, Any]) -> Config:
         raise SettingsError(
             f"task={values.get('task')} is not a task.", f"Choose one of {', '.join(TASKS)}."
         )
-    return Config.parse(values, "")
+    config = Config.parse(values, "")
+    if config.draws_images:
+        require_guidable(config.sampler, config.generator.diffusion)
+    return config

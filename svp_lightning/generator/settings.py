@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from svp_lightning.errors import SettingsError
 from svp_lightning.generator.selection_settings import SelectionSettings
 from svp_lightning.settings import Settings, runtime
 
@@ -163,3 +164,19 @@ class SamplerSettings(Settings):
         if value is not None and not 0 <= value[0] < value[1]:
             raise ValueError("the lower end must be at least 0 and below the upper end")
         return value
+
+
+def require_guidable(sampler: SamplerSettings, diffusion: DiffusionSettings) -> None:
+    """Refuse guidance of a generator that has never seen an image whose class was hidden.
+
+    What it predicts without a class is then as good as random, and guidance subtracts it.
+
+    Raises:
+        SettingsError: ``guidance`` is not 1 and ``class_dropout`` is 0.
+    """
+    if sampler.guidance != 1 and diffusion.class_dropout == 0:
+        raise SettingsError(
+            f"sampler.guidance={sampler.guidance:g} needs a generator that was trained with some "
+            "classes hidden, but its generator.diffusion.class_dropout is 0.",
+            "Set sampler.guidance=1, or train one with generator.diffusion.class_dropout=0.1.",
+        )

@@ -14,7 +14,7 @@ from svp_lightning.errors import ArtifactError, DataError
 from svp_lightning.files import explaining_write_errors
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.release.write import write_pipeline
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.settings import SamplerSettings, require_guidable
 from svp_lightning.report.model_card import Card, write_model_card
 from svp_lightning.tasks.export_samples import write_samples
 from svp_lightning.tasks.ingest import ensure_store
@@ -37,6 +37,7 @@ def run(config: Config, session: Session) -> None:
     if not is_main_process():
         return
     generator, weights = load_generator(source), weights_hash(source)
+    require_guidable(config.sampler, generator.info.settings.diffusion)
     target = config.export.to or config.paths.outputs / config.study / f"generator_{weights[:12]}"
     # The defaults of the pipeline and the precision it computes in.
     sampler = config.sampler.model_copy(update={"precision": "float32", "compile": False})

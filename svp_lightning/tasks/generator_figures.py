@@ -29,11 +29,15 @@ FIRST_IMAGE = 2**31 + 2**20
 def write_generator_figures(
     generator: Generator, store: Store, folder: Path, device: torch.device
 ) -> None:
-    """Write ``real_and_generated.png``, ``interpolation.png`` and ``guidance_sweep.png``."""
+    """Write ``real_and_generated.png``, ``interpolation.png`` and ``guidance_sweep.png``.
+
+    The last only of a generator that guidance makes sense for: one trained with hidden classes.
+    """
     settings = SamplerSettings()
     _real_and_generated(generator, store, settings, folder, device)
     _interpolation(generator, settings, folder, device)
-    _guidance_sweep(generator, settings, folder, device)
+    if generator.info.settings.diffusion.class_dropout:
+        _guidance_sweep(generator, settings, folder, device)
 
 
 def _seeds(name: str, count: int) -> list[int]:

@@ -1,7 +1,12 @@
 import pytest
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.settings import (
+    DiffusionSettings,
+    GeneratorSettings,
+    SamplerSettings,
+    require_guidable,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,12 @@ def test_what_changes_images_is_part_of_the_identity() -> None:
     assert SamplerSettings(precision="float32").identity() != plain
     assert GeneratorSettings(classes="all").identity() != GeneratorSettings().identity()
     assert GeneratorSettings(augmentation=0.1).identity() != GeneratorSettings().identity()
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_guidance_needs_a_generator_that_has_seen_hidden_classes(guidance: float) -> None:
+    guided, unhidden = SamplerSettings(guidance=guidance), DiffusionSettings(class_dropout=0)
+    with pytest.raises(SettingsError, match=r"class_dropout is 0. Set sampler\.guidance=1"):
+        require_guidable(guided, unhidden)
+    require_guidable(guided, DiffusionSettings(class_dropout=0.1))
+    require_guidable(SamplerSettings(guidance=1), unhidden)

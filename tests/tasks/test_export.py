@@ -10,6 +10,9 @@ from PIL import Image
 
 from svp_lightning.data.store import Store
 from svp_lightning.files import sha256_of_file
+from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
+from svp_lightning.generator.denoiser import build_denoiser
+from svp_lightning.generator.settings import GeneratorSettings
 
 Svp = Callable[..., None]
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -68,6 +71,24 @@ def test_export_of_something_else_is_refused(
     with pytest.raises(SystemExit):
         svp("task=export", f"export.generator={tmp_path}")
     assert "is no generator" in capsys.readouterr().err
+
+
+def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = GeneratorSettings.model_validate(
+        {
+            "network": {"block_channels": (8,), "attention": (False,)},
+            "diffusion": {"class_dropout": 0},
+        }
+    )
+    info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
+    save_generator(tmp_path / "unhidden", build_denoiser(settings, 16, 2), info)
+    given = ("task=export", "export.generator=unhidden", "export.to=mine", "sampler.guidance=2")
+    with pytest.raises(SystemExit):
+        svp(*given)
+    assert "class_dropout is 0" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
 
 
 def test_training_leaves_pictures_of_the_generator(svp: Svp, shared_artifacts: Path) -> None:
