@@ -5,7 +5,6 @@ it, so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 """
 
 import importlib
-import os
 import shlex
 import sys
 from contextlib import closing
@@ -18,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from svp_lightning.config import Config, parse_config
-from svp_lightning.distributed import is_main_process, launch_id
+from svp_lightning.distributed import is_main_process, launch_id, started_by_srun
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
 from svp_lightning.files import explaining_write_errors, replacing, sha256_of_json
 from svp_lightning.tasks.cell import finished, report_objective
@@ -140,12 +139,24 @@ def _refuse_experiment_in_debug() -> None:
 def _refuse_ddp_in_process_sweep(config: Config) -> None:
     """Lightning's relaunch would re-enter the whole sweep (hydra #2070) and go wrong silently."""
     in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    many = config.trainer.strategy.startswith("ddp") and config.trainer.devices != 1
-    if in_sweep and many and "SLURM_PROCID" not in os.environ:
+    if not in_sweep or started_by_srun():
+        return
+    trainer = config.trainer
+    if trainer.may_start_processes(lambda: _visible_devices(trainer.accelerator)):
         raise DistributedError(
-            "strategy=ddp inside a sweep that runs its cells in one process repeats the sweep.",
-            "Use hydra/launcher=process, which gives each cell a process of its own.",
+            f"trainer.devices={trainer.devices} with strategy={trainer.strategy} inside a sweep "
+            "that runs its cells in one process would repeat the sweep on each device.",
+            "Use hydra/launcher=process, which gives each cell a process of its own, or "
+            "trainer.devices=1.",
         )
+
+
+def _visible_devices(accelerator: str) -> int:
+    if accelerator == "cpu":  # where Lightning's "auto" is one process
+        return 1
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 Kept free of torch so that the command line can check a configuration at once.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -64,6 +65,21 @@ class TrainerSettings(Settings):
         if isinstance(self.devices, str) and "," in self.devices:
             return [int(number) for number in self.devices.split(",") if number.strip().isdigit()]
         return []
+
+    def may_start_processes(self, visible: Callable[[], int]) -> bool:
+        """Whether Lightning may run the command again for further processes.
+
+        Its ``auto`` strategy does so too, as soon as there is more than one device or node.
+
+        Args:
+            visible: counts the devices there are; asked only where the settings leave it open.
+        """
+        if self.num_nodes > 1:
+            return True
+        if self.listed_devices:
+            return len(self.listed_devices) > 1
+        number = str(self.devices)
+        return (int(number) if number.isdigit() else visible()) > 1  # "auto", or -1 for all
 
     @model_validator(mode="after")
     def _only_how_and_where(self) -> Self:

@@ -120,3 +120,10 @@ def test_debug_run_stays_out_of_an_experiments_study(tmp_path: Path) -> None:
     assert "debug=overfit and +experiment=resnet50_aug_ratio_1x exclude" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_sweep_in_one_process_refuses_several_devices_by_any_strategy(tmp_path: Path) -> None:
+    devices = ("trainer=cpu", "trainer.devices=2")  # with strategy=auto, which becomes ddp
+    done = fresh_process(tmp_path, "-m", "hydra/launcher=basic", *devices, "seed=1,2", check=False)
+    assert done.returncode == 1
+    assert "hydra/launcher=process" in done.stderr

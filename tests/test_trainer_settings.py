@@ -22,3 +22,26 @@ def test_what_would_cut_a_training_short_is_refused(name: str) -> None:
 def test_how_to_run_is_handed_on() -> None:
     extras = {"detect_anomaly": True, "profiler": "simple", "benchmark": True}
     assert trainer(**extras).model_extra == extras
+
+
+@pytest.mark.parametrize(
+    ("settings", "visible", "several"),
+    [
+        ({}, 8, False),
+        ({"devices": 2}, 8, True),
+        ({"devices": 2, "strategy": "ddp"}, 8, True),
+        ({"devices": [3]}, 8, False),
+        ({"devices": [0, 1]}, 8, True),
+        ({"devices": "1,"}, 8, False),
+        ({"devices": "2"}, 8, True),
+        ({"devices": 1, "num_nodes": 2}, 8, True),
+        ({"devices": "auto"}, 1, False),
+        ({"devices": "auto"}, 0, False),
+        ({"devices": "auto"}, 2, True),
+        ({"devices": -1}, 2, True),
+    ],
+)
+def test_when_lightning_runs_the_command_again(
+    settings: dict[str, Any], visible: int, several: bool
+) -> None:
+    assert trainer(**settings).may_start_processes(lambda: visible) == several
