@@ -45,6 +45,7 @@ def launch_id() -> str:
 
 
 def _new_launch_id() -> str:
+    parts: tuple[str, ...]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         parts = _TORCHRUN
     elif started_by_srun():
