@@ -53,7 +53,7 @@ class TrainerSettings(Settings):
     strategy: str = "auto"
     num_nodes: int = Field(1, ge=1)
     precision: str | None = None
-    """None: training in bf16 where the device multiplies it, everything else in float32."""
+    """None: bf16 where the device multiplies it, on a CPU for training only; float32 elsewhere."""
     num_workers: int = Field(0, ge=0)
     """Processes per loader; reading a memory map needs none."""
 

@@ -43,7 +43,7 @@ def _precision(trainer: TrainerSettings) -> str:
         training, testing = (precision_of(trainer, training) for training in (True, False))
     except SettingsError as error:
         return str(error)
-    return f"{training} for training, {testing} for tests and predictions"
+    return f"{training} for training, {testing} for tests"
 
 
 def _folder(path: Path) -> str:
