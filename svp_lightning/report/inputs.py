@@ -113,6 +113,8 @@ class RunResult:
     """What schema 2 adds; empty for older files."""
     rejected: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Class name -> generated images that a filter looked at and rejected, by reason."""
+    scale: str | None = None
+    """``tiny``, ``demo``, …; None where the file does not say."""
 
     @property
     def rare_images(self) -> int | None:
@@ -183,6 +185,7 @@ def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:
         slices=parsed.slices,
         costs=parsed.costs,
         rejected=parsed.rejected,
+        scale=parsed.scale or None,
     )
 
 
@@ -210,7 +213,8 @@ def read_study(folder: Path) -> tuple[RunResult, ...]:
     """Every result below ``folder``, ordered by backbone, method, ratio and seed.
 
     Raises:
-        DataError: the folder is missing, holds no result, or one of them is malformed.
+        DataError: the folder is missing, holds no result or results of several scales, or one of
+            them is malformed.
     """
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", "Give the output folder of a study.")
@@ -220,7 +224,19 @@ def read_study(folder: Path) -> tuple[RunResult, ...]:
             f"There is no {RESULTS} anywhere below {folder}.",
             "Run the study first, or give the folder that holds its runs.",
         )
+    _refuse_several_scales(folder, results)
     return tuple(sorted(_told_apart(results), key=_study_order))
+
+
+def _refuse_several_scales(folder: Path, results: list[RunResult]) -> None:
+    """A trial at a small scale would stand in for the seed of a real run."""
+    of_scale = {result.scale: result.folder for result in results if result.scale is not None}
+    if len(of_scale) > 1:
+        named = " and ".join(f"{run.name} (scale={scale})" for scale, run in of_scale.items())
+        raise DataError(
+            f"{folder} holds runs of several scales: {named}.",
+            "Move those of one scale to another folder (study=…), and report again.",
+        )
 
 
 def _told_apart(results: list[RunResult]) -> list[RunResult]:

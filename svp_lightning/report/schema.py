@@ -150,6 +150,7 @@ class ResultsFile(BaseModel):
     experiment: str | None = None
     name: str | None = None
     study: str | None = None
+    scale: str | None = None
 
     @model_validator(mode="after")
     def _one_set_of_classes(self) -> Self:

@@ -214,3 +214,13 @@ def test_broken_predictions(make_run):
         read_predictions(folder, names)
     (folder / "predictions.parquet").unlink()
     assert read_predictions(folder, names) is None
+
+
+def test_scales_are_not_mixed(make_run):
+    folder = make_run("a", change={"scale": "demo"})
+    make_run("b", seed=2, change={"scale": "demo"})
+    make_run("c", seed=3)
+    assert [run.scale for run in read_study(folder.parent)] == ["demo", "demo", None]
+    make_run("d", seed=4, change={"scale": "tiny"})
+    with pytest.raises(DataError, match=r"several scales: .*scale=demo.* and d \(scale=tiny\)"):
+        read_study(folder.parent)
