@@ -76,5 +76,5 @@ def test_what_the_program_writes_is_no_data(svp_config, tmp_path) -> None:
     (tmp_path / "results" / "study").mkdir(parents=True)
     Image.fromarray(particle(1)).save(tmp_path / "results" / "study" / "sheet.png")
     assert ensure_store(config, session).path == first.path
-    unlabelled = ensure_store(*svp_config(*options, "+data.labelled=false"))
+    unlabelled = ensure_store(*svp_config(*options, "data.labelled=false"))
     assert len(first) == len(unlabelled) == 16
