@@ -6,22 +6,29 @@ changed without reading them again.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from pathlib import Path
 
+from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.files import sha256_of_file, sha256_of_json, write_json
 
 
-def remembered(root: Path, read: Callable[[Path], str], memory: Path) -> str:
+def remembered(
+    root: Path, read: Callable[[Path], str], memory: Path, left_out: Collection[Path] = ()
+) -> str:
     """The hash of what is below ``root``, from memory where no file has changed since.
 
     Args:
         root: a folder or a file.
         read: makes the hash from the contents, and refuses what is not there.
         memory: folder of remembered hashes.
+        left_out: folders below the root whose files do not count, for ``read`` neither.
+
+    Raises:
+        DataError: a folder cannot be listed.
     """
-    files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
+    files = list(files_below(root, left_out, hidden=True)) if root.is_dir() else [root]
     if not all(file.is_file() for file in files):
         return read(root)
     looks = [(file.relative_to(root).as_posix(), *_look(file)) for file in files]

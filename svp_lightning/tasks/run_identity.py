@@ -1,5 +1,7 @@
 """What decides the results of a run, the contents of its input files included; free of torch."""
 
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ def run_identity(config: Config) -> dict[str, Any]:
     if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
         return identity
     memory = config.paths.artifacts / MEMORY
-    hashes = {"root": remembered(data.root, _read, memory)}
+    # Results written into the folder of the images make no other run of it.
+    own = (config.paths.artifacts, config.paths.outputs)
+    hashes = {"root": remembered(data.root, partial(_read, left_out=own), memory, own)}
     folder = data.root if data.root.is_dir() else data.root.parent
     for name in TABLES:
         table = getattr(data, name, None)
@@ -34,8 +38,8 @@ def run_identity(config: Config) -> dict[str, Any]:
     return identity | {"data": identity["data"] | hashes}
 
 
-def _read(place: Path) -> str:
+def _read(place: Path, left_out: Collection[Path] = ()) -> str:
     # Imported late: it takes seconds, which a finished run need not wait for.
     from svp_lightning.tasks.ingest import fingerprint
 
-    return fingerprint(place)
+    return fingerprint(place, left_out)

@@ -130,20 +130,23 @@ def test_field_order_does_not_matter_and_fields_may_lack(tmp_path, ingest) -> No
     )
 
 
+CSV_NAMES = {
+    "id": "Particle ID",
+    "collage_file": "Image File",
+    "image_x": "Image X",
+    "image_y": "Image Y",
+    "image_w": "Image Width",
+    "image_h": "Image Height",
+    "cal_const": "Calibration Factor",
+}
+"""Columns of a list -> of an export as CSV."""
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-16"])
 def test_a_csv_export_with_units_serves_without_the_list(tmp_path, ingest, encoding) -> None:
     write_run(tmp_path / "runs", "run1")
     rows = read_particles(tmp_path / "runs" / "run1.lst")
-    names = {
-        "id": "Particle ID",
-        "collage_file": "Image File",
-        "image_x": "Image X",
-        "image_y": "Image Y",
-        "image_w": "Image Width",
-        "image_h": "Image Height",
-        "cal_const": "Calibration Factor",
-        "abd_diameter": "Diameter (ABD) (µm)",
-    }
+    names = CSV_NAMES | {"abd_diameter": "Diameter (ABD) (µm)"}
     text = rows[list(names)].rename(columns=names).to_csv(index=False, float_format="%.6e")
     (tmp_path / "runs" / "run1.csv").write_bytes(text.encode(encoding))
     (tmp_path / "runs" / "run1_summary.csv").write_text("List File,run1.lst\n")

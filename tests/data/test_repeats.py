@@ -23,21 +23,12 @@ from tests.data import test_flowcam as flowcam
 from tests.data import test_mfi as mfi
 from tests.data.test_collage import draw_collage, save
 
-CSV_NAMES = {
-    "id": "Particle ID",
-    "collage_file": "Image File",
-    "image_x": "Image X",
-    "image_y": "Image Y",
-    "image_w": "Image Width",
-    "image_h": "Image Height",
-    "cal_const": "Calibration Factor",
-}
-
 
 def export(lst: Path, to: Path, ids: list[int]) -> None:
     """What a user saves of some particles."""
     rows = read_particles(lst)
-    rows[rows["id"].isin(ids)][list(CSV_NAMES)].rename(columns=CSV_NAMES).to_csv(to, index=False)
+    names = flowcam.CSV_NAMES
+    rows[rows["id"].isin(ids)][list(names)].rename(columns=names).to_csv(to, index=False)
 
 
 def flowcam_plan(root: Path, **options: object) -> Plan:

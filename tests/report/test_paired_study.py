@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from svp_lightning.evaluation.comparison import paired_over_seeds
 from svp_lightning.evaluation.resamples import read_resamples, write_resamples
 from svp_lightning.report.costs import cost_rows, study_total
 from svp_lightning.report.html import run_report, study_report
@@ -17,6 +18,7 @@ from svp_lightning.report.study_findings import (
     study_headline,
     verdict_sentence,
 )
+from svp_lightning.tasks import judge
 from svp_lightning.tasks.judge import paired_judge
 
 from .made_up import NAMES, TEST, made_up_study
@@ -105,6 +107,19 @@ def test_other_test_images_are_not_paired(small):
     _, comparisons = compared(small)
     assert by_arms(comparisons)["diffusion", "none"].differences[0].p_value is None
     assert by_arms(comparisons)["diffusion", "duplicate"].differences[0].p_value is not None
+
+
+def test_arms_of_one_control_share_the_spread_of_seeds(small, monkeypatch):
+    freedoms = []
+
+    def listening(observed, redrawn, shared):
+        freedoms.append(shared.freedom)
+        return paired_over_seeds(observed, redrawn, shared=shared)
+
+    monkeypatch.setattr(judge, "paired_over_seeds", listening)
+    compared(small)
+    # Two arms against the control, one against copies; three seeds: 2 × 4 A / (A + 3).
+    assert sorted(freedoms) == pytest.approx([2, 3.2, 3.2])
 
 
 def test_seeds_with_fewer_redraws_are_compared_on_those(small):

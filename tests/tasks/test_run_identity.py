@@ -51,6 +51,25 @@ def test_moved_images_are_the_same_run(own: Callable[..., Path], tmp_path: Path)
     own("images", "task=doctor")  # asks for no images
 
 
+def test_results_among_the_images_make_no_other_run(
+    own: Callable[..., Path], tmp_path: Path
+) -> None:
+    places = [f"paths.{name}={tmp_path / 'images' / name}" for name in ("artifacts", "outputs")]
+    before = own("images", *places)
+    (tmp_path / "images" / "outputs").mkdir()
+    (tmp_path / "images" / "outputs" / "sheet.png").write_text("a result")
+    assert own("images", *places) == before
+
+
+def test_images_behind_a_link_are_seen_to_change(own: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").write_text("old image")
+    (tmp_path / "images" / "oil").symlink_to(tmp_path / "elsewhere")
+    before = own()
+    (tmp_path / "elsewhere" / "1.png").write_text("new image")
+    assert own() != before
+
+
 def test_simulated_data_is_its_settings(svp_config: Build) -> None:
     config, _ = svp_config()
     assert run_identity(config) == config.identity()
