@@ -57,5 +57,5 @@ def test_audit_is_compared_with_injected_flips(
 def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
     svp("task=doctor")
     out = capsys.readouterr().out
-    for word in ("torch", "GPUs", "for tests and predictions", "paths.artifacts", "W&B"):
+    for word in ("torch", "GPUs", "for training, ", "for tests", "paths.artifacts", "W&B"):
         assert word in out
