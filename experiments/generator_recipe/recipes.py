@@ -28,6 +28,7 @@ BASE = [
     "generator.diffusion.loss=l2",
     "generator.steps=1000",
     "generator.batch_size=32",
+    "generator.optimizer=adamw",
     "generator.learning_rate=2.0e-3",
     "generator.warmup_steps=50",
     "generator.ema_decay=0.99",
@@ -44,6 +45,8 @@ PAPER = [
     "generator.selection.method=last",
 ]
 """The paper's network at a quarter of its width (2.4 million weights) and its recipe."""
+
+RARE = ["generator.diffusion.signal=1.0", "generator.classes=rare"]
 
 RECIPES: dict[str, list[str]] = {
     "base": [],
@@ -64,17 +67,10 @@ RECIPES: dict[str, list[str]] = {
     "signal_2_rare_only": ["generator.diffusion.signal=2.0", "generator.classes=rare"],
     "signal_2_long": ["generator.diffusion.signal=2.0", "generator.steps=4000"],
     "signal_2_longer": ["generator.diffusion.signal=2.0", "generator.steps=16000"],
-    "default": ["generator.diffusion.signal=1.0", "generator.classes=rare"],
-    "default_long": [
-        "generator.diffusion.signal=1.0",
-        "generator.classes=rare",
-        "generator.steps=4000",
-    ],
-    "default_longer": [
-        "generator.diffusion.signal=1.0",
-        "generator.classes=rare",
-        "generator.steps=16000",
-    ],
+    "default_adamw": RARE,
+    "default_adamw_long": [*RARE, "generator.steps=4000"],
+    "default": [*RARE, "generator.optimizer=muon"],
+    "default_long": [*RARE, "generator.optimizer=muon", "generator.steps=4000"],
     "min_snr": ["generator.diffusion.weighting=min_snr"],
     "epsilon_min_snr": [
         "generator.diffusion.prediction=epsilon",
@@ -128,6 +124,7 @@ BASE_64 = [
     "generator.diffusion.weighting=uniform",
     "generator.steps=1250",
     "generator.batch_size=16",
+    "generator.optimizer=adamw",
     "generator.learning_rate=2.0e-3",
     "generator.warmup_steps=100",
     "generator.ema_decay=0.995",
@@ -153,6 +150,7 @@ RECIPES_64: dict[str, list[str]] = {
     "no_attention": ["generator.network.attention=[false,false,false]"],
     "attention_8": ["generator.network.attention=[false,true,true]"],
     "rare_only": ["generator.classes=rare"],
+    "default": ["generator.classes=rare", "generator.optimizer=muon"],
     "batch_32": ["generator.batch_size=32", "generator.steps=625"],
 }
 """The same at 64 px."""

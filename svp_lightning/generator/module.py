@@ -7,13 +7,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from svp_lightning.errors import TrainingError
 from svp_lightning.generator.augmentation import augment
 from svp_lightning.generator.denoiser import Denoiser, build_denoiser
 from svp_lightning.generator.ema import AveragedDenoiser
+from svp_lightning.generator.optimization import build_optimizer
 from svp_lightning.generator.settings import GeneratorSettings
 
 CHECK_EVERY = 20
@@ -90,11 +90,7 @@ class GeneratorModule(pl.LightningModule):
         self._require_finite_loss()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = AdamW(
-            self.denoiser.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-        )
+        optimizer = build_optimizer(self.denoiser, self.settings)
         scheduler = LambdaLR(optimizer, self._learning_rate_factor)
         return {
             "optimizer": optimizer,
