@@ -40,7 +40,7 @@ LIMIT = 1000
 """Values beyond it are written at the edge of the figure."""
 SHOWN = {
     32: {"default_long": "ours, long", "paper_rare_only_long": "paper's, long"},
-    64: {"base": "base", "rare_only": "rare classes only"},
+    64: {"rare_only": "AdamW", "default": "Muon"},
 }
 """Recipes on the picture sheets and what they are called there."""
 FD_IMAGES = 300
@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     size, tag = arguments.size, "" if arguments.size == 32 else str(arguments.size)
     work = arguments.work / f"{size}px"
