@@ -47,6 +47,7 @@ PAPER = [
 """The paper's network at a quarter of its width (2.4 million weights) and its recipe."""
 
 RARE = ["generator.diffusion.signal=1.0", "generator.classes=rare"]
+"""What the defaults change in the base, but for the optimiser."""
 
 RECIPES: dict[str, list[str]] = {
     "base": [],

@@ -39,8 +39,12 @@ DRAWS = 20
 LIMIT = 1000
 """Values beyond it are written at the edge of the figure."""
 SHOWN = {
-    32: {"default_long": "ours, long", "paper_rare_only_long": "paper's, long"},
-    64: {"rare_only": "AdamW", "default": "Muon"},
+    32: {
+        "default": "ours",
+        "default_long": "ours, long",
+        "paper_rare_only_long": "paper's, long",
+    },
+    64: {"base": "base", "rare_only": "rare classes only", "default": "Muon"},
 }
 """Recipes on the picture sheets and what they are called there."""
 FD_IMAGES = 300

@@ -23,8 +23,8 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Coefficients of Jordan et al.; five steps bring singular values from 0.001 to 1 of the matrix's
-norm into 0.7 to 1.2."""
+"""Coefficients of Jordan et al.; five steps bring singular values from 0.002 to 1 of the matrix's
+norm into 0.68 to 1.21, smaller ones part of the way."""
 NEWTON_SCHULZ_STEPS = 5
 MOMENTUM = 0.95
 UPDATE_SIZE = 0.2
@@ -80,7 +80,8 @@ class Muon(Optimizer):
         updates = list(torch._foreach_lerp(gradients, momenta, MOMENTUM))
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         for alike in _by_shape(updates):
-            stacked = torch.stack([updates[k].flatten(1) for k in alike])
+            # In float32 whatever the weights are: bfloat16 is too coarse for powers of X X'.
+            stacked = torch.stack([updates[k].flatten(1) for k in alike]).float()
             size = UPDATE_SIZE * max(stacked.shape[1:]) ** 0.5
             for k, update in zip(alike, orthogonalised(stacked), strict=True):
                 parameters[k].add_(update.reshape(parameters[k].shape), alpha=-group["lr"] * size)

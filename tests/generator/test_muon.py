@@ -127,6 +127,17 @@ def test_an_update_is_as_large_as_the_learning_rate_says() -> None:
     assert weight.square().mean().sqrt().item() == pytest.approx(0.5 * 0.2, rel=0.2)
 
 
+def test_weights_in_bfloat16_get_the_update_of_float32() -> None:
+    gradient = torch.randn(24, 60, generator=torch.Generator().manual_seed(5)).bfloat16()
+    updated = []
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = nn.Parameter(torch.zeros(24, 60, dtype=dtype))
+        weight.grad = gradient.to(dtype)
+        Muon([weight], [], lr=1.0, weight_decay=0.0).step()
+        updated.append(weight.detach().float())
+    torch.testing.assert_close(updated[1], updated[0], rtol=0.05, atol=0.02)
+
+
 def test_a_parameter_without_gradient_stays(network: nn.Sequential) -> None:
     before = network[0].weight.clone()
     optimizer = muon(network, weight_decay=0.5)
