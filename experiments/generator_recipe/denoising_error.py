@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipes import RECIPES, RECIPES_64, overrides
-from score import Judge
+from score import Judge, is_large
 from train import configuration, open_session
 
 from svp_lightning.generator.checkpoint import Generator, load_generator
@@ -24,8 +24,6 @@ from svp_lightning.tasks.train_generator import ensure_generator
 RATIOS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 IMAGES = 150
 """Of each kind."""
-DARK, DARK_SHARE = 60, 0.25
-"""A large bubble: more than this share of the window is darker than this grey level."""
 
 
 def main() -> None:
@@ -58,7 +56,7 @@ def main() -> None:
 def kinds(judge: Judge) -> dict[str, tuple[str, NDArray[np.uint8]]]:
     """Kind of particle -> its class and held-out images of it."""
     air = judge.real("val", "air_bubble")
-    large = (air < DARK).mean(axis=(1, 2)) > DARK_SHARE
+    large = is_large(air)
     return {
         "large bubbles": ("air_bubble", air[large][:IMAGES]),
         "small bubbles": ("air_bubble", air[~large][:IMAGES]),

@@ -47,6 +47,8 @@ SHOWN = {
     64: {"base": "base", "rare_only": "rare classes only", "default": "Muon"},
 }
 """Recipes on the picture sheets and what they are called there."""
+DARK, DARK_SHARE = 60, 0.25
+"""A large bubble: more than this share of the window is darker than this grey level."""
 FD_IMAGES = 300
 """FD depends on the number of images; runs with fewer get none."""
 Images = Mapping[str, NDArray[np.uint8]]
@@ -86,8 +88,8 @@ class Judge:
         """What the table holds of one run, each class and the mean of both.
 
         KID in thousandths with 95 % half-widths (``_half``), the same on feature vectors of equal
-        length, which no outlier can sway (``direction``), of 300 images FD (``fd``), and the share
-        that is taken for its class (``recognised``).
+        length, which no outlier can sway (``direction``), of 300 images FD (``fd``), the share
+        that is taken for its class (``recognised``), and that of large bubbles (``large``).
         """
         found: dict[str, float] = {}
         for name in JUDGED:
@@ -103,6 +105,7 @@ class Judge:
             kind: float(np.mean([found[name + kind] for name in JUDGED]))
             for kind in ("", "_direction", "_fd", "_recognised")
         }
+        found["large"] = float(is_large(images["air_bubble"]).mean())
         halves = float(np.hypot(*(found[f"{name}_half"] for name in JUDGED))) / len(JUDGED)
         named = {"kid": means[""], "kid_half": halves, "kid_direction": means["_direction"]}
         return named | {"fd": means["_fd"], "recognised": means["_recognised"]} | found
@@ -111,6 +114,12 @@ class Judge:
         """Share of the images that the network takes for this class."""
         label = self.store.class_names.index(name)
         return float((describe(self.network, images).probabilities.argmax(axis=1) == label).mean())
+
+
+def is_large(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n, H, W) -> (n,): bubbles that darken a good part of their window."""
+    large: NDArray[np.bool_] = (images < DARK).mean(axis=(1, 2)) > DARK_SHARE
+    return large
 
 
 def kid(real: Features, made: Features) -> Estimate:
