@@ -12,6 +12,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from matplotlib.figure import Figure
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from svp_lightning.__main__ import config_folder, run
@@ -31,27 +33,54 @@ def shared_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def svp(
-    tmp_path: Path, shared_artifacts: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    shared_artifacts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Callable[..., None]:
-    """Call ``svp("+experiment=x", "key=value")`` at ``scale=tiny`` on one CPU process."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("RANK", "LOCAL_RANK", "WANDB_MODE", "SVP_LAUNCH_ID"):
-        monkeypatch.delenv(name, raising=False)
+    """Call ``svp("+experiment=x", "key=value")`` at ``scale=tiny`` on one CPU process.
 
-    def call(*overrides: str) -> None:
+    Figures are built and left blank where the test is not marked ``draws``: drawing them is half
+    the time of a run.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    draws = "draws" in request.keywords
+    return lambda *overrides: in_process(tmp_path, shared_artifacts, *overrides, draws=draws)
+
+
+def in_process(folder: Path, artifacts: Path, *overrides: str, draws: bool = False) -> None:
+    """What ``python -m svp_lightning`` does, called in ``folder``, without starting a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        if not draws:
+            patch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
+        for name in ("RANK", "LOCAL_RANK", "SVP_LAUNCH_ID"):
+            patch.delenv(name, raising=False)
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            cfg = compose("config", overrides=tiny(shared_artifacts, *overrides))
+            cfg = compose("config", overrides=tiny(artifacts, *overrides))
         run(cfg)
 
-    return call
+
+def _save_blank(save: Callable[..., None]) -> Callable[..., None]:
+    """``Figure.savefig`` whose PNGs show nothing."""
+
+    def saved(figure: Figure, target: Any, **options: Any) -> None:
+        if options["format"] == "png":
+            Image.new("L", (1, 1)).save(target, format="png")
+        else:
+            save(figure, target, **options)
+
+    return saved
 
 
 def tiny(artifacts: Path, *overrides: str) -> list[str]:
     """Overrides for a run of seconds; later ones win."""
     chosen = ["trainer=cpu", f"paths.artifacts={artifacts}", "data.simulation.workers=0"]
     if not any(o.startswith("scale=") for o in overrides):
-        chosen.append("scale=tiny")
+        # Validated once, at the end: every validation also writes a checkpoint of 45 MB.
+        chosen += ["scale=tiny", "classifier.validate_every=${classifier.steps}"]
     if any(o.startswith(("data=", "trainer=")) for o in overrides):
         dropped = tuple(
             k for k in ("data", "trainer") if any(o.startswith(f"{k}=") for o in overrides)

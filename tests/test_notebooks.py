@@ -24,8 +24,9 @@ def test_there_are_three() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_at_tiny_scale(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, tmp_path: Path, shared_artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "artifacts").symlink_to(shared_artifacts)
     monkeypatch.setenv("SVP_SCALE", "tiny")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.fspath(FOLDER.parent))

@@ -18,6 +18,7 @@ from svp_lightning.tasks.session import Session
 Build = Callable[..., tuple[Config, Session]]
 
 
+@pytest.mark.draws
 def test_writes_numbers_with_floors_a_page_and_a_table(
     svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
-from tests.conftest import fresh_process, only_run, results, tiny
+from tests.conftest import fresh_process, in_process, only_run, results, tiny
 
 CELL = "+experiment=resnet18_aug_ratio_1x"
 BATCHES = "sampler.batch_size=5"
@@ -19,7 +19,7 @@ BATCHES = "sampler.batch_size=5"
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("one")
-    fresh_process(folder, *tiny(folder / "artifacts", CELL, BATCHES))
+    in_process(folder, folder / "artifacts", CELL, BATCHES)
     return folder
 
 

@@ -112,7 +112,7 @@ def test_bad_image_folders(
         ("scale.counts.train={protein:0}", "counts"),
         ("+scale.counts.train.dust=5", "dust"),
         ("classifier.batch_size=0", "classifier.batch_size"),
-        ("classifier.steps=3", "classifier"),
+        ("classifier.validate_every=3", "classifier"),
         ("sampler.steps=0", "sampler.steps"),
         ("seed=-1", "seed"),
         ("task=dance", "dance"),

@@ -14,6 +14,7 @@ from tests.data.class_folders import particle
 from tests.data.test_flowcam import write_run
 
 
+@pytest.mark.draws
 def test_what_was_found_and_left_out_is_printed(
     svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

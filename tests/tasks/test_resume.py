@@ -11,7 +11,7 @@ import pytest
 
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
-from tests.conftest import clean_environment, fresh_process, only_run, results, tiny
+from tests.conftest import clean_environment, in_process, only_run, results, tiny
 
 # Small chunks and many steps, so that every stage can be caught in the middle.
 SETTINGS = (
@@ -20,55 +20,42 @@ SETTINGS = (
     "generator.steps=24",
     "sampler.batch_size=4",
     "classifier.steps=16",
+    "classifier.validate_every=2",
 )
 KILLED_AT = Path(__file__).with_name("killed_at.py")
-MOMENTS = {
-    "store": "store/*.partial/rows/*.parquet",
-    "generator": "generator/*.partial/last.ckpt",
-    "synthetic": "synthetic/*.partial/rows/*.parquet",
-    "classifier": "classifier/*.partial/last.ckpt",
-}
-
-
-def start(folder: Path, *command: str) -> "subprocess.Popen[bytes]":
-    """A command of Python whose last arguments are those of the run."""
-    return subprocess.Popen(
-        [sys.executable, *command, *tiny(folder / "artifacts", *SETTINGS)],
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def run(folder: Path) -> None:
-    """Start the run, or go on with it, to its end."""
-    process = start(folder, "-m", "svp_lightning")
-    _, errors = process.communicate(timeout=400)
-    assert process.returncode == 0, errors
-
-
-def kill_when(folder: Path, pattern: str) -> None:
-    """Start the run; it is killed once there is an artifact's file that matches ``pattern``."""
-    process = start(folder, str(KILLED_AT), str(folder / "artifacts"), pattern)
-    _, errors = process.communicate(timeout=400)
-    assert process.returncode == -signal.SIGKILL, f"ended before {pattern}: {errors!r}"
+MOMENTS = (
+    "store/*.partial/rows/*.parquet",
+    "generator/*.partial/last.ckpt",
+    "synthetic/*.partial/rows/*.parquet",
+    "classifier/*.partial/last.ckpt",
+)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    run(folder)
+    in_process(folder, folder / "artifacts", *SETTINGS)
     return folder
 
 
 def test_killed_in_every_stage_ends_the_same(uninterrupted: Path, tmp_path: Path) -> None:
     artifacts = tmp_path / "artifacts"
-    for pattern in MOMENTS.values():
-        kill_when(tmp_path, pattern)
-        assert list(artifacts.glob(pattern)), "killed in the middle of the stage"
-        assert not list(tmp_path.rglob("results.json"))
-    run(tmp_path)
+    done = subprocess.run(
+        [sys.executable, KILLED_AT, artifacts, *MOMENTS, "--", *tiny(artifacts, *SETTINGS)],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=400,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"pattern"')]
+    *killed, last = map(json.loads, lines)
+    assert killed == [
+        {"pattern": pattern, "status": -signal.SIGKILL, "caught": True, "finished": False}
+        for pattern in MOMENTS
+    ], done.stderr
+    assert (last["status"], last["finished"]) == (0, True), done.stderr
 
     whole, resumed = only_run(uninterrupted / "outputs"), only_run(tmp_path / "outputs")
     assert whole.name == resumed.name
@@ -92,6 +79,6 @@ def test_a_run_without_its_report_is_not_finished(uninterrupted: Path) -> None:
     folder = only_run(uninterrupted / "outputs")
     (folder / "report.html").unlink()
     before = json.loads((folder / "results.json").read_text())
-    fresh_process(uninterrupted, *tiny(uninterrupted / "artifacts", *SETTINGS))
+    in_process(uninterrupted, uninterrupted / "artifacts", *SETTINGS)
     assert (folder / "report.html").is_file()
     assert results(folder)["metrics"] == before["metrics"]

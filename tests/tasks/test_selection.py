@@ -113,7 +113,9 @@ def test_a_lone_image_to_compare_with_is_refused_before_anything_is_trained(
     assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["store"]
 
 
-def test_chosen_on_two_processes_as_recorded(tmp_path: Path) -> None:
+def test_chosen_on_two_processes_as_recorded(svp_config: Build, tmp_path: Path) -> None:
+    config, session = svp_config(f"paths.artifacts={tmp_path / 'artifacts'}")
+    ensure_features(config, session, ensure_store(config, session))  # quicker in this process
     overrides = tiny(tmp_path / "artifacts", "task=train_generator", CHOSEN, "trainer=ddp_cpu")
     done = fresh_process(tmp_path, *overrides)
     assert "Kept the weights of step" in done.stdout

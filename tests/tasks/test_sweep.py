@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import fresh_process, results, tiny
+from tests.conftest import fresh_process, in_process, results, tiny
 
 GRID = ("+experiment=paper_grid", "classifier=resnet18,resnet50", "augmentation.ratio=0,1")
 
@@ -33,13 +33,13 @@ def test_second_call_does_only_what_is_missing(grid: Path) -> None:
     assert [file.stat().st_mtime_ns for file in found] == written
 
 
-def test_report_covers_the_study(grid: Path) -> None:
-    done = fresh_process(grid, *tiny(grid / "artifacts", "task=report", "study=paper_grid"))
+def test_report_covers_the_study(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    in_process(grid, grid / "artifacts", "task=report", "study=paper_grid", draws=True)
     folder = grid / "outputs" / "paper_grid"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "ResNet-50" in page
     assert (folder / "table.csv").read_text().count("\n") == 5
-    assert str(Path("outputs") / "paper_grid" / "report.html") in done.stdout
+    assert str(Path("outputs") / "paper_grid" / "report.html") in capsys.readouterr().out
 
 
 def test_failed_cell_is_told_and_others_go_on(tmp_path: Path) -> None:

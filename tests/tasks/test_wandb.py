@@ -63,13 +63,15 @@ def logged(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
     return rows, config, run
 
 
+@pytest.mark.draws
 def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
     svp: Svp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     # Seed 77 is no other test's: curves are logged where training really happens.
     for seed in (1, 77):
-        svp("augmentation=none", "logger=wandb", "study=grid", f"seed={seed}")
+        own = ("study=grid", f"seed={seed}", "classifier.validate_every=2")
+        svp("augmentation=none", "logger=wandb", *own)
     files = sorted(tmp_path.glob("outputs/grid/*/wandb/offline-run-*/*.wandb"))
     folders = [file.parents[2] for file in files]
     assert len(set(folders)) == len(files) == 2
