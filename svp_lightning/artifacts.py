@@ -38,7 +38,7 @@ HASHED_BELOW_BYTES = 1 << 28
 """Larger files are images of a store, which checks its own SHA-256 when it is opened."""
 
 STAGE_VERSIONS = {
-    "store": 7,
+    "store": 8,
     "generator": 5,
     "synthetic": 2,
     "classifier": 2,

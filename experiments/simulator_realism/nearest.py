@@ -44,7 +44,7 @@ def broad() -> SimulationSettings:
         {
             "counts": {"train": {"protein": 1}},
             "crop": "box",
-            "optics": {"objective_na": (0.25, 0.5), "condenser_na": (0.06, 0.13)},
+            "optics": {"objective_na": (0.25, 0.5), "condenser_na": (0.09, 0.195)},
             "instrument": {"min_contrast": 0.05, "min_area_um2": 0.0},
             "large_bubble_share": 0.0,
             "neighbour_share": 0.0,

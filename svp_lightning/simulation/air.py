@@ -33,7 +33,7 @@ def draw_air(
         return draw_large_bubble(rng, window_um)
     index = indices[rng.integers(len(indices))]
     size = rng.normal(0, 0.28)  # log of the radius over its median
-    focus = rng.normal(24.0, 4.0) if rng.random() < 0.95 else rng.uniform(12, 45)
+    focus = rng.normal(22.0, 4.0) if rng.random() < 0.95 else rng.uniform(14, 34)
     # A weaker sphere must lie further from focus to give the same soft disc.
     focus += _FOCUS_PER_INDEX * max(index - 1.1, 0)
     sphere = Sphere(

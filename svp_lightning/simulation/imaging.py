@@ -29,7 +29,7 @@ _DROPLET_NA = 0.13
 """Aperture of an oil droplet as a lens (n = 1.403 in 1.338: focal length 10.8 R)."""
 _BEHIND = 0.9
 """How far a depth behind the focus counts, over one in front of it."""
-_POINTS_ALONG = ((1.28, 5), (1.6, 7), (1.9, 9), (2.2, 11), (math.inf, 13))
+_POINTS_ALONG = ((1.66, 5), (2.16, 7), (2.7, 9), (2.9, 11), (math.inf, 13))
 """Resolution lengths across the image of the source -> source points along one side."""
 
 
@@ -42,7 +42,7 @@ class ImagingGrid:
         size: K, frequencies along one side of the pupil box (odd).
         spacing: d, distance of neighbouring source points in frequency samples.
         weights: (S, S) share of the condenser of each source point, sum 1.
-        disc: whether the condenser is a disc or a diamond.
+        disc: whether the light source is round or a diamond.
         num_pixels: N, pixels along one side.
         pixel_um: pixel size.
         objective_na, condenser_na, wavelength_um, medium_index: the microscope.
@@ -108,7 +108,7 @@ def imaging_grid(
         num_pixels: along one side of the camera window.
         pixel_um: pixel size.
         lattice_side: source points along one side (odd).
-        disc: a round light source; otherwise a diamond of the same area.
+        disc: a round light source; otherwise a diamond as wide.
         margin_um: from the window's edge to the ghost; None: :data:`GHOST_MARGIN` windows.
     """
     window = num_pixels * pixel_um

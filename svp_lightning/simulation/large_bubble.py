@@ -40,6 +40,10 @@ _WHOLE = 0.46
 """Largest radius, in widths of the window, of a bubble that is cut out whole."""
 _PART_SHARE = 0.2
 """Of bubbles that would fit, those cut elsewhere (touching the field's edge or a neighbour)."""
+_RIM_SHARE = 0.75
+"""Of parts of large bubbles, those around the rim; the others are around the inner disc's edge."""
+_INNER_DISC = 0.55
+"""Radius of the inner disc over the bubble's, where rays that the objective still takes pass."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,13 @@ def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Parti
         int(np.abs(np.log(RADII_UM / radius)).argmin()),
         int(np.abs(FOCUS_RATIOS - ratio).argmin()),
     )
-    # Of a bubble larger than the window any part shows, out to just beyond the rim.
+    # Of a bubble larger than the window a part shows that holds an edge: an instrument detects no
+    # even field, and no real crop is one.
     if radius < _WHOLE * window_um and rng.random() >= _PART_SHARE:
         offset = abs(rng.normal(0, 0.4))
     else:
-        offset = radius * math.sqrt(rng.uniform(0, 1)) + rng.uniform(-1, 3)
+        edge = radius if rng.random() < _RIM_SHARE else _INNER_DISC * radius
+        offset = max(edge + window_um * rng.uniform(-0.4, 0.35), 0.0)
     direction = rng.uniform(0, 2 * math.pi)
     bubble = LargeBubble(
         node=node,

@@ -11,6 +11,8 @@ from svp_lightning.simulation.streams import stream
 
 FINE_PIXELS = 64
 """Coarser cameras are rendered on at least this many pixels and binned."""
+_TILT_NA = (0.10, 0.04)
+"""Misalignment of the condenser, normal over sessions."""
 _FIELD = 1.5
 """Width of the field that crops are cut out of, over that of the window."""
 
@@ -90,7 +92,7 @@ def draw_session(
         grid=grid,
         pixel_scale=pixel_scale,
         binning=binning,
-        tilt=(rng.normal(0, 0.095), rng.normal(0, 0.095)),
+        tilt=_tilt(rng),
         focus_offset_um=rng.normal(0, 1.5),
         stray_light=rng.uniform(0.05, 0.10),
         sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
@@ -100,6 +102,12 @@ def draw_session(
         shot_noise=noise * math.sqrt(1 - read_share),
         columns=rng.normal(0, 0.3, image_size).astype(np.float32),
     )
+
+
+def _tilt(rng: np.random.Generator) -> tuple[float, float]:
+    """Every microscope is out of line by about as much, in a direction of its own."""
+    angle, tilt = rng.uniform(0, 2 * math.pi), abs(rng.normal(*_TILT_NA))
+    return tilt * math.cos(angle), tilt * math.sin(angle)
 
 
 def _field_px(instrument: InstrumentSettings) -> int:

@@ -30,7 +30,9 @@ class OpticsSettings(Settings):
     Attributes:
         wavelength_um: centre of the illumination, in vacuum.
         objective_na: numerical aperture of the objective.
-        condenser_na: numerical aperture of the illumination.
+        condenser_na: numerical aperture at which the illumination, which fades outwards, ends
+            (:mod:`svp_lightning.simulation.source`); an even disc of 0.71 times this aperture is
+            as wide (rms).
         medium_index: refractive index of the formulation.
         pixel_scale: pixel size of a session over the nominal one.
         sensor_pixel_um: pixel of the camera's sensor in the object. Where images are finer, the
@@ -41,7 +43,7 @@ class OpticsSettings(Settings):
 
     wavelength_um: float = Field(0.47, gt=0.2, lt=1.2)
     objective_na: _Range = (0.29, 0.45)
-    condenser_na: _Range = (0.084, 0.118)
+    condenser_na: _Range = (0.126, 0.177)
     medium_index: _Range = (1.335, 1.342)
     pixel_scale: _Range = (0.96, 1.04)
     sensor_pixel_um: _Range = (0.75, 1.25)
@@ -57,8 +59,8 @@ class OpticsSettings(Settings):
     @field_validator("condenser_na")
     @classmethod
     def _condenser(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0.04 <= value[0] <= value[1] <= 0.2:
-            raise ValueError("the condenser aperture must lie in 0.04 to 0.2")
+        if not 0.05 <= value[0] <= value[1] <= 0.2:
+            raise ValueError("the condenser aperture must lie in 0.05 to 0.2")
         return value
 
 

@@ -1,9 +1,13 @@
 """The condenser as a lattice of points, and the blur that makes up for what lies between.
 
+The light fades towards the edge of the condenser's aperture, as (1 - rho^2)^2: the bright centres
+of real droplets, which are images of the source, are peaked and fall off softly, where those of an
+even disc are flat and end sharply (experiments/simulator_realism).
+
 Tilting the illumination moves a defocused image by ``z f_s wavelength / n_m`` and hardly
 changes it otherwise. A lattice of points therefore stands for the condenser convolved with
 the wrong kernel (a few deltas), and the image's spectrum is multiplied by the ratio of the
-right kernel's transfer (a disc's) to the lattice's. Where the lattice passes nothing the
+right kernel's transfer to the lattice's. Where the lattice passes nothing the
 ratio means nothing, and each point is spread over its own cell instead.
 """
 
@@ -12,29 +16,31 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy.special import jv
 from torch import Tensor
 
 _RIDGE = 0.05
 """Lattice transfer below which the cell's blur takes over from the ratio."""
 _TABLE_END = 120.0
 _TABLE_SIZE = 6001
-
-
-DIAMOND_WIDTH = math.sqrt(2 * math.pi)
-"""Diagonal of a diamond with the area of a disc of radius 1."""
+DIAMOND_WIDTH = math.sqrt(6)
+"""Diagonal of a diamond as wide (rms) as a round source of radius 1."""
 
 
 def source_weights(side: int, disc: bool) -> Tensor:
-    """Share of the source in each cell of the square around it; float32 (side, side), sum 1.
+    """Share of the light in each cell of the square around the source; float32 (side, side), sum 1.
 
-    The source is a disc, or a diamond (a square emitter turned by 45 degrees, which shows as
-    diamond-shaped centres of defocused droplets).
+    The source is round, or a diamond (a square emitter turned by 45 degrees, which shows as
+    diamond-shaped centres of defocused droplets; fading from its middle as a pyramid does).
     """
     fine = 24
     offsets = (np.arange(side * fine) + 0.5) / (side * fine) * 2 - 1
-    x, y = np.abs(offsets), np.abs(offsets[:, None])
-    inside = x * x + y * y <= 1 if disc else x + y <= 1
-    cells = inside.reshape(side, fine, side, fine).mean(axis=(1, 3))
+    x, y = offsets, offsets[:, None]
+    if disc:
+        light = (1 - x * x - y * y).clip(min=0) ** 2
+    else:
+        light = (1 - np.abs(x + y)).clip(min=0) * (1 - np.abs(x - y)).clip(min=0)
+    cells = light.reshape(side, fine, side, fine).mean(axis=(1, 3))
     return torch.from_numpy((cells / cells.sum()).astype(np.float32))
 
 
@@ -43,7 +49,7 @@ def source_blur(weights: Tensor, disc: bool, shifts_px: Tensor, num_pixels: int)
 
     Args:
         weights: (S, S) of the lattice, symmetric.
-        disc: whether the source is the disc inscribed in the lattice, or the diamond.
+        disc: whether the source is round, inscribed in the lattice, or the diamond.
         shifts_px: float32 (B,) how far defocus moves the images of neighbouring points apart.
         num_pixels: N.
 
@@ -60,25 +66,24 @@ def source_blur(weights: Tensor, disc: bool, shifts_px: Tensor, num_pixels: int)
     lattice = waves @ weights.to(device) @ waves.mT
     if disc:
         squared = cycles.square()
-        whole = _disc_transfer((squared[:, None, :] + squared[:, :, None]).sqrt() * math.pi * side)
+        whole = _round_transfer((squared[:, None, :] + squared[:, :, None]).sqrt() * math.pi * side)
     else:
-        half = cycles * (side / 2)
-        across, down = half[:, None, :], half[:, :, None]
-        whole = torch.sinc(across + down) * torch.sinc(across - down)
+        quarter = cycles * (side / 4)
+        across, down = quarter[:, None, :], quarter[:, :, None]
+        whole = (torch.sinc(across + down) * torch.sinc(across - down)).square()
     return (whole * lattice + _RIDGE**2 * cell) / (lattice.square() + _RIDGE**2)
 
 
-def _disc_transfer(u: Tensor) -> Tensor:
-    """2 J_1(u) / u, by linear interpolation (error below 1e-4)."""
+def _round_transfer(u: Tensor) -> Tensor:
+    """48 J_3(u) / u^3, that of (1 - rho^2)^2, by linear interpolation (error below 1e-4)."""
     at = (u * ((_TABLE_SIZE - 1) / _TABLE_END)).clamp(max=_TABLE_SIZE - 1.01)
     below = at.to(torch.int32)
-    table = _disc_table().to(u.device)
+    table = _round_table().to(u.device)
     return torch.lerp(table[below], table[below + 1], at - below)
 
 
 @lru_cache(maxsize=1)
-def _disc_table() -> Tensor:
-    u = torch.linspace(0, _TABLE_END, _TABLE_SIZE, dtype=torch.float64)
-    values = 2 * torch.special.bessel_j1(u) / u
-    values[0] = 1
-    return values.float()
+def _round_table() -> Tensor:
+    u = np.linspace(0, _TABLE_END, _TABLE_SIZE)[1:]
+    values = np.concatenate([[1.0], 48 * jv(3, u) / u**3])
+    return torch.from_numpy(values.astype(np.float32))

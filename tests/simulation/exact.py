@@ -1,9 +1,9 @@
 """A sphere's image by direct sums in double precision, sharing no code with the package.
 
 Mie coefficients come from scipy's spherical Bessel functions, the amplitudes from Bohren &
-Huffman's recurrences (eqs. 4.47, 4.74), the condenser is a polar Gauss quadrature of its disc,
-and the field of each of its points is summed on a line through the centre. A centred sphere
-under a disc source is radially symmetric, so the line is the image.
+Huffman's recurrences (eqs. 4.47, 4.74), the condenser is a polar Gauss quadrature of its fading
+disc, and the field of each of its points is summed on a line through the centre. A centred sphere
+under a round source is radially symmetric, so the line is the image.
 """
 
 import numpy as np
@@ -44,7 +44,9 @@ def exact_profile(
     to_line = np.exp(2j * np.pi * np.outer(radii_um, f))
     nodes, weights = np.polynomial.legendre.leggauss(rings)
     total = np.zeros(radii_um.size)
-    for node, weight in zip(nodes, weights, strict=True):
+    # u = rho^2 spreads points evenly over the disc, where the light is (1 - u)^2 with mean 1/3.
+    light = 3 * (1 - (nodes + 1) / 2) ** 2
+    for node, weight in zip(nodes, weights * light, strict=True):
         s = condenser_na / wavelength * np.sqrt((node + 1) / 2)
         for angle in (np.arange(spokes // 2) + 0.5) * 2 * np.pi / spokes:  # half by symmetry
             sx, sy = s * np.cos(angle), s * np.sin(angle)

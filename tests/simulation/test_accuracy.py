@@ -29,11 +29,11 @@ CASES = [
     *corners(FLOWCAM),
     *corners(instrument("flowcam_nano"))[-2:],
     *corners(instrument("mfi_5200"))[-2:],
-    corner(-40.0, 0.30, 0.105),
-    corner(0.0, 0.35, 0.09, radius=4.0),
-    corner(58.0, 0.35, 0.09, radius=4.0),
-    corner(31.0, 0.31, 0.12, radius=2.2),
-    corner(40.0, 0.31, 0.12, radius=2.8),
+    corner(-40.0, 0.30, 0.158),
+    corner(0.0, 0.35, 0.135, radius=4.0),
+    corner(58.0, 0.35, 0.135, radius=4.0),
+    corner(31.0, 0.31, 0.177, radius=2.2),
+    corner(40.0, 0.31, 0.177, radius=2.8),
 ]
 
 
@@ -92,14 +92,14 @@ def radial_mean(image: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def test_symmetry_is_measured_not_assumed() -> None:
-    grid = corner(25.0, 0.35, 0.09).grid()
+    grid = corner(25.0, 0.35, 0.135).grid()
     bent = image_of(grid, Sphere(2.5, OIL, 0.0, 0.0, 25.0, stretch=0.4))
     asymmetry = bent - radial_mean(bent)
     assert math.sqrt(np.mean(asymmetry**2)) > 0.02 * float(np.ptp(bent))
 
 
 def test_few_source_points_are_not_enough_where_a_droplet_projects_the_source() -> None:
-    grid = corner(10.0, 0.35, 0.09).grid()
+    grid = corner(10.0, 0.35, 0.135).grid()
     assert [lattice_side_at(grid, z) for z in (-25.0, 10.0)] == [5, 5]
     assert lattice_side_at(grid, -60.0) > 5
     sides = [lattice_side_at(grid, z) for z in (38.0, 45.0, 60.0)]

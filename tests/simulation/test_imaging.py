@@ -18,7 +18,7 @@ from svp_lightning.simulation.imaging import (
 )
 from svp_lightning.simulation.scene import Sphere, Spheres, scene_spectra
 
-NA, NC, WAVELENGTH, MEDIUM = 0.34, 0.09, 0.47, 1.338
+NA, NC, WAVELENGTH, MEDIUM = 0.34, 0.135, 0.47, 1.338
 
 
 def make_grid(points: int = 25, num_pixels: int = 64) -> ImagingGrid:

@@ -1,10 +1,13 @@
-"""What was added to come closer to real crops: sensor pixels, smooth noise, halo gain."""
+"""What was added to come closer to real crops: sensor pixels, smooth noise, halo gain, edges."""
+
+import math
 
 import numpy as np
 import pytest
 
 from svp_lightning.simulation.camera import _grain
 from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation.large_bubble import draw_large_bubble
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import OpticsSettings, SimulationSettings
 
@@ -65,3 +68,14 @@ def test_bubbles_that_are_to_look_like_oil_have_no_halo_gain(settings: Simulatio
         for g in (1, 1.5)
     ]
     np.testing.assert_array_equal(*same)
+
+
+def test_a_part_of_a_large_bubble_holds_its_rim_or_the_edge_of_its_inner_disc() -> None:
+    rng, window = np.random.default_rng(0), 16.64
+    drawn = [draw_large_bubble(rng, window)[1] for _ in range(300)]
+    larger = [bubble for bubble in drawn if bubble.radius_um > window / 2]
+    assert len(larger) > 100
+    for bubble in larger:
+        from_centre = math.hypot(bubble.x_um, bubble.y_um)
+        rim, inner = abs(from_centre - bubble.radius_um), from_centre - 0.55 * bubble.radius_um
+        assert min(rim, abs(inner)) < 0.45 * window
