@@ -12,7 +12,7 @@ from svp_lightning.simulation.streams import stream
 FINE_PIXELS = 64
 """Coarser cameras are rendered on at least this many pixels and binned."""
 _TILT_NA = (0.10, 0.04)
-"""Misalignment of the condenser, normal over sessions."""
+"""Misalignment of the condenser, mean and spread over sessions."""
 _FIELD = 1.5
 """Width of the field that crops are cut out of, over that of the window."""
 
@@ -105,7 +105,7 @@ def draw_session(
 
 
 def _tilt(rng: np.random.Generator) -> tuple[float, float]:
-    """Every microscope is out of line by about as much, in a direction of its own."""
+    """Condenser tilt (x, y), a numerical aperture: about as much everywhere, in any direction."""
     angle, tilt = rng.uniform(0, 2 * math.pi), abs(rng.normal(*_TILT_NA))
     return tilt * math.cos(angle), tilt * math.sin(angle)
 

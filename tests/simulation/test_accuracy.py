@@ -32,8 +32,8 @@ CASES = [
     corner(-40.0, 0.30, 0.158),
     corner(0.0, 0.35, 0.135, radius=4.0),
     corner(58.0, 0.35, 0.135, radius=4.0),
-    corner(31.0, 0.31, 0.177, radius=2.2),
-    corner(40.0, 0.31, 0.177, radius=2.8),
+    corner(31.0, 0.31, 0.18, radius=2.2),
+    corner(40.0, 0.31, 0.18, radius=2.8),
 ]
 
 

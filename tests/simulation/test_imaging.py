@@ -17,11 +17,12 @@ from svp_lightning.simulation.imaging import (
     pupil,
 )
 from svp_lightning.simulation.scene import Sphere, Spheres, scene_spectra
+from svp_lightning.simulation.source import DIAMOND_WIDTH, source_weights
 
 NA, NC, WAVELENGTH, MEDIUM = 0.34, 0.135, 0.47, 1.338
 
 
-def make_grid(points: int = 25, num_pixels: int = 64) -> ImagingGrid:
+def make_grid(points: int = 25, num_pixels: int = 64, *, disc: bool = True) -> ImagingGrid:
     return imaging_grid(
         objective_na=NA,
         condenser_na=NC,
@@ -30,6 +31,7 @@ def make_grid(points: int = 25, num_pixels: int = 64) -> ImagingGrid:
         num_pixels=num_pixels,
         pixel_um=16.64 / num_pixels,
         lattice_side=math.isqrt(points),
+        disc=disc,
     )
 
 
@@ -92,3 +94,18 @@ def test_filtering_with_mirrored_borders_keeps_the_mean() -> None:
     blurred = filter_image(image, torch.outer(box_transfer(32, 3.0), box_transfer(32, 3.0)))
     assert float(blurred.mean()) == pytest.approx(float(image.mean()), abs=1e-5)
     assert float(blurred.std()) < 0.6 * float(image.std())
+
+
+@pytest.mark.parametrize("disc", [True, False])
+def test_few_points_and_their_blur_stand_for_a_dense_source(disc: bool) -> None:
+    bubble = Sphere(2.0, 1.0, 0.0, 0.0, 20.0)
+    dense = image_of(make_grid(21**2, disc=disc), bubble)
+    few = image_of(make_grid(disc=disc), bubble)
+    assert math.sqrt(np.mean((few - dense) ** 2)) < 0.01 * float(np.ptp(dense))
+
+
+def test_a_diamond_is_as_wide_as_the_round_source() -> None:
+    for disc, width in ((True, 2.0), (False, DIAMOND_WIDTH)):
+        weights = source_weights(41, disc).sum(0).double()
+        place = (torch.arange(41) - 20) * (width / 41)
+        assert float((weights * place.square()).sum()) == pytest.approx(1 / 8, rel=0.01)
