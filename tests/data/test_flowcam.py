@@ -142,13 +142,16 @@ CSV_NAMES = {
 """Columns of a list -> of an export as CSV."""
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-16"])
-def test_a_csv_export_with_units_serves_without_the_list(tmp_path, ingest, encoding) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "first"),
+    [("latin-1", ""), ("utf-8", ""), ("utf-16", ""), ("utf-8", "sep=,\r\n"), ("utf-16", "\n")],
+)
+def test_a_csv_export_with_units_serves_without_the_list(tmp_path, ingest, encoding, first) -> None:
     write_run(tmp_path / "runs", "run1")
     rows = read_particles(tmp_path / "runs" / "run1.lst")
     names = CSV_NAMES | {"abd_diameter": "Diameter (ABD) (µm)"}
     text = rows[list(names)].rename(columns=names).to_csv(index=False, float_format="%.6e")
-    (tmp_path / "runs" / "run1.csv").write_bytes(text.encode(encoding))
+    (tmp_path / "runs" / "run1.csv").write_bytes((first + text).encode(encoding))
     (tmp_path / "runs" / "run1_summary.csv").write_text("List File,run1.lst\n")
     (tmp_path / "runs" / "run1.lst").unlink()
     table = ingest(labelled=False).particles

@@ -32,7 +32,7 @@ from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.data.ingest.pictures import read_picture
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.ingest.skips import Skips
-from svp_lightning.data.ingest.tables import read_head
+from svp_lightning.data.ingest.tables import header_of, read_head
 from svp_lightning.data.ingest.walking import files_below
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import FlowCamSettings
@@ -114,7 +114,7 @@ def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
         and file.is_file()
         and file.with_suffix("") not in have
         and not file.stem.endswith("_summary")
-        and "image file" in read_head(file).lstrip().partition("\n")[0].lower()
+        and "image file" in header_of(read_head(file)).lower()
     ]
     if not lists and not tables:
         raise DataError(

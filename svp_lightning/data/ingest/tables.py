@@ -138,6 +138,12 @@ def read_rows(
     return pd.DataFrame(cells, columns=columns, index=pd.Index(index, dtype="int64"), dtype=object)
 
 
+def header_of(text: str) -> str:
+    """The line of a table's column names, behind Excel's ``sep=;``; "" where there is no text."""
+    lines = lines_of(text) if text else [""]
+    return next((line for line in lines[_layout(lines, "")[0] :] if line.strip()), "")
+
+
 def _layout(lines: list[str], header_holds: str) -> tuple[int, str]:
     """Index of the header's line (or of blank ones before it), and the separator."""
     stated = re.fullmatch(r"""\s*"?sep=([^\w\s"]|\t)"?\s*""", lines[0], re.IGNORECASE)
