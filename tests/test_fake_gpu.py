@@ -1,0 +1,120 @@
+"""Every tensor on the GPU that is to be there, told on a machine without one.
+
+torch's fake tensors have a device, a shape and a type and no values; an operation on two devices is
+refused as on a real GPU. What needs values or a driver (backward passes, autocast, ``.numpy()``)
+is left out.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.data.transforms import TrainTransform
+from svp_lightning.evaluation.fidelity.neighbours import _nearest
+from svp_lightning.generator import sampler
+from svp_lightning.generator.augmentation import augment
+from svp_lightning.generator.denoiser import build_denoiser
+from svp_lightning.generator.ema import AveragedDenoiser
+from svp_lightning.generator.optimization import build_optimizer
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.simulation.camera import detected, record
+from svp_lightning.simulation.dataset import ACCELERATOR_BATCH, Simulator
+from svp_lightning.simulation.large_bubble import LargeBubble
+from svp_lightning.simulation.settings import SimulationSettings
+
+GPU = torch.device("cuda", 0)
+NETWORK = {"block_channels": (16, 32), "attention": (False, True), "patch": 2}
+
+
+def fake() -> Any:
+    """Tensors made within have no values."""
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def test_two_devices_in_one_operation_are_refused() -> None:
+    with fake(), pytest.raises(RuntimeError, match=r"cuda:0.*cpu"):
+        torch.ones(2, device=GPU) + torch.ones(2)
+
+
+@pytest.mark.parametrize("name", ["protein", "silicone_oil", "air_bubble"])
+def test_optics_and_camera(name: str) -> None:
+    settings = SimulationSettings(counts={"train": {name: 1}}, large_bubble_share=0.0)
+    simulator = Simulator(settings, 32, seed=1)
+    rows = np.arange(8)
+    drawn = simulator.draw([name] * 8, rows, rows % 2)
+    for number, side, chosen in simulator._batches(drawn, rows % 2, ACCELERATOR_BATCH):
+        draws = [drawn[i] for i in chosen]
+        assert not any(isinstance(draw.scene, LargeBubble) for draw in draws)
+        session = simulator._recording(number, draws)
+        simulator._lattice(number, side)  # made on the CPU once, kept, and moved each time
+        with fake():
+            light = simulator._light(session, number, side, draws, GPU)
+            grey = record(session, light, [draw.exposure for draw in draws])
+            seen = detected(light, session.pixel_um, 1.0, 0.1)
+        assert light.device == grey.device == seen.device == GPU
+        assert (grey.dtype, seen.dtype) == (torch.uint8, torch.bool)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_generator_trains(share: float) -> None:
+    settings = GeneratorSettings.model_validate({"network": NETWORK, "augmentation": share})
+    denoiser = build_denoiser(settings, 16, 3)
+    with fake():
+        denoiser = denoiser.to(GPU)
+        average = AveragedDenoiser(denoiser, 0.99)
+        images, labels = torch.rand(4, 1, 16, 16, device=GPU), torch.zeros(4, device=GPU).long()
+        told = None
+        if share:
+            images, told = augment(images, share)
+        loss = denoiser.loss(images, labels, augmentation=told)
+        optimizer = build_optimizer(denoiser, settings)
+        (matrices,) = (g["params"] for g in optimizer.param_groups if g["orthogonal"])
+        for parameter in matrices:
+            parameter.grad = torch.zeros_like(parameter)
+        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
+        optimizer.step()
+        average.update(denoiser, 1)
+    assert loss.device == GPU
+    assert {p.device for p in average.parameters()} == {GPU}
+
+
+@pytest.mark.parametrize("name", ["dpm_solver", "ddim", "ddpm"])
+def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    denoiser = build_denoiser(GeneratorSettings.model_validate({"network": NETWORK}), 16, 3)
+    settings = SamplerSettings.model_validate(
+        {"name": name, "steps": 3, "guidance": 1.5, "precision": "float32"}
+    )
+    levels = sampler.levels(denoiser.schedule, settings)
+    monkeypatch.setattr(sampler, "levels", lambda *_: levels)
+    with fake():
+        states = list(sampler._walk(denoiser, np.zeros(4, np.int64), np.arange(4), settings, GPU))
+    assert {state.x_t.device for state in states} == {GPU}
+    assert {state.x_0.device for state in states} == {GPU}
+
+
+def test_classifier_trains_and_collects() -> None:
+    weights, shift = [1.0, 2.0, 3.0], [0.0, 1.0, 2.0]
+    module = ClassifierModule(
+        ClassifierSettings(), ("a", "b", "c"), 32, class_weights=weights, logit_shift=shift
+    )
+    with fake():
+        module = module.to(GPU)
+        grey = torch.zeros(4, 1, 32, 32, device=GPU, dtype=torch.uint8)
+        images = TrainTransform(True, 0.1, 0.5)(grey, torch.default_generator)
+        labels = torch.zeros(4, device=GPU).long()
+        loss = module.loss(module(images).float(), labels)
+        probability = module.probabilities(images)
+    assert loss.device == images.device == probability.device == GPU
+    assert probability.dtype == torch.float32
+
+
+def test_nearest_neighbours() -> None:
+    queries = torch.rand(8, 3, 16)
+    with fake():
+        _nearest(queries, np.random.default_rng(0).random((5, 16), np.float32), 0, GPU)
