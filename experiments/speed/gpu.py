@@ -9,8 +9,9 @@
 - ``simulate``: images/s into a store with the optics on the GPU and one drawing process per core,
   against one core of the same machine (aim: 25 times).
 
-About five minutes on a GPU of that class, most of it for the first store. On a machine without
-one the same runs with ``--images 512 --steps 12 --simulated 64`` and no kernels are counted.
+Network, image and batch sizes are those of ``scale=paper``; the images are noise and 3,600 train.
+Not run on a GPU yet. On a machine without one the same runs with ``--images 512 --steps 12
+--simulated 64`` and no kernels are counted.
 """
 
 import argparse
@@ -26,7 +27,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from bench_pipeline import NAMES, write_store
+from bench_pipeline import NAMES, now, write_store
+from bench_pipeline import tested as seconds_of_test
 from bench_simulator import images_per_second
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
@@ -35,7 +37,7 @@ from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.datamodule import ParticleDataModule
-from svp_lightning.data.mix import Mixture, train_rows
+from svp_lightning.data.mix import train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.simulation.dataset import Simulator
@@ -50,21 +52,20 @@ WARM_UP = 10
 class Timed(pl.Callback):
     """Time, and if asked for a profiler's trace, of all steps after the first few."""
 
-    def __init__(self, profiled: bool) -> None:
+    def __init__(self, args: argparse.Namespace, profiled: bool) -> None:
+        self.args = args
         activities = [ProfilerActivity.CUDA if GPU else ProfilerActivity.CPU]
         self.trace = profile(activities=activities) if profiled else None
         self.start = self.seconds = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step == WARM_UP:
-            settle()
             if self.trace:
                 self.trace.start()
-            self.start = time.perf_counter()
+            self.start = now(self.args)
 
     def on_train_end(self, *_: Any) -> None:
-        settle()
-        self.seconds = time.perf_counter() - self.start
+        self.seconds = now(self.args) - self.start
         if self.trace:
             self.trace.stop()
 
@@ -83,53 +84,38 @@ class Timed(pl.Callback):
         return float(alone.clip(min=0).sum() / 1e6)
 
 
-def settle() -> None:
-    """Wait until the GPU has finished what it was given."""
-    if GPU:
-        torch.cuda.synchronize()
-
-
-def trainer(**arguments: Any) -> pl.Trainer:
-    """As a run has it, without its loggers and checkpoints."""
-    return pl.Trainer(
-        devices=1,
-        precision="bf16-mixed" if GPU else "32-true",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **arguments,
-    )
-
-
-def data(mixture: Mixture | None, store: Store | None, batch_size: int) -> ParticleDataModule:
-    """Batches as a run has them."""
-    return ParticleDataModule(mixture, store, batch_size, 10**6, 0, TrainTransform(True, 0.1))
-
-
-def tested(store: Store, settings: ClassifierSettings, batch_size: int) -> dict[str, Any]:
+def tested(store: Store, settings: ClassifierSettings, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the test of a whole store."""
     rounds = []
     for _ in range(2):
         module = ClassifierModule(settings, NAMES, store.image_size)
-        start = time.perf_counter()
-        trainer().test(module, datamodule=data(None, store, batch_size), verbose=False)
-        settle()
-        rounds.append(time.perf_counter() - start)
+        rounds.append(round(seconds_of_test(module, store, args), 2))
         assert module.test_predictions is not None
-        assert len(module.test_predictions.index) == len(store.indices("test"))
-    return {"images": len(store.indices("test")), "seconds": [round(r, 2) for r in rounds]}
+        assert len(module.test_predictions.index) == args.test_images
+    return {"images": args.test_images, "seconds": rounds}
 
 
-def trained(store: Store, settings: ClassifierSettings, steps: int) -> dict[str, Any]:
+def trained(store: Store, settings: ClassifierSettings, args: argparse.Namespace) -> dict[str, Any]:
     """Images/s of the training loop, and how much of it the GPU works."""
-    clocks = [Timed(profiled=False), Timed(profiled=True)]
+    clocks = [Timed(args, profiled=False), Timed(args, profiled=True)]
     for clock in clocks:
         module = ClassifierModule(settings, NAMES, store.image_size)
-        run = trainer(callbacks=[clock], max_steps=steps, max_epochs=1, limit_val_batches=0)
-        run.fit(module, datamodule=data(train_rows(store), None, settings.batch_size))
-    images = (steps - WARM_UP) * settings.batch_size
+        transform = TrainTransform(True, 0.1)
+        data = ParticleDataModule(
+            train_rows(store), None, args.batch_size, args.steps, 0, transform
+        )
+        pl.Trainer(
+            callbacks=[clock],
+            devices=1,
+            max_epochs=1,
+            precision="bf16-mixed" if args.bf16 else "32-true",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        ).fit(module, datamodule=data)
+    images = (args.steps - WARM_UP) * args.batch_size
     return {
         "images_per_second": round(images / clocks[0].seconds),
         "gpu_busy_percent": round(100 * clocks[1].kernel_seconds() / clocks[1].seconds, 1),
@@ -168,11 +154,12 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--only", choices=("test", "train", "simulate"))
     parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--images", type=int, default=501_000, help="tested")
+    parser.add_argument("--images", dest="test_images", type=int, default=501_000, help="tested")
     parser.add_argument("--test-batch-size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=210, help="of training")
     parser.add_argument("--simulated", type=int, default=120_000)
+    parser.set_defaults(bf16=GPU, clock="wall")
     return parser.parse_args()
 
 
@@ -182,19 +169,16 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     args = parse()
     settings = ClassifierSettings(backbone=args.backbone, batch_size=args.batch_size)
-    name = torch.cuda.get_device_name() if GPU else "cpu"
-    print(json.dumps({"device": name, "torch": torch.__version__}), flush=True)
+    device = torch.cuda.get_device_name() if GPU else "cpu"
+    print(json.dumps({"device": device, "torch": torch.__version__}), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        parts = {
-            "test": lambda store: tested(store, settings, args.test_batch_size),
-            "train": lambda store: trained(store, settings, args.steps),
-        }
         if args.only != "simulate":
-            store = write_store(folder / "store", args.images, 64)
-            for part in [args.only] if args.only else list(parts):
-                result = {"backbone": args.backbone, **parts[part](store)}
-                print(json.dumps({part: result}), flush=True)
+            store = write_store(folder / "store", args.test_images, 64)
+            for name, part in (("test", tested), ("train", trained)):
+                if args.only in (None, name):
+                    result = {"backbone": args.backbone, **part(store, settings, args)}
+                    print(json.dumps({name: result}), flush=True)
         if args.only in (None, "simulate"):
             print(json.dumps({"simulate": simulated(folder, args.simulated)}), flush=True)
 

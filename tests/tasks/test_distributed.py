@@ -52,19 +52,18 @@ def test_processes_share_a_pool_that_is_the_same(one_process: Path, tmp_path: Pa
 
 
 def test_sweep_over_device_counts_trains_and_counts_every_image(tmp_path: Path) -> None:
-    """Two processes, then one, in one multirun, each cell training for itself.
-
-    A third cell with two again is tried with a smaller program in ``tests/launcher``.
-    """
+    """2, 1, 2, 1 processes in one multirun, each training for itself."""
     places = "paths.artifacts=a/${trainer.devices}", "paths.outputs=o/${trainer.devices}"
     overrides = tiny(tmp_path, CELL, "trainer=ddp_cpu", *places)
-    fresh_process(tmp_path, "-m", *overrides, "trainer.devices=2,1")
+    fresh_process(tmp_path, "-m", *overrides, "seed=1,2", "trainer.devices=2,1")
     for devices in (1, 2):
-        folder = only_run(tmp_path / "o" / str(devices))
-        assert sum(results(folder)["counts"]["test"].values()) == 84
-        assert len(read_predictions(folder / "predictions.parquet").ids) == 84
-        cpus = results(folder)["provenance"]["device"]
-        assert cpus.startswith("2 × ") == (devices == 2)
+        found = sorted((tmp_path / "o" / str(devices)).rglob("results.json"))
+        assert {results(file.parent)["seed"] for file in found} == {1, 2}
+        for file in found:
+            assert sum(results(file.parent)["counts"]["test"].values()) == 84
+            assert len(read_predictions(file.parent / "predictions.parquet").ids) == 84
+            cpus = results(file.parent)["provenance"]["device"]
+            assert cpus.startswith("2 × ") == (devices == 2)
         info = json.loads(next((tmp_path / "a" / str(devices)).rglob("generator.json")).read_text())
         assert info["generator"]["training"]["processes"] == devices
 
