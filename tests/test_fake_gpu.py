@@ -5,6 +5,9 @@ refused as on a real GPU. What needs values or a driver (backward passes, autoca
 is left out.
 """
 
+import sys
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,24 @@ from svp_lightning.simulation.settings import SimulationSettings
 
 GPU = torch.device("cuda", 0)
 NETWORK = {"block_channels": (16, 32), "attention": (False, True), "patch": 2}
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    """A tensor without values that a cached function kept would break the tests that follow."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    ours = [m for name, m in sys.modules.items() if name.startswith("svp_lightning.")]
+    for function in [f for module in ours for f in _cached(module)]:
+        function.cache_clear()
+
+
+def _cached(module: ModuleType) -> list[Any]:
+    return [value for value in vars(module).values() if hasattr(value, "cache_clear")]
 
 
 def fake() -> Any:
