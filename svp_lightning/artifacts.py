@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from svp_lightning import __version__
-from svp_lightning.clock import Clock
+from svp_lightning.clock import kept_clock
 from svp_lightning.distributed import is_main_process, launch_id
 from svp_lightning.errors import (
     ArtifactError,
@@ -109,13 +109,16 @@ class ArtifactCache:
     ) -> None:
         partial = partial_path(path)
         resumed = partial.exists()
-        clock = Clock()
+        spent = path.with_suffix(".cost.json")
+        if not resumed:
+            spent.unlink(missing_ok=True)
         self.announce(f"{'Resuming' if resumed else 'Building'} {stage} {path.name}")
         with explaining_write_errors(partial):
             partial.mkdir(exist_ok=True)
             (partial / JOINING).write_text(launch_id())
             try:
-                make(partial)
+                with kept_clock(spent) as clock:
+                    make(partial)
             except (DataError, SettingsError, StoreError):
                 # Wrong input leaves nothing behind, and takes nothing that was there before it:
                 # a mistyped flag must not cost an interrupted training its checkpoint.
@@ -126,6 +129,7 @@ class ArtifactCache:
         write_json(partial / RECORD, _record(partial, stage, identity) | {"cost": clock.read()})
         with explaining_write_errors(path):
             partial.rename(path)
+            spent.unlink()
 
     def _follow(self, path: Path, make: Callable[[Path], None], every_rank: bool) -> None:
         """What a process other than the main one does: join it, or wait for its result."""
@@ -180,6 +184,18 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
             raise ArtifactError(f"{file} is missing or has another size than recorded.", remedy)
         if "sha256" in facts and sha256_of_file(file) != facts["sha256"]:
             raise ArtifactError(f"{file} has changed since it was written.", remedy)
+
+
+def cost_of(path: Path) -> dict[str, float] | None:
+    """What making a finished artifact took, all attempts together (:meth:`Clock.read`).
+
+    None where no record says so: artifacts of old versions, folders that were put together by hand.
+    """
+    record = path / RECORD
+    if not record.is_file():
+        return None
+    found: dict[str, float] | None = json.loads(record.read_text(encoding="utf-8")).get("cost")
+    return found
 
 
 def content_hash(path: Path) -> str:

@@ -1,13 +1,15 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from svp_lightning.artifacts import RECORD, ArtifactCache, partial_path
+from svp_lightning.artifacts import RECORD, ArtifactCache, cost_of, partial_path
 from svp_lightning.errors import ArtifactError, SettingsError
 
 IDENTITY = {"a": 1, "b": [1.5, "x"]}
@@ -59,6 +61,32 @@ def test_wrong_input_does_not_cost_what_an_interrupted_build_has_done(tmp_path: 
         cache.build("store", IDENTITY, refuse)
     assert (partial / "half").read_text() == "1"
     assert (cache.build("store", IDENTITY, make) / "half").exists()
+
+
+def test_cost_is_that_of_all_attempts(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+
+    def slow(then: Callable[[Path], None]) -> Callable[[Path], None]:
+        return lambda folder: (time.sleep(0.2), then(folder))[1]
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            cache.build("store", IDENTITY, slow(crash))
+    path = cache.build("store", IDENTITY, slow(make))
+    cost = cost_of(path)
+    assert cost is not None
+    assert cost["wall_seconds"] >= 0.6
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+
+
+def test_cost_of_what_was_deleted_is_forgotten(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    with pytest.raises(RuntimeError):
+        cache.build("store", IDENTITY, lambda folder: (time.sleep(0.5), crash(folder))[1])
+    shutil.rmtree(partial_path(cache.path("store", IDENTITY)))
+    cost = cost_of(cache.build("store", IDENTITY, make))
+    assert cost is not None
+    assert cost["wall_seconds"] < 0.5
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "change", "record", "foreign"])

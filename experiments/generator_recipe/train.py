@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from recipes import RECIPES, RECIPES_64, overrides
 
 from svp_lightning.__main__ import config_folder
-from svp_lightning.artifacts import ArtifactCache
+from svp_lightning.artifacts import ArtifactCache, cost_of
 from svp_lightning.config import Config, parse_config
 from svp_lightning.data.store import Store
 from svp_lightning.files import replacing, write_json
@@ -75,14 +75,15 @@ def run_one(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     session = open_session(arguments.work)
     config = configuration(arguments.work, overrides(recipe, seed, arguments.size))
     store = ensure_store(config, session)
-    generator = load_generator(ensure_generator(config, session, store))
+    path = ensure_generator(config, session, store)
+    generator = load_generator(path)
     paper = config.generator.network.kind == "paper"
     settings, count = (PAPERS, arguments.paper_images) if paper else (OURS, arguments.images)
     folder.mkdir(parents=True, exist_ok=True)
     images, seconds = draw(generator, settings, count)
     with replacing(folder / "images.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **images)
-    write_json(folder / "facts.json", facts(config, store, generator, settings, count / seconds))
+    write_json(folder / "facts.json", facts(config, store, path, settings, count / seconds))
 
 
 def draw(
@@ -99,9 +100,11 @@ def draw(
 
 
 def facts(
-    config: Config, store: Store, generator: Generator, settings: SamplerSettings, speed: float
+    config: Config, store: Store, path: Path, settings: SamplerSettings, speed: float
 ) -> dict[str, Any]:
     """What a run is and what it cost."""
+    generator, cost = load_generator(path), cost_of(path)
+    assert cost is not None
     weights = sum(parameter.numel() for parameter in generator.denoiser.parameters())
     return {
         "generator": config.generator.identity(),
@@ -109,7 +112,7 @@ def facts(
         "data": store.sha256,
         "weights": weights,
         "training_images": config.generator.steps * config.generator.batch_size,
-        "training_seconds": generator.info.training["wall_seconds"],
+        "training_seconds": cost["wall_seconds"],
         "images_per_second": round(speed, 3),
     }
 

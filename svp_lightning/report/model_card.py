@@ -32,6 +32,7 @@ class Card:
         fidelity: the content of ``fidelity.json``, where there is one.
         licence: SPDX name, or ``other``.
         weights_sha256: of the generator as trained.
+        seconds: wall time of its training, where its record says so.
     """
 
     generator: Mapping[str, Any]
@@ -42,6 +43,7 @@ class Card:
     fidelity: Mapping[str, Any] | None
     licence: str
     weights_sha256: str
+    seconds: float | None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from svp_lightning.artifacts import cost_of
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import ArtifactError, DataError
@@ -47,7 +48,7 @@ def run(config: Config, session: Session) -> None:
             folder / "samples", generator, sampler, config.export.samples_per_class,
             config.trainer, weights,
         )  # fmt: skip
-        write_model_card(folder / "README.md", _card(config, generator, sampler, weights))
+        write_model_card(folder / "README.md", _card(config, source, generator, sampler, weights))
     say(
         f"Pipeline: {target}\n"
         f"Load it:  DiffusionPipeline.from_pretrained({str(target)!r}, trust_remote_code=True)\n"
@@ -82,7 +83,9 @@ def _refuse_existing(target: Path) -> None:
         )
 
 
-def _card(config: Config, generator: Generator, sampler: SamplerSettings, weights: str) -> Card:
+def _card(
+    config: Config, source: Path, generator: Generator, sampler: SamplerSettings, weights: str
+) -> Card:
     simulated = isinstance(config.data, SimulatedData)
     if config.export.generator is not None:
         origin, simulated = UNKNOWN, False
@@ -97,6 +100,7 @@ def _card(config: Config, generator: Generator, sampler: SamplerSettings, weight
         fidelity=_fidelity(config, weights),
         licence=config.export.licence or ("apache-2.0" if simulated else "other"),
         weights_sha256=weights,
+        seconds=(cost_of(source) or {}).get("wall_seconds"),
     )
 
 

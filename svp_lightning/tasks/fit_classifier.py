@@ -1,6 +1,5 @@
 """The classifier stage: a network fitted to the rows of a mix, whatever is in it."""
 
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,6 @@ def _train(config: Config, session: Session, store: Store, rows: Mixture, folder
     if is_main_process() and resume_from is None:
         images = settings.steps * settings.batch_size
         announce(trainer, module.network, _loss, rows, images)
-    start = time.monotonic()
     trainer.fit(
         module,
         datamodule=_datamodule(config, store, rows),
@@ -109,8 +107,7 @@ def _train(config: Config, session: Session, store: Store, rows: Mixture, folder
     )
     require_finished("classifier", trainer.global_step, settings.steps)
     if is_main_process():
-        seconds = time.monotonic() - start
-        write_json(folder / RECORD, _record(rows, callbacks[0], trainer.global_step, seconds))
+        write_json(folder / RECORD, _record(rows, callbacks[0], trainer.global_step))
         for file in folder.glob("*.ckpt"):
             if file.name != BEST:
                 file.unlink()
@@ -132,12 +129,11 @@ def _datamodule(config: Config, store: Store, rows: Mixture) -> ParticleDataModu
     )
 
 
-def _record(rows: Mixture, best: Any, steps: int, seconds: float) -> dict[str, Any]:
+def _record(rows: Mixture, best: Any, steps: int) -> dict[str, Any]:
     return {
         "validation_score": float(best.best_model_score),
         "real": rows.real,
         "added": rows.added,
         "rare": list(rows.rare),
         "optimizer_steps": steps,
-        "wall_seconds": round(seconds, 1),
     }

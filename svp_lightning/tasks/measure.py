@@ -1,7 +1,6 @@
 """What the stored answers of a classifier say: every part of ``results.json`` that is measured."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.artifacts import RECORD
+from svp_lightning.artifacts import cost_of
 from svp_lightning.classifier.collect import Collected
 from svp_lightning.clock import Clock
 from svp_lightning.config import Config
@@ -145,7 +144,7 @@ def costs(stages: Mapping[str, Path | Clock | None]) -> dict[str, dict[str, Any]
         if isinstance(source, Clock):
             found[stage] = dict(source.read())
         elif source is not None:
-            record = json.loads((source / RECORD).read_text(encoding="utf-8"))
-            if "cost" in record:
-                found[stage] = record["cost"] | {"artifact": source.name}
+            cost = cost_of(source)
+            if cost is not None:
+                found[stage] = cost | {"artifact": source.name}
     return found

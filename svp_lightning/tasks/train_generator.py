@@ -1,7 +1,6 @@
 """``task=train_generator``: a class-conditional diffusion model on the train split alone."""
 
 import platform
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,6 @@ def _train(
     if is_main_process() and resume_from is None:
         images = settings.steps * settings.batch_size
         announce(trainer, module.denoiser, Denoiser.loss, rows, images)
-    start = time.monotonic()
     trainer.fit(
         module,
         datamodule=_datamodule(config, rows),
@@ -113,7 +111,7 @@ def _train(
     if selection is None or not selection.exhausted:
         require_finished("generator", trainer.global_step, settings.steps)
     if is_main_process():
-        facts = _provenance(store, rows, trainer.world_size, time.monotonic() - start)
+        facts = _provenance(store, rows, trainer.world_size)
         if selection is not None:
             selection.restore_best(module)
             facts["selection"] = selection.record()
@@ -203,12 +201,11 @@ def _checkpoint(folder: Path, every: int) -> ModelCheckpoint:
     )
 
 
-def _provenance(store: Store, rows: Mixture, world_size: int, seconds: float) -> dict[str, Any]:
+def _provenance(store: Store, rows: Mixture, world_size: int) -> dict[str, Any]:
     return {
         "data": store.sha256,
         "images": {name: rows.real[name] for name in rows.class_names},
         "processes": world_size,
-        "wall_seconds": round(seconds, 1),
         "torch": torch.__version__,
         "machine": platform.machine(),
     }

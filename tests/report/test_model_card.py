@@ -34,7 +34,7 @@ def card(**changes: Any) -> Card:
         pixel_size_um=0.5,
         training={
             "data": "abc", "images": {"protein": 3000, "air_bubble": 300}, "processes": 1,
-            "wall_seconds": 12.0, "torch": "2.14", "machine": "x86_64",
+            "torch": "2.14", "machine": "x86_64",
         },
     )  # fmt: skip
     values: dict[str, Any] = {
@@ -46,6 +46,7 @@ def card(**changes: Any) -> Card:
         "fidelity": None,
         "licence": "apache-2.0",
         "weights_sha256": "f00d",
+        "seconds": 12.0,
     }
     return Card(**values | changes)
 

@@ -50,6 +50,7 @@ def test_export_is_whole_and_overwrites_nothing(
     unet = Path("unet/diffusion_pytorch_model.safetensors")
     assert (tmp_path / "mine" / unet).read_bytes() == (folder / unet).read_bytes()
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
+    assert "| time |" in card
     assert "| 0.25 | – | 0.125 |" in card
     assert "license: other" in card
 
