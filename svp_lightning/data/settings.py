@@ -84,8 +84,8 @@ class FolderSettings(_IngestSettings):
     table: Path | None = None
     """CSV with columns ``path,label``; relative to ``root``. ``None``: subfolders."""
     labels: Path | None = None
-    """CSV with the columns ``id,label`` (an id is the path below ``root``) for images that
-    lie in no class folders; those it does not list stay unlabelled."""
+    """CSV with the columns ``id,label`` (an id is the path below ``root``), and ``group,split`` if
+    known, for images that lie in no class folders; those it does not list stay unlabelled."""
     pixel_size_um: float | None = Field(None, gt=0)
     bit_depth: BitDepth | None = None
     """Bits used by 16-bit images. ``None``: the smallest of 8, 10, 12, 14, 16 that holds
@@ -98,7 +98,8 @@ class RunSettings(_IngestSettings):
     source: str
     labels: Path | None = None
     """CSV with the columns ``id,label`` or ``run,particle_id,label``, relative to ``root``.
-    ``None``: what is saved with the runs."""
+    ``None``: what is saved with the runs. A column ``group`` (or ``vial``) joins the runs of one
+    vial, ``split`` sets splits."""
 
 
 class FlowCamSettings(RunSettings):

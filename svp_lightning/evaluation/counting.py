@@ -57,7 +57,7 @@ def count_table(
     total = int(tally.sum())
     if total == 0:
         raise DataError("There is no image to count.", "Check that the run holds particles.")
-    count_low, count_high = _poisson_interval(tally, level)
+    count_low, count_high = poisson_interval(tally, level)
     shares = [
         binomtest(int(n), total).proportion_ci(confidence_level=level, method="wilson")
         for n in tally
@@ -75,9 +75,18 @@ def count_table(
     )
 
 
-def _poisson_interval(
+def poisson_interval(
     counts: NDArray[np.integer[Any]], level: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exact interval of the expected count behind each count (Garwood 1936).
+
+    Args:
+        counts: any shape, not below 0.
+        level: confidence level, above 0 and below 1.
+
+    Returns:
+        Lower and upper bounds, of the same shape.
+    """
     tail = (1 - level) / 2
     # chi2 has no quantile at 0 degrees of freedom: the lower bound of a count of 0 is 0.
     low = np.where(counts > 0, chi2.ppf(tail, 2 * np.maximum(counts, 1)) / 2, 0.0)

@@ -3,25 +3,21 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.config import Config, SimulatedData
-from svp_lightning.data.classes import display_name
 from svp_lightning.data.datamodule import loader_of_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
-from svp_lightning.evaluation.counting import count_table, tally_classes
 from svp_lightning.evaluation.predictions import Predictions, write_predictions
-from svp_lightning.files import replacing, write_json
+from svp_lightning.files import sha256_of_file, write_json
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.evaluate import CLASSIFIER
 from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.particle_counts import report_counts
 from svp_lightning.tasks.preparation import (
     Preparation,
     differences,
@@ -47,13 +43,8 @@ def run(config: Config, session: Session) -> None:
     probabilities = predict(module, store, config)
     ids = store.particles["id"].to_numpy(dtype=object)
     found = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
-    counts = count_table(
-        tally_classes(probabilities, config.predict.uncertain_below), module.class_names
-    )
     write_predictions(session.run_dir / "predictions.parquet", found)
-    _write_csv(session.run_dir / "predictions.csv", _readable(found, config))
-    _write_csv(session.run_dir / "counts.csv", counts)
-    _print(counts, config)
+    report_counts(found, store, config.predict.uncertain_below, session.run_dir)
     say(f"Predictions: {session.run_dir}")
 
 
@@ -107,10 +98,18 @@ def _prepared_alike(config: Config) -> Config:
 
 
 def _compare(config: Config, store: Store, session: Session) -> None:
-    """Say how the images differ from those trained on, and keep both as ``preparation.json``."""
+    """Say how the images differ from those trained on, and keep both as ``preparation.json``.
+
+    With the hashes of the classifier and the images, for the record.
+    """
     trained, found = _trained(config), Preparation.of(config.data, store)
-    both = {"trained_on": trained and trained.model_dump(), "predicted": found.model_dump()}
-    write_json(session.run_dir / "preparation.json", both)
+    record = {
+        "trained_on": trained and trained.model_dump(),
+        "predicted": found.model_dump(),
+        "classifier": sha256_of_file(_checkpoint(config)),
+        "data": store.sha256,
+    }
+    write_json(session.run_dir / "preparation.json", record)
     if trained is None:
         say(
             f"Warning: {config.predict.run} does not record how its images were prepared: "
@@ -124,38 +123,3 @@ def _compare(config: Config, store: Store, session: Session) -> None:
 def _trained(config: Config) -> Preparation | None:
     assert config.predict.run is not None
     return trained_preparation(config.predict.run)
-
-
-def _readable(found: Predictions, config: Config) -> pd.DataFrame:
-    best = found.probabilities.max(axis=1)
-    table = pd.DataFrame(
-        {
-            "id": found.ids,
-            "predicted": np.array(found.class_names, dtype=object)[
-                found.probabilities.argmax(axis=1)
-            ],
-            "uncertain": best < config.predict.uncertain_below,
-        }
-    )
-    for name, column in zip(found.class_names, found.probabilities.T, strict=True):
-        table[f"probability_{name}"] = column.round(5)
-    return table
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
-
-
-def _print(counts: pd.DataFrame, config: Config) -> None:
-    table = Table(title=f"Particles by class (uncertain: below {config.predict.uncertain_below})")
-    for heading in ("class", "count", "95 % interval", "share"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in counts.to_dict("records"):
-        table.add_row(
-            display_name(str(row["class"])),
-            f"{row['count']:,}",
-            f"{row['count_low']:,.1f} to {row['count_high']:,.1f}",
-            f"{row['share']:.1%}",
-        )
-    Console().print(table)

@@ -1,12 +1,13 @@
 """How a classifier's images were prepared, and whether those to predict are alike."""
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from svp_lightning.config import DataSettings, SimulatedData
+from svp_lightning.data.ingest.summary import as_range, pixel_range
 from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.results import read_results
@@ -33,7 +34,18 @@ class Preparation(BaseModel):
     """``data.background``: grey level that backgrounds were scaled to; None: as recorded."""
     background_grey: float
     """Median grey level along the images' borders, in the store."""
-    pixel_size_um: float | None
+    pixel_um: tuple[float, float] | None = None
+    """Smallest and largest pixel size, µm; None: not known."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, values: Any) -> Any:
+        """Records of the first versions hold one size for all images."""
+        if not isinstance(values, dict) or "pixel_size_um" not in values:
+            return values
+        size = values["pixel_size_um"]
+        rest = {key: value for key, value in values.items() if key != "pixel_size_um"}
+        return {"pixel_um": None if size is None else (size, size)} | rest
 
     @classmethod
     def of(cls, data: DataSettings, store: Store) -> Self:
@@ -42,7 +54,7 @@ class Preparation(BaseModel):
             source=data.source,
             background=None if isinstance(data, SimulatedData) else data.background,
             background_grey=_background_grey(store),
-            pixel_size_um=store.pixel_size_um,
+            pixel_um=pixel_range(store),
         )
 
 
@@ -100,13 +112,20 @@ def differences(trained: Preparation, found: Preparation) -> list[str]:
             f"{found.background_grey:.0f} (median), that of the classifier's training images at "
             f"{trained.background_grey:.0f}.{remedy}"
         )
-    here, there = found.pixel_size_um, trained.pixel_size_um
-    if here is not None and there is not None and abs(here / there - 1) > MAX_PIXEL_APART:
-        lines.append(
-            f"Warning: a pixel is {here:.4g} µm in these images, {there:.4g} µm in the "
-            f"classifier's training images: it sees particles at {there / here:.0%} of their size."
-        )
-    return lines
+    return lines + _pixels_apart(trained.pixel_um, found.pixel_um)
+
+
+def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] | None) -> list[str]:
+    if here is None or there is None:
+        whose = "these images" if here is None else "the classifier's training images"
+        return [f"Pixel sizes are not compared: that of {whose} is not known."]
+    if here[1] <= there[1] * (1 + MAX_PIXEL_APART) and here[0] >= there[0] * (1 - MAX_PIXEL_APART):
+        return []
+    seen = as_range((there[0] / here[1], there[1] / here[0]), ".0%")
+    return [
+        f"Warning: a pixel is {as_range(here)} µm in these images, {as_range(there)} µm in the "
+        f"classifier's training images: it sees particles at {seen} of their size."
+    ]
 
 
 def _background_grey(store: Store) -> float:

@@ -9,7 +9,9 @@ import tifffile
 from PIL import Image
 
 from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
-from svp_lightning.data.ingest.flowcam_files import read_classes, read_particles, read_volumes
+from svp_lightning.data.ingest.flowcam_files import read_classes, read_particles
+from svp_lightning.data.ingest.flowcam_volumes import read_volumes
+from svp_lightning.data.ingest.summary import summarise
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import FlowCamSettings, SplitFractions
 from svp_lightning.data.store import Store
@@ -182,6 +184,65 @@ def test_the_finer_of_two_volumes_is_taken_and_the_other_completes_it(tmp_path) 
     (tmp_path / "run1_summary.csv").write_text("Count,1000\nSample Volume Imaged ml,0.01737\n")
     expected = {"volume_aspirated_ml": 0.0829, "volume_imaged_ml": 0.01737}
     assert read_volumes(tmp_path / "run1") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "ml"),
+    [
+        ("Fluid Volume Imaged: 1.74e-02 ml", 0.0174),
+        ("\tFluid Volume Imaged: 17.4 ul", 0.0174),
+        ("Fluid Volume Imaged: 17,4 \u00b5l", 0.0174),
+        ("Sample Volume Imaged ml,1.74e-02", 0.0174),
+        ("Sample Volume Imaged ml;0,0174", 0.0174),
+        ('"Sample Volume Imaged ml","0.0174"', 0.0174),
+        ("Sample Volume Imaged (ml)\t0.0174", 0.0174),
+        ("Fluid Volume Imaged,0.0174 mL", 0.0174),
+        ("Fluid Volume Imaged: n/a", None),
+    ],
+)
+def test_volumes_are_read_with_their_unit(tmp_path, line, ml) -> None:
+    (tmp_path / "run1_summary.csv").write_text(f"Count,1000\n{line}\nPPI,1.88\n")
+    found = read_volumes(tmp_path / "run1").get("volume_imaged_ml")
+    assert found == (None if ml is None else pytest.approx(ml))
+
+
+@pytest.mark.parametrize("value", ["1,234.5 ml", "0.0174 gal", "0.0174 ml 3", "about 2"])
+def test_volumes_that_are_not_understood_are_refused(tmp_path, value) -> None:
+    (tmp_path / "run1_run_summary.txt").write_text(f"Fluid Volume Imaged: {value}\n")
+    with pytest.raises(DataError, match="not understood as a volume"):
+        read_volumes(tmp_path / "run1")
+
+
+def test_runs_of_one_vial_stay_together_and_their_volumes_add_up(runs, ingest) -> None:
+    vials = {0: "a", 1: "a", 2: "b", 3: "c"}
+    classes = ("oil", "air")
+    lines = [f"run{k},{n},{classes[n % 2]},{vials[k]}" for k in vials for n in range(1, 7)]
+    (runs / "labels.csv").write_text("\n".join(["run,particle_id,label,vial", *lines]))
+    store = ingest(labels="labels.csv")
+    table = store.particles
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+    assert table.groupby("run")["group"].first().to_dict() == {
+        f"run{k}": v for k, v in vials.items()
+    }
+    groups = summarise(store).groups
+    assert groups["mL imaged"].tolist() == pytest.approx([2 * 0.0174, 0.0174, 0.0174])
+    assert groups["per mL"].tolist() == pytest.approx([6 / 0.0174] * 3)
+
+
+def test_splits_beside_the_labels_are_kept(runs, ingest) -> None:
+    splits = {0: "test", 1: "train", 2: "train", 3: "val"}
+    lines = [f"run{k},{n},{n % 2},{splits[k]}" for k in splits for n in range(1, 7)]
+    (runs / "labels.csv").write_text("\n".join(["run,particle_id,label,split", *lines]))
+    table = ingest(labels="labels.csv").particles
+    assert table.groupby("group")["split"].first().to_dict() == {
+        f"run{k}": split for k, split in splits.items()
+    }
+
+
+def test_litter_of_other_systems_is_no_part_of_a_run(runs, ingest) -> None:
+    for name in ("._run1.lst", "._run1_000001.tif", "._table.csv"):
+        (runs / "day1" / name).write_bytes(b"\0\5\26\7" * 20)
+    assert len(ingest().particles) == 24
 
 
 def drop_last_characters(runs: Path) -> None:

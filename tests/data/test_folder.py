@@ -194,3 +194,48 @@ def test_labels_of_images_that_are_not_there_can_be_left_out(root, ingest, refus
     refuses("labels 1 particles that were not found", labels="labels.csv")
     skipped = summarise(ingest(labels="labels.csv", unreadable="skip")).skipped
     assert skipped["labelled, but not imported"] == 1
+
+
+def test_class_folders_below_runs_are_known_by_their_names(root, ingest) -> None:
+    for n, path in enumerate(sorted(root.glob("*/*.png"))):
+        where = root / f"run{n % 4}" / path.parent.name / path.name
+        where.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(where)
+    for name in ("Silicone Oil", "protein"):
+        (root / name).rmdir()
+    store = ingest()
+    assert store.class_names == ("protein", "silicone_oil")
+    table = store.particles
+    assert set(table["group"]) == {f"run{n}" for n in range(4)}
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+
+
+@pytest.mark.parametrize("source", ["labels", "table"])
+@pytest.mark.parametrize("name", ["group", "vial", "run"])
+def test_vials_named_in_a_table_stay_whole(root, ingest, source, name) -> None:
+    paths = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.png"))
+    key = "id" if source == "labels" else "path"
+    rows = [f"{path},{path.split('/')[0]},v{n % 5}" for n, path in enumerate(paths)]
+    (root / "list.csv").write_text("\n".join([f"{key},label,{name}", *rows]))
+    table = ingest(**{source: "list.csv"}).particles
+    assert set(table["group"]) == {f"v{n}" for n in range(5)}
+    assert (table.groupby("group")["split"].nunique() == 1).all()
+
+
+def test_splits_beside_the_labels_are_kept(root, ingest) -> None:
+    rows = []
+    for n, path in enumerate(sorted(root.glob("*/*.png"))):
+        path.rename(root / f"{n}.png")
+        rows.append(f"{n}.png,{path.parent.name},{('train', 'val', 'test')[n % 3]}")
+    (root / "list.csv").write_text("\n".join(["id,label,split", *rows]))
+    table = ingest(labels="list.csv").particles
+    found = sorted(f"{r.id},{r.split}" for r in table.itertuples())
+    assert found == sorted(f"{row.split(',')[0]},{row.split(',')[2]}" for row in rows)
+
+
+def test_images_without_groups_are_said_to_have_none(root, ingest) -> None:
+    assert any("No runs or vials" in line for line in summarise(ingest()).lines())
+    for path in root.glob("*/*.png"):
+        (path.parent / f"run{int(path.stem) % 4}").mkdir(exist_ok=True)
+        path.rename(path.parent / f"run{int(path.stem) % 4}" / path.name)
+    assert not any("No runs or vials" in line for line in summarise(ingest()).lines())

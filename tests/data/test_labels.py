@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from svp_lightning.data.ingest.labels import label_from_table
+from svp_lightning.data.ingest.labels import labels_from_table
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.errors import DataError
 
@@ -16,7 +16,7 @@ PARTICLES = pd.DataFrame(
 
 def joined(folder: Path, text: str, particles: pd.DataFrame = PARTICLES) -> list[str | None]:
     (folder / "labels.csv").write_text(text)
-    return label_from_table(particles, folder / "labels.csv", Skips())
+    return labels_from_table(particles, folder / "labels.csv", Skips())["label"].tolist()
 
 
 @pytest.mark.parametrize("cell", ["1", "1.0", "000001", "1,0"])
@@ -55,3 +55,28 @@ def test_images_without_numbers_need_the_column_id(tmp_path: Path) -> None:
     images = PARTICLES.drop(columns="particle_id")
     with pytest.raises(DataError, match="lacks the column id"):
         joined(tmp_path, "run,particle_id,label\nr,1,oil\n", images)
+
+
+def given(folder: Path, text: str, particles: pd.DataFrame = PARTICLES) -> list[tuple[object, ...]]:
+    (folder / "labels.csv").write_text(text)
+    found = labels_from_table(particles, folder / "labels.csv", Skips())
+    return list(found.itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("name", ["group", "Vial", "sample"])
+def test_groups_and_splits_beside_the_labels_are_taken(tmp_path: Path, name: str) -> None:
+    text = f"particle_id,label,{name},split\n1,oil,v1,Train\n10,air,,testing\n2,,v3,\n"
+    nothing = (None, None, None)
+    assert given(tmp_path, text) == [("oil", "v1", "train"), nothing, ("air", None, "test")]
+
+
+def test_the_coarsest_group_is_taken_and_a_run_is_one_only_beside_ids(tmp_path: Path) -> None:
+    text = "id,label,run,vial\nr/000001,oil,r,v1\n"
+    assert given(tmp_path, text)[0] == ("oil", "v1", None)
+    assert given(tmp_path, text.replace("vial", "other"))[0] == ("oil", "r", None)
+    assert given(tmp_path, "run,particle_id,label\nr,1,oil\n")[0] == ("oil", None, None)
+
+
+def test_a_split_of_no_known_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="row 3: the split is 'spare'"):
+        given(tmp_path, "particle_id,label,split\n1,oil,train\n2,air,spare\n")

@@ -17,10 +17,10 @@ from svp_lightning.data.ingest.flowcam_files import (
     read_classes,
     read_context,
     read_particles,
-    read_volumes,
 )
+from svp_lightning.data.ingest.flowcam_volumes import read_volumes
 from svp_lightning.data.ingest.image_tables import list_table
-from svp_lightning.data.ingest.labels import label_from_table
+from svp_lightning.data.ingest.labels import labels_from_table
 from svp_lightning.data.ingest.mfi import read_table
 from svp_lightning.data.ingest.pictures import picture_size, read_picture
 from svp_lightning.data.ingest.skips import Skips
@@ -56,7 +56,7 @@ def skipping(read: Callable[[Path, Skips], object]) -> Callable[[Path], object]:
 
 def labels(path: Path, skips: Skips) -> object:
     one = pd.DataFrame({"id": ["r/1"], "group": ["r"], "particle_id": [1]})
-    return label_from_table(one, path, skips)
+    return labels_from_table(one, path, skips)
 
 
 PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {

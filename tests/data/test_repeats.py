@@ -94,7 +94,7 @@ def test_a_collage_saved_in_another_format_is_a_copy(tmp_path) -> None:
 
 def as_table(picture: Path, boxes: int) -> pd.DataFrame:
     table = pd.DataFrame({"x": range(boxes), "y": 0, "w": 5, "h": 5})
-    return table.assign(picture=str(picture))
+    return table.assign(picture=str(picture), group=picture.name[0])
 
 
 def test_a_picture_that_is_equal_by_chance_makes_no_copy(tmp_path) -> None:
@@ -125,6 +125,33 @@ def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> 
     assert found.skipped == {"table of particles that another table lists": 1}
     assert name in (store.path / "skipped.csv").read_text()
     assert found.groups["per mL"].tolist() == pytest.approx([6 / 0.0174])
+
+
+def test_tables_that_overlap_are_one_run_and_no_particle_is_lost(tmp_path) -> None:
+    root = tmp_path / "runs"
+    flowcam.write_run(root, "run1")
+    export(root / "run1.lst", root / "oil.csv", [4, 5, 6])
+    export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4])
+    (root / "run1.lst").unlink()
+    ingest_flowcam(tmp_path / "store", FlowCamSettings(root=root, labelled=False), lambda n: None)
+    table = Store.open(tmp_path / "store").particles
+    assert table["particle_id"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert set(table["group"]) == {"run1"}
+    assert summarise(Store.open(tmp_path / "store")).groups["per mL"].tolist() == pytest.approx(
+        [6 / 0.0174]
+    )
+
+
+def test_one_table_per_class_is_one_run(tmp_path) -> None:
+    mfi.write_run(tmp_path / "vial", "vial")
+    header, *lines = (tmp_path / "vial" / "vial.csv").read_text().splitlines()
+    for name, part in {"oil": lines[:2], "other": lines[2:]}.items():
+        (tmp_path / "vial" / f"{name}.csv").write_text("\n".join([header, *part]))
+    (tmp_path / "vial" / "vial.csv").unlink()
+    plan = mfi_plan(tmp_path)
+    assert len(plan.particles) == 6
+    assert set(plan.particles["group"]) == {"other"}
+    assert skipped(plan) == []
 
 
 def test_a_second_table_of_mfi_frames_doubles_nothing(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """One walk: links followed, never in circles, in the same order everywhere."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,16 @@ def test_a_folder_that_cannot_be_listed_is_an_error(root, monkeypatch) -> None:
     monkeypatch.setattr(walking.os, "scandir", closed)
     with pytest.raises(DataError, match=r"root/b cannot be listed \(Permission denied\)"):
         names(root)
+
+
+def test_a_name_that_is_not_utf_8_is_an_error(root) -> None:
+    Path(os.fsdecode(os.fsencode(root / "b") + b"/Pr\xfcf.png")).write_bytes(b"")
+    with pytest.raises(DataError, match=r"root/b/Pr\ufffdf\.png is not UTF-8") as caught:
+        names(root)
+    str(caught.value).encode()
+
+
+def test_what_systems_leave_is_not_visible(root) -> None:
+    (root / "a" / "._1").write_bytes(b"")
+    assert "._1" not in {path.name for path in walking.visible_files(root)}
+    assert "._1" in {path.name for path in walking.files_below(root)}

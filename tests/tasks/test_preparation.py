@@ -13,6 +13,7 @@ from svp_lightning.config import DataSettings
 from svp_lightning.data.settings import FolderSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
+from svp_lightning.files import sha256_of_file
 from svp_lightning.tasks.preparation import (
     Preparation,
     differences,
@@ -25,8 +26,10 @@ ROOT = Path("/images")
 
 
 def prepared(**changes: object) -> Preparation:
-    usual = {"source": "folder", "background": None, "background_grey": 168, "pixel_size_um": 0.5}
-    return Preparation.model_validate(usual | changes)
+    """With one pixel size, as the first versions recorded it, unless ``pixel_um`` is given."""
+    usual = {"source": "folder", "background": None, "background_grey": 168}
+    size = {} if "pixel_um" in changes else {"pixel_size_um": 0.5}
+    return Preparation.model_validate(usual | size | changes)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,9 @@ def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
     [
         ({}, []),
         ({"background_grey": 172, "pixel_size_um": 0.509}, []),
-        ({"pixel_size_um": None}, []),
+        ({"pixel_size_um": None}, ["not compared: that of these images"]),
+        ({"pixel_um": (0.495, 0.505)}, []),
+        ({"pixel_um": (0.5, 1.25)}, ["0.5 to 1.25 µm .* 0.5 µm .* 40% to 100%"]),
         ({"background_grey": 180}, ["180 (median).* 168. data.background=168 scales"]),
         ({"pixel_size_um": 0.52}, ["0.52 µm .* 0.5 µm .* 96%"]),
         ({"pixel_size_um": 0.48, "background_grey": 100}, ["grey level 100", "104%"]),
@@ -110,8 +115,8 @@ def test_predicted_images_get_the_background_trained_on(
     run = only_run(tmp_path / "outputs")
     trained = trained_preparation(run)
     assert trained is not None
-    assert trained.model_dump() == results(run)["provenance"]["preparation"]
-    assert (trained.background, trained.pixel_size_um) == (100, 0.5)
+    assert trained.model_dump(mode="json") == results(run)["provenance"]["preparation"]
+    assert (trained.background, trained.pixel_um) == (100, (0.5, 0.5))
     assert trained.background_grey == pytest.approx(100, abs=2)
 
     capsys.readouterr()
@@ -125,6 +130,8 @@ def test_predicted_images_get_the_background_trained_on(
     assert np.median(new.images[:, 0]) == pytest.approx(100, abs=2)
     (table,) = tmp_path.glob("outputs/new/*/counts.csv")
     kept = json.loads(table.with_name("preparation.json").read_text())
+    assert kept["data"] == new.sha256
+    assert kept["classifier"] == sha256_of_file(run / "classifier.ckpt")
     assert [kept[side]["background"] for side in ("trained_on", "predicted")] == [100, 100]
     assert pd.read_csv(table)["count"].sum() == 24
 

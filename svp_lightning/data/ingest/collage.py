@@ -17,7 +17,7 @@ from svp_lightning.data.ingest.pictures import SUFFIXES, digest_of
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, run_names
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tiles import find_tiles, read_collage
-from svp_lightning.data.ingest.walking import files_below
+from svp_lightning.data.ingest.walking import visible_files
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.errors import DataError
@@ -57,7 +57,7 @@ def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> 
 def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
     if root.is_file():
         return [root]
-    files = sorted(p for p in files_below(root, left_out) if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in visible_files(root, left_out) if p.suffix.lower() in SUFFIXES)
     files = [file for file in files if not re.match(r"(cal_image|rawfile)_|.*_bin$", file.stem)]
     if not files:
         raise DataError(

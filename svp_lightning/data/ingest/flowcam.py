@@ -26,14 +26,14 @@ from svp_lightning.data.ingest.flowcam_files import (
     read_classes,
     read_context,
     read_particles,
-    read_volumes,
 )
+from svp_lightning.data.ingest.flowcam_volumes import read_volumes
 from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.data.ingest.pictures import read_picture
 from svp_lightning.data.ingest.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tables import header_of, read_head
-from svp_lightning.data.ingest.walking import files_below
+from svp_lightning.data.ingest.walking import visible_files
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
@@ -104,7 +104,7 @@ def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> 
 
 def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
     """The particle list of each run: its ``.lst``, or else its ``.csv``."""
-    files = list(files_below(root, left_out))
+    files = list(visible_files(root, left_out))
     lists = [file for file in files if file.suffix.lower() == ".lst"]
     have = {file.with_suffix("") for file in lists}
     tables = [

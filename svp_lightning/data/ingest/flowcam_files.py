@@ -1,5 +1,7 @@
 """The text files of a FlowCam run (VisualSpreadsheet): particle lists, classes, settings.
 
+The volumes are in :mod:`svp_lightning.data.ingest.flowcam_volumes`.
+
 Fields are found by name: the number and order of fields differ between versions (57 and 65
 fields were seen). Names used here are those of the ``.lst``. Whatever bytes a file holds,
 reading it gives a result or a :class:`~svp_lightning.errors.DataError`.
@@ -162,31 +164,6 @@ def read_context(path: Path) -> dict[str, float]:
     rows = pd.DataFrame({key: [text] for key, text in found.items()}, index=[1], dtype=object)
     numbers = typed(path, rows, [], Skips())
     return {key: float(numbers[key].iloc[0]) for key in found}
-
-
-_VOLUMES = {
-    "volume_imaged_ml": r"(?:Fluid|Sample) Volume Imaged",
-    "volume_aspirated_ml": r"Sample Volume Aspirated",
-    "volume_processed_ml": r"Sample Volume Processed",
-}
-
-
-def read_volumes(run: Path) -> dict[str, float]:
-    """Volumes in mL of the run ``<folder>/<name>``; a concentration is count / volume imaged.
-
-    From ``<run>_summary.csv``, and what it lacks from ``<run>_run_summary.txt``, which rounds
-    to a tenth of a microlitre.
-    """
-    found: dict[str, float] = {}
-    for suffix in ("_run_summary.txt", "_summary.csv"):
-        file = run.with_name(run.name + suffix)
-        if file.is_file():
-            text = read_text(file)
-            for name, label in _VOLUMES.items():
-                match = re.search(rf"{label}(?:\s+ml,|:)\s*(\d{{1,9}}(?:[.,]\d{{1,9}})?)", text)
-                if match:
-                    found[name] = float(match[1].replace(",", "."))
-    return found
 
 
 def _read_lst(path: Path, skips: Skips) -> pd.DataFrame:

@@ -1,9 +1,10 @@
 """Folders of images, or a CSV that lists them, into a store.
 
-Four layouts: ``root/<class>/*`` (subfolders of a class folder are runs),
+Layouts: ``root/<class>/*`` (subfolders of a class folder are runs), ``root/<run>/<class>/*``,
 ``root/{train,val,test}/<class>/*``, and a CSV with the columns ``path,label`` and optionally
-``group,split,id,ecd_um``; or any folder with a CSV of ``id,label`` beside the images, whose
-subfolders then are runs. Nothing is written until every file has been decoded once.
+``group,split,id,ecd_um``; or any folder with a CSV of ``id,label`` (and ``group,split``) beside
+the images, whose subfolders then are runs. Nothing is written until every file has been
+decoded once.
 
 Images with equal pixels are one image: without group information they share a group, so that
 no copy of a training image is tested on; with it, or with given splits, copies across splits
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.ingest.framing import automatic_size
 from svp_lightning.data.ingest.image_tables import list_table
-from svp_lightning.data.ingest.labels import label_from_table
+from svp_lightning.data.ingest.labels import labels_from_table
 from svp_lightning.data.ingest.listing import list_class_folders, list_unlabelled
 from svp_lightning.data.ingest.naming import ordered
 from svp_lightning.data.ingest.pictures import bit_depth_of, read_picture, to_8_bit
@@ -95,8 +96,9 @@ def _listing(
         return list_class_folders(settings.root, left_out)
     listing, skipped = list_unlabelled(settings.root, left_out)
     if settings.labelled and settings.labels is not None:
-        labels = label_from_table(listing, settings.root / settings.labels, skips)
-        listing = listing.assign(label=pd.Series(labels, index=listing.index, dtype=object))
+        given = labels_from_table(listing, settings.root / settings.labels, skips)
+        group = given["group"].where(given["group"].notna(), listing["group"])
+        listing = listing.assign(label=given["label"], group=group, split=given["split"])
     return listing, pd.concat([skipped, skips.table()], ignore_index=True)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from svp_lightning.data.ingest.cells import numbers
-from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_names
+from svp_lightning.data.ingest.labels import GROUP_SYNONYMS, splits_given
+from svp_lightning.data.ingest.naming import class_names
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tables import (
     read_rows,
@@ -18,14 +19,14 @@ from svp_lightning.data.ingest.tables import (
 from svp_lightning.errors import DataError
 
 _IMAGE_COLUMNS = ("path", "label", "group", "split", "id", "ecd_um", "label_confidence")
-_SYNONYMS = {"class": "label", "particle_id": "id", "size_um": "ecd_um"}
+_SYNONYMS = {"class": "label", "particle_id": "id", "size_um": "ecd_um"} | GROUP_SYNONYMS
 
 
 def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataFrame:
     """Images listed by a CSV with the columns ``path`` and ``label`` (if ``labelled``).
 
-    Optional: ``id``, ``group``, ``split``, ``ecd_um``, ``label_confidence``. Paths are
-    relative to the CSV.
+    Optional: ``id``, ``group`` (or ``vial``, ``sample``, ``run``), ``split``, ``ecd_um``,
+    ``label_confidence``. Paths are relative to the CSV.
 
     Args:
         table: the CSV.
@@ -54,7 +55,7 @@ def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.Data
     refuse_repeats(table, rows, "id")
     rows["label"] = _labels(table, rows, labelled)
     rows["group"] = rows["group"].where(rows["group"] != "", None) if "group" in rows else None
-    rows["split"] = _splits(table, rows)
+    rows["split"] = splits_given(table, rows)
     for name in ("ecd_um", "label_confidence"):
         if name in rows:
             rows[name] = numbers(table, rows, name)
@@ -102,16 +103,3 @@ def _labels(table: Path, rows: pd.DataFrame, labelled: bool) -> list[str | None]
     refuse_empty(table, rows, "label", remedy)
     names = class_names(rows["label"], table)
     return [names[cell] for cell in rows["label"]]
-
-
-def _splits(table: Path, rows: pd.DataFrame) -> list[str] | None:
-    if "split" not in rows or (rows["split"] == "").all():
-        return None
-    names = rows["split"].str.lower().map(SPLIT_NAMES)
-    if names.isna().any():
-        number = names.index[int(names.isna().to_numpy().argmax())]
-        raise DataError(
-            f"{table}, row {number}: the split is {rows['split'][number]!r}.",
-            "Use train, val and test in every row, or leave the column out.",
-        )
-    return names.tolist()

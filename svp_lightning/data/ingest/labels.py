@@ -1,11 +1,11 @@
-"""Labels from a CSV, joined to particles by their id."""
+"""Labels from a CSV, and groups and splits beside them, joined to particles by their id."""
 
 import re
 from pathlib import Path
 
 import pandas as pd
 
-from svp_lightning.data.ingest.naming import class_names
+from svp_lightning.data.ingest.naming import SPLIT_NAMES, class_names
 from svp_lightning.data.ingest.skips import Skips
 from svp_lightning.data.ingest.tables import (
     read_rows,
@@ -16,27 +16,37 @@ from svp_lightning.data.ingest.tables import (
 )
 from svp_lightning.errors import DataError
 
-_COLUMNS = ("id", "run", "particle_id", "label")
+GROUP_SYNONYMS = {"vial": "group", "sample": "group", "run": "group"}
+"""Columns that name the group where no column ``group`` does, the coarsest first."""
+_COLUMNS = ("id", "run", "particle_id", "label", "group", "split")
 _SYNONYMS = {"class": "label"}
+_GIVEN = ["label", "group", "split"]
 
 
-def label_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> list[str | None]:
+def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.DataFrame:
     """Labels from a CSV with the columns ``id,label`` or ``run,particle_id,label``.
 
     ``run`` may lack where there is only one; ``1``, ``1.0`` and ``000001`` are the same
     ``particle_id``. Particles the CSV does not list, or lists with an empty label, stay
-    unlabelled.
+    unlabelled. ``group`` (or ``vial``, ``sample``; where particles are named by ``id``, ``run``)
+    and ``split`` are optional.
 
     Args:
         particles: with ``id``, and ``group`` (the run) and ``particle_id`` where they have one.
         table: the CSV.
         skips: where labels of particles that are not there go, and rows that are too long.
 
+    Returns:
+        A row per particle: ``label``, ``group`` and ``split``, each null where it is not given.
+
     Raises:
-        DataError: a column is missing, or a row names no particle.
+        DataError: a column is missing, a split has no such name, or a row names no particle.
     """
-    rows = with_canonical_names(table, read_rows(table, skips=skips, pad=True), _COLUMNS, _SYNONYMS)
-    if "id" in rows or "particle_id" not in particles:
+    rows = read_rows(table, skips=skips, pad=True)
+    by_id = any(str(name).lower() == "id" for name in rows) or "particle_id" not in particles
+    groups = {k: v for k, v in GROUP_SYNONYMS.items() if by_id or k != "run"}
+    rows = with_canonical_names(table, rows, _COLUMNS, _SYNONYMS | groups)
+    if by_id:
         return _joined(table, rows, ["id"], [(name,) for name in particles["id"]], skips)
     runs = particles["group"].unique()
     if "run" not in rows and len(runs) == 1:
@@ -60,7 +70,7 @@ def _joined(
     columns: list[str],
     known: list[tuple[str, ...]],
     skips: Skips,
-) -> list[str | None]:
+) -> pd.DataFrame:
     require_columns(table, rows, (*columns, "label"))
     for name in columns:
         refuse_empty(table, rows[rows["label"] != ""], name)
@@ -77,8 +87,33 @@ def _joined(
         )
         skips.add("/".join(key), "labelled, but not imported", error)
     names = class_names(rows["label"], table)
-    labels = dict(zip(keys, map(names.get, rows["label"]), strict=True))
-    return [labels.get(key) for key in known]
+    given = pd.DataFrame(index=rows.index, columns=_GIVEN, dtype=object)
+    given["label"] = rows["label"].map(names)
+    if "group" in rows:
+        given["group"] = rows["group"].where(rows["group"] != "")
+    given["split"] = splits_given(table, rows)
+    of_key = dict(zip(keys, given.itertuples(index=False, name=None), strict=True))
+    nothing = (None,) * len(_GIVEN)
+    found = pd.DataFrame([of_key.get(key, nothing) for key in known], columns=_GIVEN, dtype=object)
+    return found.where(found.notna(), None)
+
+
+def splits_given(table: Path, rows: pd.DataFrame) -> list[str] | None:
+    """The column ``split`` under its canonical names; None where it is missing or empty.
+
+    Raises:
+        DataError: a row has no split where others have one, or one of another name.
+    """
+    if "split" not in rows or (rows["split"] == "").all():
+        return None
+    names = rows["split"].str.lower().map(SPLIT_NAMES)
+    if names.isna().any():
+        number = names.index[int(names.isna().to_numpy().argmax())]
+        raise DataError(
+            f"{table}, row {number}: the split is {rows['split'][number]!r}.",
+            "Use train, val and test in every row, or leave the column out.",
+        )
+    return names.tolist()
 
 
 def _whole(cell: str) -> str:

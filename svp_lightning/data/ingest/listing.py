@@ -5,8 +5,10 @@ Every listing is a table with the columns ``path`` (absolute), ``id``, ``label``
 else a CSV holds.
 """
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -19,8 +21,14 @@ _OTHER_IMAGES = frozenset(
     {".gif", ".webp", ".heic", ".heif", ".svg", ".npy", ".raw", ".dcm", ".jp2", ".exr", ".avif"}
 )
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
+_KNOWN = frozenset(
+    {"protein", "silicone_oil", "silicone", "oil", "oil_drop", "oil_droplet", "silicone_droplet"}
+    | {"silicone_oil_drop", "silicone_oil_droplet", "air_bubble", "bubble", "air"}
+)
+"""What folders of the usual classes are called, without a plural's s."""
 _LAYOUTS = (
-    "Expected root/<class>/*.png (tif, jpg, bmp), root/{train,val,test}/<class>/*, or "
+    "Expected root/<class>/*.png (tif, jpg, bmp), root/{train,val,test}/<class>/*, "
+    "root/<run>/<class>/*, or "
     "data.table=<csv> with the columns path and label."
 )
 
@@ -31,7 +39,8 @@ def list_class_folders(
     """Images in ``root/<class>/`` or ``root/<split>/<class>/``.
 
     Subfolders of a class folder are runs: they become the images' groups, and a run may
-    appear under several classes.
+    appear under several classes. ``root/<run>/<class>/`` is known by the usual names of classes
+    (protein, silicone oil, air bubble), at least two of them, below folders of other names.
 
     Args:
         root: the folder.
@@ -46,13 +55,15 @@ def list_class_folders(
     """
     skipped: list[tuple[str, str]] = []
     rows: list[tuple[Path, str, str | None, str | None]] = []
-    for folder, label, split in _class_folders(root, left_out):
+    found = _class_folders(root, left_out)
+    names = class_names([one.folder.name for one in found], root)
+    for folder, split, run in found:
         images = list(_images_below(folder, root, left_out, skipped))
         if not images:
             raise DataError(f"The class folder {folder} holds no images.", _LAYOUTS)
         for path in images:
-            group = path.parent.relative_to(folder).as_posix()
-            rows.append((path, label, None if group == "." else group, split))
+            group = Path(run, path.parent.relative_to(folder)).as_posix()
+            rows.append((path, names[folder.name], None if group == "." else group, split))
     listing = pd.DataFrame(rows, columns=["path", "label", "group", "split"])
     return _with_ids(listing, root), _skipped_table(skipped)
 
@@ -84,27 +95,44 @@ def _with_ids(listing: pd.DataFrame, root: Path) -> pd.DataFrame:
     return listing.assign(id=ids).sort_values("id", ignore_index=True)
 
 
-def _class_folders(
-    root: Path, left_out: Collection[Path]
-) -> Iterator[tuple[Path, str, str | None]]:
-    """(folder, class name, split or None) of every class folder."""
+class _ClassFolder(NamedTuple):
+    folder: Path
+    split: str | None
+    run: str = ""
+
+
+def _class_folders(root: Path, left_out: Collection[Path]) -> list[_ClassFolder]:
     folders = subfolders(root, left_out)
-    _refuse_loose_images(root, bool(folders))
     splits = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
     if "train" not in splits:
-        names = class_names([folder.name for folder in folders], root)
-        yield from ((folder, names[folder.name], None) for folder in folders)
-        return
-    found: list[tuple[Path, str]] = []
+        return _classes_in(root, None, left_out)
+    _refuse_loose_images(root, True)
+    found: list[_ClassFolder] = []
     for folder, split in zip(folders, splits, strict=True):
         if split is None:
             raise DataError(
                 f"{folder} stands beside train, val and test but is none of them.", _LAYOUTS
             )
-        _refuse_loose_images(folder, True)
-        found += [(inner, split) for inner in subfolders(folder, left_out)]
-    names = class_names([inner.name for inner, _ in found], root)
-    yield from ((inner, names[inner.name], split) for inner, split in found)
+        found += _classes_in(folder, split, left_out)
+    return found
+
+
+def _classes_in(top: Path, split: str | None, left_out: Collection[Path]) -> list[_ClassFolder]:
+    folders = subfolders(top, left_out)
+    _refuse_loose_images(top, bool(folders) or split is not None)
+    inner = {folder: subfolders(folder, left_out) for folder in folders}
+    of_runs = {one.name for below in inner.values() for one in below}
+    if _usual(folder.name for folder in folders) or len(_usual(of_runs)) < 2:
+        return [_ClassFolder(folder, split) for folder in folders]
+    for run in folders:
+        _refuse_loose_images(run, bool(inner[run]))
+    return [_ClassFolder(one, split, run.name) for run in folders for one in inner[run]]
+
+
+def _usual(names: Iterable[str]) -> set[str]:
+    """The usual class names among ``names``."""
+    plain = (re.sub(r"[\W_]+", "_", name.lower()).strip("_") for name in names)
+    return {name.removesuffix("s") for name in plain} & _KNOWN
 
 
 def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:

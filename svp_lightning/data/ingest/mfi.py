@@ -31,7 +31,7 @@ from svp_lightning.data.ingest.tables import (
     require_columns,
     without_blanks,
 )
-from svp_lightning.data.ingest.walking import files_below
+from svp_lightning.data.ingest.walking import visible_files
 from svp_lightning.data.ingest.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.errors import DataError
@@ -105,7 +105,7 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
 
 
 def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
-    found = files_below(root, left_out)
+    found = visible_files(root, left_out)
     candidates = sorted(p for p in found if p.suffix.lower() in (".csv", ".txt"))
     files = [p for p in candidates if p.is_file() and _is_particle_table(read_head(p))]
     if not files:

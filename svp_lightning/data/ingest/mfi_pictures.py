@@ -17,7 +17,7 @@ import pandas as pd
 from svp_lightning.data.ingest.cutting import picture_sizes
 from svp_lightning.data.ingest.pictures import SUFFIXES
 from svp_lightning.data.ingest.skips import Skips
-from svp_lightning.data.ingest.walking import files_below
+from svp_lightning.data.ingest.walking import visible_files
 from svp_lightning.errors import DataError
 
 _FRAME = (1024, 1280)
@@ -45,7 +45,8 @@ def with_pictures(
     Raises:
         DataError: two pictures have the same number, or crops are not of the boxes' size.
     """
-    pictures = sorted(p for p in files_below(file.parent, left_out) if p.suffix.lower() in SUFFIXES)
+    files = visible_files(file.parent, left_out)
+    pictures = sorted(p for p in files if p.suffix.lower() in SUFFIXES)
     if not pictures:
         raise DataError(
             f"{file.parent} holds no frames or crops for {file.name}.",

@@ -29,9 +29,10 @@ Tables = dict[Path, pd.DataFrame]
 def once_each(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
     """The runs without those that are there already.
 
-    Tables of the same boxes in the same pictures (an export beside the list it was made from)
-    are one run: its ``.lst`` is taken, or else the table with most rows, and the others are
-    listed as left out. Of runs in other pictures that are equal, the first is taken.
+    Tables of the same pictures (an export beside the list it was made from, one table per class)
+    are one run and one group, that of its ``.lst`` or else of the table with most rows; each box
+    is taken once, and tables that add none are listed as left out. Of runs in other pictures
+    that are equal, the first is taken.
 
     Args:
         tables: see :mod:`svp_lightning.data.ingest.runs`.
@@ -48,12 +49,25 @@ def once_each(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tab
 
 def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
     best_first = sorted(tables, key=lambda f: (f.suffix.lower() != ".lst", -len(tables[f]), f))
-    repeats = _repeats(
-        {file: _particles(tables[file], tables[file]["picture"]) for file in best_first}, share=0
-    )
-    for file in repeats:
-        skips.note(named_from(root, file), ANOTHER_TABLE)
-    return {file: table for file, table in tables.items() if file not in repeats}
+    group_of: dict[str, str] = {}
+    seen = np.empty(0, np.uint64)
+    kept = {}
+    for file in best_first:
+        table = tables[file]
+        hashes = _hashes(table, table["picture"])
+        if not group_of.keys().isdisjoint(table["picture"].unique()):
+            group = table["picture"].map(group_of)
+            table = table.assign(group=group.where(group.notna(), table["group"]))
+            new = ~np.isin(hashes, seen)
+            table, hashes = table[new], hashes[new]
+        if table.empty:
+            skips.note(named_from(root, file), ANOTHER_TABLE)
+            continue
+        first = table.drop_duplicates("picture")
+        group_of |= dict(zip(first["picture"], first["group"], strict=True))
+        seen = np.concatenate([seen, hashes])
+        kept[file] = table
+    return {file: kept[file] for file in tables if file in kept}
 
 
 def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
@@ -79,8 +93,12 @@ def named_from(root: Path, file: Path) -> str:
 
 def _particles(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
     """A hash of the picture and the box of each particle, each once."""
+    return np.unique(_hashes(table, picture))
+
+
+def _hashes(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
     boxes = table[list(BOX)].astype(np.int64).assign(picture=picture)
-    return np.unique(pd.util.hash_pandas_object(boxes, index=False).to_numpy())
+    return np.asarray(pd.util.hash_pandas_object(boxes, index=False), np.uint64)
 
 
 def _repeats(

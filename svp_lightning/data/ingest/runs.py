@@ -19,7 +19,7 @@ import pandas as pd
 
 from svp_lightning.data.ingest.cutting import BOX, Measure, ReadPage, cut, inside_pictures
 from svp_lightning.data.ingest.framing import automatic_size
-from svp_lightning.data.ingest.labels import label_from_table
+from svp_lightning.data.ingest.labels import labels_from_table
 from svp_lightning.data.ingest.naming import ordered
 from svp_lightning.data.ingest.repeats import named_from, once_each
 from svp_lightning.data.ingest.skips import Skips
@@ -101,20 +101,8 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
     Raises:
         DataError: the labels do not fit the particles.
     """
-    particles = found.particles.assign(origin="real", split="")
-    why = None
-    if settings.labelled and settings.labels is not None:
-        particles["label"] = label_from_table(particles, _folder(settings) / settings.labels, skips)
-    if not settings.labelled or "label" not in particles:
-        particles["label"] = None
-    if settings.labelled:
-        try:
-            refuse_single_class(particles, settings.root)
-            particles = assign_splits(
-                particles.assign(split=None), settings.fractions, settings.seed
-            )
-        except DataError as error:
-            why = str(error)
+    particles = _labelled(found.particles.assign(origin="real"), settings, skips)
+    particles, why = _split(particles, settings)
     sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
     made_by = {"source": settings.source, "seed": settings.seed, "not_split": why, **found.made_by}
     return Plan(
@@ -128,6 +116,31 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
         made_by=made_by,
         skipped=skips.table(),
     )
+
+
+def _labelled(particles: pd.DataFrame, settings: RunSettings, skips: Skips) -> pd.DataFrame:
+    """With ``label``, the ``split`` given (or null), and ``run`` where groups are given instead."""
+    particles = particles.assign(split=None)
+    if not settings.labelled or ("label" not in particles and settings.labels is None):
+        return particles.assign(label=None)
+    if settings.labels is None:
+        return particles
+    given = labels_from_table(particles, _folder(settings) / settings.labels, skips)
+    particles = particles.assign(label=given["label"], split=given["split"])
+    run = particles["group"]
+    group = given["group"].where(given["group"].notna(), run)
+    return particles if group.equals(run) else particles.assign(run=run, group=group)
+
+
+def _split(particles: pd.DataFrame, settings: RunSettings) -> tuple[pd.DataFrame, str | None]:
+    """With the column ``split`` filled in, or empty and the reason why."""
+    if settings.labelled:
+        try:
+            refuse_single_class(particles, settings.root)
+            return assign_splits(particles, settings.fractions, settings.seed), None
+        except DataError as error:
+            return particles.assign(split=""), str(error)
+    return particles.assign(split=""), None
 
 
 def _folder(settings: RunSettings) -> Path:

@@ -1,5 +1,6 @@
 """What an import brought in: counts per class, split, group and size, and what was left out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,7 +25,7 @@ class IngestSummary:
     Attributes:
         images: all images.
         image_size: side, px.
-        pixel_size_um: calibration, if known.
+        pixel_um: smallest and largest calibration of its runs, if known.
         classes: one row per class (and :data:`UNLABELLED`): ``images``, one column for each
             split there is, and one for each size bin if sizes are known.
         groups: one row per group (run, vial): ``images``, ``split``, one column for each
@@ -38,7 +39,7 @@ class IngestSummary:
 
     images: int
     image_size: int
-    pixel_size_um: float | None
+    pixel_um: tuple[float, float] | None
     classes: pd.DataFrame
     groups: pd.DataFrame
     sizes: dict[str, int]
@@ -48,7 +49,7 @@ class IngestSummary:
 
     def lines(self) -> list[str]:
         """For the terminal, tables left out."""
-        pixel = "" if self.pixel_size_um is None else f", {self.pixel_size_um:.4g} µm/px"
+        pixel = "" if self.pixel_um is None else f", {as_range(self.pixel_um)} µm/px"
         side = self.image_size
         held = ", ".join(f"{n:,} {name}" for name, n in self.classes["images"].items())
         lines = [f"{self.images:,} images of {side} × {side} px{pixel}: {held}"]
@@ -58,9 +59,29 @@ class IngestSummary:
             lines.append(f"Left out: {count:,} ({reason})")
         if self.skipped:
             lines.append("All that was left out is listed in skipped.csv.")
+        if self.groups.empty and set(SPLITS) & set(self.classes.columns):
+            lines.append(
+                "No runs or vials are known (group): images of one run may both train and test."
+            )
         if self.not_split:
             lines.append(f"Imported without splits: {self.not_split}")
         return lines
+
+
+def pixel_range(store: Store) -> tuple[float, float] | None:
+    """Smallest and largest pixel size of a store's runs, µm; None where one is unknown."""
+    if store.pixel_size_um is not None:
+        return store.pixel_size_um, store.pixel_size_um
+    sizes = store.particles.get("pixel_size_um")
+    if sizes is None or sizes.isna().any():
+        return None
+    return float(sizes.min()), float(sizes.max())
+
+
+def as_range(ends: tuple[float, float], how: str = ".4g") -> str:
+    """``"0.5"``, or ``"0.5 to 1.4"`` where the ends differ."""
+    low, high = (format(end, how) for end in ends)
+    return low if low == high else f"{low} to {high}"
 
 
 def summarise(store: Store) -> IngestSummary:
@@ -74,7 +95,7 @@ def summarise(store: Store) -> IngestSummary:
     return IngestSummary(
         images=len(store),
         image_size=store.image_size,
-        pixel_size_um=store.pixel_size_um,
+        pixel_um=pixel_range(store),
         classes=_class_table(label, particles["split"], bins, order),
         groups=_group_table(particles, label, order, made_by),
         sizes={} if bins is None else {str(k): int(n) for k, n in _counts(bins).items()},
@@ -108,14 +129,32 @@ def _group_table(
         table["split"] = named.groupby("group")["split"].first()
         table["split"] = table["split"].fillna("")
     table = table.join(pd.crosstab(group, label).reindex(columns=order))
-    runs = made_by.get("runs", {})
-    volumes = [runs.get(str(name), {}).get("volume_imaged_ml", np.nan) for name in table.index]
-    if not np.isnan(volumes).all():
+    volumes = volumes_imaged(particles, made_by).reindex(table.index)
+    if volumes.notna().any():
         table["mL imaged"] = volumes
-    lost = set(made_by.get("skipped", {})) - {ANOTHER_TABLE, COPY}
-    if "mL imaged" in table and not lost:  # else counts are too low
+    if "mL imaged" in table and not particles_lost(made_by):  # else counts are too low
         table["per mL"] = table["images"] / table["mL imaged"].where(table["mL imaged"] > 0)
     return table
+
+
+def particles_lost(made_by: Mapping[str, Any]) -> bool:
+    """Whether an import left particles out that its runs hold, so that counts are too low."""
+    return bool(set(made_by.get("skipped", {})) - {ANOTHER_TABLE, COPY})
+
+
+def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Series:
+    """Group -> mL imaged by its runs; NaN where one is unknown, or a run is in several groups.
+
+    Args:
+        particles: of a store of runs.
+        made_by: of its manifest.
+    """
+    facts = made_by.get("runs", {})
+    runs = particles[["group"]].assign(run=particles.get("run", particles["group"]))
+    runs = runs.drop_duplicates()
+    volume = runs["run"].map(lambda run: facts.get(str(run), {}).get("volume_imaged_ml", np.nan))
+    volume = volume.astype(float).mask(runs["run"].duplicated(keep=False))
+    return volume.groupby(runs["group"]).agg(lambda parts: parts.sum(skipna=False))
 
 
 def _size_bins(particles: pd.DataFrame) -> pd.Series | None:

@@ -175,7 +175,8 @@ def with_canonical_names(
         table: the file, for the message.
         rows: its rows.
         names: canonical names, in lower case.
-        synonyms: other name -> canonical one, where no column has the canonical one itself.
+        synonyms: other name -> canonical one, where no column has the canonical one itself; of
+            several for one name the first that is there.
 
     Raises:
         DataError: two columns have come to mean the same (``Label``, ``label``).
@@ -183,7 +184,10 @@ def with_canonical_names(
     spelled = {_squashed(name): name for name in (*names, *synonyms)}
     rows = rows.rename(columns=lambda name: spelled.get(_squashed(name), name.lower()))
     refuse_repeated_columns(table, rows)
-    return rows.rename(columns={k: v for k, v in synonyms.items() if v not in rows})
+    for name, canonical in synonyms.items():
+        if canonical not in rows:
+            rows = rows.rename(columns={name: canonical})
+    return rows
 
 
 def _squashed(header: str) -> str:

@@ -25,7 +25,7 @@ def files_below(
         hidden: whether to look into hidden folders.
 
     Raises:
-        DataError: a folder cannot be listed.
+        DataError: a folder cannot be listed, or a name is not UTF-8.
     """
     shut = _places(left_out)
     inside: dict[str, frozenset[_Place]] = {str(root): frozenset()}
@@ -35,7 +35,26 @@ def files_below(
         below = {name: os.path.join(where, name) for name in seen}
         folders[:] = sorted(n for n, path in below.items() if _place(path) not in around | shut)
         inside |= {below[name]: around for name in folders}
-        yield from (Path(where, name) for name in sorted(files))
+        yield from (Path(_writable(where, name)) for name in sorted(files))
+
+
+def visible_files(root: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:
+    """:func:`files_below` without those that systems leave beside a user's (``._run1.lst``)."""
+    return (path for path in files_below(root, left_out) if not path.name.startswith("."))
+
+
+def _writable(where: str, name: str) -> str:
+    """The path of a file, if it can be written into a table."""
+    path = os.path.join(where, name)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise DataError(
+            f"The name {shown} is not UTF-8.",
+            "Rename the file or folder (convmv does so for many), or copy it again.",
+        ) from error
+    return path
 
 
 def subfolders(folder: Path, left_out: Collection[Path] = ()) -> list[Path]:
