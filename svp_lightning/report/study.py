@@ -198,9 +198,7 @@ def _pairs(group: Group, reference: Group, metric: str) -> list[tuple[int, Estim
     pairs = []
     for run in group.runs:
         other = others.get(run.cell.seed)
-        if other is None or run.provenance.get("data") != other.provenance.get("data"):
-            continue
-        if not same_prevalence(run, other):
+        if other is None or not comparable(run, other):
             continue
         a, b = run.estimate(metric), other.estimate(metric)
         if a.value is not None and b.value is not None:
@@ -208,8 +206,16 @@ def _pairs(group: Group, reference: Group, metric: str) -> list[tuple[int, Estim
     return pairs
 
 
-def same_prevalence(run: RunResult, other: RunResult) -> bool:
-    """Whether both state their metrics for one mixture of the classes; others do not compare."""
+def comparable(run: RunResult, other: RunResult) -> bool:
+    """Whether both were tested on the same data, and state metrics for one mixture of classes.
+
+    Files that do not name their data are taken to be of the same when neither does.
+    """
+    same_data = run.provenance.get("data") == other.provenance.get("data")
+    return same_data and _same_prevalence(run, other)
+
+
+def _same_prevalence(run: RunResult, other: RunResult) -> bool:
     return run.prevalence.keys() == other.prevalence.keys() and all(
         math.isclose(share, other.prevalence[name], rel_tol=1e-6)
         for name, share in run.prevalence.items()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from svp_lightning.evaluation.comparison import Trainings, holm, paired_over_seeds, shared_trainings
 from svp_lightning.evaluation.resamples import Resamples, read_resamples
 from svp_lightning.report.inputs import RunResult
-from svp_lightning.report.study import Difference, Group, Judge, difference, same_prevalence
+from svp_lightning.report.study import Difference, Group, Judge, comparable, difference
 from svp_lightning.tasks.measure import RESAMPLES
 
 Read = Callable[[Path], Resamples | None]
@@ -27,8 +27,9 @@ def judge_paired(pairs: Sequence[tuple[Group, Group]], metric: str, read: Read) 
     """Judge pairs over seeds and test images, corrected for their number (Holm).
 
     One family of tests is all comparisons of a metric against one kind of control. Pairs
-    whose runs kept no redrawn test sets, or were tested on different images, are judged from
-    their intervals (:func:`~svp_lightning.report.study.difference`) and take no part in it.
+    whose runs kept no redrawn test sets, or drew them differently, are judged from their
+    intervals (:func:`~svp_lightning.report.study.difference`) and take no part in it; runs on
+    other data are not compared at all (:func:`~svp_lightning.report.study.comparable`).
 
     What trainings vary is estimated from all comparisons with one control together
     (:func:`~svp_lightning.evaluation.comparison.shared_trainings`).
@@ -117,7 +118,8 @@ def _differences(
 ) -> tuple[float, NDArray[np.float64]] | None:
     """Observed and redrawn difference of two runs of one seed, None where not paired."""
     values = run.estimate(metric).value, other.estimate(metric).value
-    if not same_prevalence(run, other):
+    # The draw alone does not tell: ids of simulated images are those of any other simulation.
+    if not comparable(run, other):
         return None
     a, b = read(run.folder), read(other.folder)
     if values[0] is None or values[1] is None or a is None or b is None or a.draw != b.draw:

@@ -109,6 +109,24 @@ def test_other_test_images_are_not_paired(small):
     assert by_arms(comparisons)["diffusion", "duplicate"].differences[0].p_value is not None
 
 
+def test_other_data_is_not_paired_though_its_images_have_the_same_ids(small):
+    for file in small.glob("*none*/results.json"):
+        facts = json.loads(file.read_text())
+        facts["provenance"]["data"] = "another seed of the simulator"
+        file.write_text(json.dumps(facts))
+    found = by_arms(compared(small)[1])
+    assert found["diffusion", "none"].differences[0].verdict == "not judged"
+    assert found["diffusion", "duplicate"].differences[0].p_value is not None
+
+
+def test_files_that_do_not_name_their_data_are_paired_by_their_draw(small):
+    for file in small.glob("*/results.json"):
+        facts = json.loads(file.read_text())
+        del facts["provenance"]["data"]
+        file.write_text(json.dumps(facts))
+    assert all(c.differences[0].p_value is not None for c in compared(small)[1])
+
+
 def test_arms_of_one_control_share_the_spread_of_seeds(small, monkeypatch):
     freedoms = []
 
