@@ -64,7 +64,8 @@ class Cell:
     seed: int
     variant: str = ""
     real_images: int | None = None
-    """Real training images of a rare class (the fewest), in a study that varies them."""
+    """Real training images of each rare class, in a study that varies ``data.rare_images``; None
+    there for all images of a file without counts."""
 
     @property
     def is_control(self) -> bool:
@@ -115,6 +116,12 @@ class RunResult:
     """Class name -> generated images that a filter looked at and rejected, by reason."""
     scale: str | None = None
     """``tiny``, ``demo``, …; None where the file does not say."""
+
+    @property
+    def rare_limit(self) -> int | None:
+        """``data.rare_images``: real training images kept of each rare class; None: all."""
+        limit = self.provenance.get("rare_images")
+        return limit if isinstance(limit, int) else None
 
     @property
     def rare_images(self) -> int | None:
@@ -241,11 +248,7 @@ def _refuse_several_scales(folder: Path, results: list[RunResult]) -> None:
 
 def _told_apart(results: list[RunResult]) -> list[RunResult]:
     """Name real images and variants where they differ; refuse two results of one cell."""
-    if len({result.rare_images for result in results}) > 1:
-        results = [
-            replace(result, cell=replace(result.cell, real_images=result.rare_images))
-            for result in results
-        ]
+    results = _with_real_images(results)
     if len({result.cell for result in results}) < len(results):
         results = [
             replace(result, cell=replace(result.cell, variant=result.experiment or ""))
@@ -260,6 +263,22 @@ def _told_apart(results: list[RunResult]) -> list[RunResult]:
             "Keep one of them, or report on a folder that holds only one.",
         )
     return results
+
+
+def _with_real_images(results: list[RunResult]) -> list[RunResult]:
+    """Name the real images of cells where a study limits them differently.
+
+    Counts alone do not tell: seeds that split the same data anew have a few more or fewer. For
+    the same reason runs without a limit are one place on the axis, that of the fewest images.
+    """
+    if len({result.rare_limit for result in results}) == 1:
+        return results
+    whole = [run.rare_images for run in results if run.rare_limit is None]
+    fewest = min((count for count in whole if count is not None), default=None)
+    return [
+        replace(run, cell=replace(run.cell, real_images=run.rare_limit or fewest))
+        for run in results
+    ]
 
 
 def _study_order(result: RunResult) -> tuple[str, int, bool, str, float, int, str]:

@@ -46,6 +46,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "display": display_name,
+        "images": wording.images,
         "score": wording.score,
         "interval": wording.interval,
         "percent": wording.percent,

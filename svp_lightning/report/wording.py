@@ -72,6 +72,11 @@ def cell_name(cell: Cell) -> str:
     return name if cell.real_images is None else f"{name}, {cell.real_images:,} real rare images"
 
 
+def images(number: int | None) -> str:
+    """A number of images, or ``"all"`` where a file does not say how many all are."""
+    return "all" if number is None else f"{number:,}"
+
+
 def score(value: float | None) -> str:
     """A metric with three decimals; up to five where rounding would claim a perfect 1.000."""
     if value is None:

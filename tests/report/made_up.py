@@ -46,6 +46,8 @@ def made_up_study(
         run = folder / f"{backbone}_{method}_{ratio:g}x_{images}_seed{seed}"
         run.mkdir(parents=True)
         facts = _results(backbone, method, ratio, images, seed, values)
+        if len(real_images) > 1:  # as data.rare_images leaves it
+            facts["provenance"]["rare_images"] = images
         (run / "results.json").write_text(json.dumps(facts))
         (run / "config.yaml").write_text(f"seed: {seed}\n")
         (run / "command.txt").write_text(f"python -m svp_lightning seed={seed}\n")

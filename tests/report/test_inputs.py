@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from svp_lightning.errors import DataError
+from svp_lightning.report.html import study_report
 from svp_lightning.report.inputs import (
     read_results,
     read_study,
@@ -161,6 +162,42 @@ def test_experiment_names_are_not_variants_when_not_needed(make_run):
     folder = make_run("a", change={"experiment": "x"}, ratio=1.0)
     make_run("b", change={"experiment": "y"}, ratio=2.0)
     assert {run.cell.variant for run in read_study(folder.parent)} == {""}
+
+
+@pytest.fixture
+def split_anew(make_run):
+    """``split_anew(limit, seed)``: a run whose seed has a few more training images."""
+
+    def make(limit, seed, *, counts=True):
+        train = {"protein": 9000, "silicone_oil": 1000 + 7 * seed, "air_bubble": 990 + 7 * seed}
+        test = {"protein": 200, "silicone_oil": 100, "air_bubble": 66}
+        provenance = {"data": f"{seed}{limit}", "rare_images": limit}
+        change = {"provenance": provenance, "rare_classes": ["silicone_oil", "air_bubble"],
+                  "counts": {"test": test} | ({"train": train} if counts else {})}  # fmt: skip
+        return make_run(f"{limit}-{seed}", change=change, seed=seed)
+
+    return make
+
+
+def test_seeds_that_split_anew_are_seeds_not_a_learning_curve(split_anew):
+    for seed in (1, 2, 3):
+        folder = split_anew(None, seed)
+    assert {run.cell.real_images for run in read_study(folder.parent)} == {None}
+
+
+def test_limits_are_a_learning_curve_and_no_limit_is_one_place_on_it(split_anew):
+    for seed in (1, 2):
+        folder = split_anew(None, seed)
+        split_anew(50, seed)
+    cells = [(run.cell.real_images, run.cell.seed) for run in read_study(folder.parent)]
+    assert cells == [(50, 1), (50, 2), (997, 1), (997, 2)]
+
+
+def test_limits_beside_a_run_without_counts_are_reported(split_anew):
+    split_anew(50, 1)
+    folder = split_anew(None, 1, counts=False)
+    words = study_report(folder.parent).read_text(encoding="utf-8")
+    assert "<td>all</td>" in words
 
 
 def test_unfinished_cells(make_run, tmp_path):
