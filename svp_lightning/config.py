@@ -105,7 +105,8 @@ class EvaluationSettings(Settings):
     prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(
         (1.0, 10.0, 100.0, 1000.0), min_length=1
     )
-    """Particles of the common class per particle of each other class, in ``prevalence.csv``."""
+    """Particles of the common class (the largest of ``data.prevalence``) per particle of each
+    other class, in ``prevalence.csv``."""
     batch_size: int = runtime(512, ge=1)
 
 

@@ -168,7 +168,8 @@ def prevalence_table(tally: Tally, common: str, ratios: Sequence[float]) -> pd.D
         ratios: such as 1, 10, 100, 1000.
 
     Returns:
-        One row per ratio: ``ratio``, the macro metrics, and ``<class>/<metric>`` for each.
+        One row per ratio: ``ratio``, ``common`` (the name), the macro metrics, and
+        ``<class>/<metric>`` for each.
     """
     rows = []
     for ratio in ratios:
@@ -176,5 +177,5 @@ def prevalence_table(tally: Tally, common: str, ratios: Sequence[float]) -> pd.D
         metrics = tally.metrics(prevalence)
         per_class = metrics.pop("per_class")
         flat = {f"{c}/{m}": value for c, own in per_class.items() for m, value in own.items()}
-        rows.append({"ratio": float(ratio)} | metrics | flat)
+        rows.append({"ratio": float(ratio), "common": common} | metrics | flat)
     return pd.DataFrame(rows)

@@ -60,6 +60,7 @@ def run_details(run: RunResult) -> dict[str, Any]:
         "slices": slice_tables(run),
         "small_slice": SMALL_SLICE,
         "by_prevalence": [] if table is None else table.to_dict("records"),
+        "common": None if table is None else varied_class(run, table),
         "prevalence_metrics": ("precision", "recall_at_precision_95", "auprc"),
     }
 
@@ -117,6 +118,16 @@ def prevalence_table(run: RunResult) -> pd.DataFrame | None:
     return table
 
 
+def varied_class(run: RunResult, table: pd.DataFrame) -> str:
+    """The class that ``prevalence.csv`` makes common.
+
+    Older tables do not name it; there it is the one with most training images.
+    """
+    if "common" in table:
+        return str(table["common"].iloc[0])
+    return max(run.train, key=lambda name: run.train[name])
+
+
 def draw_details(run: RunResult) -> None:
     """Draw the reliability diagram and the curves over prevalence, unless they are there."""
     table, found = prevalence_table(run), run.calibration
@@ -124,7 +135,8 @@ def draw_details(run: RunResult) -> None:
     if found is not None:
         drawings["reliability"] = lambda: reliability_diagram(found, run.class_names)
     if table is not None:
-        drawings["prevalence"] = lambda: metrics_by_prevalence(table, run.class_names)
+        common = varied_class(run, table)
+        drawings["prevalence"] = lambda: metrics_by_prevalence(table, run.class_names, common)
     for name, draw in drawings.items():
         path = run.folder / FIGURES / f"{name}.png"
         if not path.is_file():

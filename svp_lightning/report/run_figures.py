@@ -43,8 +43,9 @@ CAPTIONS = {
         "Counts are of test images, whatever the prevalence.",
     ),
     "prevalence": (
-        "Precision as the rare classes become rarer",
-        "The same predictions at other mixtures of the classes; the dashed line is 95 %.",
+        "Metrics as the common class becomes more common",
+        "The same predictions, were there so many particles of the class named below the panels "
+        "for one of each other class; the dashed line is 95 %.",
     ),
     "reliability": (
         "Calibration",

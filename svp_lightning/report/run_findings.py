@@ -80,11 +80,12 @@ def plain_name(class_name: str, *, several: bool = False) -> str:
 
 
 def headline(run: RunResult, predictions: Predictions | None) -> list[str]:
-    """What a reader should take away from one run: two to five sentences."""
+    """What a reader should take away from one run: a few sentences, one on each rare class.
+
+    Rare is here what is rare in use, which need not be what had few training images.
+    """
     common = max(run.class_names, key=lambda name: run.prevalence[name])
-    rare = [name for name in run.rare if name != common] or [
-        name for name in run.class_names if name != common
-    ]
+    rare = [name for name in run.class_names if name != common]
     sentences = [_what_it_finds(run, rare)]
     if predictions is None:
         return [*sentences, *_precision_sentences(run)]

@@ -114,15 +114,20 @@ def write_tables(
     write_resamples(run_dir / RESAMPLES, redrawn[0], metric_names(names), redrawn[1])
     table = prevalence_table(
         tally_arrays(tested.label, tested.probability, names),
-        commonest(store.counts("train")),
+        commonest(store.counts("train"), config.data.prevalence),
         config.evaluation.prevalence_ratios,
     )
     write_prevalence(run_dir, table)
 
 
-def commonest(counts: Mapping[str, int]) -> str:
-    """The class with most training images: the one whose share ``prevalence.csv`` varies."""
-    return max(counts, key=lambda name: counts[name])
+def commonest(train: Mapping[str, int], stated: Mapping[str, float] | None = None) -> str:
+    """The class whose share ``prevalence.csv`` varies: the one most common in use.
+
+    Args:
+        train: class name -> training images, which decide where nothing is stated.
+        stated: class name -> prevalence, as ``data.prevalence`` gives it.
+    """
+    return max(train, key=lambda name: ((stated or {}).get(name, 0.0), train[name]))
 
 
 def write_prevalence(run_dir: Path, table: pd.DataFrame) -> None:

@@ -22,7 +22,8 @@ def run(config: Config, session: Session) -> None:
     folder = _run_folder(config)
     tally = tally_file(folder / PREDICTIONS)
     images = int(tally.confusion.sum())
-    common = commonest(read_results(folder).train)  # as when the run was evaluated
+    found = read_results(folder)
+    common = commonest(found.train, found.prevalence if found.prevalence_is_given else None)
     table = prevalence_table(tally, common, config.evaluation.prevalence_ratios)
     write_prevalence(folder, table)
     (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before

@@ -76,6 +76,7 @@ def test_a_file_in_parts_is_the_file_as_a_whole(stored):
 def test_prevalence_moves_precision_and_leaves_recall(stored):
     table = prevalence_table(tally_file(stored[0]), "protein", (1, 10, 100, 1000))
     assert table["ratio"].tolist() == [1, 10, 100, 1000]
+    assert set(table["common"]) == {"protein"}
     assert table["silicone_oil/precision"].is_monotonic_decreasing
     assert table["silicone_oil/auprc"].is_monotonic_decreasing
     assert table["protein/precision"].is_monotonic_increasing

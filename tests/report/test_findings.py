@@ -48,6 +48,16 @@ def test_expected_counts_at_a_prevalence(make_run):
     assert "would be counted as silicone oil, beside about 90 real silicone oil" in words
 
 
+def test_rare_is_what_is_rare_in_use(make_run):
+    """Oil has most training images here, and one particle of a thousand in use."""
+    prevalence = {"protein": 998, "silicone_oil": 1, "air_bubble": 1}
+    change = {"prevalence": prevalence, "rare_classes": ["protein", "air_bubble"]}
+    run, predicted = certain(make_run(change=change), [[990, 10, 0], [5, 45, 0], [0, 0, 20]])
+    words = " ".join(headline(run, predicted))
+    assert "of the silicone oil images and" in words
+    assert "would be counted as silicone oil, beside about 90 real silicone oil" in words
+
+
 def test_no_error_seen_is_not_no_error(make_run):
     run, predicted = certain(make_run(), [[100, 0, 0], [0, 10, 0], [0, 0, 10]])
     words = " ".join(headline(run, predicted))

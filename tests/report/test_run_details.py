@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from svp_lightning.errors import DataError
+from svp_lightning.report.figures.prevalence import metrics_by_prevalence
 from svp_lightning.report.html import run_report
 from svp_lightning.report.inputs import read_results
 from svp_lightning.report.run_details import slice_tables, threshold_rows
@@ -75,6 +76,23 @@ def test_broken_prevalence_table(detailed):
     pd.DataFrame({"ratio": [1]}).to_csv(detailed / "prevalence.csv", index=False)
     with pytest.raises(DataError, match="protein/precision"):
         run_report(detailed)
+
+
+@pytest.mark.parametrize(("named", "shown"), [(None, "protein"), ("air_bubble", "air bubble")])
+def test_the_class_varied_is_named(detailed, named, shown):
+    table = pd.read_csv(detailed / "prevalence.csv")  # of a version that did not name it
+    if named is not None:
+        table.assign(common=named).to_csv(detailed / "prevalence.csv", index=False)
+    words = run_report(detailed).read_text(encoding="utf-8")
+    assert f"At another prevalence of {shown}" in words
+    assert f"{shown.capitalize()} : each other class" in words
+    assert "Recall does not change" not in words
+
+
+def test_the_axis_names_the_class_varied(detailed):
+    table = pd.read_csv(detailed / "prevalence.csv")
+    figure = metrics_by_prevalence(table, CLASSES, "air_bubble")
+    assert {axes.get_xlabel() for axes in figure.axes} == {"Air bubble : each other class"}
 
 
 def claim(folder):

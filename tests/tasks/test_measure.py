@@ -13,6 +13,7 @@ from svp_lightning.classifier.collect import Collector
 from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.evaluation.resamples import read_resamples
 from svp_lightning.evaluation.results import read_results
+from svp_lightning.tasks.measure import commonest
 from tests.conftest import only_run
 
 Svp = Callable[..., None]
@@ -76,6 +77,26 @@ def test_prevalence_can_be_asked_for_later(
     with pytest.raises(SystemExit):
         svp("task=prevalence", f"predict.run={tmp_path}")
     assert "has no predictions.parquet" in capsys.readouterr().err
+
+
+def test_the_class_most_common_in_use_is_varied() -> None:
+    trained = {"protein": 2000, "silicone_oil": 5000, "air_bubble": 500}
+    assert commonest(trained) == "silicone_oil"
+    assert commonest(trained, {"protein": 998, "silicone_oil": 1, "air_bubble": 1}) == "protein"
+    assert commonest(trained, dict.fromkeys(trained, 1.0)) == "silicone_oil"
+
+
+def test_the_stated_prevalence_says_which_class_is_varied(svp: Svp, tmp_path: Path) -> None:
+    stated = "data.prevalence={protein: 1, silicone_oil: 998, air_bubble: 1}"
+    svp("augmentation=none", stated)  # most training images are of protein
+    run = only_run(tmp_path / "outputs")
+    first = pd.read_csv(run / "prevalence.csv")
+    assert set(first["common"]) == {"silicone_oil"}
+    assert first["silicone_oil/precision"].is_monotonic_increasing
+    svp("task=prevalence", f"predict.run={run}")
+    pd.testing.assert_frame_equal(pd.read_csv(run / "prevalence.csv"), first)
+    words = (run / "report.html").read_text(encoding="utf-8")
+    assert "Silicone oil : each other class" in words
 
 
 def test_whole_runs_can_be_redrawn(svp: Svp, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How precision falls as the rare classes become rarer."""
+"""How precision falls as one class becomes more common than the others."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,12 +18,13 @@ MARKERS = "osD^v<>P"
 TARGET = 0.95
 
 
-def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str]) -> Figure:
+def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], common: str) -> Figure:
     """Per-class metrics over particles of the common class per particle of each other class.
 
     Args:
         table: ``prevalence.csv``: ``ratio`` and ``<class>/<metric>``.
         class_names: K names.
+        common: the class whose share the table varies.
     """
     colours = class_colours(class_names)
     with figure_style():
@@ -43,7 +44,7 @@ def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str]) -> Fi
             axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.10g} : 1"))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
-            axes.set_xlabel("Common : rare particles")
+            axes.set_xlabel(f"{display_name(common)} : each other class")
         handles, names = axes.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
     return figure
