@@ -19,6 +19,10 @@ ALPHA = 0.05
 Verdict = Literal["higher", "lower", "no detectable difference", "not judged"]
 
 
+Place = tuple[str, int | None]
+"""Backbone and real images: a treated cell and its control have them in common."""
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs that differ in their seed only.
@@ -92,13 +96,16 @@ def group_runs(results: Sequence[RunResult]) -> tuple[Group, ...]:
     """Groups in the order of ``results``; a control is a group whatever its method's name.
 
     Of controls with one seed (nothing added, and 0 × generated images: the same training) the
-    first counts: twice the same is not two seeds.
+    first counts: twice the same is not two seeds. Variants, needed to tell treated cells apart,
+    tell controls apart only where they are different trainings.
     """
+    apart = _places_of_several_controls(results)
     groups: dict[Cell, dict[int, RunResult]] = {}
     for run in results:
         cell = replace(run.cell, seed=0)
         if cell.is_control:
-            cell = replace(cell, method="none", ratio=0.0)
+            variant = cell.variant if _place(cell) in apart else ""
+            cell = replace(cell, method="none", ratio=0.0, variant=variant)
         groups.setdefault(cell, {}).setdefault(run.cell.seed, run)
     return tuple(
         Group(cell, tuple(sorted(runs.values(), key=lambda run: run.cell.seed)))
@@ -106,14 +113,35 @@ def group_runs(results: Sequence[RunResult]) -> tuple[Group, ...]:
     )
 
 
+def _places_of_several_controls(results: Sequence[RunResult]) -> set[Place]:
+    """Where controls of one seed are not one training (another learning rate, say)."""
+    first: dict[tuple[Place, int], RunResult] = {}
+    controls = [run for run in results if run.cell.is_control]
+    return {
+        _place(run.cell)
+        for run in controls
+        if not _same_training(first.setdefault((_place(run.cell), run.cell.seed), run), run)
+    }
+
+
+def _place(cell: Cell) -> Place:
+    return cell.backbone, cell.real_images
+
+
+def _same_training(run: RunResult, other: RunResult) -> bool:
+    """Whether two runs of one seed tested one classifier, or two that answer the same."""
+    costs = run.costs.get("classifier"), other.costs.get("classifier")
+    artifacts = {cost.artifact for cost in costs if cost is not None}
+    one_artifact = None not in costs and len(artifacts) == 1 and None not in artifacts
+    return one_artifact or (run.overall == other.overall and run.per_class == other.per_class)
+
+
 def control_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The control of the same backbone (and variant, where controls have one)."""
+    """The control of the same backbone and real images (and variant, where controls have one)."""
     controls = [
         other
         for other in groups
-        if other.cell.is_control
-        and other.cell.backbone == group.cell.backbone
-        and other.cell.real_images == group.cell.real_images
+        if other.cell.is_control and _place(other.cell) == _place(group.cell)
     ]
     same = [other for other in controls if other.cell.variant == group.cell.variant]
     if same:
@@ -132,8 +160,7 @@ def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
         for other in groups
         if not other.cell.is_control
         and not is_generative(other.cell)
-        and other.cell.backbone == group.cell.backbone
-        and other.cell.real_images == group.cell.real_images
+        and _place(other.cell) == _place(group.cell)
         and other.cell.ratio in (0, group.cell.ratio)
     ]
 

@@ -26,6 +26,8 @@ from svp_lightning.report.wording import (
 )
 
 PRIMARY_METRIC = "macro_auprc"
+MAX_NAMED = 4
+"""So many cells are named in one sentence."""
 FEW_PASSES = 10
 """Below so many passes over its images a classifier rather lacks training than images."""
 
@@ -115,8 +117,14 @@ def study_headline(groups: Sequence[Group], comparisons: Sequence[Comparison]) -
     against_control = [c for c in comparisons if c.reference.cell.is_control]
     if not any(group.cell.is_control for group in groups):
         return ["There is no control (nothing added) in this study, so no gain can be judged."]
-    if not against_control:
+    if all(group.cell.is_control for group in groups):
         return ["Only the control has results so far, so there is nothing to compare it with."]
+    answer = _answer(against_control) if against_control else []
+    return [*answer, *_without_control(groups, against_control), *_remedies_sentences(comparisons)]
+
+
+def _answer(against_control: Sequence[Comparison]) -> list[str]:
+    """How many cells differ from the control, and the one that gains most."""
     verdicts = [c.differences[0].verdict for c in against_control]
     counted = [
         f"{verdicts.count(word)} {phrase}"
@@ -130,14 +138,26 @@ def study_headline(groups: Sequence[Group], comparisons: Sequence[Comparison]) -
     ]
     name = _in_text(PRIMARY_METRIC)
     if len(verdicts) == 1:
-        sentences = [verdict_sentence(against_control[0])]
-    else:
-        sentences = [
-            f"By {name}, of the {len(verdicts)} cells that did something about the rare classes: "
-            f"{listing(counted)}."
-        ]
-        sentences += _best_cell(against_control)
-    return sentences + _remedies_sentences(comparisons)
+        return [verdict_sentence(against_control[0])]
+    words = f"By {name}, of the {len(verdicts)} cells that did something about the rare classes: "
+    return [f"{words}{listing(counted)}.", *_best_cell(against_control)]
+
+
+def _without_control(groups: Sequence[Group], against_control: Sequence[Comparison]) -> list[str]:
+    """Which treated cells have results and no control to be judged by."""
+    judged = {id(comparison.group) for comparison in against_control}
+    lacking = [g.cell for g in groups if not g.cell.is_control and id(g) not in judged]
+    if not lacking:
+        return []
+    names = [cell_name(cell) for cell in lacking[:MAX_NAMED]]
+    if len(lacking) > MAX_NAMED:
+        names.append(f"{len(lacking) - MAX_NAMED} more")
+    alike = ["classifier"]
+    if any(cell.real_images is not None for cell in lacking):
+        alike.append("number of real images")
+    if any(group.cell.is_control and group.cell.variant for group in groups):
+        alike.append("experiment")  # several controls, and none is known to be the right one
+    return [f"Not judged, for lack of a control of the same {listing(alike)}: {'; '.join(names)}."]
 
 
 def _best_cell(comparisons: Sequence[Comparison]) -> list[str]:

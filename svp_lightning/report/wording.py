@@ -58,9 +58,7 @@ def backbone_name(backbone: str) -> str:
 
 def treatment(cell: Cell) -> str:
     """What was done about the rare classes: ``"Diffusion 1×"``."""
-    if cell.is_control:
-        return METHOD_NAMES["none"]
-    name = method_name(cell.method)
+    name = method_name("none" if cell.is_control else cell.method)
     name = f"{name} {cell.ratio:g}×" if cell.ratio else name
     return f"{name} ({cell.variant})" if cell.variant else name
 

@@ -197,6 +197,14 @@ def test_study_of_controls_only(make_run):
     assert "nothing to compare" in "".join(page_of(study_report(folder.parent)).visible)
 
 
+def test_cells_whose_control_is_missing_are_named(make_run):
+    make_run("control", backbone="resnet18", method="none")
+    folder = make_run("treated", backbone="resnet50")
+    words = "".join(page_of(study_report(folder.parent)).visible)
+    assert "Only the control" not in words
+    assert "for lack of a control of the same classifier: ResNet-50, diffusion 1×." in words
+
+
 def test_many_seeds_and_methods(make_run):
     for seed in (1, 2, 3):
         folder = make_run(f"n{seed}", method="none", seed=seed)

@@ -1,6 +1,7 @@
 """A study judged on its runs' redrawn test sets, from files to page."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,15 @@ def test_a_short_training_is_told(small, drawn, told):
     notes = " ".join(caveats(*compared(small)))
     assert ("3.3 times" in notes) == told
     assert ("train longer" in notes) == told
+
+
+def test_what_has_a_control_is_judged_beside_what_has_none(tmp_path):
+    folder = made_up_study(tmp_path / "s", arms=SMALL, seeds=(1,))
+    for run in folder.glob("resnet50_none*"):
+        shutil.rmtree(run)
+    told = study_headline(*compared(folder))
+    assert "of the 2 cells" in told[0]
+    assert "ResNet-50, diffusion 1×; ResNet-50, duplicates 1×" in " ".join(told)
 
 
 def test_correction_is_for_one_kind_of_control(small):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,6 +12,7 @@ from svp_lightning.report.study import (
     over_seeds,
     remedies_of,
 )
+from svp_lightning.report.study_findings import compare_cells, study_headline
 
 
 @pytest.fixture
@@ -152,6 +155,44 @@ def test_one_control_under_two_names_is_not_two_seeds(make_run):
     make_run("c", method="none", seed=2)
     (group,) = group_runs(read_study(folder.parent))
     assert group.seeds == (1, 2)
+
+
+@pytest.fixture
+def variants(make_run):
+    """Two guidance strengths, and the control twice: as ``none`` and as 0 × generated images."""
+    for seed in (1, 2):
+        for name in ("guidance_1", "guidance_2"):
+            folder = make_run(f"{name}{seed}", seed=seed, auprc=0.9, change={"experiment": name})
+        make_run(f"none{seed}", method="none", seed=seed, change={"experiment": "control"})
+        twin = make_run(f"zero{seed}", ratio=0.0, seed=seed, change={"experiment": "zero"})
+        values = json.loads((twin.parent / f"none{seed}" / "results.json").read_text())
+        change = {"experiment": "zero", "augmentation": {"method": "diffusion", "ratio": 0.0}}
+        (twin / "results.json").write_text(json.dumps(values | change))
+    return folder.parent
+
+
+def test_variants_share_the_control_that_is_one_training(variants):
+    groups = group_runs(read_study(variants))
+    (control,) = [group for group in groups if group.cell.is_control]
+    assert control.seeds == (1, 2)
+    treated = [group for group in groups if not group.cell.is_control]
+    assert [group.cell.variant for group in treated] == ["guidance_1", "guidance_2"]
+    assert all(control_of(group, groups) is control for group in treated)
+
+
+def test_controls_that_are_different_trainings_stay_apart(variants):
+    file = variants / "zero1" / "results.json"
+    values = json.loads(file.read_text())
+    values["metrics"]["macro_auprc"] = 0.85
+    file.write_text(json.dumps(values | {"experiment": "guidance_2"}))
+    groups = {g.cell.variant: g for g in group_runs(read_study(variants)) if g.cell.is_control}
+    assert {"control", "guidance_2"} <= set(groups)
+    everything = group_runs(read_study(variants))
+    found = {g.cell.variant: control_of(g, everything) for g in everything if not g.cell.is_control}
+    assert found["guidance_1"] is None
+    assert found["guidance_2"].cell.variant == "guidance_2"
+    told = study_headline(everything, compare_cells(everything, ["macro_auprc"]))
+    assert any("same classifier and experiment: ResNet-50, diffusion 1×" in one for one in told)
 
 
 def test_other_prevalence_is_not_compared(make_cell, make_run):
