@@ -1,4 +1,4 @@
-"""The best cell of a study beside its control: curves, confusion, most confident mistakes."""
+"""The cell that gains most beside its control: curves, confusion, most confident mistakes."""
 
 from collections.abc import Sequence
 
@@ -17,9 +17,9 @@ SHOWN = ("confusion", "worst_mistakes")
 def compared_runs(
     comparisons: Sequence[Comparison], results: Sequence[RunResult]
 ) -> tuple[RunResult, ...]:
-    """Control and best treated cell by the primary metric, of their first common seed.
+    """Control and the cell that gains most on it by the primary metric, first common seed.
 
-    A choice for illustration: it is the best on the test images, by luck in part.
+    A choice for illustration: it gains most on the test images, by luck in part.
     """
     judged = [
         c for c in comparisons if c.reference.cell.is_control and c.differences[0].value is not None

@@ -14,7 +14,6 @@ from svp_lightning.report.study import (
     remedies_of,
 )
 from svp_lightning.report.wording import (
-    backbone_name,
     cell_name,
     listing,
     method_name,
@@ -140,7 +139,7 @@ def _answer(against_control: Sequence[Comparison]) -> list[str]:
     if len(verdicts) == 1:
         return [verdict_sentence(against_control[0])]
     words = f"By {name}, of the {len(verdicts)} cells that did something about the rare classes: "
-    return [f"{words}{listing(counted)}.", *_best_cell(against_control)]
+    return [f"{words}{listing(counted)}.", *_largest_gain(against_control)]
 
 
 def _without_control(groups: Sequence[Group], against_control: Sequence[Comparison]) -> list[str]:
@@ -160,16 +159,15 @@ def _without_control(groups: Sequence[Group], against_control: Sequence[Comparis
     return [f"Not judged, for lack of a control of the same {listing(alike)}: {'; '.join(names)}."]
 
 
-def _best_cell(comparisons: Sequence[Comparison]) -> list[str]:
+def _largest_gain(comparisons: Sequence[Comparison]) -> list[str]:
     judged = [c for c in comparisons if c.differences[0].value is not None]
     if not judged:
         return []
     best = max(judged, key=lambda c: c.differences[0].value or 0.0)
-    found, cell = best.differences[0], best.group.cell
-    words = (
-        f"The best of them is {backbone_name(cell.backbone)} with "
-        f"{_lower_first(treatment(cell))}: {points(found.value or 0.0)} percentage points"
-    )
+    found = best.differences[0]
+    gain, name = found.value or 0.0, cell_name(best.group.cell)
+    which = "The largest gain is that of" if gain > 0 else "None scores higher; the nearest is"
+    words = f"{which} {name}: {points(gain)} percentage points"
     if best.group.seeds == best.reference.seeds == found.seeds:
         now, before = best.group.estimate(found.metric), best.reference.estimate(found.metric)
         words += f", from {score(before.value)} to {score(now.value)}"

@@ -66,9 +66,10 @@ CURVE_WORDS = (
     "rare classes pays at that number of real images.",
 )
 CLOSE_UP_WORDS = (
-    "Precision of the best cell and its control",
+    "Precision of the cell with the largest gain, and of its control",
     "Precision on a logarithmic scale of the errors: each step up, ten times fewer of the "
-    "particles counted as the class are something else. Best means: on these test images.",
+    "particles counted as the class are something else. The largest gain on these test images, "
+    "in part by luck.",
 )
 
 
@@ -239,7 +240,7 @@ def effect_points(groups: Sequence[Group], metrics: Sequence[str]) -> dict[str, 
             points.setdefault(metric_name(metric), []).append(
                 EffectPoint(
                     backbone_name(cell.backbone),
-                    f"{cell.method} {cell.variant}".strip(),
+                    "none" if cell.is_control else f"{cell.method} {cell.variant}".strip(),
                     ratio,
                     estimate.value,
                     estimate.low,

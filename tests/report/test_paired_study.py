@@ -10,6 +10,7 @@ import pytest
 from svp_lightning.evaluation.comparison import paired_over_seeds
 from svp_lightning.evaluation.resamples import read_resamples, write_resamples
 from svp_lightning.report.costs import cost_rows, study_total
+from svp_lightning.report.figures.augmentation import augmentation_effect
 from svp_lightning.report.html import run_report, study_report
 from svp_lightning.report.inputs import read_study
 from svp_lightning.report.study import control_of, group_runs, judge_by_intervals
@@ -19,6 +20,8 @@ from svp_lightning.report.study_findings import (
     study_headline,
     verdict_sentence,
 )
+from svp_lightning.report.study_page import effect_points
+from svp_lightning.report.wording import score
 from svp_lightning.tasks import judge
 from svp_lightning.tasks.judge import paired_judge
 
@@ -206,6 +209,49 @@ def test_learning_curve_compares_equals(tmp_path):
     assert "figure-learning_curve" in words
     assert (folder / "figures" / "learning_curve.svg").is_file()
     assert "100 real rare images" in words
+
+
+def test_the_largest_gain_is_named_with_its_number_of_real_images(tmp_path):
+    arms = (("none", 0.0), ("diffusion", 1.0))
+    folder = made_up_study(
+        tmp_path / "s", arms=arms, backbones=("resnet18",), seeds=(1,), real_images=(50, 1000)
+    )
+    for file in folder.glob("*diffusion*_50_*/results.json"):
+        facts = json.loads(file.read_text())
+        facts["metrics"]["macro_auprc"] += 0.05
+        file.write_text(json.dumps(facts))
+    told = study_headline(*compared(folder))[1]
+    assert told.startswith("The largest gain is that of ResNet-18, diffusion 1×, 50 real rare")
+    best, at = max(
+        (run.estimate("macro_auprc").value, run.cell.real_images) for run in read_study(folder)
+    )
+    assert at == 1000  # the best score is another cell's
+    assert score(best) not in told
+
+
+def test_where_nothing_gains_none_is_called_a_gain(tmp_path):
+    arms = (("none", 0.0), ("diffusion", 1.0), ("diffusion", 2.0))
+    folder = made_up_study(
+        tmp_path / "s", arms=arms, backbones=("resnet18",), seeds=(1,), gain=-0.05
+    )
+    told = study_headline(*compared(folder))[1]
+    assert told.startswith("None scores higher; the nearest is ResNet-18, diffusion 1×: −")
+
+
+def test_controls_of_variants_are_lines_in_the_main_figure(tmp_path):
+    folder = made_up_study(tmp_path / "s", arms=SMALL[::2], backbones=("resnet18",), seeds=(1,))
+    for run in list(folder.iterdir()):
+        facts = json.loads((run / "results.json").read_text())
+        for name, level in (("slow", 0.7), ("fast", 0.8)):
+            facts["metrics"]["macro_auprc"] = level
+            shutil.copytree(run, twin := run.with_name(f"{run.name}_{name}"))
+            (twin / "results.json").write_text(json.dumps(facts | {"experiment": name}))
+        shutil.rmtree(run)
+    points = effect_points(group_runs(read_study(folder)), ["macro_auprc"])
+    (panel,) = augmentation_effect(points).axes
+    dashed = {line.get_ydata()[0] for line in panel.lines if line.get_linestyle() == "--"}
+    assert dashed == {0.7, 0.8}
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["1×"]
 
 
 def test_costs_count_shared_stages_once(small):

@@ -91,8 +91,8 @@ def _places(points: Sequence[EffectPoint]) -> dict[float | str, int]:
 
 
 def _panel(axes: Axes, cells: Sequence[EffectPoint], places: Mapping[float | str, int]) -> None:
-    control = next((cell for cell in cells if cell.method == "none"), None)
-    if control is not None:
+    # More than one only where a study has controls that are different trainings.
+    for control in (cell for cell in cells if cell.method == "none"):
         if control.low is not None and control.high is not None:
             axes.axhspan(control.low, control.high, color=RULE, alpha=0.7, linewidth=0,
                          label="control, 95 % interval")  # fmt: skip
