@@ -29,7 +29,8 @@ GLOSSARY = {
     "Macro": "The plain mean over classes, so that a rare class counts as much as a common one.",
     "95 % interval": (
         "The range of values that fit the test images: were the images drawn again, 95 % of "
-        "such intervals would hold the true value. It does not cover another training seed."
+        "such intervals would hold the true value. That of one seed does not cover another; that "
+        "of a mean over several seeds does."
     ),
     "Diffusion model": (
         "A network that learns to turn noise into images, step by step. Here it generates "

@@ -153,7 +153,7 @@ def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
     """What else could have been done: the treated groups without generated images.
 
     Of the same backbone and number of real images; of those that add images, the ones that
-    add as many (duplicates).
+    add as many to each rare class (duplicates).
     """
     return [
         other
@@ -168,6 +168,11 @@ def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
 def is_generative(cell: Cell) -> bool:
     """Whether generated images are trained on, alone or beside another remedy."""
     return "diffusion" in cell.method and cell.ratio > 0
+
+
+def adds_to_all_classes(cell: Cell) -> bool:
+    """Whether images are added to the plentiful classes, too."""
+    return "all_classes" in cell.method
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:

@@ -8,6 +8,7 @@ from svp_lightning.report.study import (
     Difference,
     Group,
     Judge,
+    adds_to_all_classes,
     control_of,
     is_generative,
     judge_by_intervals,
@@ -27,6 +28,12 @@ from svp_lightning.report.wording import (
 PRIMARY_METRIC = "macro_auprc"
 MAX_NAMED = 4
 """So many cells are named in one sentence."""
+AS_MANY = "the same number of duplicated real images, generated images"
+ALL_CLASSES = "duplicates of the rare classes alone, generated images of all classes"
+NO_IMAGES = (
+    "remedies that need no generated images (weights, sampling, augmentation), generated images"
+)
+"""What is compared with what, where generated images are judged against other remedies."""
 FEW_PASSES = 10
 """Below so many passes over its images a classifier rather lacks training than images."""
 
@@ -98,6 +105,8 @@ def reference_name(comparison: Comparison) -> str:
     if cell.is_control:
         return "the control"
     if cell.method == "duplicate":
+        if adds_to_all_classes(comparison.group.cell):
+            return "duplicates of the rare classes alone"
         return f"the same number of {method_name(cell.method).lower()}"
     return _lower_first(treatment(cell))
 
@@ -178,24 +187,22 @@ def _largest_gain(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _remedies_sentences(comparisons: Sequence[Comparison]) -> list[str]:
     """Generated images against duplicates, and against the remedies that need no generator."""
-    copies = [c for c in comparisons if c.reference.cell.method == "duplicate"]
-    others = [
-        c
-        for c in comparisons
-        if not c.reference.cell.is_control and c.reference.cell.method != "duplicate"
+    verdicts: dict[str, list[str]] = {kind: [] for kind in (AS_MANY, ALL_CLASSES, NO_IMAGES)}
+    for one in comparisons:
+        if not one.reference.cell.is_control:
+            verdicts[_kind(one)].append(one.differences[0].verdict)
+    return [
+        f"Against {kind} are better in {found.count('higher')} of {len(found)} comparisons and "
+        f"worse in {found.count('lower')}."
+        for kind, found in verdicts.items()
+        if found
     ]
-    sentences = []
-    for against, found in (
-        ("the same number of duplicated real images", copies),
-        ("remedies that need no generated images (weights, sampling, augmentation)", others),
-    ):
-        verdicts = [c.differences[0].verdict for c in found]
-        if verdicts:
-            sentences.append(
-                f"Against {against}, generated images are better in {verdicts.count('higher')} "
-                f"of {len(verdicts)} comparisons and worse in {verdicts.count('lower')}."
-            )
-    return sentences
+
+
+def _kind(comparison: Comparison) -> str:
+    if comparison.reference.cell.method != "duplicate":
+        return NO_IMAGES
+    return ALL_CLASSES if adds_to_all_classes(comparison.group.cell) else AS_MANY
 
 
 def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:

@@ -167,6 +167,11 @@ def test_study_page_is_honest_about_one_seed(study_dir):
     assert "no detectable difference from the control: +1.0 percentage points" in words
 
 
+def test_glossary_says_which_intervals_cover_seeds(study_dir):
+    words = "".join(page_of(study_report(study_dir)).visible)
+    assert "That of one seed does not cover another; that of a mean over several seeds" in words
+
+
 def test_study_table_numbers_are_those_of_the_results(study_dir):
     page = page_of(study_report(study_dir))
     runs = [read_results(study_dir / name) for name in ("control", "treated")]

@@ -12,7 +12,7 @@ from svp_lightning.report.study import (
     over_seeds,
     remedies_of,
 )
-from svp_lightning.report.study_findings import compare_cells, study_headline
+from svp_lightning.report.study_findings import compare_cells, reference_name, study_headline
 
 
 @pytest.fixture
@@ -155,6 +155,26 @@ def test_one_control_under_two_names_is_not_two_seeds(make_run):
     make_run("c", method="none", seed=2)
     (group,) = group_runs(read_study(folder.parent))
     assert group.seeds == (1, 2)
+
+
+def test_images_of_all_classes_are_not_as_many_as_duplicates(make_run):
+    folder = make_run("control", method="none")
+    for method in ("duplicate", "diffusion", "diffusion_all_classes"):
+        make_run(method, method=method)
+    groups = group_runs(read_study(folder.parent))
+    comparisons = compare_cells(groups, ["macro_auprc"])
+    against = {
+        c.group.cell.method: reference_name(c)
+        for c in comparisons
+        if c.reference.cell.method == "duplicate"
+    }
+    assert against == {"diffusion": "the same number of duplicates",
+                       "diffusion_all_classes": "duplicates of the rare classes alone"}  # fmt: skip
+    told = " ".join(study_headline(groups, comparisons))
+    assert (
+        "the same number of duplicated real images, generated images are better in 0 of 1" in told
+    )
+    assert "rare classes alone, generated images of all classes are better in 0 of 1" in told
 
 
 @pytest.fixture
