@@ -104,7 +104,7 @@ def _session(cfg: DictConfig, config: Config, run_dir: Path) -> "Session":
     def build(group: str) -> list[Any]:
         nodes = cfg.get(group) or {}
         try:
-            return [hydra.utils.instantiate(node) for node in nodes.values()]
+            return [hydra.utils.instantiate(node) for node in nodes.values() if node is not None]
         except hydra.errors.InstantiationException as error:
             reason = " ".join(str(error).split())
             raise SettingsError(

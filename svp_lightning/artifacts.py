@@ -121,8 +121,9 @@ class ArtifactCache:
                     make(partial)
             except (DataError, SettingsError, StoreError):
                 # Wrong input leaves nothing behind, and takes nothing that was there before it:
-                # a mistyped flag must not cost an interrupted training its checkpoint.
-                if not resumed:
+                # a mistyped flag must not cost an interrupted training its checkpoint, nor one
+                # that is found out late all of the training.
+                if not resumed and not any(partial.rglob("*.ckpt")):
                     shutil.rmtree(partial)
                 raise
             (partial / JOINING).unlink()
@@ -196,12 +197,6 @@ def cost_of(path: Path) -> dict[str, float] | None:
         return None
     found: dict[str, float] | None = json.loads(record.read_text(encoding="utf-8")).get("cost")
     return found
-
-
-def content_hash(path: Path) -> str:
-    """One SHA-256 for the files of a finished artifact, from its record."""
-    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    return sha256_of_json(record["files"])
 
 
 def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,19 @@ def test_wrong_input_does_not_cost_what_an_interrupted_build_has_done(tmp_path: 
     assert (cache.build("store", IDENTITY, make) / "half").exists()
 
 
+def test_a_setting_refused_late_does_not_cost_a_training(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+
+    def trained_then_refused(folder: Path) -> None:
+        (folder / "last.ckpt").write_text("weights")
+        refuse(folder)
+
+    with pytest.raises(SettingsError):
+        cache.build("store", IDENTITY, trained_then_refused)
+    partial = partial_path(cache.path("store", IDENTITY))
+    assert (partial / "last.ckpt").read_text() == "weights"
+
+
 def test_cost_is_that_of_all_attempts(tmp_path: Path) -> None:
     cache = ArtifactCache(tmp_path)
 

@@ -15,8 +15,6 @@ from svp_lightning.evaluation.prevalence import class_shares
 from svp_lightning.evaluation.proportions import Proportion, precision, wilson_interval
 from svp_lightning.evaluation.statistics import intervals_of
 
-BOUNDED = ("precision", "recall")
-
 
 def confidence_intervals(
     redrawn: NDArray[np.float64],

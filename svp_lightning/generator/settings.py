@@ -51,7 +51,7 @@ class NetworkSettings(Settings):
 class DiffusionSettings(Settings):
     """The noising process and the training objective."""
 
-    timesteps: int = Field(1000, ge=10, le=4000)
+    timesteps: int = Field(1000, ge=20, le=4000)
     schedule: Literal["linear", "cosine", "rectified"] = "cosine"
     """``linear``: variances 1e-4 to 0.02 (Ho et al. 2020); ``cosine``: Nichol & Dhariwal
     2021, eq. 17; ``rectified``: alpha / sigma = (1 - s) / s, the straight paths of Liu et al.

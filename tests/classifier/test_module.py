@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import average_precision_score
 
-from svp_lightning.classifier.callbacks import BEST, LAST
+from svp_lightning.classifier.callbacks import BEST, LAST, checkpoint_callbacks
 from svp_lightning.classifier.module import load_classifier
 from svp_lightning.classifier.optimization import optimizer_of, warmup_cosine
 from svp_lightning.classifier.validation import VALIDATION_SCORE
@@ -53,6 +54,18 @@ def test_a_resumed_run_equals_the_uninterrupted_one(toy, trained, tmp_path, kill
     assert same_weights(load_classifier(tmp_path / BEST), load_classifier(directory / BEST))
     best, best_whole = trainer.checkpoint_callbacks[0], trainer_whole.checkpoint_callbacks[0]
     assert best.best_model_score == best_whole.best_model_score
+
+
+def test_checkpoints_that_were_moved_still_know_the_best(trained, tmp_path):
+    directory, _, trainer = trained
+    shutil.copytree(directory, tmp_path / "moved")
+    states = torch.load(tmp_path / "moved" / LAST, weights_only=True)["callbacks"]
+    best, last = checkpoint_callbacks(tmp_path / "moved")
+    for callback in (best, last):
+        callback.load_state_dict(states[callback.state_key])
+    assert best.best_model_score == trainer.checkpoint_callbacks[0].best_model_score
+    assert best.best_model_path == str(tmp_path / "moved" / BEST)
+    assert list(best.best_k_models) == [str(tmp_path / "moved" / BEST)]
 
 
 def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
