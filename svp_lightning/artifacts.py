@@ -43,7 +43,7 @@ STAGE_VERSIONS = {
     "synthetic": 2,
     "classifier": 2,
     "features": 1,
-    "fidelity": 2,
+    "fidelity": 3,
     "filtered": 1,
 }
 """Raised when a stage's code changes what it makes from the same settings."""

@@ -1,10 +1,7 @@
 """What the measures of ``fidelity.json`` are called, and how to read them."""
 
-from collections.abc import Mapping
-
-from svp_lightning.data.classes import display_name
-from svp_lightning.report.fidelity_schema import Estimate, Excess, Memorised
-from svp_lightning.report.wording import UNKNOWN, p_value, percent
+from svp_lightning.report.fidelity_schema import Estimate, Excess
+from svp_lightning.report.wording import UNKNOWN, percent
 
 FEATURE_NAMES = {
     "fid": ("FID, own features", "lower"),
@@ -57,33 +54,3 @@ def excess_words(excess: Excess) -> str:
     share = excess.share
     low, high = percent(share.low or 0), percent(share.high or 0)
     return f"{excess.count:,} of {excess.total:,} ({percent(share.value or 0)}, {low} to {high})"
-
-
-def verdict_sentence(class_name: str, memorised: Memorised) -> str:
-    """One sentence with numbers: are the generated images of a class copies?"""
-    name = display_name(class_name)
-    spaces: Mapping[str, str] = {"pixel": "grey levels", "feature": "feature space"}
-    graver = max(("pixel", "feature"), key=lambda s: GRAVITY[getattr(memorised, s).verdict])
-    found = getattr(memorised, graver)
-    where = spaces[graver]
-    facts = (
-        f"{excess_words(found.closer)} generated images lie closer to a training image in {where} "
-        f"than the closest {percent(found.closer.expected)} of held-out real images do "
-        f"({p_value(found.closer.p_value)})"
-    )
-    both = found.copies
-    alone = (
-        f"{percent(both.value or 0)} ({percent(both.low or 0)} to {percent(both.high or 0)}) have "
-        "one training image far closer than any other"
-    )
-    if memorised.verdict == "copies":
-        return f"{name}: signs of copying. {facts}, and {alone}."
-    if memorised.verdict == "close":
-        return (
-            f"{name}: no copies found, but {facts}. No single training image stands out as their "
-            "original, so they are smoother or less varied than real ones rather than copied."
-        )
-    return f"{name}: no sign of copying. {facts}; {alone}."
-
-
-GRAVITY = {"novel": 0, "close": 1, "copies": 2}

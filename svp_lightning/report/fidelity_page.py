@@ -12,13 +12,14 @@ from svp_lightning.report.fidelity_names import (
     excess_words,
     number,
     span,
-    verdict_sentence,
 )
-from svp_lightning.report.fidelity_schema import ClassFidelity, FidelityFile, read_fidelity
+from svp_lightning.report.fidelity_schema import ClassFidelity, FidelityFile, Finds, read_fidelity
+from svp_lightning.report.fidelity_verdict import verdict_sentence
 from svp_lightning.report.glossary import FIDELITY_TERMS, entries
 from svp_lightning.report.inputs import FIGURES
 from svp_lightning.report.page import Picture, embedded_file, write_page
 from svp_lightning.report.run_figures import Shown
+from svp_lightning.report.wording import percent
 
 REPORT = "report.html"
 FIGURE_CAPTIONS = {
@@ -143,10 +144,22 @@ def _copies(one: ClassFidelity) -> list[tuple[str, ...]]:
         "One far nearer than the next, in features": found.feature.singular,
         "Near another generated image": found.duplicates,
     }
-    return [
+    rows: list[tuple[str, ...]] = [
         (question, excess_words(x), f"{100 * x.expected:.1f} %", _p_value(x.p_value))
         for question, x in questions.items()
     ]
+    together = {
+        "Both of these, in grey levels": found.pixel.both,
+        "Both of these, in features": found.feature.both,
+        "Equal to a training image, in grey levels": found.pixel.identical,
+        "Equal to a training image, in features": found.feature.identical,
+    }
+    return rows + [(question, *_finds(x)) for question, x in together.items() if x is not None]
+
+
+def _finds(x: Finds) -> tuple[str, str, str]:
+    held = f"{x.heldout_count:,} of {x.heldout_total:,} held-out"
+    return f"{x.count:,} of {x.total:,} ({percent(x.count / x.total)})", held, _p_value(x.p_value)
 
 
 def _p_value(p: float) -> str:

@@ -46,6 +46,18 @@ class Excess(BaseModel):
     threshold: float
 
 
+class Finds(BaseModel):
+    """How many generated, and how many held-out, images have a sign."""
+
+    count: int
+    total: int
+    heldout_count: int
+    heldout_total: int
+    p_value: float
+    smallest_share: float | None
+    """Of the generated images, at which chance would have been ruled out."""
+
+
 Verdict = Literal["copies", "close", "novel"]
 
 
@@ -55,6 +67,10 @@ class MemorisedSpace(BaseModel):
     closer: Excess
     singular: Excess
     copies: Estimate
+    both: Finds | None = None
+    """Images with both signs; None in files of versions that did not compare them."""
+    identical: Finds | None = None
+    """Images equal to a training image; None likewise."""
     median_distance: float
     heldout_median_distance: float
     verdict: Verdict

@@ -12,10 +12,10 @@ from svp_lightning.report.fidelity_names import (
     MEASURE_NAMES,
     RECOGNISED,
     number,
-    verdict_sentence,
     with_span,
 )
 from svp_lightning.report.fidelity_schema import Compared, FidelityFile, read_fidelity
+from svp_lightning.report.fidelity_verdict import verdict_sentence
 
 
 def print_fidelity(folder: Path, console: Console | None = None) -> None:

@@ -10,9 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
 from svp_lightning.files import replacing
+from svp_lightning.report.fidelity_schema import Memorised
+from svp_lightning.report.fidelity_verdict import few_copies
 
 VERDICTS = {
-    "novel": "no sign of copies",
+    "novel": "no sign of copies of training images",
     "close": "nearer to training images than held-out images are, but to no single ones",
     "copies": "**copies of single training images found**",
 }
@@ -104,9 +106,12 @@ def measures(values: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator
 def verdicts(values: Mapping[str, Any]) -> Iterator[str]:
     """What a fidelity file says about copies of training images, class by class."""
     for name, found in values.get("classes", {}).items():
-        verdict = found.get("memorisation", {}).get("verdict")
-        if verdict is not None:
-            yield f"{display_name(name)}: {VERDICTS.get(verdict, verdict)}"
+        memorised = found.get("memorisation", {})
+        if (verdict := memorised.get("verdict")) is None:
+            continue
+        words = f"{display_name(name)}: {VERDICTS.get(verdict, verdict)}"
+        details = few_copies(Memorised.model_validate(memorised)) if "pixel" in memorised else ""
+        yield f"{words}. {details}".removesuffix(". ")
 
 
 def _number(value: float | None) -> str:

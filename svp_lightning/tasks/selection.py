@@ -15,6 +15,7 @@ from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.assess import closeness, pixel_closeness
 from svp_lightning.evaluation.fidelity.distribution import kernel_distance
 from svp_lightning.evaluation.fidelity.neighbours import SYMMETRIES, symmetric_images
+from svp_lightning.evaluation.fidelity.segmentation import shows_something
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.sampler import sample
@@ -26,6 +27,8 @@ FIRST_SEED = 2**30
 SPLIT = "val"
 MIN_REAL = 2
 """Images of a class in each split that distances need at least."""
+VERSION = 2
+"""Raised when the same images are judged otherwise than before."""
 MAX_REAL = 1000
 """Validation images of a class that are compared with, at most."""
 
@@ -101,9 +104,12 @@ class Judge:
         drawn = sample(denoiser, labels, seeds, settings, self.device)
         features = self._symmetric_features(drawn)
         size = min(len(real.heldout), len(drawn))
+        shown = shows_something(drawn), shows_something(real.heldout)
         spaces = (
             pixel_closeness(real.train, real.heldout, drawn, self.device).found,
-            closeness(real.train_features, real.heldout_features, features, self.device).found,
+            closeness(
+                real.train_features, real.heldout_features, features, self.device, shown
+            ).found,
         )
         return Check(
             distance=kernel_distance(real.heldout_features[0, :size], features[0, :size]),

@@ -35,6 +35,7 @@ from svp_lightning.report.style import save_figure
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.generator_figures import write_generator_figures
 from svp_lightning.tasks.ingest import ensure_store
+from svp_lightning.tasks.selection import VERSION as JUDGE_VERSION
 from svp_lightning.tasks.selection import Judge, require_comparable
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.training import (
@@ -59,7 +60,7 @@ def run(config: Config, session: Session) -> None:
 
 def ensure_generator(config: Config, session: Session, store: Store) -> Path:
     """The folder of the generator of this configuration and store, trained if missing."""
-    identity = {"generator": config.generator.identity(), "data": store.sha256}
+    identity: dict[str, Any] = {"generator": config.generator.identity(), "data": store.sha256}
     features = None
     if config.generator.selection.method == "fidelity":
         # Not above: features are trained like a classifier, whose mix may need a generator.
@@ -67,7 +68,7 @@ def ensure_generator(config: Config, session: Session, store: Store) -> Path:
 
         require_comparable(store, training_rows(config.generator, store))
         features = ensure_features(config, session, store)
-        identity["features"] = features.name
+        identity |= {"features": features.name, "judge": JUDGE_VERSION}
     make = partial(_train, config, session, store, features)
     return session.artifacts.build("generator", identity, make, every_rank=True)
 

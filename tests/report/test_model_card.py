@@ -75,7 +75,27 @@ def test_unmeasured_fidelity_is_said(tmp_path: Path) -> None:
     measured = text_of(tmp_path, card(fidelity=FIDELITY))
     assert "Not measured" not in measured
     assert "| Air bubble, Features | Kid | 0.0123 | 0.01 to 0.015 | 0.002 |" in measured
-    assert "- Air bubble: no sign of copies" in measured
+    assert "- Air bubble: no sign of copies of training images\n" in measured
+
+
+def test_copies_are_told_with_what_could_have_been_noticed(tmp_path: Path) -> None:
+    excess = {
+        "count": 9, "total": 300, "share": {"value": 0.03, "low": 0.01, "high": 0.05},
+        "expected": 0.046, "p_value": 0.9, "threshold": 4.0,
+    }  # fmt: skip
+    finds = {"count": 0, "total": 300, "heldout_count": 0, "heldout_total": 150, "p_value": 1.0}
+    space = {
+        "closer": excess, "singular": excess, "copies": excess["share"], "median_distance": 1.0,
+        "heldout_median_distance": 1.0, "verdict": "novel",
+        "both": finds | {"smallest_share": 0.05}, "identical": finds | {"smallest_share": 0.04},
+    }  # fmt: skip
+    found = {"verdict": "novel", "pixel": space, "feature": space, "duplicates": excess}
+    fidelity = {"classes": {"air_bubble": {"memorisation": found}}}
+    assert (
+        "- Air bubble: no sign of copies of training images. None of 300 generated images equals a "
+        "training image. Copies that differ a little would be noticed only from 5.0 % of the "
+        "images on.\n"
+    ) in text_of(tmp_path, card(fidelity=fidelity))
 
 
 def test_every_measure_is_listed() -> None:

@@ -116,8 +116,38 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     assert interval == "0.628 to 0.842"
     assert section.verdicts[0].startswith("Novel kind: no sign of copying.")
     assert "(p = " in section.verdicts[0]
-    assert section.verdicts[0].endswith("have one training image far closer than any other.")
-    assert section.verdicts[1].startswith("Copied kind: signs of copying. 60 of 60 (100 %")
+    assert "None of 60 generated images equals a training image." in section.verdicts[0]
+    assert section.verdicts[0].endswith("of the images on.")
+    assert section.verdicts[1].startswith(
+        "Copied kind: signs of copying. 60 of 60 (100 %) generated images equal a training image, "
+        "none of 60 held-out real images does."
+    )
+    rows = {row[0]: row[1:] for row in section.classes[1].copies}
+    equal = rows["Equal to a training image, in grey levels"]
+    assert equal == ("60 of 60 (100 %)", "0 of 60 held-out", "< 0.001")
+
+
+def test_report_of_an_earlier_version_says_what_it_did_not_look_at(tmp_path: Path) -> None:
+    train, heldout = image_set(1, 80), image_set(2, 60)
+    record = class_record(assess_class(train, heldout, image_set(3, 60), draws=4))
+    for space in ("pixel", "feature"):
+        for new in ("both", "identical"):
+            del record["memorisation"][space][new]
+    classes = {"old": {"counts": {"train": 80, "heldout": 60, "generated": 60}, **record}}
+    (tmp_path / "fidelity.json").write_text(json.dumps({"schema": 1, "classes": classes}))
+    section = fidelity_section(tmp_path)
+    assert section is not None
+    assert section.verdicts[0].startswith("Old: no sign of copying.")
+    assert section.verdicts[0].endswith("was not looked at; task=assess does so today.")
+    assert len(section.classes[0].copies) == 5
+
+
+def test_few_copies_in_a_pool_are_found_and_named(tmp_path: Path) -> None:
+    train, heldout, images = image_set(1, 300), image_set(2, 150), image_set(3, 300).images
+    images[:18] = train.images[:18]
+    found = assess_class(train, heldout, image_set(0, 300, images), draws=4)
+    assert found.verdict == "copies"
+    assert [space.found.identical.count for space in (found.pixel, found.feature)] == [18, 18]
 
 
 def test_report_of_a_run_shows_the_assessment_of_its_pool(

@@ -71,7 +71,10 @@ def test_overfitted_generator_is_caught_and_new_images_are_not() -> None:
     found = pixel_closeness(train, heldout, drawn).found
     assert found.verdict == "copies"
     assert found.copies.low > 0.4
-    assert pixel_closeness(train, heldout, blobs(3, 60)).found.verdict == "novel"
+    new = blobs(3, 60)
+    assert pixel_closeness(train, heldout, new).found.verdict == "novel"
+    new[7] = train[2, ::-1]
+    assert pixel_closeness(train, heldout, new).found.verdict == "copies"
 
 
 def test_judge_sees_the_validation_split_and_not_the_test_split(

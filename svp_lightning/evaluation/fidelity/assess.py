@@ -13,6 +13,7 @@ from svp_lightning.evaluation.fidelity.intervals import Estimate, wilson
 from svp_lightning.evaluation.fidelity.memorisation import (
     Excess,
     Memorisation,
+    Shown,
     Verdict,
     duplicates,
     memorisation,
@@ -28,6 +29,7 @@ from svp_lightning.evaluation.fidelity.neighbours import (
     pixel_vectors,
     symmetric_images,
 )
+from svp_lightning.evaluation.fidelity.segmentation import shows_something
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,13 @@ def assess_class(
         morphology_floor=morphology_distances(measured[0], measured[1], **options),
         measured=(measured[0], measured[1], measured[2]),
         pixel=pixel_closeness(train.images, heldout.images, generated.images, device),
-        feature=closeness(train.features[0], heldout.features, generated.features, device),
+        feature=closeness(
+            train.features[0],
+            heldout.features,
+            generated.features,
+            device,
+            (shows_something(generated.images), shows_something(heldout.images)),
+        ),
         repeated=_repeated(floor, b, device),
     )
 
@@ -161,7 +169,8 @@ def pixel_closeness(
 ) -> Closeness:
     """Judge (n, H, W) images by their nearest training images in grey levels."""
     known_new, new = (pixel_vectors(symmetric_images(images)) for images in (heldout, generated))
-    return closeness(pixel_vectors(train), known_new, new, device)
+    shown = shows_something(generated), shows_something(heldout)
+    return closeness(pixel_vectors(train), known_new, new, device, shown)
 
 
 def closeness(
@@ -169,11 +178,15 @@ def closeness(
     heldout: NDArray[np.float32],
     generated: NDArray[np.float32],
     device: torch.device | str = "cpu",
+    shown: Shown | None = None,
 ) -> Closeness:
-    """Judge generated vectors (S, n, D) against held-out ones, among training ones (m, D)."""
+    """Judge generated vectors (S, n, D) against held-out ones, among training ones (m, D).
+
+    ``shown``: see :func:`~.memorisation.memorisation`.
+    """
     new = nearest_neighbours(generated, train, device=device)
     known_new = nearest_neighbours(heldout, train, device=device)
-    return Closeness(new, known_new, memorisation(new, known_new))
+    return Closeness(new, known_new, memorisation(new, known_new, shown))
 
 
 def _repeated(real: ImageSet, generated: ImageSet, device: torch.device | str) -> Excess:
@@ -191,8 +204,9 @@ def class_record(found: ClassFidelity) -> dict[str, Any]:
     {"generated": E, "floor": E}, "morphology": {measure: {"ks": {"generated": E, "floor": E},
     "wasserstein": …, "real_mean": x, "generated_mean": x}}, "memorisation": {"verdict": …, "pixel":
     M, "feature": M, "duplicates": X}}`` with E an
-    estimate ``{"value", "low", "high"}``, M a :class:`~.memorisation.Memorisation` and X an
-    :class:`~.memorisation.Excess`. None stands where a value is not defined.
+    estimate ``{"value", "low", "high"}``, M a :class:`~.memorisation.Memorisation` (its counts
+    :class:`~.finds.Finds`) and X an :class:`~.memorisation.Excess`. None stands
+    where a value is not defined.
     """
     generated, floor = asdict(found.features), asdict(found.feature_floor)
     morphology = {}

@@ -36,12 +36,17 @@ class Neighbours:
     symmetry: NDArray[np.int64]
 
     @property
+    def identical(self) -> NDArray[np.bool_]:
+        """(n,) which queries equal a reference but for rounding (:data:`SAME`)."""
+        return self.distance <= SAME
+
+    @property
     def ratio(self) -> NDArray[np.float64]:
         """(n,) d1 / d2, 0 to 1: small where one reference is far nearer than any other.
 
         0 where the query is a reference, also one that occurs twice.
         """
-        return np.where(self.distance > SAME, self.distance / np.maximum(self.second, SAME), 0.0)
+        return np.where(self.identical, 0.0, self.distance / np.maximum(self.second, SAME))
 
 
 def symmetric_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

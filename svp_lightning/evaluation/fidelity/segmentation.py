@@ -35,6 +35,13 @@ class Segmented:
     background: NDArray[np.float32]
 
 
+def shows_something(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n,) whether any two pixels of an image (n, H, W) differ by :data:`MIN_CONTRAST` or more."""
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    spread: NDArray[np.float32] = flat.max(axis=1) - flat.min(axis=1)
+    return spread >= MIN_CONTRAST
+
+
 def segment(images: NDArray[np.uint8]) -> Segmented:
     """Segment each image by its difference from its own background.
 

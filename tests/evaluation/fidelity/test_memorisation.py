@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, fisher_exact
 
 from svp_lightning.data.transforms import apply_symmetry
 from svp_lightning.evaluation.fidelity import neighbours as module
+from svp_lightning.evaluation.fidelity.assess import pixel_closeness
+from svp_lightning.evaluation.fidelity.finds import compare_finds
 from svp_lightning.evaluation.fidelity.memorisation import (
     copied,
     duplicates,
@@ -20,6 +22,8 @@ from svp_lightning.evaluation.fidelity.neighbours import (
     symmetric_images,
 )
 from tests.evaluation.fidelity.test_morphology import ellipses
+
+FIELDS = ("distance", "second", "index", "symmetry")
 
 
 def blobs(seed: int, n: int) -> np.ndarray:
@@ -102,6 +106,85 @@ def test_copies_of_images_that_occur_twice_are_caught() -> None:
     mixed = np.concatenate([blobs(5, 180), once[:40]])
     assert memorisation(neighbours(mixed, train), floor).verdict == "copies"
     assert copied(neighbours(mixed, train), floor)[-40:].all()
+
+
+@pytest.mark.parametrize("count", [1, 6, 18])
+def test_a_few_images_equal_to_training_images_are_copies(count: int) -> None:
+    train, heldout = blobs(1, 300), blobs(2, 150)
+    generated = blobs(5, 300)
+    generated[:count] = train[:count, ::-1] + 5  # turned, and in another light
+    found = memorisation(neighbours(generated, train), neighbours(heldout, train))
+    assert found.verdict == "copies"
+    assert (found.identical.count, found.identical.heldout_count) == (count, 0)
+
+
+def test_images_that_held_out_ones_equal_as_often_are_no_copies() -> None:
+    """Images taken twice, on both sides of a split, and such as equal one another by chance."""
+    train, heldout, generated = blobs(1, 300), blobs(2, 150), blobs(5, 300)
+    heldout[:3], generated[:6] = train[:3], train[3:9]
+    found = memorisation(neighbours(generated, train), neighbours(heldout, train))
+    assert found.verdict == "novel"
+    assert (found.identical.count, found.identical.heldout_count) == (6, 3)
+    generated[:60] = train[:60]
+    found = memorisation(neighbours(generated, train), neighbours(heldout, train))
+    assert found.verdict == "copies"
+
+
+def test_duplicates_among_training_images_and_blank_images_are_no_copies() -> None:
+    train, heldout, generated = blobs(1, 300), blobs(2, 150), blobs(5, 300)
+    train[200:] = train[:100]
+    train[0], generated[:5] = 170, 168
+    generated[:5, 0, 0] += 3  # less than anything that shows
+    generated[0] = 169
+    assert pixel_closeness(train, heldout, generated).found.verdict == "novel"
+    assert neighbours(generated, train).identical.sum() == 1
+
+
+def test_few_copies_with_noise_are_told_by_both_signs_together() -> None:
+    train, heldout, generated = blobs(1, 300), blobs(2, 150), blobs(5, 300)
+    noise = np.random.default_rng(3).normal(0, 1, (30, *train.shape[1:]))
+    generated[:30] = (train[:30] + noise).clip(0, 255)
+    found = memorisation(neighbours(generated, train), neighbours(heldout, train))
+    assert found.identical.count == 0
+    assert found.both.significant
+    assert found.verdict == "copies"
+    # 30 of 300 is more than the share that is promised to be noticed.
+    assert found.both.smallest_share is not None
+    assert found.both.smallest_share <= found.copies.value
+
+
+def test_finds_agree_with_fishers_exact_test() -> None:
+    generator = np.random.default_rng(0)
+    for n, m in ((30, 12), (8, 20)):
+        a, b = generator.random(n) < 0.4, generator.random(m) < 0.2
+        found = compare_finds(a, b)
+        table = [[a.sum(), n - a.sum()], [b.sum(), m - b.sum()]]
+        assert found.p_value == pytest.approx(fisher_exact(table, alternative="greater").pvalue)
+        assert found.smallest_share is not None
+        enough = round(found.smallest_share * n)
+        for count, significant in ((enough, True), (enough - 1, False)):
+            assert compare_finds(np.arange(n) < count, b).significant == significant
+    hopeless = compare_finds(np.ones(3, dtype=bool), np.zeros(3, dtype=bool))
+    assert (hopeless.smallest_share, hopeless.significant) == (None, False)
+
+
+@pytest.mark.parametrize("correlation", [0, 0.9, 1])
+def test_both_signs_together_keep_the_level(correlation: float) -> None:
+    """The thresholds are the held-out images' own, and the test still errs in 1 % at most."""
+    generator = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(600):
+        distance, other = generator.normal(size=(2, 250))
+        mixed = correlation * distance + (1 - correlation**2) ** 0.5 * other
+        d1, ratio = 10 + distance, 0.5 + 0.05 * mixed
+        none = np.zeros(250, dtype=np.int64)
+        both = Neighbours(d1, d1 / ratio, none, none)
+        new, floor = (
+            Neighbours(*(getattr(both, name)[part] for name in FIELDS))
+            for part in (slice(100), slice(100, None))
+        )
+        alarms += memorisation(new, floor).both.significant
+    assert alarms <= binom(600, 0.01).ppf(0.999)
 
 
 def test_new_images_are_not_flagged() -> None:
