@@ -29,8 +29,9 @@ def find_label_issues(
 
     Returns:
         One row per suspected image: ``row`` (its position in ``labels``), ``given`` and
-        ``suggested`` class names, ``self_confidence`` (probability of the given class) and
-        ``rank`` (1 is the most suspect).
+        ``suggested`` class names, ``self_confidence`` (probability of the given class),
+        ``suggested_probability`` (that of the suggested one, no less) and ``rank`` (1 is the most
+        suspect).
 
     Raises:
         DataError: see :func:`~.metrics.classification_metrics`.
@@ -52,6 +53,7 @@ def find_label_issues(
             "given": names[labels[rows]],
             "suggested": names[probabilities[rows].argmax(axis=1)],
             "self_confidence": probabilities[rows, labels[rows]].astype(np.float64),
+            "suggested_probability": probabilities[rows].max(axis=1).astype(np.float64),
             "rank": np.arange(1, len(rows) + 1),
         }
     )

@@ -55,7 +55,7 @@ def run(config: Config, session: Session) -> None:
             np.asarray(store.images[top["row"].to_numpy()]),
             top["given"].tolist(),
             top["suggested"].tolist(),
-            1 - top["self_confidence"].to_numpy(),
+            top["suggested_probability"].to_numpy(),
             store.class_names,
         )
         save_figure(gallery, session.run_dir / "label_issues.png")
@@ -85,7 +85,8 @@ def compare_with_truth(found: NDArray[np.bool_], flipped: NDArray[np.bool_]) -> 
 
 
 def _write(folder: Path, issues: pd.DataFrame) -> None:
-    columns = ["rank", "id", "row", "given", "suggested", "self_confidence", "label_flipped"]
+    columns = ["rank", "id", "row", "given", "suggested", "self_confidence"]
+    columns += ["suggested_probability", "label_flipped"]
     with explaining_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "label_issues.csv") as temporary:

@@ -24,13 +24,21 @@ def test_planted_flips_are_found_and_rank_first():
     assert issues["self_confidence"].is_monotonic_increasing
     oil_as_protein = issues.set_index("row").loc[2010]
     assert (oil_as_protein["given"], oil_as_protein["suggested"]) == ("protein", "silicone_oil")
+    given, suggested = (
+        probabilities[issues["row"], [NAMES.index(name) for name in issues[column]]]
+        for column in ("given", "suggested")
+    )
+    np.testing.assert_array_equal(issues["self_confidence"], given)
+    np.testing.assert_array_equal(issues["suggested_probability"], suggested)
 
 
 def test_clean_labels_give_an_empty_table_of_the_same_columns():
     labels = np.repeat([0, 1, 2], 50)
     issues = find_label_issues(labels, 0.01 + 0.97 * np.eye(3)[labels], NAMES)
     assert len(issues) == 0
-    assert list(issues) == ["row", "given", "suggested", "self_confidence", "rank"]
+    assert list(issues) == [
+        "row", "given", "suggested", "self_confidence", "suggested_probability", "rank",
+    ]  # fmt: skip
 
 
 def test_unlabelled_images_are_refused():

@@ -3,10 +3,15 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from svp_lightning.report.figures.mistakes import worst_mistakes
+from svp_lightning.tasks import audit
 from tests.conftest import only_run
 
 Svp = Callable[..., None]
@@ -42,16 +47,29 @@ def test_audit_lists_suspects_by_id(svp: Svp, tmp_path: Path) -> None:
 
 
 def test_audit_is_compared_with_injected_flips(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    svp: Svp,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    captions: list[float] = []
+
+    def watched(images: Any, given: Any, suggested: Any, probability: Any, names: Any) -> Figure:
+        captions.extend(probability)
+        return worst_mistakes(images, given, suggested, probability, names)
+
+    monkeypatch.setattr(audit, "worst_mistakes", watched)
     svp("task=audit", "augmentation=none", "data.simulation.label_noise.rate=0.3")
     out = capsys.readouterr().out
     assert "val labels" in out
     flips = re.search(r"(\d+) of them are among the (\d+) labels", out)
     assert flips is not None
     (issues,) = tmp_path.glob("outputs/*/*/label_issues.csv")
-    found = pd.read_csv(issues)["label_flipped"]
-    assert int(flips[1]) == found.sum() > 0
+    table = pd.read_csv(issues)
+    assert int(flips[1]) == table["label_flipped"].sum() > 0
+    np.testing.assert_allclose(captions, table["suggested_probability"][: audit.SHOWN])
+    # With three classes or more another one has its part of what is left.
+    assert (table["self_confidence"] + table["suggested_probability"] < 1).all()
 
 
 def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
