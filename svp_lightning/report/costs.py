@@ -12,9 +12,10 @@ from svp_lightning.report.study_findings import Comparison
 from svp_lightning.report.wording import duration
 
 STAGES = {
+    "network": "Training the network that judges images",
+    "features": "Its features",
     "generator": "Training the generator",
     "synthetic": "Drawing images",
-    "features": "Network of the filter",
     "filter": "Keeping the filtered",
     "classifier": "Training the classifier",
     "test": "Validation and test",
@@ -89,11 +90,14 @@ def _per_point(
 
 
 def study_total(results: Sequence[RunResult]) -> Cost | None:
-    """What the whole study took: stages that several runs share are counted once."""
+    """What the whole study took: what several runs share is counted once.
+
+    An artifact's name tells its stage too. One run's classifier may be another's ``network``.
+    """
     seen: dict[object, Cost] = {}
     for run in results:
         for stage, cost in run.costs.items():
-            seen[stage, cost.artifact or run.folder] = cost
+            seen[cost.artifact or (stage, run.folder)] = cost
     if not seen:
         return None
     return Cost(

@@ -29,6 +29,7 @@ from svp_lightning.report.html import run_report
 from svp_lightning.tasks.assess import attach_finished
 from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures
+from svp_lightning.tasks.features import feature_stages
 from svp_lightning.tasks.filter import filter_stages, rejections
 from svp_lightning.tasks.fit_classifier import RECORD, ensure_classifier, prevalence_of
 from svp_lightning.tasks.ingest import ensure_store
@@ -66,8 +67,7 @@ def run(config: Config, session: Session) -> None:
     generated = len(rows.stores) > 1
     spent = costs(
         {
-            "generator": ensure_generator(config, session, store) if generated else None,
-            **(filter_stages(config, session, store, rows.stores[1]) if generated else {}),
+            **(_generated_stages(config, session, store, rows.stores[1]) if generated else {}),
             "classifier": classifier,
             "test": clock,
         }
@@ -89,6 +89,19 @@ def run(config: Config, session: Session) -> None:
     log_results(session, results, session.run_dir / "figures")
     report_objective(session.run_dir)
     say(_summary(results, report))
+
+
+def _generated_stages(
+    config: Config, session: Session, store: Store, added: Store
+) -> dict[str, Path]:
+    """Stage -> artifact behind the added images: all that was trained or drawn for them.
+
+    A filter and a generator's selection judge by the same network, so it stands here once.
+    """
+    stages = {"generator": ensure_generator(config, session, store)}
+    if config.generator.selection.method == "fidelity":
+        stages |= feature_stages(config, session, store)
+    return stages | filter_stages(config, session, store, added)
 
 
 def test(

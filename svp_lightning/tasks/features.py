@@ -34,6 +34,14 @@ def ensure_features(config: Config, session: Session, store: Store) -> Path:
     It depends on the data and the ``features`` settings alone, so all runs on one store,
     whatever their generator, classifier and seed, are measured with the same network.
     """
+    return feature_stages(config, session, store)["features"]
+
+
+def feature_stages(config: Config, session: Session, store: Store) -> dict[str, Path]:
+    """Stage -> artifact, made if missing: the ``network`` as trained, and the ``features``.
+
+    The latter is fitted to the former in little time; what a feature network takes is both.
+    """
     augmentation = AugmentationSettings(method="balanced_sampling", sampling="balanced")
     settings = config.features
     own = config.model_copy(
@@ -48,7 +56,7 @@ def ensure_features(config: Config, session: Session, store: Store) -> Path:
     # The name of the classifier's folder is the hash of its settings and data.
     identity = {"classifier": trained.name, "components": settings.components}
     make = partial(_fit, config, store, trained)
-    return session.artifacts.build("features", identity, make)
+    return {"network": trained, "features": session.artifacts.build("features", identity, make)}
 
 
 def feature_network(config: Config, session: Session, store: Store) -> FeatureNetwork:

@@ -18,7 +18,7 @@ from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.rejection import ClassFilter
 from svp_lightning.tasks.devices import choose_device
-from svp_lightning.tasks.features import ensure_features
+from svp_lightning.tasks.features import ensure_features, feature_stages
 from svp_lightning.tasks.sample import ensure_synthetic
 from svp_lightning.tasks.session import Session, say
 
@@ -96,7 +96,7 @@ def ensure_filtered(config: Config, session: Session, store: Store) -> Store:
 
 
 def filter_stages(config: Config, session: Session, store: Store, added: Store) -> dict[str, Path]:
-    """Stage -> artifact behind the added images: the pool, and what a filter made of it.
+    """Stage -> artifact behind the added images: pool, network of a filter, and what it kept.
 
     Judging the pool, one forward pass per image, is no artifact and not among them.
 
@@ -109,7 +109,7 @@ def filter_stages(config: Config, session: Session, store: Store, added: Store) 
     if config.augmentation.filter is None:
         return {"synthetic": added.path}
     wanted = added.manifest.made_by["pool"]
-    stages = {"features": ensure_features(config, session, store), "filter": added.path}
+    stages = feature_stages(config, session, store) | {"filter": added.path}
     for path, _ in session.artifacts.finished("synthetic"):
         if Store.open(path).sha256 == wanted:
             stages["synthetic"] = path

@@ -268,6 +268,21 @@ def test_costs_count_shared_stages_once(small):
     assert rows["diffusion"].per_point == pytest.approx(900 / (100 * gain))
 
 
+def test_a_network_that_is_another_runs_classifier_is_counted_once(small):
+    for file in small.glob("*/results.json"):
+        values = json.loads(file.read_text())
+        shared = values["costs"]["classifier"] | {"artifact": "same"}
+        stage = "network" if values["augmentation"]["method"] == "diffusion" else "classifier"
+        values["costs"][stage] = shared
+        file.write_text(json.dumps(values))
+    # Of nine classifiers six are one, and it is the network of the generated arms as well.
+    assert study_total(read_study(small)).wall_seconds == 9 * 120 + 3 * 120 + 120 + 900
+    rows = {row.group.cell.method: row for row in cost_rows(*compared(small))}
+    assert rows["diffusion"].wall == 120 + 240 + 900
+    words = study_report(small, paired_judge()).read_text(encoding="utf-8")
+    assert "Training the network that judges images" in words
+
+
 def test_runs_without_costs_or_predictions_are_reported_too(small):
     for file in small.glob("*/predictions.parquet"):
         file.unlink()

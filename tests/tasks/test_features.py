@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from svp_lightning.artifacts import cost_of
 from svp_lightning.classifier.features import (
     describe,
     fit_features,
@@ -17,7 +18,7 @@ from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.config import Config
 from svp_lightning.errors import CheckpointError, SettingsError
-from svp_lightning.tasks.features import ensure_features
+from svp_lightning.tasks.features import ensure_features, feature_stages
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session
 
@@ -66,6 +67,14 @@ def test_one_feature_network_serves_all_runs_on_a_store(
         config, session = svp_config(*overrides)
         paths.append(ensure_features(config, session, ensure_store(config, session)))
     assert paths[0] == paths[1]
+    stages = feature_stages(config, session, ensure_store(config, session))
+    assert stages["features"] == paths[0]
+    # The training is an artifact of its own, with costs of its own.
+    assert stages["network"].parent.name == "classifier"
+    trained, fitted = (cost_of(stages[stage]) for stage in ("network", "features"))
+    assert trained is not None
+    assert fitted is not None
+    assert trained["cpu_seconds"] > fitted["cpu_seconds"] > 0
     network = load_features(paths[0])
     assert network.class_names == ("protein", "silicone_oil", "air_bubble")
     rows = np.random.default_rng(0).integers(0, 256, (5, 16, 16), dtype=np.uint8)

@@ -61,9 +61,10 @@ def test_count_is_matched_and_rejections_are_reported(
     assert found["counts"]["synthetic"] == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
     for tally in found["rejected"].values():
         assert tally == {"looked_at": 34, "wrong_class": 22, "far": 0, "rejected": 22}
-    assert {"generator", "synthetic", "features", "filter", "classifier", "test"} == set(
-        found["costs"]
-    )
+    stages = {"network", "features", "generator", "synthetic", "filter", "classifier", "test"}
+    assert stages == set(found["costs"])
+    named = [cost["artifact"] for cost in found["costs"].values() if cost["artifact"]]
+    assert len(set(named)) == len(named) == 6
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "22 of 34 rejected (64.7 %)" in page
     assert "iffusion, filtered 1×" in page

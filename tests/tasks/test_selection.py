@@ -21,7 +21,7 @@ from svp_lightning.tasks.features import ensure_features
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.selection import Judge
 from svp_lightning.tasks.session import Session
-from tests.conftest import fresh_process, tiny
+from tests.conftest import fresh_process, only_run, results, tiny
 
 Build = Callable[..., tuple[Config, Session]]
 CHOSEN = "generator.selection.method=fidelity"
@@ -114,6 +114,16 @@ def test_a_lone_image_to_compare_with_is_refused_before_anything_is_trained(
     with pytest.raises(DataError, match=rf"2 {split} images of each rare.* air_bubble \(1\)"):
         train_generator.ensure_generator(config, session, store)
     assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["store"]
+
+
+@pytest.mark.parametrize("method", ["fidelity", "last"])
+def test_network_that_chose_the_checkpoint_is_among_the_costs(
+    svp: Callable[..., None], tmp_path: Path, method: str
+) -> None:
+    svp(f"generator.selection.method={method}")
+    costs = results(only_run(tmp_path / "outputs"))["costs"]
+    stages = {"generator", "synthetic", "classifier", "test"}
+    assert set(costs) == stages | ({"network", "features"} if method == "fidelity" else set())
 
 
 def test_chosen_on_two_processes_as_recorded(svp_config: Build, tmp_path: Path) -> None:
