@@ -13,7 +13,7 @@ OLD = "Whether a few of the images are copies was not looked at; task=assess doe
 def verdict_sentence(class_name: str, memorised: Memorised) -> str:
     """A few sentences with numbers: are the generated images of a class copies?"""
     name = display_name(class_name)
-    graver = max(SPACES, key=lambda s: GRAVITY[getattr(memorised, s).verdict])
+    graver = max(SPACES, key=lambda space: _gravity(getattr(memorised, space)))
     found: MemorisedSpace = getattr(memorised, graver)
     closer, few = _closer(found, SPACES[graver]), few_copies(memorised)
     match memorised.verdict:
@@ -27,6 +27,11 @@ def verdict_sentence(class_name: str, memorised: Memorised) -> str:
             )
         case "novel":
             return f"{name}: no sign of copying. {closer}; {_alone(found)}. {few}"
+
+
+def _gravity(found: MemorisedSpace) -> tuple[float, ...]:
+    """Of two spaces with one verdict the one that tells more of copies is spoken of."""
+    return GRAVITY[found.verdict], found.copies.value or 0, found.closer.share.value or 0
 
 
 def few_copies(memorised: Memorised) -> str:
