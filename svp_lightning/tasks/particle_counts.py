@@ -52,9 +52,11 @@ def _readable(found: Predictions, store: Store, uncertain_below: float) -> pd.Da
             "id": found.ids,
             "predicted": names[found.probabilities.argmax(axis=1)],
             "uncertain": found.probabilities.max(axis=1) < uncertain_below,
-            "run": store.particles["group"].to_numpy(dtype=object),
         }
     )
+    run = store.particles["group"].to_numpy(dtype=object)
+    if len(set(run)) < len(run):  # else each image is a group of its own
+        table["run"] = run
     if "ecd_um" in store.particles:
         table["ecd_um"] = store.particles["ecd_um"].to_numpy()
     for name, column in zip(found.class_names, found.probabilities.T, strict=True):
@@ -63,11 +65,10 @@ def _readable(found: Predictions, store: Store, uncertain_below: float) -> pd.Da
 
 
 def _by_run(readable: pd.DataFrame, store: Store, names: list[str]) -> pd.DataFrame:
-    """Counts of each run; of all together where each image is a group of its own."""
-    alone = readable["run"].nunique() == len(readable)
+    """Counts of each run; of all together where there are none."""
     counted = pd.DataFrame(
         {
-            "run": "all" if alone else readable["run"],
+            "run": readable.get("run", ALL_CLASSES),
             "class": readable["predicted"].mask(readable["uncertain"], UNCERTAIN),
             "ecd_um": readable.get("ecd_um", np.nan),
         }

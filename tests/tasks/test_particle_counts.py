@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from svp_lightning.data.ingest.flowcam import ingest_flowcam
-from svp_lightning.data.settings import FlowCamSettings
+from svp_lightning.data.ingest.folder import ingest_folder
+from svp_lightning.data.settings import FlowCamSettings, FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.tasks.particle_counts import report_counts
@@ -75,3 +77,23 @@ def test_particles_left_out_are_told_and_no_concentration_is_given(
     assert "per mL" not in out
     assert "per_ml" not in pd.read_csv(tmp_path / "counts_by_run.csv")
     assert len(pd.read_csv(tmp_path / "skipped.csv")) >= 3
+
+
+def test_images_without_runs_are_counted_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for n in range(5):
+        Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).save(
+            tmp_path / "images" / f"{n}.png"
+        )
+    settings = FolderSettings(root=tmp_path / "images", labelled=False)
+    ingest_folder(tmp_path / "store", settings, lambda n: None)
+    store = Store.open(tmp_path / "store")
+    report_counts(predicted(store), store, 0.6, tmp_path)
+    by_run = pd.read_csv(tmp_path / "counts_by_run.csv")
+    assert by_run["run"].unique().tolist() == ["all"]
+    assert by_run["min_ecd_um"].unique().tolist() == [0]
+    assert by_run.set_index("class")["count"].to_dict() == {
+        "protein": 2, "silicone_oil": 2, "uncertain": 1, "all": 5,
+    }  # fmt: skip
+    assert "run" not in pd.read_csv(tmp_path / "predictions.csv")

@@ -150,6 +150,8 @@ def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Se
         made_by: of its manifest.
     """
     facts = made_by.get("runs", {})
+    if not facts:
+        return pd.Series(dtype=float)
     runs = particles[["group"]].assign(run=particles.get("run", particles["group"]))
     runs = runs.drop_duplicates()
     volume = runs["run"].map(lambda run: facts.get(str(run), {}).get("volume_imaged_ml", np.nan))
