@@ -50,7 +50,7 @@ def once_each(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tab
 def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
     best_first = sorted(tables, key=lambda f: (f.suffix.lower() != ".lst", -len(tables[f]), f))
     group_of: dict[str, str] = {}
-    seen = np.empty(0, np.uint64)
+    seen: list[NDArray[np.uint64]] = []
     kept = {}
     for file in best_first:
         table = tables[file]
@@ -58,14 +58,14 @@ def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
         if not group_of.keys().isdisjoint(table["picture"].unique()):
             group = table["picture"].map(group_of)
             table = table.assign(group=group.where(group.notna(), table["group"]))
-            new = ~np.isin(hashes, seen)
+            new = ~np.isin(hashes, np.concatenate(seen))
             table, hashes = table[new], hashes[new]
         if table.empty:
             skips.note(named_from(root, file), ANOTHER_TABLE)
             continue
         first = table.drop_duplicates("picture")
         group_of |= dict(zip(first["picture"], first["group"], strict=True))
-        seen = np.concatenate([seen, hashes])
+        seen.append(hashes)
         kept[file] = table
     return {file: kept[file] for file in tables if file in kept}
 
