@@ -17,12 +17,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from svp_lightning.config import Config, parse_config
-from svp_lightning.distributed import is_main_process, launch_id, started_by_srun
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
-from svp_lightning.files import explaining_write_errors, replacing, sha256_of_json
+from svp_lightning.runtime.distributed import (
+    is_main_process,
+    launch_id,
+    note_failure,
+    started_by_srun,
+)
+from svp_lightning.runtime.files import explaining_write_errors, replacing, sha256_of_json
 from svp_lightning.tasks.cell import finished, report_objective
 from svp_lightning.tasks.run_identity import run_identity
-from svp_lightning.waiting import note_failure
 
 if TYPE_CHECKING:
     from svp_lightning.tasks.session import Session

@@ -18,7 +18,7 @@ from svp_lightning.data.settings import (
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
-from svp_lightning.settings import Settings, runtime
+from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.trainer_settings import TrainerSettings
 

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.settings import Settings
 
 _STEPS = "generator.steps and classifier.steps"
 _VALIDATION = "classifier.validate_every"

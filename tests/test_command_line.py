@@ -13,7 +13,7 @@ from svp_lightning.data.settings import (
     FolderSettings,
     MfiSettings,
 )
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.settings import Settings
 from tests.conftest import fresh_process
 
 ROOT = Path(__file__).parents[1]

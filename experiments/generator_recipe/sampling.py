@@ -20,10 +20,10 @@ from recipes import overrides
 from score import Judge, is_large
 from train import JUDGED, configuration, draw, open_session
 
-from svp_lightning.files import sha256_of_json, write_json
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.report.style import figure_style, new_figure, save_figure
+from svp_lightning.runtime.files import sha256_of_json, write_json
 from svp_lightning.tasks.train_generator import ensure_generator
 
 HERE = Path(__file__).parent

@@ -19,14 +19,14 @@ from hydra import compose, initialize_config_dir
 from recipes import RECIPES, RECIPES_64, overrides
 
 from svp_lightning.__main__ import config_folder
-from svp_lightning.artifacts import ArtifactCache, cost_of
 from svp_lightning.config import Config, parse_config
 from svp_lightning.data.store import Store
-from svp_lightning.files import replacing, write_json
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.runtime.artifacts import ArtifactCache, cost_of
+from svp_lightning.runtime.files import replacing, write_json
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session, quieten_libraries, say
 from svp_lightning.tasks.train_generator import ensure_generator

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from svp_lightning.data.ingest.flowcam import ingest_flowcam
+from svp_lightning.data.importers.flowcam import ingest_flowcam
 from svp_lightning.data.settings import FlowCamSettings
 
 WIDTH, HEIGHT, SIDE, GAP, MARGIN = 1292, 964, 28, 2, 8

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from svp_lightning.classifier.settings import ClassifierSettings
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.settings import Settings
 
 
 class FeatureSettings(Settings):

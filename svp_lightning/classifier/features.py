@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
-from svp_lightning.files import replacing
+from svp_lightning.runtime.files import replacing
 
 CLASSIFIER = "classifier.ckpt"
 PROJECTION = "projection.safetensors"

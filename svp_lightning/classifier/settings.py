@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from svp_lightning.fingerprints import sha256_of_given
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.files import sha256_of_given
+from svp_lightning.runtime.settings import Settings
 
 Backbone = Literal["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "convnext_tiny"]
 StemStride = Literal["auto", 1, 2, 4]

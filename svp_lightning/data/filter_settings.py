@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.settings import Settings
 
 
 class FilterSettings(Settings):

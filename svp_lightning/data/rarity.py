@@ -5,7 +5,7 @@ import numpy as np
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.store import PARTICLES, Store
 from svp_lightning.errors import StoreError
-from svp_lightning.files import sha256_of_json
+from svp_lightning.runtime.files import sha256_of_json
 
 UNUSED = ""
 """Split of the training images that are left out."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from svp_lightning.data.filter_settings import FilterSettings
-from svp_lightning.settings import Settings, runtime
+from svp_lightning.runtime.settings import Settings, runtime
 
 MIN_IMAGE_SIZE = 16
 MAX_IMAGE_SIZE = 128
@@ -77,7 +77,7 @@ class _IngestSettings(RaritySettings):
 class FolderSettings(_IngestSettings):
     """A folder of images, one subfolder per class, or a CSV that lists them.
 
-    See :mod:`svp_lightning.data.ingest.folder` for the layouts.
+    See :mod:`svp_lightning.data.importers.folder` for the layouts.
     """
 
     source: Literal["folder"] = "folder"

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from svp_lightning import __version__
 from svp_lightning.errors import StoreError
-from svp_lightning.files import (
+from svp_lightning.runtime.files import (
     explaining_write_errors,
     replacing,
     sha256_of_file,

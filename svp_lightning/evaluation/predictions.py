@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.files import replacing
+from svp_lightning.runtime.files import replacing
 
 PREFIX = "probability_"
 UNLABELLED = -1

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.metrics import MACRO_METRICS
-from svp_lightning.files import write_json
+from svp_lightning.runtime.files import write_json
 
 SCHEMA: Literal[2] = 2
 READABLE = (1, 2)

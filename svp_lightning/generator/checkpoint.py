@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from svp_lightning.errors import CheckpointError
-from svp_lightning.files import replacing, sha256_of_file, write_json
 from svp_lightning.generator.denoiser import Denoiser, build_denoiser
 from svp_lightning.generator.settings import GeneratorSettings
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
+from svp_lightning.runtime.settings import Settings
 
 WEIGHTS = "model.safetensors"
 INFO = "generator.json"

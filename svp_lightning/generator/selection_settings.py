@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from svp_lightning.settings import Settings
+from svp_lightning.runtime.settings import Settings
 
 
 class SelectionSettings(Settings):

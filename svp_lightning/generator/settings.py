@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.selection_settings import SelectionSettings
-from svp_lightning.settings import Settings, runtime
+from svp_lightning.runtime.settings import Settings, runtime
 
 UNSHIFTED_SIZE = 32
 """Image size, px, at which ``signal: auto`` is 1."""

@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
-from svp_lightning.files import replacing
 from svp_lightning.report.fidelity_schema import Memorised
 from svp_lightning.report.fidelity_verdict import few_copies
+from svp_lightning.runtime.files import replacing
 
 VERDICTS = {
     "novel": "no sign of copies of training images",

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
-from svp_lightning.files import replacing
 from svp_lightning.report import wording
 from svp_lightning.report.run_figures import Shown
 from svp_lightning.report.style import DPI, class_colours, figure_style
+from svp_lightning.runtime.files import replacing
 
 CSS_PX_PER_INCH = 118
 """A figure 8 inches wide fills the page, and its letters are as large as the page's."""

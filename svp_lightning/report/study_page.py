@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.files import replacing
 from svp_lightning.report.close_up import close_up_curves, close_up_pictures, compared_runs
 from svp_lightning.report.costs import STAGES, cost_rows, study_total, total_sentence
 from svp_lightning.report.figures.augmentation import EffectPoint, augmentation_effect
@@ -42,6 +41,7 @@ from svp_lightning.report.tables import (
     to_markdown,
 )
 from svp_lightning.report.wording import backbone_name, cell_name, duration, metric_name, treatment
+from svp_lightning.runtime.files import replacing
 
 TABLE_MARKDOWN, TABLE_CSV = "table.md", "table.csv"
 RUNS_CSV, DIFFERENCES_CSV = "runs.csv", "differences.csv"

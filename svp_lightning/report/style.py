@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from svp_lightning.data.classes import AIR_BUBBLE, PROTEIN, SILICONE_OIL
-from svp_lightning.files import replacing
+from svp_lightning.runtime.files import replacing
 
 KNOWN_CLASS_COLOURS = {PROTEIN: "#0072B2", SILICONE_OIL: "#D55E00", AIR_BUBBLE: "#009E73"}
 OTHER_CLASS_COLOURS = ("#CC79A7", "#8C6D1F", "#56B4E9", "#6E6E6E", "#E69F00", "#5B3A8E")

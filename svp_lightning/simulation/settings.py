@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.settings import Settings, runtime
+from svp_lightning.runtime.settings import Settings, runtime
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SESSIONS = {"train": 12, "val": 4, "test": 8}

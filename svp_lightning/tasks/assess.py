@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
-from svp_lightning.distributed import is_main_process
 from svp_lightning.evaluation.fidelity.assess import ImageSet, assess_class, class_record
 from svp_lightning.evaluation.fidelity.neighbours import SYMMETRIES, symmetric_images
-from svp_lightning.files import write_json
 from svp_lightning.report.fidelity_page import fidelity_report
 from svp_lightning.report.fidelity_table import print_fidelity
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import write_json
 from svp_lightning.tasks.assess_figures import write_class_figures
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.features import ensure_features

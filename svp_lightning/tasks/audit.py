@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
-from svp_lightning.distributed import is_main_process
 from svp_lightning.evaluation.label_issues import find_label_issues
-from svp_lightning.files import explaining_write_errors, replacing
 from svp_lightning.report.figures.mistakes import worst_mistakes
 from svp_lightning.report.style import save_figure
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import explaining_write_errors, replacing
 from svp_lightning.tasks.evaluate import test
 from svp_lightning.tasks.fit_classifier import ensure_classifier
 from svp_lightning.tasks.ingest import ensure_store

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from svp_lightning.files import write_json
+from svp_lightning.runtime.files import write_json
 
 RESULTS = "results.json"
 REPORT = "report.html"

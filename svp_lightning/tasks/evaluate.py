@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.classifier.collect import Collected
 from svp_lightning.classifier.module import load_classifier
-from svp_lightning.clock import Clock
 from svp_lightning.config import Config
 from svp_lightning.data.datamodule import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.distributed import is_main_process
 from svp_lightning.evaluation.metrics import classification_metrics
 from svp_lightning.evaluation.prevalence import prevalence_weights
 from svp_lightning.evaluation.results import SCHEMA, Results, write_results
-from svp_lightning.files import replacing, sha256_of_json
 from svp_lightning.report.html import run_report
+from svp_lightning.runtime.artifacts import Clock
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import replacing, sha256_of_json
 from svp_lightning.tasks.assess import attach_finished
 from svp_lightning.tasks.cell import RESULTS, report_objective
 from svp_lightning.tasks.evaluation_figures import copy_noise_to_image, write_figures

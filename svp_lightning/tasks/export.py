@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from svp_lightning.artifacts import cost_of
 from svp_lightning.config import Config, SimulatedData
-from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import ArtifactError, DataError
-from svp_lightning.files import explaining_write_errors
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.release.write import write_pipeline
 from svp_lightning.generator.settings import SamplerSettings, require_guidable
 from svp_lightning.report.model_card import Card, write_model_card
+from svp_lightning.runtime.artifacts import cost_of
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import explaining_write_errors
 from svp_lightning.tasks.export_samples import write_samples
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session, say

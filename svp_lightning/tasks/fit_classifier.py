@@ -14,9 +14,9 @@ from svp_lightning.data.datamodule import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.files import write_json
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import write_json
 from svp_lightning.tasks.session import Session
 from svp_lightning.tasks.training import (
     announce,

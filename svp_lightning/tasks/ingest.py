@@ -15,16 +15,15 @@ from rich.table import Table
 
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.data.classes import display_name
-from svp_lightning.data.ingest.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
-from svp_lightning.data.ingest.walking import files_below
+from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
 from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import Store
-from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import DataError
-from svp_lightning.files import replacing, sha256_of_file
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import save_figure
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import files_below, replacing, sha256_of_file
 from svp_lightning.simulation.write import simulate_store
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
@@ -193,5 +192,5 @@ def announce_simulation(seconds: float) -> None:
 
 def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
     with counting("Importing", 0) as progress:
-        module = importlib.import_module(f"svp_lightning.data.ingest.{data.source}")
+        module = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
         getattr(module, f"ingest_{data.source}")(folder, data, progress, own)

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.artifacts import cost_of
 from svp_lightning.classifier.collect import Collected
-from svp_lightning.clock import Clock
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.calibration import apply_temperature, calibration, fit_temperature
@@ -23,7 +21,8 @@ from svp_lightning.evaluation.slices import recall_slices
 from svp_lightning.evaluation.statistics import metric_names, resampled_metrics
 from svp_lightning.evaluation.tally import prevalence_table, tally_arrays
 from svp_lightning.evaluation.thresholds import LabelledPredictions, working_points
-from svp_lightning.files import replacing, sha256_of_json
+from svp_lightning.runtime.artifacts import Clock, cost_of
+from svp_lightning.runtime.files import replacing, sha256_of_json
 
 PREDICTIONS, VALIDATION = "predictions.parquet", "val_predictions.parquet"
 RESAMPLES, PREVALENCE = "bootstrap.parquet", "prevalence.csv"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.data.ingest.summary import (
+from svp_lightning.data.importers.summary import (
     SIZE_EDGES_UM,
     particles_lost,
     summarise,
@@ -19,7 +19,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.evaluation.counting import UNCERTAIN, count_table, tally_classes
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.size_counts import ALL_CLASSES, ALL_SIZES, size_table
-from svp_lightning.files import replacing
+from svp_lightning.runtime.files import replacing
 from svp_lightning.tasks.session import say
 
 

@@ -13,7 +13,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.evaluation.predictions import Predictions, write_predictions
-from svp_lightning.files import sha256_of_file, write_json
+from svp_lightning.runtime.files import sha256_of_file, write_json
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.evaluate import CLASSIFIER
 from svp_lightning.tasks.ingest import ensure_store

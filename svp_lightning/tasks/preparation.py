@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from svp_lightning.config import DataSettings, SimulatedData
-from svp_lightning.data.ingest.summary import as_range, pixel_range
+from svp_lightning.data.importers.summary import as_range, pixel_range
 from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.results import read_results

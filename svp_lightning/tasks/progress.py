@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
-from svp_lightning.distributed import is_main_process
+from svp_lightning.runtime.distributed import is_main_process
 
 SHOWN_METRICS = {
     "generator/loss": "loss",

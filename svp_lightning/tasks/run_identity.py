@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from svp_lightning.config import Config, SimulatedData
-from svp_lightning.fingerprints import remembered
+from svp_lightning.runtime.files import remembered
 
 MEMORY = "fingerprints"
 """Folder of remembered hashes, below ``paths.artifacts``."""

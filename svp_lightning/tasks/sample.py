@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from svp_lightning.config import Config
-from svp_lightning.data.ingest.summary import summarise
+from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.mix import added_counts
 from svp_lightning.data.store import Store
-from svp_lightning.distributed import is_main_process
 from svp_lightning.errors import SettingsError
-from svp_lightning.files import explaining_write_errors, sha256_of_json
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.generator.precision import resolve_precision
 from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.pool import Pool, PoolModule

@@ -11,9 +11,9 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 
-from svp_lightning.artifacts import ArtifactCache
 from svp_lightning.config import Config
-from svp_lightning.distributed import is_main_process
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.tasks.wandb_mode import wandb_mode
 
 

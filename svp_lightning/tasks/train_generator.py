@@ -15,8 +15,6 @@ from svp_lightning.data.mix import Mixture, train_rows
 from svp_lightning.data.restrict import only_classes
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.distributed import is_main_process
-from svp_lightning.files import sha256_of_file
 from svp_lightning.generator.checkpoint import (
     WEIGHTS,
     Generator,
@@ -32,6 +30,8 @@ from svp_lightning.generator.selection import CheckpointSelection
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.report.figures.sheets import contact_sheet, noise_to_image_strip
 from svp_lightning.report.style import save_figure
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.generator_figures import write_generator_figures
 from svp_lightning.tasks.ingest import ensure_store

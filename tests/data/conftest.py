@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.ingest.folder import ingest_folder
+from svp_lightning.data.importers.folder import ingest_folder
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from svp_lightning.data.ingest.collage import ingest_collage, plan_collage
-from svp_lightning.data.ingest.flowcam_files import BOX_FIELDS, read_particles
-from svp_lightning.data.ingest.tiles import find_tiles, read_collage
+from svp_lightning.data.importers.collage import ingest_collage, plan_collage
+from svp_lightning.data.importers.flowcam_files import BOX_FIELDS, read_particles
+from svp_lightning.data.importers.tiles import find_tiles, read_collage
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError

@@ -8,10 +8,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
-from svp_lightning.data.ingest.flowcam_files import read_classes, read_particles
-from svp_lightning.data.ingest.flowcam_volumes import read_volumes
-from svp_lightning.data.ingest.summary import summarise
+from svp_lightning.data.importers.flowcam import ingest_flowcam, plan_flowcam
+from svp_lightning.data.importers.flowcam_files import read_classes, read_particles
+from svp_lightning.data.importers.flowcam_volumes import read_volumes
+from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import FlowCamSettings, SplitFractions
 from svp_lightning.data.store import Store

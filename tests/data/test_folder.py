@@ -8,9 +8,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from svp_lightning.data.ingest.folder import plan_folder
-from svp_lightning.data.ingest.pictures import read_picture
-from svp_lightning.data.ingest.summary import summarise
+from svp_lightning.data.importers.folder import plan_folder
+from svp_lightning.data.importers.pictures import read_picture
+from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.settings import FolderSettings
 from tests.data.class_folders import COUNT, particle
 

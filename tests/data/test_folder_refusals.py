@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.ingest.folder import ingest_folder
+from svp_lightning.data.importers.folder import ingest_folder
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
@@ -81,7 +81,7 @@ def test_a_bit_depth_that_would_clip_is_refused(root, refuses) -> None:
 
 
 def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> None:
-    from svp_lightning.data.ingest import folder
+    from svp_lightning.data.importers import folder
 
     reads = iter(range(2 * COUNT))
     real = folder.read_picture
@@ -98,7 +98,7 @@ def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> 
 
 
 def test_an_interrupted_import_goes_on(root, tmp_path, monkeypatch) -> None:
-    from svp_lightning.data.ingest import folder, writing
+    from svp_lightning.data.importers import folder, writing
 
     monkeypatch.setattr(folder, "_FILES_PER_UNIT", 4)
     monkeypatch.setattr(writing, "_ROWS_PER_WRITE", 8)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from svp_lightning.data.ingest.summary import summarise
+from svp_lightning.data.importers.summary import summarise
 from tests.data.class_folders import COUNT, particle
 
 

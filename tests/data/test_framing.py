@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svp_lightning.data.ingest.framing import automatic_size, frame
+from svp_lightning.data.importers.framing import automatic_size, frame
 
 
 def picture(height: int, width: int, y: int, x: int, level: int = 170, noise: float = 3.0):

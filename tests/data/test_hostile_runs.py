@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
+from svp_lightning.data.importers.flowcam import ingest_flowcam, plan_flowcam
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError

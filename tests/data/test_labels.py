@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from svp_lightning.data.ingest.labels import labels_from_table
-from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.data.importers.labels import labels_from_table
+from svp_lightning.data.importers.skips import Skips
 from svp_lightning.errors import DataError
 
 PARTICLES = pd.DataFrame(

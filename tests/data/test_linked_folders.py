@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.data.ingest.collage import plan_collage
-from svp_lightning.data.ingest.cutting import picture_sizes
-from svp_lightning.data.ingest.flowcam import plan_flowcam
-from svp_lightning.data.ingest.folder import plan_folder
-from svp_lightning.data.ingest.mfi import plan_mfi
+from svp_lightning.data.importers.collage import plan_collage
+from svp_lightning.data.importers.cutting import picture_sizes
+from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.folder import plan_folder
+from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.settings import (
     CollageSettings,
     FlowCamSettings,

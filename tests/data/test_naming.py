@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.data.ingest.naming import class_names
+from svp_lightning.data.importers.naming import class_names
 from svp_lightning.errors import DataError
 from tests.data.class_folders import COUNT
 from tests.data.test_flowcam import ingest as flowcam  # noqa: F401 (a fixture)

@@ -12,18 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from svp_lightning.data.ingest.flowcam_files import (
+from svp_lightning.data.importers.flowcam_files import (
     BOX_FIELDS,
     read_classes,
     read_context,
     read_particles,
 )
-from svp_lightning.data.ingest.flowcam_volumes import read_volumes
-from svp_lightning.data.ingest.image_tables import list_table
-from svp_lightning.data.ingest.labels import labels_from_table
-from svp_lightning.data.ingest.mfi import read_table
-from svp_lightning.data.ingest.pictures import picture_size, read_picture
-from svp_lightning.data.ingest.skips import Skips
+from svp_lightning.data.importers.flowcam_volumes import read_volumes
+from svp_lightning.data.importers.image_tables import list_table
+from svp_lightning.data.importers.labels import labels_from_table
+from svp_lightning.data.importers.mfi import read_table
+from svp_lightning.data.importers.pictures import picture_size, read_picture
+from svp_lightning.data.importers.skips import Skips
 from svp_lightning.errors import SvpError
 from tests.data.test_mfi import HEADER
 

@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.ingest.collage import plan_collage
-from svp_lightning.data.ingest.flowcam import ingest_flowcam, plan_flowcam
-from svp_lightning.data.ingest.flowcam_files import read_particles
-from svp_lightning.data.ingest.mfi import plan_mfi
-from svp_lightning.data.ingest.repeats import once_each
-from svp_lightning.data.ingest.runs import run_names
-from svp_lightning.data.ingest.skips import Skips
-from svp_lightning.data.ingest.summary import summarise
-from svp_lightning.data.ingest.writing import Plan
+from svp_lightning.data.importers.collage import plan_collage
+from svp_lightning.data.importers.flowcam import ingest_flowcam, plan_flowcam
+from svp_lightning.data.importers.flowcam_files import read_particles
+from svp_lightning.data.importers.mfi import plan_mfi
+from svp_lightning.data.importers.repeats import once_each
+from svp_lightning.data.importers.runs import run_names
+from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.writing import Plan
 from svp_lightning.data.settings import CollageSettings, FlowCamSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from svp_lightning.errors import CheckpointError
-from svp_lightning.files import sha256_of_file
 from svp_lightning.generator.checkpoint import (
     INFO,
     WEIGHTS,
@@ -19,6 +18,7 @@ from svp_lightning.generator.checkpoint import (
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.runtime.files import sha256_of_file
 
 MakeSettings = Callable[..., GeneratorSettings]
 

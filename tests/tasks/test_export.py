@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.store import Store
-from svp_lightning.files import sha256_of_file
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import build_denoiser
 from svp_lightning.generator.settings import GeneratorSettings
+from svp_lightning.runtime.files import sha256_of_file
 
 Svp = Callable[..., None]
 NAMES = ("protein", "silicone_oil", "air_bubble")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from svp_lightning.artifacts import cost_of
 from svp_lightning.classifier.features import (
     describe,
     fit_features,
@@ -18,6 +17,7 @@ from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.config import Config
 from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.tasks.features import ensure_features, feature_stages
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session

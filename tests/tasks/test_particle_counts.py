@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.ingest.flowcam import ingest_flowcam
-from svp_lightning.data.ingest.folder import ingest_folder
+from svp_lightning.data.importers.flowcam import ingest_flowcam
+from svp_lightning.data.importers.folder import ingest_folder
 from svp_lightning.data.settings import FlowCamSettings, FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import Predictions

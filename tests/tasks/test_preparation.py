@@ -13,7 +13,7 @@ from svp_lightning.config import DataSettings
 from svp_lightning.data.settings import FolderSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
-from svp_lightning.files import sha256_of_file
+from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.tasks.preparation import (
     Preparation,
     differences,

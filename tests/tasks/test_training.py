@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import pytorch_lightning as pl
 
-from svp_lightning.artifacts import RECORD
 from svp_lightning.config import Config
 from svp_lightning.errors import TrainingError
+from svp_lightning.runtime.artifacts import RECORD
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.session import Session
 from svp_lightning.tasks.train_generator import ensure_generator

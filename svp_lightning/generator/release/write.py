@@ -20,7 +20,6 @@ import torch
 from diffusers import ModelMixin
 
 from svp_lightning.errors import CheckpointError
-from svp_lightning.files import write_json
 from svp_lightning.generator import noise, paper_unet, radial, spacing, unet
 from svp_lightning.generator.checkpoint import INFO, Generator
 from svp_lightning.generator.denoiser import Denoiser
@@ -34,6 +33,7 @@ from svp_lightning.generator.release.scheduler import ParticleScheduler
 from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.generator.unet import ParticleUNet
+from svp_lightning.runtime.files import write_json
 
 TRAVELLING: dict[str, tuple[ModuleType, ...]] = {
     "": (pipeline, noise, radial),

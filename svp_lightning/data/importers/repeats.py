@@ -1,0 +1,143 @@
+"""Each run comes in once, though several tables may list it and folders may be copied.
+
+Counted twice, a run has wrong counts; as two groups, its particles train and test.
+"""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from svp_lightning.data.importers.cutting import BOX
+from svp_lightning.data.importers.skips import Skips
+from svp_lightning.errors import DataError
+from svp_lightning.runtime.files import sha256_of_file
+
+ANOTHER_TABLE = "table of particles that another table lists"
+COPY = "copy of another run"
+_SHARE_OF_A_COPY = 0.5
+"""Crops of a few pixels may be equal by chance; most of a run is not."""
+
+Tables = dict[Path, pd.DataFrame]
+"""File of each run -> its particles."""
+
+
+def once_each(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
+    """The runs without those that are there already.
+
+    Tables of the same pictures (an export beside the list it was made from, one table per class)
+    are one run and one group, that of its ``.lst`` or else of the table with most rows; each box
+    is taken once, and tables that add none are listed as left out. Of runs in other pictures
+    that are equal, the first is taken.
+
+    Args:
+        tables: see :mod:`svp_lightning.data.importers.runs`.
+        root: what left-out files are named from.
+        num_threads: reading threads.
+        skips: where tables and copies left out go.
+
+    Raises:
+        DataError: a run is a copy of another (unless skipped).
+    """
+    tables = _without_exports(tables, root, skips)
+    return _without_copies(tables, root, num_threads, skips) if len(tables) > 1 else tables
+
+
+def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
+    best_first = sorted(tables, key=lambda f: (f.suffix.lower() != ".lst", -len(tables[f]), f))
+    group_of: dict[str, str] = {}
+    seen: list[NDArray[np.uint64]] = []
+    kept = {}
+    for file in best_first:
+        table = tables[file]
+        hashes = _hashes(table, table["picture"])
+        if not group_of.keys().isdisjoint(table["picture"].unique()):
+            group = table["picture"].map(group_of)
+            table = table.assign(group=group.where(group.notna(), table["group"]))
+            new = ~np.isin(hashes, np.concatenate(seen))
+            table, hashes = table[new], hashes[new]
+        if table.empty:
+            skips.note(named_from(root, file), ANOTHER_TABLE)
+            continue
+        first = table.drop_duplicates("picture")
+        group_of |= dict(zip(first["picture"], first["group"], strict=True))
+        seen.append(hashes)
+        kept[file] = table
+    return {file: kept[file] for file in tables if file in kept}
+
+
+def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
+    digests = _digests(tables, num_threads)
+    particles = {
+        file: _particles(table, _content(table, digests)) for file, table in tables.items()
+    }
+    copies = _repeats(particles, _SHARE_OF_A_COPY)
+    for file, (first, shared) in copies.items():
+        error = DataError(
+            f"{file} is a copy of {first} ({shared} of its {len(particles[file])} particles are "
+            "the same), and no run may count twice or be in two splits.",
+            "Remove one of the two; data.unreadable=skip leaves the copy out.",
+        )
+        skips.add(named_from(root, file), COPY, error)
+    return {file: table for file, table in tables.items() if file not in copies}
+
+
+def named_from(root: Path, file: Path) -> str:
+    """``file`` as it is named in lists: from ``root``, if it lies there."""
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+
+
+def _particles(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
+    """A hash of the picture and the box of each particle, each once."""
+    return np.unique(_hashes(table, picture))
+
+
+def _hashes(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
+    boxes = table[list(BOX)].astype(np.int64).assign(picture=picture)
+    return np.asarray(pd.util.hash_pandas_object(boxes, index=False), np.uint64)
+
+
+def _repeats(
+    particles: dict[Path, NDArray[np.uint64]], share: float
+) -> dict[Path, tuple[Path, int]]:
+    """Run -> an earlier run that has more than ``share`` of the particles of the smaller.
+
+    And how many these are.
+    """
+    listed = [np.empty(0, np.uint64), *particles.values()]  # there may be no runs
+    values, counts = np.unique(np.concatenate(listed), return_counts=True)
+    common = values[counts > 1]
+    owners: dict[int, Path] = {}
+    found = {}
+    for file, mine in particles.items():
+        both = mine[np.isin(mine, common)].tolist()
+        earlier = Counter(owners[particle] for particle in both if particle in owners)
+        for other, shared in earlier.most_common(1):
+            if shared > share * min(len(mine), len(particles[other])):
+                found[file] = other, shared
+        if file not in found:
+            owners |= dict.fromkeys(both, file)
+    return found
+
+
+def _content(table: pd.DataFrame, digests: dict[str, str]) -> pd.Series:
+    return table["content"] if "content" in table else table["picture"].map(digests)
+
+
+def _digests(tables: Tables, num_threads: int) -> dict[str, str]:
+    """Picture -> what is equal for equal files.
+
+    Only files of a length that others have are read; the rest, and what is no file, is itself.
+    """
+    unread = [table["picture"] for table in tables.values() if "content" not in table]
+    pictures = list(dict.fromkeys(name for part in unread for name in part.unique()))
+    sizes = {name: os.path.getsize(name) for name in pictures if os.path.isfile(name)}
+    times = Counter(sizes.values())
+    alike = [name for name, size in sizes.items() if times[size] > 1]
+    with ThreadPoolExecutor(num_threads) as pool:
+        read = dict(zip(alike, pool.map(sha256_of_file, map(Path, alike)), strict=True))
+    return {name: read.get(name, name) for name in pictures}

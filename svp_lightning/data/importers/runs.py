@@ -1,0 +1,184 @@
+"""What the imports of instrument runs share: from one table per run to the plan of a store.
+
+An importer lists run files, reads each into a table, and says how a picture is read. Every
+table has a row per particle with ``id``, ``particle_id``, ``group`` (the run), ``picture``
+(path as text) and the box ``x, y, w, h`` in it, ``pixel_size_um``, and whatever else is kept.
+``content``, if it is there, is equal where pictures are, however they are stored; without it
+equal files are equal pictures.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from svp_lightning.data.importers.cutting import BOX, Measure, ReadPage, cut, inside_pictures
+from svp_lightning.data.importers.framing import automatic_size
+from svp_lightning.data.importers.labels import labels_from_table
+from svp_lightning.data.importers.naming import ordered
+from svp_lightning.data.importers.repeats import named_from, once_each
+from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.splitting import assign_splits, refuse_single_class
+from svp_lightning.data.importers.writing import Plan
+from svp_lightning.data.settings import RunSettings
+from svp_lightning.errors import DataError
+
+_PIXEL_TOLERANCE = 0.005
+"""Calibrations that differ by less (relative) are one instrument setting."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What an importer found.
+
+    Attributes:
+        particles: see the module; sorted as they will be stored.
+        read: gives a picture as 8 bit; called from several threads.
+        measure: further columns of one picture's particles, from their rows and tiles.
+        made_by: for the manifest.
+    """
+
+    particles: pd.DataFrame
+    read: ReadPage
+    measure: Measure | None = None
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+
+def gather(
+    files: list[Path],
+    settings: RunSettings,
+    read_run: Callable[[Path, str], pd.DataFrame],
+    skips: Skips,
+) -> tuple[pd.DataFrame, dict[str, Path]]:
+    """Particles of all runs that can be read and cut, each once, and the file of each run.
+
+    Raises:
+        DataError: a run cannot be read or is a copy (unless skipped), or nothing is left.
+    """
+    names = dict(zip(files, run_names(settings.root, files), strict=True))
+    tables = {}
+    for file, name in names.items():
+        try:
+            tables[file] = _not_empty(file, read_run(file, name))
+        except DataError as error:
+            skips.add(named_from(settings.root, file), "run cannot be read", error)
+    tables = once_each(tables, settings.root, settings.num_threads, skips)
+    if tables:
+        particles = pd.concat(tables.values(), ignore_index=True)
+        particles = particles.drop(columns="content", errors="ignore")
+        particles = particles.sort_values(["group", "picture", "particle_id"], ignore_index=True)
+        particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
+    if not tables or particles.empty:
+        raise DataError(
+            f"Nothing in {settings.root} could be imported.",
+            "Set data.unreadable=refuse to be told the first problem.",
+        )
+    return particles, {names[file]: file for file in tables}
+
+
+def _not_empty(file: Path, table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty:
+        raise DataError(f"{file} lists no particles.", "Remove this run or export it again.")
+    return table
+
+
+def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
+    """Label, split by run, and lay out the store.
+
+    Runs that cannot be split (one run only, one class, no labels) are imported all the same,
+    without splits; ``not_split`` in the manifest says why, and training refuses them.
+
+    Args:
+        found: from the importer.
+        settings: of the import.
+        skips: what was left out; labels of unknown particles go there, too.
+
+    Raises:
+        DataError: the labels do not fit the particles.
+    """
+    particles = _labelled(found.particles.assign(origin="real"), settings, skips)
+    particles, why = _split(particles, settings)
+    sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
+    made_by = {"source": settings.source, "seed": settings.seed, "not_split": why, **found.made_by}
+    return Plan(
+        particles=_for_store(particles),
+        units=_units(particles["picture"]),
+        read=lambda unit: cut(particles.iloc[unit.start : unit.stop], found.read, found.measure),
+        image_size=settings.image_size or automatic_size(sides),
+        background=settings.background,
+        class_names=ordered(particles["label"].dropna()),
+        pixel_size_um=_common(particles["pixel_size_um"]),
+        made_by=made_by,
+        skipped=skips.table(),
+    )
+
+
+def _labelled(particles: pd.DataFrame, settings: RunSettings, skips: Skips) -> pd.DataFrame:
+    """With ``label``, the ``split`` given (or null), and ``run`` where groups are given instead."""
+    particles = particles.assign(split=None)
+    if not settings.labelled or ("label" not in particles and settings.labels is None):
+        return particles.assign(label=None)
+    if settings.labels is None:
+        return particles
+    given = labels_from_table(particles, _folder(settings) / settings.labels, skips)
+    particles = particles.assign(label=given["label"], split=given["split"])
+    run = particles["group"]
+    group = given["group"].where(given["group"].notna(), run)
+    return particles if group.equals(run) else particles.assign(run=run, group=group)
+
+
+def _split(particles: pd.DataFrame, settings: RunSettings) -> tuple[pd.DataFrame, str | None]:
+    """With the column ``split`` filled in, or empty and the reason why."""
+    if settings.labelled:
+        try:
+            refuse_single_class(particles, settings.root)
+            return assign_splits(particles, settings.fractions, settings.seed), None
+        except DataError as error:
+            return particles.assign(split=""), str(error)
+    return particles.assign(split=""), None
+
+
+def _folder(settings: RunSettings) -> Path:
+    return settings.root if settings.root.is_dir() else settings.root.parent
+
+
+def run_names(root: Path, files: list[Path]) -> list[str]:
+    """One name per run file: its stem, with its folder (and then its suffix) where these repeat."""
+    names = [file.stem for file in files]
+    paths = [named_from(root, file) for file in files]
+    bare = [named_from(root, file.with_suffix("")) for file in files]
+    for longer in (bare, paths, paths):
+        times = Counter(names)
+        names = [n if times[n] == 1 else long for n, long in zip(names, longer, strict=True)]
+    return names
+
+
+def require_folder(root: Path) -> None:
+    """Refuse a root that is no folder."""
+    if not root.is_dir():
+        raise DataError(f"data.root={root} is not a folder.", "Give a run folder, or one of runs.")
+
+
+def _for_store(particles: pd.DataFrame) -> pd.DataFrame:
+    source = [Path(name).name for name in particles["picture"]]
+    boxes = {name: f"box_{name}_px" for name in BOX}
+    return particles.assign(source=source).drop(columns="picture").rename(columns=boxes)
+
+
+def _units(pictures: pd.Series) -> list[range]:
+    changed = (pictures != pictures.shift()).to_numpy()
+    starts = [*np.flatnonzero(changed).tolist(), len(pictures)]
+    return [range(a, b) for a, b in pairwise(starts)]
+
+
+def _common(pixel_sizes: pd.Series) -> float | None:
+    """The calibration all particles share, or None."""
+    known = pixel_sizes.dropna().astype(float)
+    if len(known) < len(pixel_sizes) or np.ptp(known) > _PIXEL_TOLERANCE * known.min():
+        return None
+    return float(known.median())

@@ -1,0 +1,287 @@
+"""Stage outputs addressed by the hash of (settings that matter, inputs).
+
+An artifact is a directory ``<root>/<stage>/<key>``. It is built in ``<key>.partial`` behind a
+lock and renamed when whole, so whoever finds the directory finds all of it. A killed build
+leaves its partial directory, and the next call hands it to the stage to go on with.
+
+Under distributed running the main process decides and the others follow: they wait for what it
+builds alone, and join it in stages that every rank works on (training).
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from svp_lightning import __version__
+from svp_lightning.errors import (
+    ArtifactError,
+    DataError,
+    SettingsError,
+    StoreError,
+)
+from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
+from svp_lightning.runtime.files import (
+    explaining_write_errors,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+)
+
+RECORD = "artifact.json"
+JOINING = ".joining"
+KEY_LENGTH = 16
+HASHED_BELOW_BYTES = 1 << 28
+"""Larger files are images of a store, which checks its own SHA-256 when it is opened."""
+
+STAGE_VERSIONS = {
+    "store": 8,
+    "generator": 5,
+    "synthetic": 2,
+    "classifier": 2,
+    "features": 1,
+    "fidelity": 3,
+    "filtered": 1,
+}
+"""Raised when a stage's code changes what it makes from the same settings."""
+
+
+@dataclass(frozen=True)
+class ArtifactCache:
+    """The directory of finished and unfinished stage outputs.
+
+    Attributes:
+        root: where artifacts live; made when first needed.
+        announce: called with one line of text when something is built, reused or waited for.
+    """
+
+    root: Path
+    announce: Callable[[str], None] = lambda _: None
+
+    def path(self, stage: str, identity: Mapping[str, Any]) -> Path:
+        """Where the artifact of ``stage`` made from ``identity`` lives, built or not."""
+        key = sha256_of_json(
+            {"stage": stage, "version": STAGE_VERSIONS[stage], "identity": identity}
+        )
+        return self.root / stage / key[:KEY_LENGTH]
+
+    def build(
+        self,
+        stage: str,
+        identity: Mapping[str, Any],
+        make: Callable[[Path], None],
+        every_rank: bool = False,
+    ) -> Path:
+        """Return the finished artifact, making it first where it is missing.
+
+        Args:
+            stage: a key of :data:`STAGE_VERSIONS`.
+            identity: plain JSON values that decide the content: settings and input hashes.
+            make: fills the directory it is given, which may hold an interrupted attempt.
+            every_rank: whether all processes of a distributed launch work on this stage.
+
+        Raises:
+            ArtifactError: what is there is corrupt or was made by something else.
+        """
+        path = self.path(stage, identity)
+        if not is_main_process():
+            self._follow(path, make, every_rank)
+        elif not (path / RECORD).is_file():
+            with explaining_write_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with self.lock(path):
+                if not (path / RECORD).is_file():
+                    self._make(path, stage, identity, make)
+        check(path, stage, identity)
+        return path
+
+    def finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Folder and identity of every finished artifact of a stage."""
+        for record in sorted((self.root / stage).glob(f"*/{RECORD}")):
+            if not record.parent.name.endswith(".partial"):
+                yield record.parent, json.loads(record.read_text(encoding="utf-8"))["identity"]
+
+    def _make(
+        self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]
+    ) -> None:
+        partial = partial_path(path)
+        resumed = partial.exists()
+        spent = path.with_suffix(".cost.json")
+        if not resumed:
+            spent.unlink(missing_ok=True)
+        self.announce(f"{'Resuming' if resumed else 'Building'} {stage} {path.name}")
+        with explaining_write_errors(partial):
+            partial.mkdir(exist_ok=True)
+            (partial / JOINING).write_text(launch_id())
+            try:
+                with kept_clock(spent) as clock:
+                    make(partial)
+            except (DataError, SettingsError, StoreError):
+                # Wrong input leaves nothing behind, and takes nothing that was there before it:
+                # a mistyped flag must not cost an interrupted training its checkpoint, nor one
+                # that is found out late all of the training.
+                if not resumed and not any(partial.rglob("*.ckpt")):
+                    shutil.rmtree(partial)
+                raise
+            (partial / JOINING).unlink()
+        write_json(partial / RECORD, _record(partial, stage, identity) | {"cost": clock.read()})
+        with explaining_write_errors(path):
+            partial.rename(path)
+            spent.unlink()
+
+    def _follow(self, path: Path, make: Callable[[Path], None], every_rank: bool) -> None:
+        """What a process other than the main one does: join it, or wait for its result."""
+        joining = partial_path(path) / JOINING
+        while every_rank and not (path / RECORD).is_file():
+            if joining.is_file() and joining.read_text() == launch_id():
+                make(partial_path(path))
+                break
+            wait(self.root)
+        while not (path / RECORD).is_file():
+            wait(self.root)
+
+    @contextmanager
+    def lock(self, path: Path) -> Iterator[None]:
+        """Hold ``<path>.lock``, waiting (and saying so) while another process holds it."""
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.announce(f"Waiting for another process that builds {path.parent.name} {path.name}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def partial_path(path: Path) -> Path:
+    """The directory in which the artifact at ``path`` is being made."""
+    return path.with_name(path.name + ".partial")
+
+
+def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
+    """Refuse an artifact that is not what its name promises.
+
+    Raises:
+        ArtifactError: the record is unreadable or of another stage or identity, or a file is
+            missing or has changed.
+    """
+    remedy = f"Delete {path} and run the command again to rebuild it."
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        files: dict[str, dict[str, Any]] = record["files"]
+        made_from = (record["stage"], record["identity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path / RECORD} cannot be read: {error!r}.", remedy) from error
+    if made_from != (stage, json.loads(json.dumps(identity))):
+        raise ArtifactError(f"{path} was made by another stage or from other settings.", remedy)
+    for name, facts in files.items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != facts["bytes"]:
+            raise ArtifactError(f"{file} is missing or has another size than recorded.", remedy)
+        if "sha256" in facts and sha256_of_file(file) != facts["sha256"]:
+            raise ArtifactError(f"{file} has changed since it was written.", remedy)
+
+
+def cost_of(path: Path) -> dict[str, float] | None:
+    """What making a finished artifact took, all attempts together (:meth:`Clock.read`).
+
+    None where no record says so: artifacts of old versions, folders that were put together by hand.
+    """
+    record = path / RECORD
+    if not record.is_file():
+        return None
+    found: dict[str, float] | None = json.loads(record.read_text(encoding="utf-8")).get("cost")
+    return found
+
+
+def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    files: dict[str, dict[str, Any]] = {}
+    for file in sorted(p for p in partial.rglob("*") if p.is_file()):
+        facts: dict[str, Any] = {"bytes": file.stat().st_size}
+        if facts["bytes"] < HASHED_BELOW_BYTES:
+            facts["sha256"] = sha256_of_file(file)
+        files[file.relative_to(partial).as_posix()] = facts
+    return {
+        "stage": stage,
+        "version": STAGE_VERSIONS[stage],
+        "identity": dict(identity),
+        "files": files,
+        "package_version": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+KEPT_EVERY_S = 5.0
+
+
+class Clock:
+    """Runs from its making, on top of what was spent ``before``.
+
+    Processor time is that of this process and of the children it has waited for. GPU time is
+    wall time times the processes of the launch where this one uses a GPU, so it counts a GPU
+    that is held but idle.
+    """
+
+    def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self._before = before or {}
+        self._wall = time.monotonic()
+        self._cpu = _cpu_seconds()
+
+    def read(self) -> dict[str, float]:
+        """``wall_seconds``, ``cpu_seconds`` and ``gpu_seconds`` so far."""
+        wall = time.monotonic() - self._wall
+        own = {
+            "wall_seconds": wall,
+            "cpu_seconds": max(0.0, _cpu_seconds() - self._cpu),
+            "gpu_seconds": wall * _gpus(),
+        }
+        return {name: round(own[name] + self._before.get(name, 0.0), 2) for name in own}
+
+
+@contextmanager
+def kept_clock(file: Path) -> Iterator[Clock]:
+    """A clock that goes on from the reading in ``file``, and leaves its own there.
+
+    The reading is written every :data:`KEPT_EVERY_S`, so that of a process killed without a
+    warning no more than that is lost. Work that has to be done again counts again.
+    """
+    clock = Clock(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None)
+    ended = Event()
+
+    def keep() -> None:
+        while not ended.wait(KEPT_EVERY_S):
+            with suppress(ArtifactError):  # a full disk is for the work itself to report
+                write_json(file, clock.read())
+
+    keeper = Thread(target=keep, daemon=True)
+    keeper.start()
+    try:
+        yield clock
+    finally:
+        ended.set()
+        keeper.join()
+        write_json(file, clock.read())
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _gpus() -> int:
+    torch = sys.modules.get("torch")  # without it no GPU can be in use
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(os.environ.get("WORLD_SIZE", "1"))

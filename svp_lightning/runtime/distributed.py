@@ -1,0 +1,103 @@
+"""Which process of a launch this is, read from the environment (no torch, so it is quick).
+
+A launch is one command and all the processes that work on it: those Lightning starts for
+``strategy=ddp`` (they inherit :data:`LAUNCH_ID`), torchrun's, SLURM's, or those started by hand
+with ``NODE_RANK`` and ``MASTER_ADDR``.
+"""
+
+import os
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+from svp_lightning.errors import DistributedError
+
+LAUNCH_ID = "SVP_LAUNCH_ID"
+_TORCHRUN = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT")
+_SRUN = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT", "SVP_SWEEP_CELL")
+"""No ``MASTER_PORT``: Lightning sets it on the way, and not on all ranks at the same moment."""
+_BY_HAND = ("MASTER_ADDR", "MASTER_PORT")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes, prints and decides."""
+    if "RANK" in os.environ:  # torchrun
+        return os.environ["RANK"] == "0"
+    if started_by_srun():
+        return os.environ.get("SLURM_PROCID", "0") == "0"
+    return _node_rank() == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def started_by_srun() -> bool:
+    """Whether the ranks are SLURM's, by Lightning's rule.
+
+    In an allocation without ``srun`` and in an interactive shell, Lightning starts them itself.
+    """
+    shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return "SLURM_NTASKS" in os.environ and not shell
+
+
+def launch_id() -> str:
+    """The name all processes of this launch agree on.
+
+    Made when first asked for, which must be before Lightning starts processes or sets
+    variables of its own; from then on it is inherited.
+    """
+    if LAUNCH_ID not in os.environ:
+        os.environ[LAUNCH_ID] = _new_launch_id()
+    return os.environ[LAUNCH_ID]
+
+
+def _new_launch_id() -> str:
+    parts: tuple[str, ...]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        parts = _TORCHRUN
+    elif started_by_srun():
+        parts = _SRUN
+    elif {"LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR"} & os.environ.keys():
+        parts = _BY_HAND
+    else:
+        return uuid.uuid4().hex
+    return "-".join(os.environ.get(part, "") for part in parts)
+
+
+def _node_rank() -> str:
+    return os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+
+
+POLL_SECONDS = 0.2
+
+
+def note_failure(root: Path, error: BaseException) -> None:
+    """Tell the ranks that wait below ``root`` that the main process has failed.
+
+    Only under ``srun``, whose launches have a name of their own: elsewhere a note of an earlier
+    launch might stop a later one.
+    """
+    if is_main_process() and started_by_srun():
+        with suppress(OSError):  # a full disk, say; the failure itself must be what is shown
+            root.mkdir(parents=True, exist_ok=True)
+            _note(root).write_text(f"{type(error).__name__}: {error}", encoding="utf-8")
+
+
+def wait(root: Path, parent: int = os.getppid()) -> None:
+    """Wait a moment for the main process, which builds something below ``root``.
+
+    Raises:
+        DistributedError: it has ended or failed.
+    """
+    if os.getppid() != parent:
+        raise DistributedError("The main process ended; this one had waited for it and stops.")
+    note = _note(root)
+    if note.is_file():
+        raise DistributedError(
+            f"The main process failed ({note.read_text(encoding='utf-8')}); this one had waited "
+            "for it and stops.",
+            "Mend that and start the job again.",
+        )
+    time.sleep(POLL_SECONDS)
+
+
+def _note(root: Path) -> Path:
+    return root / f".failed-{launch_id()}"

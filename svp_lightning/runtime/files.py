@@ -1,0 +1,198 @@
+"""Writing files whole or not at all, listing the user's files, and hashing them."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+from svp_lightning.errors import ArtifactError, DataError
+
+HASH_BLOCK_BYTES = 1 << 22
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` and move it into place when the block succeeds.
+
+    Readers see the old file or the new one, never a part. The temporary name keeps the
+    suffix, since writers such as :func:`numpy.save` choose a format by it.
+
+    Raises:
+        ArtifactError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        with explaining_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explaining_write_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission while writing ``path`` into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ArtifactError(
+                f"No space left on the disk while writing {path}.",
+                "Free some space, or point paths.artifacts and paths.outputs at a larger disk; "
+                "the same command then goes on where it stopped.",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ArtifactError(
+                f"{path} cannot be written ({error.strerror}).",
+                "Check the permissions of the folder, or set paths.artifacts and paths.outputs.",
+            ) from error
+        raise
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write ``values`` as indented JSON, atomically; NaN and infinity are refused."""
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal, read in blocks (flat memory)."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_of_json(values: Any) -> str:
+    """SHA-256 of plain JSON values, independent of the order of keys."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def remembered(
+    root: Path, read: Callable[[Path], str], memory: Path, left_out: Collection[Path] = ()
+) -> str:
+    """The hash of what is below ``root``, from memory where no file has changed since.
+
+    Args:
+        root: a folder or a file.
+        read: makes the hash from the contents, and refuses what is not there.
+        memory: folder of remembered hashes.
+        left_out: folders below the root whose files do not count, for ``read`` neither.
+
+    Raises:
+        DataError: a folder cannot be listed.
+    """
+    files = list(files_below(root, left_out, hidden=True)) if root.is_dir() else [root]
+    if not all(file.is_file() for file in files):
+        return read(root)
+    looks = [(file.relative_to(root).as_posix(), *_look(file)) for file in files]
+    note = memory / f"{sha256_of_json([str(root.resolve()), looks])}.json"
+    if not note.is_file():
+        write_json(note, read(root))
+    found: str = json.loads(note.read_text(encoding="utf-8"))
+    return found
+
+
+def sha256_of_given(file: Path | None) -> str | None:
+    """The hash of a file that a setting names; its name where it is not there to be read."""
+    if file is None or not file.is_file():
+        return None if file is None else str(file)
+    return _sha256(file, *_look(file))
+
+
+def _look(file: Path) -> tuple[int, int, int]:
+    """Size and times, ns; the second cannot be set back when a file is replaced."""
+    facts = file.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+@lru_cache
+def _sha256(file: Path, *_: int) -> str:
+    return sha256_of_file(file)
+
+
+_Place = tuple[int, int]
+"""Device and inode: one folder has one, by whatever links it is reached."""
+
+
+def files_below(
+    root: Path, left_out: Collection[Path] = (), hidden: bool = False
+) -> Iterator[Path]:
+    """Files below ``root`` in a fixed order, links to folders followed.
+
+    A link that leads back to a folder it lies in is not followed. Links to nothing count as
+    files: opening them says what is wrong.
+
+    Args:
+        root: a folder; the paths begin with it.
+        left_out: folders that are not looked into, by whatever path or link they are reached.
+        hidden: whether to look into hidden folders.
+
+    Raises:
+        DataError: a folder cannot be listed, or a name is not UTF-8.
+    """
+    shut = _places(left_out)
+    inside: dict[str, frozenset[_Place]] = {str(root): frozenset()}
+    for where, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
+        around = inside.pop(where) | {_place(where)}
+        seen = [name for name in folders if hidden or not name.startswith(".")]
+        below = {name: os.path.join(where, name) for name in seen}
+        folders[:] = sorted(n for n, path in below.items() if _place(path) not in around | shut)
+        inside |= {below[name]: around for name in folders}
+        yield from (Path(_writable(where, name)) for name in sorted(files))
+
+
+def visible_files(root: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:
+    """:func:`files_below` without those that systems leave beside a user's (``._run1.lst``)."""
+    return (path for path in files_below(root, left_out) if not path.name.startswith("."))
+
+
+def _writable(where: str, name: str) -> str:
+    """The path of a file, if it can be written into a table."""
+    path = os.path.join(where, name)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise DataError(
+            f"The name {shown} is not UTF-8.",
+            "Rename the file or folder (convmv does so for many), or copy it again.",
+        ) from error
+    return path
+
+
+def subfolders(folder: Path, left_out: Collection[Path] = ()) -> list[Path]:
+    """Folders, and links to folders, directly in ``folder``, without hidden ones.
+
+    Args:
+        folder: where to look.
+        left_out: as in :func:`files_below`.
+    """
+    shut = _places(left_out)
+    found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in found if _place(path) not in shut)
+
+
+def _places(folders: Collection[Path]) -> frozenset[_Place]:
+    return frozenset(_place(folder) for folder in folders if folder.is_dir())
+
+
+def _place(folder: str | Path) -> _Place:
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(
+        f"The folder {error.filename} cannot be listed ({error.strerror}).",
+        "Check its permissions, or move it out of data.root.",
+    ) from error

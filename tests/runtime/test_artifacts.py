@@ -1,0 +1,180 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from svp_lightning.errors import ArtifactError, SettingsError
+from svp_lightning.runtime.artifacts import RECORD, ArtifactCache, cost_of, partial_path
+
+IDENTITY = {"a": 1, "b": [1.5, "x"]}
+
+
+def make(folder: Path) -> None:
+    (folder / "out.txt").write_text("made")
+
+
+def test_builds_once(tmp_path: Path) -> None:
+    cache, calls = ArtifactCache(tmp_path), []
+    for _ in range(2):
+        path = cache.build("store", IDENTITY, lambda f: (calls.append(f), make(f)))
+    assert len(calls) == 1
+    assert (path / "out.txt").read_text() == "made"
+    assert not partial_path(path).exists()
+
+
+def test_what_matters_is_in_the_key_and_order_is_not(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    assert cache.path("store", {"a": 1, "b": 2}) == cache.path("store", {"b": 2, "a": 1})
+    assert cache.path("store", {"a": 1}) != cache.path("store", {"a": 2})
+    assert cache.path("store", {"a": 1}).name != cache.path("generator", {"a": 1}).name
+
+
+def crash(folder: Path) -> None:
+    (folder / "half").write_text("1")
+    raise RuntimeError("power cut")
+
+
+def refuse(folder: Path) -> None:
+    (folder / "other").write_text("1")
+    raise SettingsError("no such device.")
+
+
+def test_wrong_input_leaves_nothing_half_written(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    with pytest.raises(SettingsError):
+        cache.build("store", IDENTITY, refuse)
+    assert not partial_path(cache.path("store", IDENTITY)).exists()
+
+
+def test_wrong_input_does_not_cost_what_an_interrupted_build_has_done(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    partial = partial_path(cache.path("store", IDENTITY))
+    with pytest.raises(RuntimeError):
+        cache.build("store", IDENTITY, crash)
+    with pytest.raises(SettingsError):
+        cache.build("store", IDENTITY, refuse)
+    assert (partial / "half").read_text() == "1"
+    assert (cache.build("store", IDENTITY, make) / "half").exists()
+
+
+def test_a_setting_refused_late_does_not_cost_a_training(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+
+    def trained_then_refused(folder: Path) -> None:
+        (folder / "last.ckpt").write_text("weights")
+        refuse(folder)
+
+    with pytest.raises(SettingsError):
+        cache.build("store", IDENTITY, trained_then_refused)
+    partial = partial_path(cache.path("store", IDENTITY))
+    assert (partial / "last.ckpt").read_text() == "weights"
+
+
+def test_cost_is_that_of_all_attempts(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+
+    def slow(then: Callable[[Path], None]) -> Callable[[Path], None]:
+        return lambda folder: (time.sleep(0.2), then(folder))[1]
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            cache.build("store", IDENTITY, slow(crash))
+    path = cache.build("store", IDENTITY, slow(make))
+    cost = cost_of(path)
+    assert cost is not None
+    assert cost["wall_seconds"] >= 0.6
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
+
+
+def test_cost_of_what_was_deleted_is_forgotten(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path)
+    with pytest.raises(RuntimeError):
+        cache.build("store", IDENTITY, lambda folder: (time.sleep(0.5), crash(folder))[1])
+    shutil.rmtree(partial_path(cache.path("store", IDENTITY)))
+    cost = cost_of(cache.build("store", IDENTITY, make))
+    assert cost is not None
+    assert cost["wall_seconds"] < 0.5
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "change", "record", "foreign"])
+def test_corrupt_or_foreign_artifact_is_refused(tmp_path: Path, damage: str) -> None:
+    cache = ArtifactCache(tmp_path)
+    path = cache.build("store", IDENTITY, make)
+    if damage == "delete":
+        (path / "out.txt").unlink()
+    elif damage == "truncate":
+        (path / "out.txt").write_text("m")
+    elif damage == "change":
+        (path / "out.txt").write_text("fade")
+    elif damage == "record":
+        (path / RECORD).write_text("{")
+    else:
+        record = json.loads((path / RECORD).read_text())
+        (path / RECORD).write_text(json.dumps(record | {"identity": {"a": 2}}))
+    with pytest.raises(ArtifactError, match="rebuild it"):
+        cache.build("store", IDENTITY, make)
+
+
+def test_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ArtifactError, match="No space left"):
+        ArtifactCache(tmp_path).build("store", IDENTITY, fill)
+
+
+def _slow(folder: Path) -> None:
+    with (folder / "count").open("a") as file:
+        file.write("x")
+    time.sleep(0.5)
+
+
+def _build_slowly(root: Path) -> None:
+    ArtifactCache(root).build("store", IDENTITY, _slow)
+
+
+def test_two_processes_build_it_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_build_slowly, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [p.exitcode for p in processes] == [0, 0]
+    path = ArtifactCache(tmp_path).path("store", IDENTITY)
+    assert (path / "count").read_text() == "x"
+
+
+def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_build_slowly, args=(tmp_path,))
+    process.start()
+    path = ArtifactCache(tmp_path).path("store", IDENTITY)
+    count = partial_path(path) / "count"
+    while not (count.exists() and count.read_text() == "x"):
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not path.exists()
+    _build_slowly(tmp_path)
+    assert (path / "count").read_text() == "xx"  # the second attempt went on in the same folder
+
+
+def test_other_ranks_follow_the_main_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ArtifactCache(tmp_path)
+    path = cache.build("store", IDENTITY, make)
+    monkeypatch.setenv("RANK", "1")
+
+    def never(_: Path) -> None:
+        raise AssertionError("a finished artifact is not made again")
+
+    assert cache.build("store", IDENTITY, never, every_rank=True) == path

@@ -1,0 +1,60 @@
+"""Hashes of contents that are read once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from svp_lightning.runtime.files import remembered, sha256_of_given
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "images" / "oil").mkdir(parents=True)
+    (tmp_path / "images" / "oil" / "0.png").write_text("first")
+    return tmp_path / "images"
+
+
+class Reader:
+    """Reads a folder's one file, and counts how often."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, root: Path) -> str:
+        self.calls += 1
+        return (root / "oil" / "0.png").read_text()
+
+
+def test_unchanged_files_are_read_once(root: Path, tmp_path: Path) -> None:
+    read = Reader()
+    assert [remembered(root, read, tmp_path / "memory") for _ in range(2)] == ["first"] * 2
+    assert read.calls == 1
+
+
+def test_file_replaced_by_one_of_the_same_size_and_time_is_read(root: Path, tmp_path: Path) -> None:
+    read, file = Reader(), root / "oil" / "0.png"
+    remembered(root, read, tmp_path / "memory")
+    before = file.stat()
+    file.write_text("other")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert remembered(root, read, tmp_path / "memory") == "other"
+
+
+def test_added_file_is_seen(root: Path, tmp_path: Path) -> None:
+    read = Reader()
+    remembered(root, read, tmp_path / "memory")
+    (root / "oil" / "1.png").write_text("second")
+    remembered(root, read, tmp_path / "memory")
+    assert read.calls == 2
+
+
+def test_file_of_a_setting_counts_by_its_contents(tmp_path: Path) -> None:
+    a, b = tmp_path / "a.pt", tmp_path / "b.pt"
+    for file in (a, b):
+        file.write_text("weights")
+    assert sha256_of_given(a) == sha256_of_given(b)
+    b.write_text("others")
+    assert sha256_of_given(a) != sha256_of_given(b)
+    assert sha256_of_given(None) is None
+    assert sha256_of_given(tmp_path / "none.pt") == str(tmp_path / "none.pt")
