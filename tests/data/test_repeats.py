@@ -13,8 +13,8 @@ from svp_lightning.data.importers.flowcam_files import read_particles
 from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.importers.repeats import once_each
 from svp_lightning.data.importers.runs import run_names
-from svp_lightning.data.importers.skips import Skips
 from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writing import Plan
 from svp_lightning.data.settings import CollageSettings, FlowCamSettings, MfiSettings
 from svp_lightning.data.store import Store

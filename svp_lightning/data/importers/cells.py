@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 
 _UNKNOWN = frozenset(

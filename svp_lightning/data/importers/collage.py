@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 
 from svp_lightning.data.importers.cutting import picture_sizes
-from svp_lightning.data.importers.pictures import SUFFIXES, digest_of
+from svp_lightning.data.importers.images import SUFFIXES, digest_of
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, run_names
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.tiles import find_tiles, read_collage
 from svp_lightning.data.importers.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import CollageSettings

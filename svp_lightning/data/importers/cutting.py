@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.pictures import (
+from svp_lightning.data.importers.images import (
     bit_depth_of,
     picture_size,
     read_picture,
     to_8_bit,
 )
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writing import Cut
 from svp_lightning.errors import DataError
 

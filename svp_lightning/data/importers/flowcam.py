@@ -28,11 +28,10 @@ from svp_lightning.data.importers.flowcam_files import (
     read_particles,
 )
 from svp_lightning.data.importers.flowcam_volumes import read_volumes
-from svp_lightning.data.importers.naming import class_names
-from svp_lightning.data.importers.pictures import read_picture
+from svp_lightning.data.importers.images import read_picture
+from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
-from svp_lightning.data.importers.skips import Skips
-from svp_lightning.data.importers.tables import header_of, read_head
+from svp_lightning.data.importers.tables import Skips, header_of, read_head
 from svp_lightning.data.importers.writing import Plan, Progress, write_plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError

@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from svp_lightning.data.importers.cells import typed
-from svp_lightning.data.importers.naming import class_name
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.labels import class_name
 from svp_lightning.data.importers.tables import (
+    Skips,
     lines_of,
     read_rows,
     read_text,

@@ -19,14 +19,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.data.importers.framing import automatic_size
-from svp_lightning.data.importers.image_tables import list_table
-from svp_lightning.data.importers.labels import labels_from_table
-from svp_lightning.data.importers.listing import list_class_folders, list_unlabelled
-from svp_lightning.data.importers.naming import ordered
-from svp_lightning.data.importers.pictures import bit_depth_of, read_picture, to_8_bit
-from svp_lightning.data.importers.skips import Skips
-from svp_lightning.data.importers.splitting import assign_splits, refuse_single_class
-from svp_lightning.data.importers.survey import survey
+from svp_lightning.data.importers.images import bit_depth_of, read_picture, survey, to_8_bit
+from svp_lightning.data.importers.labels import (
+    assign_splits,
+    labels_from_table,
+    ordered,
+    refuse_single_class,
+)
+from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writing import Cut, Plan, Progress, write_plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.errors import DataError

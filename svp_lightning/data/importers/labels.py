@@ -1,26 +1,98 @@
-"""Labels from a CSV, and groups and splits beside them, joined to particles by their id."""
+"""Class names, labels from a CSV, and splits: what a particle is and where it goes.
+
+Labels, groups and splits of a CSV join particles by their id. Splits that a user gave are kept and
+checked; others are made by group.
+"""
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from svp_lightning.data.importers.naming import SPLIT_NAMES, class_names
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.importers.tables import (
+    Skips,
     read_rows,
     refuse_empty,
     refuse_repeats,
     require_columns,
     with_canonical_names,
 )
+from svp_lightning.data.settings import SplitFractions
+from svp_lightning.data.splits import split_by_group
 from svp_lightning.errors import DataError
 
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 GROUP_SYNONYMS = {"vial": "group", "sample": "group", "run": "group"}
 """Columns that name the group where no column ``group`` does, the coarsest first."""
 _COLUMNS = ("id", "run", "particle_id", "label", "group", "split")
 _SYNONYMS = {"class": "label"}
 _GIVEN = ["label", "group", "split"]
+
+
+def class_name(given: str) -> str:
+    """``" Silicone Oil"`` -> ``"silicone_oil"``: lower case, words joined by underscores.
+
+    Raises:
+        DataError: nothing is left of the name.
+    """
+    name = re.sub(r"\W+", "_", _written(given)).strip("_")
+    if not name:
+        raise DataError(f"{given!r} is no class name.", "Name classes with letters or digits.")
+    return name
+
+
+def class_names(given: Iterable[str], where: object) -> dict[str, str]:
+    """The class name of every spelling in ``given``.
+
+    Spellings that differ in case, blanks, hyphens or underscores are one class.
+
+    Args:
+        given: class names as folders or tables spell them; repeats are fine.
+        where: the folder or table, for the message.
+
+    Raises:
+        DataError: two spellings that differ in more (``protein+``, ``protein-``) would become
+            one class, or nothing is left of a name.
+    """
+    names: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for spelling in dict.fromkeys(given):
+        names[spelling] = name = class_name(spelling)
+        other = first.setdefault(name, spelling)
+        if _plain(spelling) != _plain(other):
+            raise DataError(
+                f"{where} names the classes {other!r} and {spelling!r}, which would both "
+                f"become {name}.",
+                "Rename one so that they differ in letters or digits, or both to the same.",
+            )
+    return names
+
+
+def _written(given: str) -> str:
+    # Systems store an accented letter as one character or as two.
+    return unicodedata.normalize("NFC", given.strip().lower())
+
+
+def _plain(given: str) -> str:
+    return re.sub(r"[\s_\u2010-\u2015-]+", " ", _written(given)).strip()
+
+
+def ordered(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once: the paper's classes in its order, then the others by alphabet."""
+    present = set(names)
+    known = [name for name in PAPER_CLASSES if name in present]
+    return (*known, *sorted(present - set(known)))
 
 
 def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.DataFrame:
@@ -120,3 +192,76 @@ def _whole(cell: str) -> str:
     """``"000001"`` and ``"1.0"`` -> ``"1"``: spreadsheets write whole numbers in many ways."""
     match = re.fullmatch(r"0*(\d+)(?:[.,]0*)?", cell, re.ASCII)
     return match[1] if match else cell
+
+
+def refuse_single_class(particles: pd.DataFrame, where: Path) -> None:
+    """Refuse fewer than two classes: there is nothing to tell apart."""
+    names = sorted(particles["label"].dropna().unique())
+    if len(names) < 2:
+        raise DataError(
+            f"{where} holds {'one class only: ' + names[0] if names else 'no labelled images'}.",
+            "Give two classes or more, or set data.labelled=false to predict.",
+        )
+
+
+def assign_splits(particles: pd.DataFrame, fractions: SplitFractions, seed: int) -> pd.DataFrame:
+    """Fill in the column ``split``.
+
+    Splits already given are kept; if they lack a validation split, it is taken from the
+    training images by group. Rows without a label get no split.
+
+    Args:
+        particles: with ``label``, ``group``, and ``split`` (null where not given).
+        fractions: shares held out.
+        seed: of the assignment.
+
+    Raises:
+        DataError: a group is in two splits, or a class is missing from one.
+    """
+    particles = particles.copy()
+    labelled = particles["label"].notna()
+    given = particles["split"].notna().any()
+    if given and (particles["split"] == "test").sum() == 0 and fractions.test > 0:
+        raise DataError(
+            "The splits given have no test images.",
+            "Add a test split, or leave all splits to be made.",
+        )
+    todo = labelled
+    if given:
+        held = fractions.val / (1 - fractions.test)
+        fractions = SplitFractions(val=held, test=0)
+        todo = labelled & (particles["split"] == "train")
+        if (particles["split"] == "val").any() or held == 0:
+            todo = todo & False
+    if todo.any():
+        rows = particles[todo]
+        particles.loc[todo, "split"] = split_by_group(
+            rows["label"].to_numpy(str), rows["group"].to_numpy(str), fractions, seed
+        )
+    particles.loc[~labelled, "split"] = ""
+    if given:
+        _refuse_shared_groups(particles[labelled])
+        _refuse_missing_classes(particles[labelled])
+    return particles
+
+
+def _refuse_shared_groups(particles: pd.DataFrame) -> None:
+    splits = particles.groupby("group")["split"].unique()
+    shared = splits[splits.map(len) > 1]
+    if len(shared):
+        raise DataError(
+            f"The group {shared.index[0]} is in {' and '.join(sorted(shared.iloc[0]))}: what is "
+            "tested must come from other runs than what trains.",
+            "Put each group into one split, or leave the splits to be made.",
+        )
+
+
+def _refuse_missing_classes(particles: pd.DataFrame) -> None:
+    table = pd.crosstab(particles["split"], particles["label"])
+    for split, counts in table.iterrows():
+        lacking = counts.index[counts == 0].tolist()
+        if lacking:
+            raise DataError(
+                f"The {split} split has no images of {', '.join(lacking)}.",
+                "Add some, or leave the splits to be made.",
+            )

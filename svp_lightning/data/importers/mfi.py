@@ -19,11 +19,11 @@ import pandas as pd
 
 from svp_lightning.data.importers.cells import typed
 from svp_lightning.data.importers.cutting import read_page
+from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.mfi_pictures import with_pictures
-from svp_lightning.data.importers.naming import class_names
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
-from svp_lightning.data.importers.skips import Skips
 from svp_lightning.data.importers.tables import (
+    Skips,
     lines_of,
     read_head,
     read_rows,

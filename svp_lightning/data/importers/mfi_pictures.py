@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from svp_lightning.data.importers.cutting import picture_sizes
-from svp_lightning.data.importers.pictures import SUFFIXES
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.images import SUFFIXES
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.data.importers.cutting import BOX
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import sha256_of_file
 

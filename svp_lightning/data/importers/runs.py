@@ -19,11 +19,14 @@ import pandas as pd
 
 from svp_lightning.data.importers.cutting import BOX, Measure, ReadPage, cut, inside_pictures
 from svp_lightning.data.importers.framing import automatic_size
-from svp_lightning.data.importers.labels import labels_from_table
-from svp_lightning.data.importers.naming import ordered
+from svp_lightning.data.importers.labels import (
+    assign_splits,
+    labels_from_table,
+    ordered,
+    refuse_single_class,
+)
 from svp_lightning.data.importers.repeats import named_from, once_each
-from svp_lightning.data.importers.skips import Skips
-from svp_lightning.data.importers.splitting import assign_splits, refuse_single_class
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writing import Plan
 from svp_lightning.data.settings import RunSettings
 from svp_lightning.errors import DataError

@@ -1,14 +1,14 @@
-"""CSV files from people and instruments: encodings, separators, header blanks, checks."""
+"""CSV files from people and instruments, and the list of what an import leaves out."""
 
 import codecs
 import csv
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from svp_lightning.data.importers.skips import Skips
 from svp_lightning.errors import DataError
 
 _HEAD_BYTES = 1 << 16
@@ -20,6 +20,40 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SEPARATORS = (",", ";", "\t", "|")
+
+Policy = Literal["refuse", "skip"]
+
+
+class Skips:
+    """Collects what is left out.
+
+    Args:
+        policy: ``refuse`` raises the first problem, ``skip`` lists it and goes on.
+    """
+
+    def __init__(self, policy: Policy = "refuse") -> None:
+        self.policy = policy
+        self._rows: list[tuple[str, str]] = []
+
+    def add(self, what: str, reason: str, error: DataError) -> None:
+        """Leave ``what`` (a file, row or particle) out.
+
+        Args:
+            what: named as in the summary's list.
+            reason: one of few, by which the summary counts.
+            error: raised where the policy is to refuse.
+        """
+        if self.policy == "refuse":
+            raise error
+        self.note(what, reason)
+
+    def note(self, what: str, reason: str) -> None:
+        """List ``what`` as left out, whatever the policy: nothing is wrong with that."""
+        self._rows.append((what, reason))
+
+    def table(self) -> pd.DataFrame:
+        """Columns ``file``, ``reason``."""
+        return pd.DataFrame(self._rows, columns=["file", "reason"])
 
 
 def read_text(path: Path) -> str:

@@ -51,7 +51,7 @@ def read_collage(path: Path) -> Page:
     """A collage in 8-bit grey; pixels drawn over it in a strong colour are not opaque.
 
     Raises:
-        DataError: as in :func:`~svp_lightning.data.importers.pictures.read_picture`.
+        DataError: as in :func:`~svp_lightning.data.importers.images.read_picture`.
     """
     page = read_page(path)
     drawn = _drawn(path)

@@ -5,11 +5,15 @@ and everything that can be wrong with a file ends in one :class:`DataError` that
 """
 
 import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import imagecodecs
 import numpy as np
+import pandas as pd
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -188,6 +192,45 @@ def _too_large(path: Path, size: str) -> DataError:
         f"{MAX_PIXELS // 1_000_000} megapixels).",
         "Remove it, or cut the particles out of it first.",
     )
+
+
+def survey(
+    paths: Sequence[Path], unreadable: Literal["refuse", "skip"], num_threads: int
+) -> pd.DataFrame:
+    """Decode every file once.
+
+    Args:
+        paths: image files.
+        unreadable: whether a file that cannot be decoded ends the import.
+        num_threads: decoding threads.
+
+    Returns:
+        One row per file: ``height_px``, ``width_px``, ``brightest`` (largest 16-bit sample,
+        0 for 8-bit files), ``digest`` of the pixels, ``error`` (null where readable).
+
+    Raises:
+        DataError: for the first unreadable file, saying how many there are.
+    """
+    with ThreadPoolExecutor(num_threads) as pool:
+        found = list(pool.map(_look, paths))
+    facts = pd.DataFrame(
+        found, columns=["height_px", "width_px", "brightest", "digest", "error"]
+    ).astype({"height_px": np.int64, "width_px": np.int64, "brightest": np.int64})
+    broken = [error for *_, error in found if error is not None]
+    if broken and unreadable == "refuse":
+        more = f" So are {len(broken) - 1} more files." if len(broken) > 1 else ""
+        raise DataError(broken[0].what, broken[0].remedy + more)
+    return facts
+
+
+def _look(path: Path) -> tuple[int, int, int, str, DataError | None]:
+    try:
+        grey = read_picture(path).grey
+    except DataError as error:
+        return 0, 0, 0, "", error
+    height, width = grey.shape
+    brightest = int(grey.max()) if grey.dtype == np.uint16 else 0
+    return height, width, brightest, digest_of(grey), None
 
 
 _COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."

@@ -9,10 +9,10 @@ import tifffile
 from PIL import Image
 
 from svp_lightning.data.importers.folder import plan_folder
-from svp_lightning.data.importers.pictures import read_picture
+from svp_lightning.data.importers.images import read_picture
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.settings import FolderSettings
-from tests.data.class_folders import COUNT, particle
+from tests.data.importers.class_folders import COUNT, particle
 
 
 def test_class_folders_become_a_store(ingest) -> None:

@@ -11,7 +11,7 @@ from svp_lightning.data.importers.folder import ingest_folder
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests.data.class_folders import COUNT, particle
+from tests.data.importers.class_folders import COUNT, particle
 
 
 def cut_short(path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.data.importers.naming import class_names
+from svp_lightning.data.importers.labels import class_names
 from svp_lightning.errors import DataError
-from tests.data.class_folders import COUNT
+from tests.data.importers.class_folders import COUNT
 from tests.data.test_flowcam import ingest as flowcam  # noqa: F401 (a fixture)
 from tests.data.test_flowcam import runs  # noqa: F401 (a fixture)
 

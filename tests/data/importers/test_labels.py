@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from svp_lightning.data.importers.labels import labels_from_table
-from svp_lightning.data.importers.skips import Skips
+from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 
 PARTICLES = pd.DataFrame(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.summary import summarise
-from tests.data.class_folders import COUNT, particle
+from tests.data.importers.class_folders import COUNT, particle
 
 
 def write_table(root: Path, extra: str = "", columns: str = "path,label,group,size_um") -> None:

@@ -1,0 +1,52 @@
+"""A folder of two classes, its import, and its refusal."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from svp_lightning.data.importers.folder import ingest_folder
+from svp_lightning.data.settings import FolderSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
+from tests.data.importers.class_folders import COUNT, particle
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes of twelve PNGs."""
+    root = tmp_path / "images"
+    for k, name in enumerate(("Silicone Oil", "protein")):
+        (root / name).mkdir(parents=True)
+        for n in range(COUNT):
+            Image.fromarray(particle(100 * k + n)).save(root / name / f"{n:02d}.png")
+    return root
+
+
+@pytest.fixture
+def ingest(root: Path, tmp_path: Path) -> Callable[..., Store]:
+    def run(**options) -> Store:
+        path = tmp_path / "store"
+        shutil.rmtree(path, ignore_errors=True)
+        done: list[int] = []
+        ingest_folder(path, FolderSettings(root=root, **options), done.append)
+        store = Store.open(path)
+        assert sum(done) == len(store)
+        return store
+
+    return run
+
+
+@pytest.fixture
+def refuses(root: Path, tmp_path: Path) -> Callable[..., None]:
+    def check(message: str, **options) -> None:
+        path = tmp_path / "refused"
+        with pytest.raises(DataError, match=message) as caught:
+            ingest_folder(path, FolderSettings(root=root, **options), lambda n: None)
+        assert caught.value.remedy
+        assert "\n" not in str(caught.value)
+        assert not path.exists()
+
+    return check
