@@ -5,8 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from svp_lightning.classifier.feature_settings import FeatureSettings
-from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.data.settings import (
     AugmentationSettings,
     CollageSettings,
@@ -20,7 +19,7 @@ from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
 from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.trainer_settings import TrainerSettings
+from svp_lightning.stages.settings import TrainerSettings
 
 TASKS = (
     "ingest",

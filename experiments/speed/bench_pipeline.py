@@ -27,9 +27,7 @@ from torch.nn.functional import cross_entropy
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
-from svp_lightning.data.datamodule import ParticleDataModule
-from svp_lightning.data.dataset import ParticleDataset
-from svp_lightning.data.sampler import StepBatchSampler
+from svp_lightning.data.loading import ParticleDataModule, ParticleDataset, StepBatchSampler
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.data.transforms import TrainTransform, to_model_range
 

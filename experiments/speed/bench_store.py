@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from svp_lightning.data.dataset import ParticleDataset
-from svp_lightning.data.sampler import StepBatchSampler
+from svp_lightning.data.loading import ParticleDataset, StepBatchSampler
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.data.transforms import TrainTransform
 

@@ -36,7 +36,7 @@ from torch.profiler import ProfilerActivity, profile
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.data.datamodule import ParticleDataModule
+from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform

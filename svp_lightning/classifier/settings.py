@@ -1,4 +1,4 @@
-"""Settings of the classifier: which network, and how it is trained.
+"""Settings of the classifier and of the feature network: which one, and how it is trained.
 
 Kept free of torch so that the command line can check a configuration at once.
 """
@@ -63,3 +63,16 @@ class ClassifierSettings(Settings):
                 f"({self.validate_every}), so that the last steps are validated too"
             )
         return self
+
+
+class FeatureSettings(Settings):
+    """The network in whose features images are compared; trained on real images alone."""
+
+    classifier: ClassifierSettings
+    components: int = Field(64, ge=2)
+    """Principal components kept; fewer where there are fewer training images."""
+    seed: int = Field(0, ge=0)
+
+    def identity(self) -> dict[str, Any]:
+        """As the classifier's own, where a file of weights counts by its contents."""
+        return super().identity() | {"classifier": self.classifier.identity()}

@@ -1,24 +1,27 @@
 """Training rows: real images of the train split, and what is added to or asked of them.
 
-All arms share one real training set and one number of optimiser steps, so that a gain can
-be told from its controls. What is settled here: images added to the rare classes (copies, or
-as many synthetic ones) and to the others (synthetic ones), how often each row is drawn, and how
-the loss treats each class.
+All arms share one real training set and one number of optimiser steps, so that a gain can be
+distinguished from its controls. This module decides which images are added to the rare classes
+(copies, or as many synthetic ones) and to the others (synthetic ones), how often each row is drawn,
+and how the loss treats each class.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.settings import AugmentationSettings
-from svp_lightning.data.store import Store
-from svp_lightning.errors import StoreError
+from svp_lightning.data.store import PARTICLES, Store
+from svp_lightning.errors import SettingsError, StoreError
+from svp_lightning.runtime.files import sha256_of_json
 
 REAL, SYNTHETIC = 0, 1
 """Values of :attr:`Mixture.store_id`, and positions in :attr:`Mixture.stores`."""
+UNUSED = ""
+"""Split of the training images that :func:`limit_rare` leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Mixture:
         logit_shift: (K,) float32 added to the logits in the loss, or None.
         real: class name -> real images, copies not counted.
         added: class name -> rows added to them (synthetic images, or copies).
-        rare: the classes that ``augmentation.ratio`` speaks of.
+        rare: the classes that ``augmentation.ratio`` applies to.
     """
 
     stores: tuple[Store, ...]
@@ -93,11 +96,11 @@ def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, se
     rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
     # The frequencies are those of all rows, added ones included: what the model would see.
     if settings.sampling == "balanced":
-        return _replace(rows, sampling_weights=_inverse_frequency(rows)[rows.label])
+        return replace(rows, sampling_weights=_inverse_frequency(rows)[rows.label])
     if settings.loss == "class_weights":
-        return _replace(rows, class_weights=_inverse_frequency(rows).astype(np.float32))
+        return replace(rows, class_weights=_inverse_frequency(rows).astype(np.float32))
     if settings.loss == "logit_adjustment":
-        return _replace(rows, logit_shift=_log_frequency(rows, settings.tau))
+        return replace(rows, logit_shift=_log_frequency(rows, settings.tau))
     return rows
 
 
@@ -138,7 +141,90 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
         added=dict.fromkeys(real.class_names, 0),
         rare=rare_classes(real_counts),
     )
-    return _replace(base, sampling_weights=_inverse_frequency(base)[label]) if balanced else base
+    return replace(base, sampling_weights=_inverse_frequency(base)[label]) if balanced else base
+
+
+def only_classes(mixture: Mixture, class_names: Sequence[str]) -> Mixture:
+    """The rows of ``class_names``, relabelled in that order.
+
+    Args:
+        mixture: the rows.
+        class_names: some of its classes, each once.
+
+    Raises:
+        SettingsError: the data has no such class.
+    """
+    if unknown := [name for name in class_names if name not in mixture.class_names]:
+        raise SettingsError(
+            f"generator.classes names {', '.join(unknown)}; the data has the classes "
+            f"{', '.join(mixture.class_names)}.",
+            "Name classes of the data, or use all or rare.",
+        )
+    if not class_names or len(set(class_names)) < len(class_names):
+        raise SettingsError(
+            f"generator.classes must name at least one class, each once, not {list(class_names)}.",
+            "Name classes of the data, or use all or rare.",
+        )
+    old = [mixture.class_names.index(name) for name in class_names]
+    new_label = np.full(len(mixture.class_names), -1)
+    new_label[old] = np.arange(len(old))
+    kept = new_label[mixture.label] >= 0
+    weights, of_classes = mixture.sampling_weights, mixture.class_weights
+    return replace(
+        mixture,
+        store_id=mixture.store_id[kept],
+        row=mixture.row[kept],
+        label=new_label[mixture.label[kept]],
+        class_names=tuple(class_names),
+        sampling_weights=None if weights is None else weights[kept],
+        class_weights=None if of_classes is None else of_classes[old],
+        real={name: mixture.real[name] for name in class_names},
+        added={name: mixture.added[name] for name in class_names},
+        # As where no class is rare: each counts.
+        rare=tuple(name for name in class_names if name in mixture.rare) or tuple(class_names),
+    )
+
+
+def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
+    """The same store with at most ``rare_images`` training images of each rare class.
+
+    Nothing is written: the images left out lose their split in the table in memory, so no
+    model sees them, and the store's hash changes, so whatever is made from the view is another
+    artifact than what is made from the whole. Validation and test are untouched.
+
+    Args:
+        store: real images with a train split.
+        rare_images: images kept of each class that :func:`rare_classes` names.
+        seed: of the choice. Images are kept from the front of one random order per class, so
+            50 images are among the 100 of the same seed.
+
+    Raises:
+        StoreError: a rare class has fewer training images than asked for.
+    """
+    counts = store.counts("train")
+    rare = rare_classes(counts)
+    if short := {name: counts[name] for name in rare if counts[name] < rare_images}:
+        held = ", ".join(f"{n:,} of {name}" for name, n in short.items())
+        raise StoreError(
+            f"data.rare_images={rare_images} asks for more real training images than "
+            f"{store.path} has ({held}).",
+            f"Choose at most {min(short.values())}, or a larger scale.",
+        )
+    split = store.particles["split"].to_numpy(dtype=object, copy=True)
+    for name in rare:
+        label = store.class_names.index(name)
+        order = np.random.default_rng([seed, label]).permutation(store.indices("train", label))
+        split[order[rare_images:]] = UNUSED
+    limit = {"rare_images": rare_images, "rare_seed": seed}
+    manifest = store.manifest
+    changed = {
+        "counts": manifest.counts | {"train": counts | dict.fromkeys(rare, rare_images)},
+        "sha256": manifest.sha256
+        | {PARTICLES: sha256_of_json({"table": manifest.sha256[PARTICLES]} | limit)},
+        "made_by": manifest.made_by | limit,
+    }
+    particles = store.particles.assign(split=split)
+    return Store(store.path, manifest.model_copy(update=changed), particles)
 
 
 def check_training_rows(mixture: Mixture) -> None:
@@ -175,10 +261,6 @@ def _enlarge(
     return base
 
 
-def _replace(mixture: Mixture, **changes: object) -> Mixture:
-    return Mixture(**{**mixture.__dict__, **changes})
-
-
 def _extend(
     base: Mixture,
     stores: tuple[Store, ...],
@@ -187,7 +269,7 @@ def _extend(
 ) -> Mixture:
     added = np.concatenate(list(rows.values()))
     labels = [np.full(len(r), base.class_names.index(c)) for c, r in rows.items()]
-    return _replace(
+    return replace(
         base,
         stores=stores,
         store_id=np.concatenate([base.store_id, np.full(len(added), store_id, np.uint8)]),

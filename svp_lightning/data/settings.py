@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from svp_lightning.data.filter_settings import FilterSettings
 from svp_lightning.runtime.settings import Settings, runtime
 
 MIN_IMAGE_SIZE = 16
@@ -42,7 +41,7 @@ class SplitFractions(Settings):
 class RaritySettings(Settings):
     """How many real images of the rare classes there are to learn from.
 
-    See :func:`svp_lightning.data.rarity.limit_rare`; validation and test stay whole.
+    See :func:`svp_lightning.data.mix.limit_rare`; validation and test stay whole.
     """
 
     rare_images: int | None = Field(None, ge=1)
@@ -134,6 +133,22 @@ class CollageSettings(RunSettings):
 
     source: Literal["collage"] = "collage"
     pixel_size_um: float | None = Field(None, gt=0)
+
+
+class FilterSettings(Settings):
+    """Which generated images are kept; a network trained on real images alone decides.
+
+    Rejected are images that it takes for another class, and images that lie further from the
+    real training images of their class than nearly all validation images do. Others are drawn in
+    their place, so that a filtered arm trains on as many images as an unfiltered one.
+    """
+
+    quantile: float = Field(0.99, gt=0, le=1)
+    """Share of the validation images that a filter of distances would keep."""
+    neighbours: int = Field(5, ge=1)
+    """Distances are to this nearest training image of the class, in feature space."""
+    max_draws: float = Field(10.0, ge=1)
+    """Images drawn per image wanted, at most."""
 
 
 class AugmentationSettings(Settings):

@@ -64,9 +64,9 @@ def illumination(images: Tensor, amount: float, generator: torch.Generator) -> T
 
 
 def classical(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Shift, defocus, noise and light, each drawn anew for every image.
+    """Shift, defocus, noise and light, each drawn for every image.
 
-    No scaling and no stretching: size is what tells many particles apart.
+    No scaling and no stretching: size distinguishes many particles.
 
     Args:
         images: in [-1, 1].

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.module import GeneratorModule
-from svp_lightning.generator.selection_settings import SelectionSettings
+from svp_lightning.generator.settings import SelectionSettings
 
 
 @dataclass(frozen=True)

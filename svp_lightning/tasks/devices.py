@@ -5,7 +5,7 @@ import os
 import torch
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.trainer_settings import TrainerSettings
+from svp_lightning.stages.settings import TrainerSettings
 
 
 def choose_device(trainer: TrainerSettings) -> torch.device:

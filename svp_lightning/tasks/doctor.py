@@ -9,11 +9,11 @@ from rich.table import Table
 
 from svp_lightning.config import Config
 from svp_lightning.errors import SettingsError
+from svp_lightning.stages.settings import TrainerSettings
 from svp_lightning.tasks.provenance import git_revision, package_versions
 from svp_lightning.tasks.session import Session
 from svp_lightning.tasks.training import precision_of
 from svp_lightning.tasks.wandb_mode import wandb_mode
-from svp_lightning.trainer_settings import TrainerSettings
 
 
 def run(config: Config, session: Session) -> None:

@@ -15,7 +15,7 @@ from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.classifier.collect import Collected
 from svp_lightning.classifier.module import load_classifier
 from svp_lightning.config import Config
-from svp_lightning.data.datamodule import ParticleDataModule
+from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform

@@ -14,9 +14,9 @@ from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.report.figures.generator import class_sheet
 from svp_lightning.report.style import save_figure
+from svp_lightning.stages.settings import TrainerSettings
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.progress import counting
-from svp_lightning.trainer_settings import TrainerSettings
 
 SHEET_IMAGES = 12
 

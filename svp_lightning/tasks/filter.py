@@ -12,8 +12,8 @@ import pandas as pd
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.config import Config
-from svp_lightning.data.filter_settings import FilterSettings
 from svp_lightning.data.mix import added_counts
+from svp_lightning.data.settings import FilterSettings
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.rejection import ClassFilter

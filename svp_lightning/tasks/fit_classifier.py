@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from svp_lightning.classifier.callbacks import BEST, checkpoint_callbacks
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.config import Config
-from svp_lightning.data.datamodule import ParticleDataModule
+from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform

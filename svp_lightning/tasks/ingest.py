@@ -16,7 +16,7 @@ from rich.table import Table
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
-from svp_lightning.data.rarity import limit_rare
+from svp_lightning.data.mix import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError

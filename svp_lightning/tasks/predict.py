@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.config import Config, SimulatedData
-from svp_lightning.data.datamodule import loader_of_rows
+from svp_lightning.data.loading import loader_of_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError

@@ -15,15 +15,15 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from torch import Tensor, nn
 
 from svp_lightning.config import Config
-from svp_lightning.data.dataset import ParticleDataset
+from svp_lightning.data.loading import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.generator.precision import multiplies_bfloat16
+from svp_lightning.stages.settings import TrainerSettings
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.progress import StepsProgress
 from svp_lightning.tasks.session import Session, say
-from svp_lightning.trainer_settings import TrainerSettings
 
 LONG_SECONDS = 15 * 60
 PROBE_IMAGES = 8

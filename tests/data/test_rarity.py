@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from svp_lightning.data.mix import added_counts, train_rows
-from svp_lightning.data.rarity import limit_rare
+from svp_lightning.data.mix import added_counts, limit_rare, train_rows
 from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.errors import StoreError
 

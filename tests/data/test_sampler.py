@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_lightning.data.sampler import ShardedSampler, StepBatchSampler
+from svp_lightning.data.loading import ShardedSampler, StepBatchSampler
 from svp_lightning.errors import DistributedError
 
 

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.module import GeneratorModule
 from svp_lightning.generator.selection import Check, CheckpointSelection
-from svp_lightning.generator.selection_settings import SelectionSettings
-from svp_lightning.generator.settings import GeneratorSettings
+from svp_lightning.generator.settings import GeneratorSettings, SelectionSettings
 from tests.generator.test_module import ConstantImages
 
 MakeSettings = Callable[..., GeneratorSettings]

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from svp_lightning.errors import SettingsError
+from svp_lightning.stages.settings import TrainerSettings
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.doctor import _precision
 from svp_lightning.tasks.training import precision_of
-from svp_lightning.trainer_settings import TrainerSettings
 
 Machine = Callable[..., None]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.trainer_settings import INSTEAD, TrainerSettings
+from svp_lightning.stages.settings import INSTEAD, TrainerSettings
 
 
 def trainer(**settings: Any) -> TrainerSettings:

@@ -8,8 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from svp_lightning.data.datamodule import ParticleDataModule, loader_of_rows
-from svp_lightning.data.dataset import ParticleDataset
+from svp_lightning.data.loading import ParticleDataModule, ParticleDataset, loader_of_rows
 from svp_lightning.data.mix import Mixture, mix, train_rows
 from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.store import Store

@@ -1,4 +1,4 @@
-"""Settings of the trainer: which devices, how many processes, and what Lightning is told besides.
+"""Settings of how and where stages run: devices, processes, and further trainer arguments.
 
 Kept free of torch so that the command line can check a configuration at once.
 """

@@ -1,0 +1,337 @@
+"""From rows to batches: datasets, samplers and loaders, correct under any number of processes.
+
+Which rows make up a batch is a function of the seed and the step alone. Nothing keeps a position,
+so a resumed run draws exactly the batches that the interrupted one would have drawn.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from svp_lightning.data.mix import Mixture, check_training_rows
+from svp_lightning.data.store import Store
+from svp_lightning.data.transforms import TrainTransform, to_model_range
+from svp_lightning.errors import DistributedError
+
+Batch = dict[str, Tensor]
+"""``image`` (B, 1, H, W) uint8 as read, float in [-1, 1] on the device; ``label`` (B,)
+int64, -1 where unknown; ``index`` (B,) int64 row in its store."""
+
+
+class ParticleDataset(Dataset[Batch]):
+    """Rows of one or more stores; indexed by an array of positions, it returns a batch.
+
+    Use with ``DataLoader(dataset, batch_size=None, sampler=<sampler of index arrays>)``, so
+    that the loader hands over whole batches of positions.
+
+    Args:
+        stores: stores with images of one size.
+        store_id: (M,) position in ``stores`` of each row.
+        row: (M,) row in that store.
+        label: (M,) class index.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[Store],
+        store_id: NDArray[np.uint8],
+        row: NDArray[np.int64],
+        label: NDArray[np.int64],
+    ) -> None:
+        self.stores = tuple(stores)
+        self.store_id = store_id
+        self.row = row
+        self.label = label
+
+    @classmethod
+    def of_mixture(cls, mixture: Mixture) -> "ParticleDataset":
+        """The training rows of a mixture."""
+        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label)
+
+    @classmethod
+    def of_rows(cls, store: Store, rows: NDArray[np.int64]) -> "ParticleDataset":
+        """Rows of one store, labels included (-1 where there is none)."""
+        return cls((store,), np.zeros(len(rows), dtype=np.uint8), rows, store.labels[rows])
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
+        store_id, row = self.store_id[positions], self.row[positions]
+        size = self.stores[0].image_size
+        images = np.empty((len(row), 1, size, size), dtype=np.uint8)
+        for number, store in enumerate(self.stores):
+            here = np.flatnonzero(store_id == number)
+            # Ascending rows turn random page faults into a forward sweep over the file.
+            here = here[np.argsort(row[here], kind="stable")]
+            images[here, 0] = store.images[row[here]]
+        return {
+            "image": torch.from_numpy(images),
+            "label": torch.from_numpy(self.label[positions]),
+            "index": torch.from_numpy(row),
+        }
+
+
+class StepBatchSampler(Sampler[NDArray[np.int64]]):
+    """A fixed number of batches per epoch, drawn from an endless stream of passes.
+
+    The global batch of step t (counted from the start of training) holds the rows t*B to
+    t*B + B of the stream, in which each pass is a new permutation of all rows; with weights
+    it holds B rows drawn with replacement. Process r of R takes every R-th row of it, so the
+    global batch does not depend on R.
+
+    Args:
+        num_rows: rows to draw from.
+        batch_size: rows of the global batch, divisible by ``world_size``.
+        steps_per_epoch: iterating ends at the next multiple of it.
+        seed: of the permutations or draws.
+        weights: (num_rows,) relative chance of each row, or None for permutations.
+        rank: this process.
+        world_size: number of processes.
+        first_step: gives the step to continue at, each time an iteration starts.
+
+    Raises:
+        DistributedError: ``batch_size`` cannot be divided by ``world_size``.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        weights: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        first_step: Callable[[], int] = lambda: 0,
+    ) -> None:
+        if batch_size % world_size:
+            raise DistributedError(
+                f"The global batch of {batch_size} images cannot be divided by {world_size} "
+                "processes.",
+                f"Choose a batch size that is a multiple of {world_size}.",
+            )
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.first_step = first_step
+        self._cumulative = None if weights is None else np.cumsum(weights / weights.sum())
+        self._cached_pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        start = self.first_step()
+        stop = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
+        for step in range(start, stop):
+            yield self.global_batch(step)[self.rank :: self.world_size]
+
+    def global_batch(self, step: int) -> NDArray[np.int64]:
+        """(batch_size,) rows of all processes together at global ``step``."""
+        if self._cumulative is not None:
+            draws = np.random.default_rng([self.seed, step]).random(self.batch_size)
+            rows = np.searchsorted(self._cumulative, draws, side="right")
+            # The last cumulative sum may fall short of 1 by rounding.
+            return np.minimum(rows, self.num_rows - 1)
+        stream = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        passes, positions = np.divmod(stream, self.num_rows)
+        parts = [self._pass(int(p))[positions[passes == p]] for p in np.unique(passes)]
+        return np.concatenate(parts)
+
+    def _pass(self, number: int) -> NDArray[np.int64]:
+        if self._cached_pass[0] != number:
+            order = np.random.default_rng([self.seed, number]).permutation(self.num_rows)
+            self._cached_pass = (number, order)
+        return self._cached_pass[1]
+
+
+class ShardedSampler(Sampler[NDArray[np.int64]]):
+    """Every row exactly once over all processes, in order, without padding.
+
+    Process r of R takes rows r, r + R, r + 2R, ...; processes may differ by one row, and so
+    by one batch: metrics must gather at the epoch's end, not per step.
+
+    Args:
+        num_rows: rows to go through.
+        batch_size: rows per batch of one process.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        DistributedError: there are fewer rows than processes.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if num_rows < world_size:
+            raise DistributedError(
+                f"{num_rows} images cannot be shared by {world_size} processes.",
+                f"Use at most {num_rows} processes.",
+            )
+        self.rows = np.arange(rank, num_rows, world_size)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        for start in range(0, len(self.rows), self.batch_size):
+            yield self.rows[start : start + self.batch_size]
+
+
+class ParticleDataModule(pl.LightningDataModule):
+    """Batches of the contract: ``image`` float in [-1, 1], ``label`` and ``index`` int64.
+
+    Use it with ``Trainer(use_distributed_sampler=False)``: its own samplers share the work
+    (training: the global batch divided; validation and test: every image exactly once).
+    Images travel to the device as uint8 and are converted and transformed there.
+
+    Args:
+        mixture: rows to train on; None for evaluation alone. Rows outside the real store's
+            train split are refused.
+        heldout: store whose validation and test splits are loaded; None where a model must
+            not see them (the generator).
+        batch_size: global batch in training; batch of one process in evaluation.
+        steps_per_epoch: training batches per epoch.
+        seed: of batches and transforms.
+        transform: applied to training batches on the device.
+        num_workers: loader processes; 0 is enough for memory-mapped stores.
+        tested_split: the held-out split that is tested.
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture | None,
+        heldout: Store | None,
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        transform: TrainTransform,
+        num_workers: int = 0,
+        tested_split: str = "test",
+    ) -> None:
+        super().__init__()
+        self.mixture = mixture
+        self.heldout = heldout
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.transform = transform
+        self.num_workers = num_workers
+        self.tested_split = tested_split
+        self._generator: torch.Generator | None = None
+
+    def setup(self, stage: str) -> None:
+        """Check the training rows.
+
+        Raises:
+            StoreError: a training row is held out, or a store holds images of a wrong origin.
+        """
+        if self.mixture is not None:
+            check_training_rows(self.mixture)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        assert self.mixture is not None, "this data module was made for evaluation"
+        trainer = self._running_trainer()
+        sampler = StepBatchSampler(
+            len(self.mixture),
+            self.batch_size,
+            self.steps_per_epoch,
+            self.seed,
+            self.mixture.sampling_weights,
+            trainer.global_rank,
+            trainer.world_size,
+            # The step decides, not Lightning's count of epochs, which a resumed run may begin
+            # anywhere in.
+            first_step=lambda: trainer.global_step,
+        )
+        return self._loader(ParticleDataset.of_mixture(self.mixture), sampler, _ResumableLoader)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        return self._heldout_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        return self._heldout_loader(self.tested_split)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Convert, and in training transform, the images on their device."""
+        images = batch["image"]
+        if self._running_trainer().training:
+            images = self.transform(images, self._generator_for_step(images.device))
+        else:
+            images = to_model_range(images)
+        return {**batch, "image": images}
+
+    def _generator_for_step(self, device: torch.device) -> torch.Generator:
+        """A generator that depends on seed, step and rank alone, so a resumed run agrees."""
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device)
+        trainer = self._running_trainer()
+        key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
+        self._generator.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
+        return self._generator
+
+    def _heldout_loader(self, split: str) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        if self.heldout is None:
+            return []
+        rows = self.heldout.indices(split=split)
+        if len(rows) == 0:
+            return []
+        trainer = self._running_trainer()
+        sampler = ShardedSampler(
+            len(rows), self.batch_size, trainer.global_rank, trainer.world_size
+        )
+        return self._loader(ParticleDataset.of_rows(self.heldout, rows), sampler)
+
+    def _loader(
+        self,
+        dataset: ParticleDataset,
+        sampler: Sampler[NDArray[np.int64]],
+        kind: type[DataLoader[Batch]] = DataLoader,
+    ) -> DataLoader[Batch]:
+        return kind(
+            dataset,
+            batch_size=None,  # the sampler yields whole batches
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self._running_trainer().strategy.root_device.type == "cuda",
+        )
+
+    def _running_trainer(self) -> pl.Trainer:
+        assert self.trainer is not None, "loaders need the trainer they belong to"
+        return self.trainer
+
+
+class _ResumableLoader(DataLoader[Batch]):
+    """Tells Lightning that resuming in the middle of an epoch is safe.
+
+    There is no state to keep: the position follows from the trainer's own counters.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
+def loader_of_rows(
+    store: Store, rows: NDArray[np.int64], batch_size: int, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """Rows of a store in order, once each, as uint8 batches, for use without a trainer."""
+    return DataLoader(
+        ParticleDataset.of_rows(store, rows),
+        batch_size=None,
+        sampler=ShardedSampler(len(rows), batch_size),
+        num_workers=num_workers,
+    )
