@@ -26,9 +26,9 @@ from svp_lightning.generator.ema import AveragedDenoiser
 from svp_lightning.generator.optimization import build_optimizer
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.simulation.camera import detected, record
-from svp_lightning.simulation.dataset import ACCELERATOR_BATCH, Simulator
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import ACCELERATOR_BATCH, Simulator
 
 GPU = torch.device("cuda", 0)
 NETWORK = {"block_channels": (16, 32), "attention": (False, True), "patch": 2}

@@ -19,7 +19,7 @@ from scipy.fft import dctn
 
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
 from svp_lightning.report.style import figure_style, new_figure, save_figure
-from svp_lightning.simulation.crop import BOX_CONTRAST
+from svp_lightning.simulation.camera import BOX_CONTRAST
 
 BACKGROUND = 175.0
 PRINTED_LIMIT = 20.0

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.draw import Draw
-from svp_lightning.simulation.oil import OIL_INDEX
+from svp_lightning.simulation.particles import OIL_INDEX
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 INDEX = {SILICONE_OIL: OIL_INDEX, AIR_BUBBLE: 1.0}
 RADIUS_UM = {SILICONE_OIL: (0.9, 6.0), AIR_BUBBLE: (0.7, 3.5)}

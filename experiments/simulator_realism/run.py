@@ -24,8 +24,8 @@ from network import predict, small_network, train
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import AIR_BUBBLE, PAPER_CLASSES
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 VARIANTS: dict[str, dict[str, tuple[float, ...]]] = {
     "pure physics": {"air_indices": (1.0,), "air_halo_gain": (1.0, 1.0)},

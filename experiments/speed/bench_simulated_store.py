@@ -21,7 +21,7 @@ from pathlib import Path
 
 from svp_lightning.data.store import Store
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.write import simulate_store
+from svp_lightning.simulation.simulated_store import simulate_store
 
 CHILD = "--child"
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 
 def images_per_second(simulator: Simulator, class_name: str, count: int) -> float:

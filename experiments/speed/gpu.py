@@ -40,9 +40,9 @@ from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.write import simulate_store
+from svp_lightning.simulation.simulated_store import simulate_store
+from svp_lightning.simulation.simulator import Simulator
 
 GPU = torch.cuda.is_available()
 WARM_UP = 10

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.simulation.streams import log_uniform
+from svp_lightning.simulation.session import log_uniform
 
 GRID_STEP_UM = 0.16
 """Fine enough for the objective's passband of up to 1 cycle per um (and its aliases)."""

@@ -7,18 +7,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import AIR_BUBBLE, PROTEIN, SILICONE_OIL
-from svp_lightning.simulation.air import draw_air
 from svp_lightning.simulation.camera import Exposure, draw_exposure
-from svp_lightning.simulation.centre import centred
 from svp_lightning.simulation.large_bubble import LargeBubble
-from svp_lightning.simulation.magnify import magnified
-from svp_lightning.simulation.oil import OIL_INDEX, draw_oil
-from svp_lightning.simulation.overlap import AIR_LIKE_SHARE, confusable_focus, draw_dark_disc
-from svp_lightning.simulation.protein import draw_protein
-from svp_lightning.simulation.scene import Layers, Particle, PhaseScreens, Spheres, Together
-from svp_lightning.simulation.session import Session
+from svp_lightning.simulation.particles import (
+    AIR_LIKE_SHARE,
+    OIL_INDEX,
+    confusable_focus,
+    draw_air,
+    draw_dark_disc,
+    draw_oil,
+    draw_protein,
+)
+from svp_lightning.simulation.scene import (
+    Layers,
+    Particle,
+    PhaseScreens,
+    Spheres,
+    Together,
+    centred,
+    magnified,
+)
+from svp_lightning.simulation.session import Session, stream
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.streams import stream
 
 _RELATIVE_RMS = np.array([0.8, 1.0, 1.0, 0.5])
 """Spherical, coma, astigmatism, trefoil: higher orders are weaker."""
@@ -76,7 +86,8 @@ def draw_image(
         room * (session.tilt[0] + rng.normal(0, 0.018)),
         room * (session.tilt[1] + rng.normal(0, 0.018)),
     )
-    scene = centred(scene, tilt, session.grid.medium_index)
+    if not isinstance(scene, LargeBubble):  # a large bubble is cut by the window where it lies
+        scene = centred(scene, tilt, session.grid.medium_index)
     waves = _aberrations(rng, settings.optics.aberration_waves)
     motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.25)
     gain = _halo_gain(settings, particle, key)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from svp_lightning.data.classes import AIR_BUBBLE, PROTEIN, SILICONE_OIL
+from svp_lightning.simulation.session import stream
 from svp_lightning.simulation.settings import LabelNoiseSettings
-from svp_lightning.simulation.streams import stream
 
 NOISY_SPLITS = ("train", "val")
 _ALIKE_RADIUS_UM = 2.1

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -190,3 +190,75 @@ def _forward_dft(f: Tensor, start_um: list[float], step_um: Tensor, count: int) 
     x = torch.tensor(start_um, device=f.device)[:, None] + step_um[:, None] * steps
     phase = -2 * math.pi * f[:, None] * x[:, None, None, :]
     return torch.polar(step_um[:, None, None, None].expand_as(phase), phase)
+
+
+def magnified(
+    particle: Particle, scene: Spheres | PhaseScreens, size: float, depth: float
+) -> tuple[Particle, Spheres | PhaseScreens]:
+    """The same particle ``size`` times as large and ``depth`` times as far from focus.
+
+    Parts of one particle keep their distances relative to its size. An aggregate keeps its
+    phase, hence its refractive index approaches the medium's as it grows: aggregates become
+    less dense with size.
+    """
+    if size == depth == 1:
+        return particle, scene
+    centre = particle.defocus_um
+    depths = tuple(centre * depth + (z - centre) * size for z in scene.depths_um)
+    if isinstance(scene, Spheres):
+        pairs = zip(scene.spheres, depths, strict=True)
+        grown: Spheres | PhaseScreens = Spheres(tuple(_grown(s, size, z) for s, z in pairs))
+    else:
+        grown = replace(
+            scene,
+            step_um=scene.step_um * size,
+            x_um=scene.x_um * size,
+            y_um=scene.y_um * size,
+            depths_um=depths,
+        )
+    return (
+        replace(
+            particle,
+            radius_um=particle.radius_um * size,
+            ecd_um=particle.ecd_um * size,
+            defocus_um=centre * depth,
+        ),
+        grown,
+    )
+
+
+def _grown(sphere: Sphere, size: float, z_um: float) -> Sphere:
+    return replace(
+        sphere,
+        radius_um=sphere.radius_um * size,
+        x_um=sphere.x_um * size,
+        y_um=sphere.y_um * size,
+        z_um=z_um,
+    )
+
+
+def centred(scene: Layers, tilt: tuple[float, float], medium_index: float) -> Layers:
+    """Undo the shift of a defocused image under oblique light.
+
+    Light tilted by an aperture ``t`` moves the image of a particle at depth ``z`` by
+    ``z t / n``; the instrument cuts its crop where the image is, not where the particle is.
+
+    Args:
+        scene: what stands in front of the microscope.
+        tilt: of the condenser (x, y), as a numerical aperture.
+        medium_index: refractive index around the particle.
+    """
+    main = scene.main if isinstance(scene, Together) else scene
+    depth = float(np.mean(main.depths_um)) / medium_index
+    dx, dy = -depth * tilt[0], -depth * tilt[1]
+    if isinstance(scene, Together):
+        # The neighbour's offset is relative to the main particle.
+        return replace(scene, main=_moved(scene.main, dx, dy), other=_moved(scene.other, dx, dy))
+    return _moved(scene, dx, dy)
+
+
+def _moved(scene: Spheres | PhaseScreens, dx: float, dy: float) -> Spheres | PhaseScreens:
+    if isinstance(scene, PhaseScreens):
+        return replace(scene, x_um=scene.x_um + dx, y_um=scene.y_um + dy)
+    spheres = (replace(s, x_um=s.x_um + dx, y_um=s.y_um + dy) for s in scene.spheres)
+    return Spheres(tuple(spheres))

@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
 from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid
 from svp_lightning.simulation.settings import InstrumentSettings, SimulationSettings
-from svp_lightning.simulation.streams import stream
 
 FINE_PIXELS = 64
 """Coarser cameras are rendered on at least this many pixels and binned."""
@@ -113,3 +113,26 @@ def _tilt(rng: np.random.Generator) -> tuple[float, float]:
 def _field_px(instrument: InstrumentSettings) -> int:
     """Camera pixels across half as much again as the window, rounded up to a multiple of 16."""
     return 16 * math.ceil(_FIELD * instrument.field_of_view_um / instrument.camera_pixel_um / 16)
+
+
+def stream(seed: int, purpose: str, *counter: int) -> np.random.Generator:
+    """Independent generator for one purpose of one image or session.
+
+    Philox takes the counter as part of its state, so streams need no common ancestor and
+    any image can be drawn alone, in any order, on any process.
+
+    Args:
+        seed: of the data set, >= 0.
+        purpose: for example a class name.
+        counter: up to three non-negative numbers (index, attempt, ...).
+    """
+    words = [0, *counter, *([0] * (3 - len(counter)))]
+    key = [seed & 0xFFFFFFFFFFFFFFFF, crc32(purpose.encode())]
+    return np.random.Generator(
+        np.random.Philox(counter=np.array(words, np.uint64), key=np.array(key, np.uint64))
+    )
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """A value whose logarithm is uniform over the range."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

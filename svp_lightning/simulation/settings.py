@@ -122,7 +122,7 @@ class SimulationSettings(Settings):
         instrument: its scale and camera.
         difficulty: 0 to 1, how far the classes overlap beyond what they do anyway: the chance
             that a particle comes from a prior of size and focus that makes it look like
-            another class (:mod:`svp_lightning.simulation.overlap`).
+            another class (:mod:`svp_lightning.simulation.particles`).
         label_noise: wrong labels, with the truth kept in ``true_label``.
         neighbour_share: share of images with a second particle, off the centre and at its
             own depth.

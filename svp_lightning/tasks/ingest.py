@@ -24,7 +24,7 @@ from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import files_below, replacing, sha256_of_file
-from svp_lightning.simulation.write import simulate_store
+from svp_lightning.simulation.simulated_store import simulate_store
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
 from svp_lightning.tasks.training import duration

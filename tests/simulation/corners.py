@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from svp_lightning.simulation.air import draw_air
 from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid, lattice_side_at
-from svp_lightning.simulation.oil import draw_oil
+from svp_lightning.simulation.particles import draw_air, draw_oil
 from svp_lightning.simulation.scene import Sphere, Spheres
 from svp_lightning.simulation.settings import SimulationSettings
 

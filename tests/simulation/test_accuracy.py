@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 
 from svp_lightning.simulation.imaging import lattice_side_at
 from svp_lightning.simulation.mie import RADII_UM, nearest_radius
-from svp_lightning.simulation.oil import OIL_INDEX as OIL
+from svp_lightning.simulation.particles import OIL_INDEX as OIL
 from svp_lightning.simulation.scene import Sphere
 from tests.simulation.corners import MEDIUM, Corner, corners, instrument
 from tests.simulation.exact import exact_profile

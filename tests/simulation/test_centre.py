@@ -4,11 +4,9 @@ from scipy import ndimage
 
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
 from svp_lightning.simulation import draw
-from svp_lightning.simulation.centre import centred
-from svp_lightning.simulation.dataset import Simulator
-from svp_lightning.simulation.large_bubble import draw_large_bubble
-from svp_lightning.simulation.scene import Sphere, Spheres, Together
+from svp_lightning.simulation.scene import Sphere, Spheres, Together, centred
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 SETTINGS = SimulationSettings(
     counts={"train": {"protein": 1}}, large_bubble_share=0.0, neighbour_share=0.0
@@ -43,10 +41,8 @@ def test_the_shift_grows_with_depth_and_tilt() -> None:
     assert moved.spheres[0].y_um == pytest.approx(0.1 + 0.9, abs=0.01)
 
 
-def test_a_neighbour_keeps_its_distance_and_a_large_bubble_its_place() -> None:
+def test_a_neighbour_keeps_its_distance() -> None:
     droplet = Spheres((Sphere(3.0, 1.403, 0.0, 0.0, 40.0),))
     pair = centred(Together(droplet, droplet, 5.0, 2.0), (0.05, 0.02), 1.338)
     assert isinstance(pair, Together)
     assert (pair.x_um, pair.y_um, pair.main) == (5.0, 2.0, pair.other)
-    _, bubble = draw_large_bubble(np.random.default_rng(0), 16.64)
-    assert centred(bubble, (0.05, 0.02), 1.338) is bubble

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from svp_lightning.simulation.crop import cut_box
+from svp_lightning.simulation.camera import cut_box
 
 FIELD = 40
 

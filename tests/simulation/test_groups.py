@@ -10,10 +10,10 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from svp_lightning.simulation import dataset
-from svp_lightning.simulation.dataset import Simulator
+from svp_lightning.simulation import simulator
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 RUNS, PER_RUN = 6, 40
 SETTINGS = SimulationSettings(counts={"train": {"protein": 1}}, source_points=9)
@@ -53,7 +53,7 @@ def test_a_run_is_recognised_by_its_background() -> None:
 
 def test_runs_that_share_one_session_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        dataset,
+        simulator,
         "draw_session",
         lambda settings, size, seed, number: draw_session(settings, size, seed, 0),
     )

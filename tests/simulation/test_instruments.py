@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 import yaml
 
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.large_bubble import (
     FOCUS_RATIOS,
     bubble_profile,
     draw_large_bubble,
     nominal_optics,
 )
-from svp_lightning.simulation.magnify import magnified
-from svp_lightning.simulation.scene import Particle, Sphere, Spheres
+from svp_lightning.simulation.scene import Particle, Sphere, Spheres, magnified
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data" / "instrument"
 NAMES = ("flowcam_10x", "flowcam_nano", "mfi_5200")

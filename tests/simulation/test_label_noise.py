@@ -8,7 +8,7 @@ from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.store import Store
 from svp_lightning.simulation.label_noise import ambiguity, with_label_noise
 from svp_lightning.simulation.settings import LabelNoiseSettings, SimulationSettings
-from svp_lightning.simulation.write import simulate_store
+from svp_lightning.simulation.simulated_store import simulate_store
 
 N = 3000
 LIKE_ANOTHER = {("silicone_oil", "air_bubble"), ("air_bubble", "silicone_oil")}

@@ -3,8 +3,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 COUNTS = {"train": {"protein": 1}}
 

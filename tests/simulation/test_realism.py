@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from svp_lightning.simulation.camera import _grain
-from svp_lightning.simulation.dataset import Simulator
 from svp_lightning.simulation.large_bubble import draw_large_bubble
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import OpticsSettings, SimulationSettings
+from svp_lightning.simulation.simulator import Simulator
 
 ROWS = np.arange(12)
 

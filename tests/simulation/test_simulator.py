@@ -6,8 +6,8 @@ from threadpoolctl import threadpool_info
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
-from svp_lightning.simulation.dataset import Simulator, _one_thread
 from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulator import Simulator, _one_thread
 
 NAMES = [PAPER_CLASSES[i % 3] for i in range(18)]
 INDICES = np.arange(18)

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from svp_lightning.data.store import Store
-from svp_lightning.simulation.plan import plan_images
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.write import simulate_store
+from svp_lightning.simulation.simulated_store import plan_images, simulate_store
 
 SIZE, SEED = 16, 11
 

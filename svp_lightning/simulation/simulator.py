@@ -15,8 +15,7 @@ from torch import Tensor
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
-from svp_lightning.simulation.camera import detected, expose, record
-from svp_lightning.simulation.crop import cut_box
+from svp_lightning.simulation.camera import cut_box, detected, expose, record
 from svp_lightning.simulation.draw import Draw, draw_image
 from svp_lightning.simulation.imaging import (
     ImagingGrid,

@@ -1,0 +1,284 @@
+"""What chance decides about one particle: droplets, bubbles, aggregates, and how they overlap.
+
+Silicone oil droplets are spheres of index 1.403, mostly in front of the focus. Small air bubbles
+are Mie spheres, large ones are cut by the window. Protein aggregates are thin phase objects in two
+depth layers, of several morphologies.
+
+``simulation.difficulty`` makes the classes overlap. One by one a small bubble (n = 1.0 in 1.34) in
+front of the focus and a small droplet behind it are nearly the same dark disc: the sign of the
+index contrast turns the sign of the defocus. Only the joint prior of radius and defocus tells them
+apart, so drawing both from one prior takes that away. A compact protein aggregate out of focus is
+the other confusion.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from svp_lightning.simulation.aggregates import GRID_STEP_UM, MORPHOLOGIES, Thickness
+from svp_lightning.simulation.imaging import ImagingGrid
+from svp_lightning.simulation.large_bubble import LargeBubble, draw_large_bubble
+from svp_lightning.simulation.scene import Particle, PhaseScreens, Sphere, Spheres
+from svp_lightning.simulation.session import log_uniform
+
+OIL_INDEX = 1.403
+DOUBLET_SHARE = 0.04
+SATELLITE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class _Population:
+    """Droplets of one look.
+
+    Attributes:
+        share: of all droplets.
+        focus_um, focus_spread_um: distance from the focus, normal.
+        radius_um, radius_spread: at the mean focus; log-normal.
+    """
+
+    share: float
+    focus_um: float
+    focus_spread_um: float
+    radius_um: float
+    radius_spread: float
+
+
+# From 9,000 droplets of any radius, focus and microscope, cut out as the real crops are, those
+# nearest to each real crop of the development half, and trials on the crops of odd numbers
+# (experiments/simulator_realism).
+_POPULATIONS = (
+    _Population(0.46, 40.0, 4.5, 3.65, 0.12),  # bright centre, dark ring
+    _Population(0.20, 32.0, 7.0, 1.75, 0.20),  # bright centre alone
+    _Population(0.22, -23.0, 5.0, 3.1, 0.12),  # dark disc
+)
+_REST_FOCUS_UM = (-15.0, 50.0)
+_REST_RADIUS_UM, _REST_SPREAD = 2.3, 0.3
+_RADIUS_POWER = 0.9
+"""Larger droplets look alike further from focus: within a population R grows as z to this."""
+
+
+def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]:
+    """One droplet, a tilted doublet, or a droplet with a small satellite.
+
+    Args:
+        rng: the image's stream.
+        scale: of the defocus, from the session's pixel size.
+    """
+    focus, radius = _focus_and_radius(rng)
+    z = focus * scale
+    main = Sphere(
+        radius_um=radius,
+        index=OIL_INDEX,
+        x_um=rng.normal(0, 0.3),
+        y_um=rng.normal(0, 0.3),
+        z_um=z,
+        stretch=abs(rng.normal(0, 0.09)),
+        angle=rng.uniform(0, math.pi),
+    )
+    kind = rng.random()
+    spheres: tuple[Sphere, ...]
+    if kind < DOUBLET_SHARE:
+        spheres = _neighbour(rng, main, rng.uniform(0.5, 1.05), centred=True)
+        morphology = "doublet"
+    elif kind < DOUBLET_SHARE + SATELLITE_SHARE:
+        spheres = _neighbour(rng, main, rng.uniform(0.2, 0.45), centred=False)
+        morphology = "satellite"
+    else:
+        spheres, morphology = (main,), "sphere"
+    radius = main.tabulated_radius_um
+    area = sum(sphere.tabulated_radius_um**2 for sphere in spheres)
+    return (
+        Particle(morphology, radius, 2 * math.sqrt(area), z, OIL_INDEX),
+        Spheres(spheres),
+    )
+
+
+def _focus_and_radius(rng: np.random.Generator) -> tuple[float, float]:
+    """Distance from focus and radius, um."""
+    choice = rng.random()
+    for kind in _POPULATIONS:
+        if choice < kind.share:
+            focus = float(rng.normal(kind.focus_um, kind.focus_spread_um))
+            growth = max(focus / kind.focus_um, 0.3) ** _RADIUS_POWER
+            return focus, kind.radius_um * growth * math.exp(rng.normal(0, kind.radius_spread))
+        choice -= kind.share
+    focus = float(rng.uniform(*_REST_FOCUS_UM))
+    return focus, _REST_RADIUS_UM * math.exp(rng.normal(0, _REST_SPREAD))
+
+
+def _neighbour(
+    rng: np.random.Generator, main: Sphere, ratio: float, *, centred: bool
+) -> tuple[Sphere, Sphere]:
+    """A second droplet touching the first, in a random direction of space."""
+    radius = ratio * main.radius_um
+    distance = main.radius_um + radius
+    rise = rng.uniform(-0.7, 0.7)  # sine of the pair's tilt out of the image plane
+    across = distance * math.sqrt(1 - rise * rise)
+    direction = rng.uniform(0, 2 * math.pi)
+    dx, dy = across * math.cos(direction), across * math.sin(direction)
+    shift = 0.5 if centred else 0.1
+    moved = Sphere(
+        main.radius_um,
+        main.index,
+        main.x_um - shift * dx,
+        main.y_um - shift * dy,
+        main.z_um,
+        main.stretch,
+        main.angle,
+    )
+    other = Sphere(
+        radius, main.index, moved.x_um + dx, moved.y_um + dy, main.z_um + distance * rise
+    )
+    return moved, other
+
+
+# The nearest simulated images of the real small bubbles, cut out as the real crops are
+# (experiments/simulator_realism), have radii of 0.9 to 2.2 um at 13 to 33 um in front of the focus.
+_BUBBLE_RADIUS_UM = 1.65
+_FOCUS_PER_INDEX = 70.0
+
+
+def draw_air(
+    rng: np.random.Generator,
+    scale: float,
+    indices: tuple[float, ...],
+    large_share: float,
+    window_um: float,
+) -> tuple[Particle, Spheres | LargeBubble]:
+    """One bubble.
+
+    Args:
+        rng: the image's stream.
+        scale: of the defocus, from the session's pixel size.
+        indices: effective refractive indices of small bubbles, drawn with equal chance.
+        large_share: share of images that show part of a large bubble.
+        window_um: width of an image.
+    """
+    if rng.random() < large_share:
+        return draw_large_bubble(rng, window_um)
+    index = indices[rng.integers(len(indices))]
+    size = rng.normal(0, 0.28)  # log of the radius over its median
+    focus = rng.normal(22.0, 4.0) if rng.random() < 0.95 else rng.uniform(14, 34)
+    # A weaker sphere must lie further from focus to give the same soft disc.
+    focus += _FOCUS_PER_INDEX * max(index - 1.1, 0)
+    sphere = Sphere(
+        radius_um=_BUBBLE_RADIUS_UM * math.exp(size),
+        index=index,
+        x_um=rng.normal(0, 0.3),
+        y_um=rng.normal(0, 0.3),
+        z_um=focus * scale,
+        stretch=abs(rng.normal(0, 0.05)),
+        angle=rng.uniform(0, math.pi),
+    )
+    radius = sphere.tabulated_radius_um
+    return Particle("sphere", radius, 2 * radius, sphere.z_um, index), Spheres((sphere,))
+
+
+_DARK_RADIUS_UM = 1.9
+_DARK_FOCUS_UM = (24.0, 6.0)
+AIR_LIKE_SHARE = 0.5
+"""Of confusable droplets, those that look like bubbles. The others stay what they are, mostly
+bright in front of the focus, which is what confusable protein looks like."""
+
+
+def draw_dark_disc(
+    rng: np.random.Generator, scale: float, index: float, sign: int
+) -> tuple[Particle, Spheres]:
+    """A sphere from the prior that small bubbles and droplets share.
+
+    Args:
+        rng: the image's stream.
+        scale: of the defocus.
+        index: refractive index of the sphere.
+        sign: side of the focus on which it appears as a dark disc: 1 for a sphere of lower
+            index than the medium, -1 for one of higher index.
+    """
+    sphere = Sphere(
+        radius_um=_DARK_RADIUS_UM * math.exp(rng.normal(0, 0.28)),
+        index=index,
+        x_um=rng.normal(0, 0.3),
+        y_um=rng.normal(0, 0.3),
+        z_um=sign * scale * max(rng.normal(*_DARK_FOCUS_UM), 8.0),
+        stretch=abs(rng.normal(0, 0.07)),
+        angle=rng.uniform(0, math.pi),
+    )
+    radius = sphere.tabulated_radius_um
+    return Particle("sphere", radius, 2 * radius, sphere.z_um, index), Spheres((sphere,))
+
+
+def confusable_focus(rng: np.random.Generator) -> float:
+    """Defocus (um) at which a compact aggregate looks like a droplet, on either side."""
+    if rng.random() < 0.6:
+        return float(rng.normal(38.0, 7.0))
+    return float(rng.normal(-27.0, 5.0))
+
+
+_SHARES = (("fractal", 0.48), ("film", 0.14), ("fibre", 0.14), ("compact", 0.24))
+_MAX_PHASE = (0.3, 2.8)
+
+
+def draw_protein(
+    rng: np.random.Generator,
+    grid: ImagingGrid,
+    focus_offset_um: float,
+    compact_focus_um: float | None = None,
+) -> tuple[Particle, PhaseScreens]:
+    """One aggregate near focus (three quarters) or well away from it.
+
+    Args:
+        rng: the image's stream.
+        grid: the session's lattice (wavelength and medium).
+        focus_offset_um: of the session.
+        compact_focus_um: None, or where a compact aggregate is asked for.
+    """
+    morphology = _choose(rng) if compact_focus_um is None else "compact"
+    body = MORPHOLOGIES[morphology](rng)
+    contrast = _index_contrast(rng, body, grid.wavelength_um)
+    absorption = rng.uniform(0.005, 0.08) if rng.random() < 1 / 3 else 0.0
+    focus = rng.uniform(-9, 9) if rng.random() < 0.75 else rng.uniform(-30, 45)
+    z = (focus if compact_focus_um is None else compact_focus_um) + focus_offset_um
+    wave_number = 2 * math.pi / grid.wavelength_um
+    front = _transmission(body.front_um, wave_number * contrast, absorption)
+    back = _transmission(body.back_um, wave_number * contrast, absorption)
+    height, width = front.shape
+    screens = PhaseScreens(
+        front=front - 1,
+        back=front * (back - 1),
+        step_um=GRID_STEP_UM,
+        x_um=-(width - 1) / 2 * GRID_STEP_UM + rng.normal(0, 0.35),
+        y_um=-(height - 1) / 2 * GRID_STEP_UM + rng.normal(0, 0.35),
+        depths_um=(z + body.half_depth_um, z - body.half_depth_um),
+    )
+    ecd = 2 * math.sqrt(body.area_um2 / math.pi)
+    particle = Particle(morphology, ecd / 2, ecd, z, grid.medium_index + contrast)
+    return particle, screens
+
+
+def _choose(rng: np.random.Generator) -> str:
+    choice = rng.random()
+    for name, share in _SHARES:
+        if choice < share:
+            return name
+        choice -= share
+    return _SHARES[-1][0]
+
+
+def _index_contrast(rng: np.random.Generator, body: Thickness, wavelength_um: float) -> float:
+    """Refractive index over the medium's, keeping the largest phase within 0.3 to 2.8 rad."""
+    contrast = log_uniform(rng, 0.006, 0.07)
+    phase = 2 * math.pi / wavelength_um * contrast * body.deepest_um
+    low = _MAX_PHASE[0] * math.exp(rng.uniform(0, 0.7))
+    return contrast * min(max(phase, low), _MAX_PHASE[1]) / phase
+
+
+def _transmission(
+    thickness_um: NDArray[np.float32], phase_per_um: float, absorption_per_um: float
+) -> NDArray[np.complex64]:
+    phase = np.float32(phase_per_um) * thickness_um
+    result = np.empty(phase.shape, np.complex64)
+    result.real, result.imag = np.cos(phase), np.sin(phase)
+    if absorption_per_um:
+        result *= np.exp(np.float32(-absorption_per_um) * thickness_um)
+    return result
