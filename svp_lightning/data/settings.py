@@ -50,13 +50,25 @@ class RaritySettings(Settings):
     """Which images are kept: with one seed, fewer are a subset of more."""
 
 
+class WindowSettings(Settings):
+    """Which particles the automatic side of the stored images is chosen for."""
+
+    holds: float = Field(0.95, gt=0, le=1)
+    """Share of these particles that fit."""
+    at_least_um: float = Field(10.0, ge=0)
+    """Their smallest diameter, µm: small particles are many and would decide alone."""
+
+
 class _IngestSettings(RaritySettings):
     """What every importer of real images has in common."""
 
     root: Path
     image_size: ImageSize | None = None
-    """Side of the stored crops, px. ``None``: the smallest multiple of 16 that holds the
-    95th percentile of the larger image side, between 16 and 128."""
+    """Side of the stored images, px. ``None``: from 16 to 128, as :attr:`window` says."""
+    window: WindowSettings = WindowSettings()
+    fit: Literal["cut", "shrink"] = "cut"
+    """Particles larger than the stored images are cut, or scaled down to fit (and then look
+    smaller than they are, which ``scale`` in the particle table records)."""
     background: int | None = Field(None, ge=1, le=255)
     """Grey level every crop's background is scaled to, so that a run cannot be told by its
     lamp. ``None`` keeps the levels as recorded."""

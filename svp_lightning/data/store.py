@@ -231,6 +231,11 @@ class StoreWriter:
         with replacing(self._rows / f"{start:012d}.parquet") as temporary:
             particles.to_parquet(temporary, index=False)
 
+    def particles(self) -> pd.DataFrame:
+        """The table rows written so far, in order."""
+        files = sorted(self._rows.glob("[0-9]*.parquet"))
+        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+
     def finish(
         self,
         class_names: Sequence[str],
@@ -242,8 +247,7 @@ class StoreWriter:
         Raises:
             StoreError: rows are missing, or the table is not what a store needs.
         """
-        files = sorted(self._rows.glob("[0-9]*.parquet"))
-        particles = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+        particles = self.particles()
         check_particles(particles, self.num_images, class_names, self.path)
         with replacing(self.path / PARTICLES) as temporary:
             particles.to_parquet(temporary, index=False)

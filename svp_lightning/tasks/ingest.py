@@ -32,7 +32,7 @@ from svp_lightning.tasks.training import duration
 SHEET_IMAGES = 96
 UNLABELLED = -1
 WORTH_SAYING_SECONDS = 60
-IMPORT_VERSION = 2
+IMPORT_VERSION = 3
 """Raised when the same files and settings come to give another store of real images; the
 version of the stage would simulate anew, too."""
 

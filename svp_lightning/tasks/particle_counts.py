@@ -10,11 +10,11 @@ from rich.table import Table
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import (
-    SIZE_EDGES_UM,
     particles_lost,
     summarise,
     volumes_imaged,
 )
+from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.counting import UNCERTAIN, count_table, tally_classes
 from svp_lightning.evaluation.predictions import Predictions

@@ -15,13 +15,13 @@ from svp_lightning.data.importers.repeats import once_each
 from svp_lightning.data.importers.runs import run_names
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.writing import Plan
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import CollageSettings, FlowCamSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
 from tests.data import test_flowcam as flowcam
-from tests.data import test_mfi as mfi
-from tests.data.test_collage import draw_collage, save
+from tests.data.importers import test_mfi as mfi
+from tests.data.importers.test_collage import draw_collage, save
 
 
 def export(lst: Path, to: Path, ids: list[int]) -> None:

@@ -17,7 +17,7 @@ from svp_lightning.data.importers.images import SUFFIXES, digest_of
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, run_names
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.tiles import find_tiles, read_collage
-from svp_lightning.data.importers.writing import Plan, Progress, write_plan
+from svp_lightning.data.importers.writer import Plan, Progress, write_plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files

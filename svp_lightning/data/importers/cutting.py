@@ -18,7 +18,7 @@ from svp_lightning.data.importers.images import (
     to_8_bit,
 )
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.writing import Cut
+from svp_lightning.data.importers.writer import Cut
 from svp_lightning.errors import DataError
 
 BOX = ("x", "y", "w", "h")

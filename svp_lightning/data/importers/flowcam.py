@@ -32,7 +32,7 @@ from svp_lightning.data.importers.images import read_picture
 from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.importers.tables import Skips, header_of, read_head
-from svp_lightning.data.importers.writing import Plan, Progress, write_plan
+from svp_lightning.data.importers.writer import Plan, Progress, write_plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.framing import automatic_size
 from svp_lightning.data.importers.images import bit_depth_of, read_picture, survey, to_8_bit
 from svp_lightning.data.importers.labels import (
     assign_splits,
@@ -28,7 +27,8 @@ from svp_lightning.data.importers.labels import (
 )
 from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.writing import Cut, Plan, Progress, write_plan
+from svp_lightning.data.importers.window import choose_window
+from svp_lightning.data.importers.writer import Cut, Plan, Progress, write_plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.errors import DataError
 
@@ -71,13 +71,15 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
     particles = _particles(listing, facts, settings)
     depth = _bit_depth(settings, int(facts["brightest"].max()))
     paths = listing["path"].tolist()
+    sides = facts[["height_px", "width_px"]].max(axis=1).to_numpy()
+    ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
     return Plan(
         particles=particles,
         units=_units(len(paths)),
         read=lambda unit: _read(paths[unit.start : unit.stop], depth),
-        image_size=settings.image_size
-        or automatic_size(facts[["height_px", "width_px"]].max(axis=1).to_numpy()),
+        image_size=settings.image_size or choose_window(sides, ecd_um, settings.window),
         background=settings.background,
+        fit=settings.fit,
         class_names=ordered(particles["label"].dropna()),
         pixel_size_um=settings.pixel_size_um,
         made_by={"source": "folder", "bit_depth_of_16_bit_files": depth, "seed": settings.seed},

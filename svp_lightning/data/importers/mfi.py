@@ -31,7 +31,7 @@ from svp_lightning.data.importers.tables import (
     require_columns,
     without_blanks,
 )
-from svp_lightning.data.importers.writing import Plan, Progress, write_plan
+from svp_lightning.data.importers.writer import Plan, Progress, write_plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files

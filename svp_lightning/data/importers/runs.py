@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from svp_lightning.data.importers.cutting import BOX, Measure, ReadPage, cut, inside_pictures
-from svp_lightning.data.importers.framing import automatic_size
 from svp_lightning.data.importers.labels import (
     assign_splits,
     labels_from_table,
@@ -27,7 +26,8 @@ from svp_lightning.data.importers.labels import (
 )
 from svp_lightning.data.importers.repeats import named_from, once_each
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.writing import Plan
+from svp_lightning.data.importers.window import choose_window
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import RunSettings
 from svp_lightning.errors import DataError
 
@@ -107,13 +107,15 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
     particles = _labelled(found.particles.assign(origin="real"), settings, skips)
     particles, why = _split(particles, settings)
     sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
+    ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
     made_by = {"source": settings.source, "seed": settings.seed, "not_split": why, **found.made_by}
     return Plan(
         particles=_for_store(particles),
         units=_units(particles["picture"]),
         read=lambda unit: cut(particles.iloc[unit.start : unit.stop], found.read, found.measure),
-        image_size=settings.image_size or automatic_size(sides),
+        image_size=settings.image_size or choose_window(sides, ecd_um, settings.window),
         background=settings.background,
+        fit=settings.fit,
         class_names=ordered(particles["label"].dropna()),
         pixel_size_um=_common(particles["pixel_size_um"]),
         made_by=made_by,

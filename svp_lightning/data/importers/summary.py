@@ -2,18 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from svp_lightning.data.importers.repeats import ANOTHER_TABLE, COPY
+from svp_lightning.data.importers.window import size_bins
 from svp_lightning.data.store import SPLITS, Store
 
-SIZE_EDGES_UM = (2.0, 5.0, 10.0, 25.0)
-"""Thresholds of USP <1788> counting, equivalent circular diameter."""
-UNKNOWN_SIZE = "size unknown"
 UNLABELLED = "unlabelled"
 MAX_GROUPS_SHOWN = 20
 
@@ -163,14 +160,7 @@ def _size_bins(particles: pd.DataFrame) -> pd.Series | None:
     """The size bin of each image; None where no size is known."""
     if "ecd_um" not in particles or particles["ecd_um"].isna().all():
         return None
-    edges = [0.0, *SIZE_EDGES_UM, np.inf]
-    names = [f"< {edges[1]:g} µm"]
-    names += [f"{a:g}-{b:g} µm" for a, b in pairwise(SIZE_EDGES_UM)]
-    names.append(f"≥ {edges[-2]:g} µm")
-    bins = pd.cut(particles["ecd_um"], edges, right=False, labels=names)
-    if bins.isna().any():
-        bins = bins.cat.add_categories(UNKNOWN_SIZE).fillna(UNKNOWN_SIZE)
-    return bins
+    return size_bins(particles["ecd_um"])
 
 
 def _counts(bins: pd.Series) -> pd.Series:

@@ -98,10 +98,10 @@ def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> 
 
 
 def test_an_interrupted_import_goes_on(root, tmp_path, monkeypatch) -> None:
-    from svp_lightning.data.importers import folder, writing
+    from svp_lightning.data.importers import folder, writer
 
     monkeypatch.setattr(folder, "_FILES_PER_UNIT", 4)
-    monkeypatch.setattr(writing, "_ROWS_PER_WRITE", 8)
+    monkeypatch.setattr(writer, "_ROWS_PER_WRITE", 8)
     settings = FolderSettings(root=root)
     whole = tmp_path / "whole"
     ingest_folder(whole, settings, lambda n: None)

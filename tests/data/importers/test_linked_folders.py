@@ -18,8 +18,8 @@ from svp_lightning.data.settings import (
 )
 from svp_lightning.errors import DataError
 from tests.data import test_flowcam as flowcam
-from tests.data import test_mfi as mfi
-from tests.data.test_collage import draw_collage, save
+from tests.data.importers import test_mfi as mfi
+from tests.data.importers.test_collage import draw_collage, save
 
 
 def move_and_link(folder: Path) -> Path:

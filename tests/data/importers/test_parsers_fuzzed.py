@@ -25,7 +25,7 @@ from svp_lightning.data.importers.listing import list_table
 from svp_lightning.data.importers.mfi import read_table
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import SvpError
-from tests.data.test_mfi import HEADER
+from tests.data.importers.test_mfi import HEADER
 
 LST = (
     b"017\nnum-fields|8\nid|int32\nimage_x|int32\nimage_y|int32\nimage_w|int32\nimage_h|int32\n"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.mfi import ingest_mfi, plan_mfi
-from svp_lightning.data.importers.writing import Plan
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError

@@ -7,13 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.framing import frame
+from svp_lightning.data.importers.window import frame, window_counts
 from svp_lightning.data.store import StoreWriter
 
 Progress = Callable[[int], None]
@@ -47,6 +47,7 @@ class Plan:
         read: reads one unit; called from several threads at once.
         image_size: side of the stored images, px.
         background: grey level every background is scaled to; None keeps it.
+        fit: what becomes of particles larger than the images.
         class_names: in the order of the class indices.
         pixel_size_um: calibration, if there is a single one.
         made_by: for the manifest.
@@ -58,6 +59,7 @@ class Plan:
     read: Callable[[range], Cut]
     image_size: int
     background: int | None
+    fit: Literal["cut", "shrink"]
     class_names: tuple[str, ...]
     pixel_size_um: float | None
     made_by: dict[str, Any]
@@ -66,7 +68,7 @@ class Plan:
 
 @contextmanager
 def nothing_left_on_failure(path: Path) -> Iterator[None]:
-    """Remove the unfinished store on an error; an interrupted one is kept to go on with."""
+    """Remove the unfinished store on an error; an interrupted one is kept, to be resumed."""
     existed = path.exists()
     try:
         yield
@@ -92,7 +94,11 @@ def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> 
             progress(len(rows))
         if len(plan.skipped):
             plan.skipped.to_csv(path / "skipped.csv", index=False)
-        made_by = {**plan.made_by, "skipped": _count_reasons(plan.skipped)}
+        made_by = {
+            **plan.made_by,
+            "skipped": _count_reasons(plan.skipped),
+            "window": {"fit": plan.fit, "sizes": window_counts(writer.particles())},
+        }
         writer.finish(plan.class_names, plan.pixel_size_um, made_by)
 
 
@@ -118,16 +124,18 @@ def _frame_unit(plan: Plan, unit: range) -> _Piece:
     cut = plan.read(unit)
     opaque = cut.opaque or [None] * len(cut.images)
     framed = [
-        frame(image, plan.image_size, mask, plan.background)
+        frame(image, plan.image_size, mask, plan.background, plan.fit)
         for image, mask in zip(cut.images, opaque, strict=True)
     ]
     table = plan.particles.iloc[unit.start : unit.stop].assign(
         width_px=[image.shape[1] for image in cut.images],
         height_px=[image.shape[0] for image in cut.images],
-        background_grey=[level for _, level in framed],
+        background_grey=[one.background_grey for one in framed],
+        scale=[one.scale for one in framed],
+        cut=[one.cut for one in framed],
         **cut.columns,
     )
-    return unit, np.stack([image for image, _ in framed]), table
+    return unit, np.stack([one.image for one in framed]), table
 
 
 def _gathered(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
