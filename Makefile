@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m svp_lightning
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench notebooks wheel clean
+.PHONY: help install demo test lint format bench notebooks docs wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: $(STAMP)  ## Speed of simulator, store, classifier and sampler, and both 
 
 notebooks: $(STAMP)  ## Execute the notebooks and keep their pictures (CPU, a quarter of an hour)
 	$(BIN)/python notebooks/execute.py
+
+docs: $(STAMP)  ## Build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel: $(STAMP)  ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,165 @@
+"""Commands of the README, the documentation and the experiments are real; the site builds."""
+
+import logging
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from markdown_it import MarkdownIt
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+
+from svp_lightning.__main__ import _plain, config_folder
+from svp_lightning.config import parse_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/README.md")]
+)
+HYDRA_FLAGS = {"-m", "--multirun", "--help", "--cfg", "job"}
+NOT_RUN = {
+    "wandb login": "needs an account",
+    "wandb sync": "needs an account",
+    "hydra/launcher=slurm": "needs the extra `slurm` and a cluster",
+    "pre-commit install": "changes the checkout",
+    "source .venv/bin/activate": "activates the environment that `make install` makes",
+    "python notebooks/execute.py": "takes a quarter of an hour; the tests run the notebooks",
+}
+"""Parts of commands that no test composes, with the reason."""
+
+
+def commands(page: Path) -> Iterator[tuple[Path, str]]:
+    """Folder and text of every command of a page's fenced blocks, variables replaced."""
+    for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
+        if token.type != "fence" or token.info:  # blocks with a language hold no commands
+            continue
+        folder, variables = ROOT, {}
+        for line in _lines(token.content):
+            if assigned := re.fullmatch(r'(\w+)="(.*)"', line, re.DOTALL):
+                variables[assigned[1]] = " ".join(assigned[2].split())
+                continue
+            for name, value in variables.items():
+                line = re.sub(rf"\${name}\b", value.replace("\\", r"\\"), line)
+            for part in re.split(r" && |; ", line):
+                if part.startswith("cd "):
+                    folder = ROOT / part.removeprefix("cd ").strip()
+                elif part.strip():
+                    yield folder, part.strip()
+
+
+def _lines(block: str) -> Iterator[str]:
+    """Logical lines: without comments, continued over open quotes and backslashes."""
+    held = ""
+    for line in block.replace("\\\n", " ").splitlines():
+        held += ("\n" if held else "") + re.sub(r"(^|\s+)#.*", "", line)
+        if held.count('"') % 2 == 0:
+            if held.strip():
+                yield held.strip()
+            held = ""
+
+
+def every_command() -> dict[tuple[Path, str], str]:
+    """(folder, command) -> the first page that has it."""
+    found: dict[tuple[Path, str], str] = {}
+    for page in PAGES:
+        for folder_and_command in commands(page):
+            found.setdefault(folder_and_command, str(page.relative_to(ROOT)))
+    return found
+
+
+def test_every_command_is_checked_or_listed_with_its_reason() -> None:
+    found = every_command()
+    assert len(found) > 50
+    failures = []
+    for (folder, command), page in found.items():
+        try:
+            check(folder, command)
+        except Exception as error:
+            failures.append(f"{page}: {command}\n    {type(error).__name__}: {error}")
+    assert not failures, "\n".join(failures)
+
+
+def check(folder: Path, command: str) -> None:
+    if any(known in command for known in NOT_RUN):
+        return
+    words = shlex.split(command)
+    while words and ("=" in words[0] or words[0] == "srun"):  # environment variables, launchers
+        words = words[1:]
+    if words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    elif words[:2] == ["pip", "install"]:
+        _check_extra(words[-1])
+    elif words[:3] == ["python", "-m", "svp_lightning"]:
+        compose_as_the_program_does(words[3:])
+    elif words[0] == "python":
+        _check_script(folder / words[1], words[2:])
+    else:
+        raise AssertionError("neither checked nor listed in NOT_RUN")
+
+
+def compose_as_the_program_does(arguments: list[str]) -> None:
+    """Compose and check the first cell of what the arguments ask for."""
+    assert {word for word in arguments if word.startswith("-")} <= HYDRA_FLAGS
+    overrides = [word for word in arguments if word not in HYDRA_FLAGS]
+    sweep = {"-m", "--multirun"} & set(arguments)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        if not sweep:
+            parse_config(_plain(compose("config", overrides=overrides)))
+            return
+        fixed, swept = [], []
+        for override in OverridesParser.create().parse_overrides(overrides):
+            (swept if override.is_sweep_override() else fixed).append(override)
+        cfg = compose(
+            "config", overrides=[str(o.input_line) for o in fixed], return_hydra_config=True
+        )
+        if cfg.hydra.sweeper.params:
+            given = {override.key_or_group for override in [*fixed, *swept]}
+            params = [f"{k}={v}" for k, v in cfg.hydra.sweeper.params.items() if k not in given]
+            swept += OverridesParser.create().parse_overrides(params)
+        first = [f"{o.get_key_element()}={_first(o)}" for o in swept if o.is_sweep_override()]
+        chosen = [str(override.input_line) for override in fixed]
+        parse_config(_plain(compose("config", overrides=[*chosen, *first])))
+
+
+def _first(override: Override) -> str:
+    if override.is_interval_sweep():  # of a search
+        return str(override.value().start)  # type: ignore[union-attr]
+    return next(iter(override.sweep_string_iterator()))
+
+
+def _check_extra(target: str) -> None:
+    if target != ".":
+        extra = target.removeprefix("svp-lightning[").removesuffix("]")
+        assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def _check_script(script: Path, arguments: list[str]) -> None:
+    assert script.is_file(), f"{script.relative_to(ROOT)} does not exist"
+    source = script.read_text(encoding="utf-8")
+    for option in (word for word in arguments if word.startswith("--")):
+        assert f'"{option}"' in source, f"{script.name} has no {option}"
+
+
+def test_site_builds_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    caplog.set_level(logging.WARNING, logger="mkdocs")
+    build(load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(tmp_path / "site")))
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == []
+    configuration = (tmp_path / "site/configuration/index.html").read_text(encoding="utf-8")
+    assert "augmentation.ratio" in configuration
+    assert (tmp_path / "site/api/svp_lightning.data/index.html").is_file()
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
