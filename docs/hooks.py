@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def _documented(model: type[BaseModel]) -> dict[str, str]:
         if isinstance(node, ast.ClassDef) and node.name == model.__name__
     )
     found = {}
-    for field, text in zip(body, body[1:], strict=False):
+    for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             written = " ".join(ast.literal_eval(text.value).split())
             found[ast.unparse(field.target)] = ROLE.sub(r"`\1`", written).replace("``", "`")
