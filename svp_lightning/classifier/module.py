@@ -1,6 +1,7 @@
 """The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,18 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchvision.transforms.v2 import MixUp
 
 from svp_lightning.classifier.backbones import build_backbone, load_pretrained
-from svp_lightning.classifier.collect import Collected, Collector
-from svp_lightning.classifier.optimization import optimizer_of, warmup_cosine
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.classifier.validation import (
     TRAINING_LOSS,
     VALIDATION_LOSS,
     VALIDATION_SCORE,
+    Collected,
+    Collector,
     image_weights,
     log_loss,
     macro_auprc,
@@ -36,7 +38,7 @@ class ClassifierModule(pl.LightningModule):
 
     Batches are dicts: ``image`` (B, 1, H, W) float in [-1, 1], ``label`` (B,) int64, ``index``
     (B,) int64 row in the store. Everything random in step t is a function of (seed, t, rank),
-    so a resumed run goes on exactly as the uninterrupted one would have.
+    so a resumed run equals an uninterrupted one.
 
     Args:
         settings: network, optimiser and schedule.
@@ -230,7 +232,7 @@ def load_classifier(path: Path) -> ClassifierModule:
     """Rebuild a classifier from a checkpoint, ready to test.
 
     Args:
-        path: ``best.ckpt`` or ``last.ckpt`` of :func:`~.callbacks.checkpoint_callbacks`.
+        path: ``best.ckpt`` or ``last.ckpt`` of :func:`~.validation.checkpoint_callbacks`.
 
     Returns:
         The module in evaluation mode, on the CPU.
@@ -278,3 +280,34 @@ def _seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
 
 def _plain(numbers: Sequence[float] | None) -> list[float] | None:
     return None if numbers is None else [float(number) for number in numbers]
+
+
+def optimizer_of(network: nn.Module, settings: ClassifierSettings) -> Optimizer:
+    """The optimiser; weight decay spares biases and normalisation (one-dimensional)."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    spared = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
+    # fused: one pass over the weights; on CPUs the default loops over tensors instead.
+    if settings.optimizer == "sgd":
+        return SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
+    return AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def warmup_cosine(settings: ClassifierSettings) -> Callable[[int], float]:
+    """Factor of the learning rate at a step: linear to 1, then a half cosine to 0.
+
+    The cosine is that of Loshchilov and Hutter (2017), https://arxiv.org/abs/1608.03983,
+    without restarts.
+    """
+    warmup = min(settings.warmup_steps, settings.steps // 10)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = (step - warmup) / (settings.steps - warmup)
+        return (1 + math.cos(math.pi * progress)) / 2
+
+    return factor

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.classifier.callbacks import BEST
+from svp_lightning.classifier.validation import BEST
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.label_issues import find_label_issues

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.classifier.callbacks import BEST
-from svp_lightning.classifier.collect import Collected
 from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.validation import BEST, Collected
 from svp_lightning.config import Config
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture

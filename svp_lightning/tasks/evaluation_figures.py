@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from svp_lightning.classifier.collect import Collected
+from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.prevalence import prevalence_weights

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.classifier.features import (
     CLASSIFIER,
     FeatureNetwork,
@@ -16,6 +15,7 @@ from svp_lightning.classifier.features import (
     save_projection,
 )
 from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.validation import BEST
 from svp_lightning.config import Config
 from svp_lightning.data.mix import mix
 from svp_lightning.data.settings import AugmentationSettings

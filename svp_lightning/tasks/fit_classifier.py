@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from svp_lightning.classifier.callbacks import BEST, checkpoint_callbacks
 from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.validation import BEST, checkpoint_callbacks
 from svp_lightning.config import Config
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture

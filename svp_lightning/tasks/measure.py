@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.classifier.collect import Collected
+from svp_lightning.classifier.validation import Collected
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.calibration import apply_temperature, calibration, fit_temperature

@@ -1,6 +1,6 @@
 """``task=train_classifier``: a classifier on real images and what the mix adds to them."""
 
-from svp_lightning.classifier.callbacks import BEST
+from svp_lightning.classifier.validation import BEST
 from svp_lightning.config import Config
 from svp_lightning.data.mix import Mixture, mix
 from svp_lightning.data.store import Store

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from svp_lightning.classifier import module as module_under_test
-from svp_lightning.classifier.callbacks import checkpoint_callbacks
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.classifier.validation import checkpoint_callbacks
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 SIZE = 16

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from svp_lightning.classifier.callbacks import BEST
 from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.validation import BEST
 
 PRIOR = np.array([0.9, 0.07, 0.03])
 

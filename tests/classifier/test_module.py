@@ -7,10 +7,8 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import average_precision_score
 
-from svp_lightning.classifier.callbacks import BEST, LAST, checkpoint_callbacks
-from svp_lightning.classifier.module import load_classifier
-from svp_lightning.classifier.optimization import optimizer_of, warmup_cosine
-from svp_lightning.classifier.validation import VALIDATION_SCORE
+from svp_lightning.classifier.module import load_classifier, optimizer_of, warmup_cosine
+from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from svp_lightning.classifier.collect import Collector
+from svp_lightning.classifier.validation import Collector
 from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.evaluation.resamples import read_resamples
 from svp_lightning.evaluation.results import read_results
