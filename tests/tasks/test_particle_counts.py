@@ -79,6 +79,17 @@ def test_particles_left_out_are_told_and_no_concentration_is_given(
     assert len(pd.read_csv(tmp_path / "skipped.csv")) >= 3
 
 
+@pytest.mark.parametrize("litter", ["Thumbs.db", "notes.txt", "run1.cla", "run1_000002_bin.tif"])
+def test_what_is_no_particle_leaves_the_concentration(tmp_path: Path, litter: str) -> None:
+    write_run(tmp_path / "runs", "run1")
+    (tmp_path / "runs" / litter).write_bytes(b"not what it should be")
+    store = store_of(tmp_path / "runs", "skip")
+    report_counts(predicted(store), store, 0.6, tmp_path)
+    by_run = pd.read_csv(tmp_path / "counts_by_run.csv")
+    row = by_run[by_run["min_ecd_um"] == 0].set_index("class").loc["all"]
+    assert (row["count"], row["per_ml"]) == (6, pytest.approx(6 / 0.0174, rel=1e-5))
+
+
 def test_images_without_runs_are_counted_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()

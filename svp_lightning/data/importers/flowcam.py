@@ -174,7 +174,7 @@ def _run_facts(file: Path, skips: Skips) -> dict[str, float]:
     try:
         volumes = read_volumes(file.with_suffix(""))
     except DataError as error:
-        skips.add(file.stem, "run summary cannot be read", error)
+        skips.add(file.stem, "run summary cannot be read", error, particle_lost=False)
         volumes = {}
     context = read_context(file.with_suffix(".ctx"))
     return volumes | {f"context_{key}": value for key, value in context.items()}
@@ -190,7 +190,7 @@ def _saved_labels(particles: pd.DataFrame, runs: dict[str, Path], skips: Skips) 
         try:
             classes = read_classes(saved)
         except DataError as error:
-            skips.add(saved.name, "classification cannot be read", error)
+            skips.add(saved.name, "classification cannot be read", error, particle_lost=False)
             continue
         labels |= {(run, number): name for number, name in classes.items()}
     keys = list(zip(particles["group"], particles["particle_id"], strict=True))
@@ -218,7 +218,7 @@ def _masks(particles: pd.DataFrame, settings: FlowCamSettings, skips: Skips) -> 
         if not isinstance(size, DataError) and size != sizes[str(collage)]:
             size = DataError(f"{mask} is not of the size of its collage.", "Copy the run again.")
         if isinstance(size, DataError):
-            skips.add(mask.name, "mask cannot be used", size)
+            skips.add(mask.name, "mask cannot be used", size, particle_lost=False)
         else:
             usable[str(collage)] = mask
     return usable

@@ -58,12 +58,12 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
         raise DataError(
             f"data.root={settings.root} is not a folder.", "Give the folder that holds the images."
         )
-    listing, skipped = _listing(settings, left_out)
+    skips = Skips(settings.unreadable)
+    listing = _listing(settings, skips, left_out)
     facts = survey(listing["path"].tolist(), settings.unreadable, settings.num_threads)
     broken = facts["error"].notna()
-    skipped = pd.concat(
-        [skipped, pd.DataFrame({"file": listing["id"][broken], "reason": "cannot be decoded"})]
-    )
+    for name, error in zip(listing["id"][broken], facts["error"][broken], strict=True):
+        skips.add(name, "cannot be decoded", error)
     listing = listing[~broken].reset_index(drop=True)
     facts = facts[~broken].reset_index(drop=True)
     if listing.empty:
@@ -83,26 +83,22 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
         class_names=ordered(particles["label"].dropna()),
         pixel_size_um=settings.pixel_size_um,
         made_by={"source": "folder", "bit_depth_of_16_bit_files": depth, "seed": settings.seed},
-        skipped=skipped,
+        skipped=skips.table(),
     )
 
 
-def _listing(
-    settings: FolderSettings, left_out: Collection[Path]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    skips = Skips(settings.unreadable)
+def _listing(settings: FolderSettings, skips: Skips, left_out: Collection[Path]) -> pd.DataFrame:
     if settings.table is not None:
         table = settings.root / settings.table
-        rows = list_table(table, settings.root, settings.labelled, skips)
-        return rows, skips.table()
+        return list_table(table, settings.root, settings.labelled, skips)
     if settings.labelled and settings.labels is None:
-        return list_class_folders(settings.root, left_out)
-    listing, skipped = list_unlabelled(settings.root, left_out)
+        return list_class_folders(settings.root, skips, left_out)
+    listing = list_unlabelled(settings.root, skips, left_out)
     if settings.labelled and settings.labels is not None:
         given = labels_from_table(listing, settings.root / settings.labels, skips)
         group = given["group"].where(given["group"].notna(), listing["group"])
         listing = listing.assign(label=given["label"], group=group, split=given["split"])
-    return listing, pd.concat([skipped, skips.table()], ignore_index=True)
+    return listing
 
 
 def _bit_depth(settings: FolderSettings, brightest: int) -> int:

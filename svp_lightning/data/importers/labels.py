@@ -114,7 +114,7 @@ def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.
     Raises:
         DataError: a column is missing, a split has no such name, or a row names no particle.
     """
-    rows = read_rows(table, skips=skips, pad=True)
+    rows = read_rows(table, skips=skips, pad=True, of_particles=False)
     by_id = any(str(name).lower() == "id" for name in rows) or "particle_id" not in particles
     groups = {k: v for k, v in GROUP_SYNONYMS.items() if by_id or k != "run"}
     rows = with_canonical_names(table, rows, _COLUMNS, _SYNONYMS | groups)
@@ -157,7 +157,7 @@ def _joined(
             f"{'/'.join(key)}); those found are named like {examples}.",
             "Name particles as the importer does (task=ingest data.labels=null lists the ids).",
         )
-        skips.add("/".join(key), "labelled, but not imported", error)
+        skips.add("/".join(key), "labelled, but not imported", error, particle_lost=False)
     names = class_names(rows["label"], table)
     given = pd.DataFrame(index=rows.index, columns=_GIVEN, dtype=object)
     given["label"] = rows["label"].map(names)

@@ -50,9 +50,7 @@ _LAYOUTS = (
 )
 
 
-def list_class_folders(
-    root: Path, left_out: Collection[Path] = ()
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def list_class_folders(root: Path, skips: Skips, left_out: Collection[Path] = ()) -> pd.DataFrame:
     """Images in ``root/<class>/`` or ``root/<split>/<class>/``.
 
     Subfolders of a class folder are runs: they become the images' groups, and a run may
@@ -61,50 +59,45 @@ def list_class_folders(
 
     Args:
         root: the folder.
+        skips: where files go that are no images.
         left_out: folders that hold no images of the user's.
-
-    Returns:
-        The listing, and what was left out (columns ``file``, ``reason``).
 
     Raises:
         DataError: no class folders, an empty one, images outside them, or images of a
             format that cannot be read.
     """
-    skipped: list[tuple[str, str]] = []
     rows: list[tuple[Path, str, str | None, str | None]] = []
     found = _class_folders(root, left_out)
     names = class_names([one.folder.name for one in found], root)
     for folder, split, run in found:
-        images = list(_images_below(folder, root, left_out, skipped))
+        images = list(_images_below(folder, root, left_out, skips))
         if not images:
             raise DataError(f"The class folder {folder} holds no images.", _LAYOUTS)
         for path in images:
             group = Path(run, path.parent.relative_to(folder)).as_posix()
             rows.append((path, names[folder.name], None if group == "." else group, split))
     listing = pd.DataFrame(rows, columns=["path", "label", "group", "split"])
-    return _with_ids(listing, root), _skipped_table(skipped)
+    return _with_ids(listing, root)
 
 
-def list_unlabelled(
-    root: Path, left_out: Collection[Path] = ()
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def list_unlabelled(root: Path, skips: Skips, left_out: Collection[Path] = ()) -> pd.DataFrame:
     """Every image below ``root``; its folder is its group, or none directly in ``root``.
 
     Args:
         root: the folder.
+        skips: where files go that are no images.
         left_out: as in :func:`list_class_folders`.
 
     Raises:
         DataError: there is none.
     """
-    skipped: list[tuple[str, str]] = []
-    paths = list(_images_below(root, root, left_out, skipped))
+    paths = list(_images_below(root, root, left_out, skips))
     if not paths:
         raise DataError(f"{root} holds no images.", "Give a folder of PNG, TIFF, JPEG or BMP.")
     listing = pd.DataFrame({"path": paths})
     folders = [p.parent.relative_to(root).as_posix() for p in paths]
     listing["group"] = [None if folder == "." else folder for folder in folders]
-    return _with_ids(listing.assign(label=None, split=None), root), _skipped_table(skipped)
+    return _with_ids(listing.assign(label=None, split=None), root)
 
 
 def _with_ids(listing: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -164,13 +157,13 @@ def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:
 
 
 def _images_below(
-    folder: Path, root: Path, left_out: Collection[Path], skipped: list[tuple[str, str]]
+    folder: Path, root: Path, left_out: Collection[Path], skips: Skips
 ) -> Iterator[Path]:
-    """Image files below ``folder`` in a fixed order; others are noted in ``skipped``."""
+    """Image files below ``folder`` in a fixed order; others are noted in ``skips``."""
     for path in files_below(folder, left_out):
         suffix = path.suffix.lower()
         if path.name.startswith(".") or path.name.lower() in _LITTER:
-            skipped.append((path.relative_to(root).as_posix(), "hidden file"))
+            skips.note(path.relative_to(root).as_posix(), "hidden file")
         elif suffix in SUFFIXES:
             yield path
         elif suffix in _OTHER_IMAGES:
@@ -179,11 +172,7 @@ def _images_below(
                 "Convert it to PNG or TIFF, or remove it.",
             )
         else:
-            skipped.append((path.relative_to(root).as_posix(), "not an image"))
-
-
-def _skipped_table(skipped: list[tuple[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(skipped, columns=["file", "reason"])
+            skips.note(path.relative_to(root).as_posix(), "not an image")
 
 
 def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataFrame:

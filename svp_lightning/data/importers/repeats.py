@@ -17,8 +17,6 @@ from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import sha256_of_file
 
-ANOTHER_TABLE = "table of particles that another table lists"
-COPY = "copy of another run"
 _SHARE_OF_A_COPY = 0.5
 """Crops of a few pixels may be equal by chance; most of a run is not."""
 
@@ -61,7 +59,7 @@ def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
             new = ~np.isin(hashes, np.concatenate(seen))
             table, hashes = table[new], hashes[new]
         if table.empty:
-            skips.note(named_from(root, file), ANOTHER_TABLE)
+            skips.note(named_from(root, file), "table of particles that another table lists")
             continue
         first = table.drop_duplicates("picture")
         group_of |= dict(zip(first["picture"], first["group"], strict=True))
@@ -82,7 +80,7 @@ def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) 
             "the same), and no run may count twice or be in two splits.",
             "Remove one of the two; data.unreadable=skip leaves the copy out.",
         )
-        skips.add(named_from(root, file), COPY, error)
+        skips.add(named_from(root, file), "copy of another run", error, particle_lost=False)
     return {file: table for file, table in tables.items() if file not in copies}
 
 

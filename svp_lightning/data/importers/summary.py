@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.importers.repeats import ANOTHER_TABLE, COPY
 from svp_lightning.data.importers.window import size_bins
 from svp_lightning.data.store import SPLITS, Store
 
@@ -136,7 +135,7 @@ def _group_table(
 
 def particles_lost(made_by: Mapping[str, Any]) -> bool:
     """Whether an import left particles out that its runs hold, so that counts are too low."""
-    return bool(set(made_by.get("skipped", {})) - {ANOTHER_TABLE, COPY})
+    return not made_by.get("complete", True)
 
 
 def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Series:

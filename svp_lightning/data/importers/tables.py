@@ -25,35 +25,37 @@ Policy = Literal["refuse", "skip"]
 
 
 class Skips:
-    """Collects what is left out.
+    """What an import leaves out, and whether particles are lost by it.
 
     Args:
-        policy: ``refuse`` raises the first problem, ``skip`` lists it and goes on.
+        policy: ``refuse`` raises the first problem, ``skip`` lists it and continues.
     """
 
     def __init__(self, policy: Policy = "refuse") -> None:
         self.policy = policy
-        self._rows: list[tuple[str, str]] = []
+        self._rows: list[tuple[str, str, bool]] = []
 
-    def add(self, what: str, reason: str, error: DataError) -> None:
+    def add(self, what: str, reason: str, error: DataError, particle_lost: bool = True) -> None:
         """Leave ``what`` (a file, row or particle) out.
 
         Args:
             what: named as in the summary's list.
             reason: one of few, by which the summary counts.
             error: raised where the policy is to refuse.
+            particle_lost: whether the counts lack a particle by it.
         """
         if self.policy == "refuse":
             raise error
-        self.note(what, reason)
+        self._rows.append((what, reason, particle_lost))
 
     def note(self, what: str, reason: str) -> None:
-        """List ``what`` as left out, whatever the policy: nothing is wrong with that."""
-        self._rows.append((what, reason))
+        """List ``what`` as left out, whatever the policy: it is no particle."""
+        self._rows.append((what, reason, False))
 
     def table(self) -> pd.DataFrame:
-        """Columns ``file``, ``reason``."""
-        return pd.DataFrame(self._rows, columns=["file", "reason"])
+        """Columns ``file``, ``reason``, ``particle_lost``."""
+        table = pd.DataFrame(self._rows, columns=["file", "reason", "particle_lost"])
+        return table.astype({"particle_lost": bool})
 
 
 def read_text(path: Path) -> str:
@@ -124,6 +126,7 @@ def read_rows(
     wanted: Callable[[str], bool] = lambda _: True,
     skips: Skips | None = None,
     pad: bool = False,
+    of_particles: bool = True,
 ) -> pd.DataFrame:
     """A table of text cells with stripped headers.
 
@@ -136,6 +139,7 @@ def read_rows(
         wanted: which columns to keep, by their stripped header.
         skips: where rows of the wrong length go; None refuses them.
         pad: whether cells missing at a row's end are empty ones, which Excel leaves out.
+        of_particles: whether a row left out is a particle lost.
 
     Returns:
         The rows, indexed by the number of the line of the file on which each begins.
@@ -164,7 +168,7 @@ def read_rows(
                 f"{path}, row {number}: {len(row)} cells where the header has {len(header)}.",
                 "Mend the row, or quote cells that hold the separator.",
             )
-            skips.add(f"{path.name}, row {number}", "row of another length", error)
+            skips.add(f"{path.name}, row {number}", "row of another length", error, of_particles)
             continue
         cells.append([row[k].strip() for k in kept])
         index.append(number)

@@ -51,7 +51,7 @@ class Plan:
         class_names: in the order of the class indices.
         pixel_size_um: calibration, if there is a single one.
         made_by: for the manifest.
-        skipped: columns ``file``, ``reason``; kept beside the store if not empty.
+        skipped: columns ``file``, ``reason``, ``particle_lost``; kept in the store if not empty.
     """
 
     particles: pd.DataFrame
@@ -97,6 +97,7 @@ def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> 
         made_by = {
             **plan.made_by,
             "skipped": _count_reasons(plan.skipped),
+            "complete": not plan.skipped["particle_lost"].any(),
             "window": {"fit": plan.fit, "sizes": window_counts(writer.particles())},
         }
         writer.finish(plan.class_names, plan.pixel_size_um, made_by)

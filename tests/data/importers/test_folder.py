@@ -140,6 +140,7 @@ def test_other_files_are_left_out_and_counted(root, ingest) -> None:
     (root / "protein" / ".hidden.png").write_bytes(b"x")
     (root / "protein" / "notes.txt").write_text("hello")
     store = ingest()
+    assert store.manifest.made_by["complete"]
     assert summarise(store).skipped == {"hidden file": 2, "not an image": 1}
     assert (store.path / "skipped.csv").read_text().count("\n") == 4
     assert "Left out" in "\n".join(summarise(store).lines())
@@ -150,6 +151,7 @@ def test_unreadable_files_can_be_left_out(root, ingest) -> None:
     store = ingest(unreadable="skip")
     assert len(store) == 2 * COUNT - 1
     assert summarise(store).skipped == {"cannot be decoded": 1}
+    assert not store.manifest.made_by["complete"]
 
 
 def test_unlabelled_images_come_in_without_splits(root, ingest) -> None:
