@@ -155,6 +155,7 @@ def simulate_store(
         pixel_size_um=simulator.pixel_size_um,
         made_by={
             "task": "simulate",
+            "size_definition": "equivalent circular diameter",
             "settings": settings.identity(),
             "image_size": image_size,
             "seed": seed,

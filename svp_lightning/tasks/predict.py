@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.config import Config, SimulatedData
@@ -12,12 +13,13 @@ from svp_lightning.data.loading import loader_of_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions, write_predictions
+from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
 from svp_lightning.runtime.files import sha256_of_file, write_json
 from svp_lightning.tasks.devices import choose_device
 from svp_lightning.tasks.evaluate import CLASSIFIER
 from svp_lightning.tasks.ingest import ensure_store
-from svp_lightning.tasks.particle_counts import report_counts
 from svp_lightning.tasks.preparation import (
     Preparation,
     differences,
@@ -39,12 +41,20 @@ def run(config: Config, session: Session) -> None:
             f"{store.image_size} px.",
             "Import the images at the classifier's size.",
         )
+    samples = samples_of(store, getattr(config.data, "volume_ml", None))
     _compare(config, store, session)
     probabilities = predict(module, store, config)
     ids = store.particles["id"].to_numpy(dtype=object)
     found = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
     write_predictions(session.run_dir / "predictions.parquet", found)
-    report_counts(found, store, config.predict.uncertain_below, session.run_dir)
+    particles = particle_table(found, store, config.predict.uncertain_below)
+    counts = count_table(found, store, samples, config.predict.uncertain_below)
+    write_counts(session.run_dir, store, particles, counts)
+    console = Console()
+    # A file or pipe has no width of its own; a table cut to 80 columns is hard to read there.
+    (console if console.is_terminal else Console(width=160)).print(readable(store, counts, samples))
+    for line in notes(store, counts, samples, config.predict.uncertain_below):
+        say(line)
     say(f"Predictions: {session.run_dir}")
 
 
@@ -52,7 +62,7 @@ def predict(module: ClassifierModule, store: Store, config: Config) -> NDArray[n
     """(N, K) class probabilities of every image of a store, in its order."""
     device = choose_device(config.trainer)
     module = module.to(device).eval()
-    parts = []
+    parts = [np.empty((0, len(module.class_names)), np.float32)]  # a blank has no image
     with torch.inference_mode(), counting("Classifying", len(store)) as progress:
         for batch in loader_of_rows(store, np.arange(len(store)), config.evaluation.batch_size):
             images = to_model_range(batch["image"].to(device))

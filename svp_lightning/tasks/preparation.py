@@ -32,8 +32,8 @@ class Preparation(BaseModel):
     """``data.source``."""
     background: int | None
     """``data.background``: grey level that backgrounds were scaled to; None: as recorded."""
-    background_grey: float
-    """Median grey level along the images' borders, in the store."""
+    background_grey: float | None
+    """Median grey level along the images' borders, in the store; None: it holds no image."""
     pixel_um: tuple[float, float] | None = None
     """Smallest and largest pixel size, µm; None: not known."""
 
@@ -102,6 +102,8 @@ def with_trained_background(data: DataSettings, trained: Preparation) -> DataSet
 
 def differences(trained: Preparation, found: Preparation) -> list[str]:
     """A sentence for each way in which images differ from those trained on."""
+    if found.background_grey is None or trained.background_grey is None:
+        return []  # a blank has no background
     lines = []
     if abs(found.background_grey - trained.background_grey) > MAX_GREY_APART:
         remedy = ""
@@ -128,7 +130,9 @@ def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] |
     ]
 
 
-def _background_grey(store: Store) -> float:
+def _background_grey(store: Store) -> float | None:
+    if not len(store):
+        return None
     rows = np.linspace(0, len(store) - 1, min(len(store), MAX_IMAGES)).astype(np.int64)
     images = np.asarray(store.images[rows])
     edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]

@@ -29,9 +29,11 @@ def test_predict_counts_every_particle(svp: Svp, tmp_path: Path) -> None:
     run = only_run(tmp_path / "outputs")
     svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
     (folder,) = (tmp_path / "outputs" / "mine").iterdir()
-    counts = pd.read_csv(folder / "counts.csv")
-    assert counts["count"].sum() == 214
-    assert counts["class"].tolist() == ["protein", "silicone_oil", "air_bubble", "uncertain"]
+    table = pd.read_csv(folder / "counts.csv")
+    assert (table["size_definition"] == "equivalent circular diameter").all()
+    counts = table[(table["group"] == "all groups") & (table["min_size_um"] == 0)]
+    assert counts["class"].tolist() == ["protein", "silicone_oil", "air_bubble", "uncertain", "all"]
+    assert counts["count"].iloc[:-1].sum() == counts["count"].iloc[-1] == 214
     predictions = pd.read_csv(folder / "predictions.csv")
     assert len(predictions) == 214
     uncertain = int(predictions["uncertain"].sum())

@@ -57,4 +57,4 @@ def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path, num_clas
 
     svp("task=predict", f"predict.run={folder}", "data=folder", root, "study=new")
     (predicted,) = tmp_path.glob("outputs/new/*/counts.csv")
-    assert pd.read_csv(predicted)["count"].sum() == 30 + 12 * (num_classes - 1)
+    assert pd.read_csv(predicted)["count"].max() == 30 + 12 * (num_classes - 1)

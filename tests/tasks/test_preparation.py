@@ -133,7 +133,7 @@ def test_predicted_images_get_the_background_trained_on(
     assert kept["data"] == new.sha256
     assert kept["classifier"] == sha256_of_file(run / "classifier.ckpt")
     assert [kept[side]["background"] for side in ("trained_on", "predicted")] == [100, 100]
-    assert pd.read_csv(table)["count"].sum() == 24
+    assert pd.read_csv(table)["count"].max() == 24
 
     with pytest.raises(SystemExit):
         svp("task=predict", f"predict.run={run}", *data, "data.background=120", own)

@@ -1,0 +1,226 @@
+"""Particles of each class: counts at size thresholds, concentrations, and their intervals.
+
+The number of particles in the volume imaged is a draw from a Poisson distribution, so each count
+has the exact interval of its expected value (Garwood 1936). The intervals hold counting statistics
+alone: neither the classifier's mistakes nor the errors of the volume and of the sizes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from svp_lightning.data.importers.summary import particles_lost
+from svp_lightning.data.store import Store
+from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.proportions import wilson_interval
+
+UNCERTAIN = "uncertain"
+"""Class of particles whose largest probability is below the threshold."""
+ALL = "all"
+"""Class of the rows that count every particle, uncertain ones too."""
+ALL_SIZES = 0.0
+"""Threshold of the rows that count every particle, those of unknown size too."""
+INSTRUMENTS = ("flowcam", "mfi", "collage")
+"""Sources whose groups are runs."""
+MAX_NAMES = 5
+"""Samples that an error names."""
+PARTICLES_MISSING = "particles that could not be read are missing (skipped.csv)"
+UNKNOWN_VOLUME = "the volume imaged is not known"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is counted by itself: a run, a vial, or a folder of images.
+
+    Attributes:
+        name: of the sample.
+        volume_ml: volume imaged, in mL of the original (undiluted) sample; None where it is not
+            known.
+        dilution: volume that was imaged per volume of the original sample.
+        withheld: why there is no concentration; empty where there is one.
+    """
+
+    name: str
+    volume_ml: float | None = None
+    dilution: float = 1.0
+    withheld: str = ""
+
+    @property
+    def per_particle(self) -> float:
+        """Concentration that one counted particle makes, 1/mL; NaN where withheld."""
+        return 1 / self.volume_ml if self.volume_ml and not self.withheld else math.nan
+
+
+def kind_of(store: Store) -> str:
+    """What the particles of a store are counted by: ``run``, ``group`` or (all together) ``image``.
+
+    Folders of images hold no runs; their groups are those that a table names.
+    """
+    if store.manifest.made_by.get("source") in INSTRUMENTS:
+        return "run"
+    return "image" if store.particles["group"].is_unique else "group"
+
+
+def samples_of(store: Store, volume_ml: float | Mapping[str, float] | None = None) -> list[Sample]:
+    """What a store's particles were imaged in, runs without a particle included.
+
+    Args:
+        store: of one or more runs, vials or folders.
+        volume_ml: volume imaged, mL, where the files do not say; of several samples by name.
+
+    Raises:
+        SettingsError: ``volume_ml`` is one number for several samples, or names another one.
+    """
+    made_by = store.manifest.made_by
+    facts: Mapping[str, Any] = made_by.get("runs", {})
+    names = [all_samples(store)]
+    if kind_of(store) != "image":
+        blanks = {run for run, of in facts.items() if of.get("particles") == 0}
+        names = sorted({*store.particles["group"].unique(), *blanks})
+    given = _given_volumes(volume_ml, names)
+    lost = particles_lost(made_by)
+    return [_sample(name, facts.get(name, {}), given.get(name), lost) for name in names]
+
+
+def all_samples(store: Store) -> str:
+    """Name of all samples together, as in ``counts.csv``."""
+    return f"all {kind_of(store)}s"
+
+
+def _sample(name: str, facts: Mapping[str, Any], given: float | None, lost: bool) -> Sample:
+    volume = given or facts.get("volume_ml", facts.get("volume_imaged_ml")) or None
+    reasons = [
+        facts.get("withheld"),
+        PARTICLES_MISSING if facts.get("particles_lost", lost) else None,
+        None if volume else UNKNOWN_VOLUME,
+    ]
+    return Sample(name, volume, facts.get("dilution") or 1.0, next(filter(None, reasons), ""))
+
+
+def _given_volumes(
+    volume_ml: float | Mapping[str, float] | None, names: Sequence[str]
+) -> Mapping[str, float]:
+    if volume_ml is None:
+        return {}
+    shown = ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")
+    if isinstance(volume_ml, Mapping):
+        if strange := [name for name in volume_ml if name not in names]:
+            raise SettingsError(
+                f"data.volume_ml names {strange[0]!r}, which is none of {shown}.",
+                "Use the names of the runs.",
+            )
+        return volume_ml
+    if len(names) > 1:
+        raise SettingsError(
+            f"data.volume_ml={volume_ml:g} is one volume for {len(names)} runs: {shown}.",
+            f"Give the volume of each: data.volume_ml={{'{names[0]}': {volume_ml:g}, …}}.",
+        )
+    return {names[0]: volume_ml}
+
+
+def together(samples: Sequence[Sample], name: str) -> Sample:
+    """All samples as one: the sum of their volumes, if every one has a concentration."""
+    volumes = [one.volume_ml for one in samples if one.volume_ml is not None]
+    volume = sum(volumes) if len(volumes) == len(samples) else None
+    dilutions = {one.dilution for one in samples}
+    dilution = dilutions.pop() if len(dilutions) == 1 else math.nan
+    reasons = {one.withheld for one in samples if one.withheld}
+    withheld = reasons.pop() if len(reasons) == 1 else "withheld of several runs" * bool(reasons)
+    return Sample(name, volume, dilution, withheld)
+
+
+def counted_as(predictions: Predictions, uncertain_below: float) -> NDArray[np.object_]:
+    """(N,) class each image counts as: the likeliest, or :data:`UNCERTAIN`."""
+    names = np.array(predictions.class_names, dtype=object)
+    likeliest = names[predictions.probabilities.argmax(axis=1)]
+    sure = predictions.probabilities.max(axis=1) >= uncertain_below
+    return np.where(sure, likeliest, UNCERTAIN)
+
+
+def count_particles(
+    particles: pd.DataFrame,
+    class_names: Sequence[str],
+    samples: Sequence[Sample],
+    together_as: str = "all runs",
+    thresholds_um: Sequence[float] = (),
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Cumulative counts (≥ each threshold), as flow imaging reports them (USP <1788.3>).
+
+    Args:
+        particles: a row per particle: ``sample``, ``class``, ``size_um`` (NaN where unknown).
+        class_names: K names; :data:`UNCERTAIN` and :data:`ALL` follow them.
+        samples: at least one; one without particles counts 0.
+        together_as: name of all samples together, whose rows come last.
+        thresholds_um: sizes counted from; none where no size is known.
+        level: of the intervals, above 0 and below 1.
+
+    Returns:
+        A row per sample, threshold (:data:`ALL_SIZES` first) and class: ``sample``,
+        ``min_size_um``, ``class``; ``count`` with its Poisson interval ``count_low``,
+        ``count_high``; ``share`` of the particles of that sample and size (NaN where there is
+        none) with Wilson's ``share_low``, ``share_high``; ``per_ml``, ``per_ml_low``,
+        ``per_ml_high`` (NaN where withheld); ``volume_ml``, ``dilution``, ``withheld``.
+    """
+    everything = together(samples, together_as)
+    of = {one.name: one for one in (*samples, everything)}
+    kinds = [*class_names, UNCERTAIN]
+    wide = {}
+    for least in (ALL_SIZES, *thresholds_um):
+        large = particles if least == ALL_SIZES else particles[particles["size_um"] >= least]
+        counts = pd.crosstab(large["sample"], large["class"])
+        counts = counts.reindex(index=[one.name for one in samples], columns=kinds, fill_value=0)
+        counts.loc[together_as] = counts.sum()
+        wide[least] = counts.assign(**{ALL: counts.sum(axis=1)})
+    rows = pd.concat(wide, names=["min_size_um", "sample"]).rename_axis("class", axis=1)
+    long = rows.swaplevel().loc[list(of)].reset_index()
+    table = long.melt(["sample", "min_size_um"], value_name="count", ignore_index=False)
+    table = table.sort_index(kind="stable").reset_index(drop=True)
+    total = table.groupby(["sample", "min_size_um"])["count"].transform("max").to_numpy()
+    table = _with_intervals(table, total, level)
+    return _with_concentrations(table, [of[name] for name in table["sample"]])
+
+
+def poisson_interval(
+    counts: NDArray[np.integer[Any]], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Exact interval of the expected count behind each count (Garwood 1936).
+
+    Args:
+        counts: any shape, not below 0.
+        level: confidence level, above 0 and below 1.
+
+    Returns:
+        Lower and upper ends, of the same shape: 0 to 3.69 for a count of 0 and a level of 0.95.
+    """
+    tail = (1 - level) / 2
+    # chi2 has no quantile at 0 degrees of freedom: the lower end of a count of 0 is 0.
+    low = np.where(counts > 0, chi2.ppf(tail, 2 * np.maximum(counts, 1)) / 2, 0.0)
+    return np.asarray(low), np.asarray(chi2.ppf(1 - tail, 2 * counts + 2) / 2)
+
+
+def _with_intervals(table: pd.DataFrame, total: NDArray[np.int64], level: float) -> pd.DataFrame:
+    count = table["count"].to_numpy()
+    low, high = poisson_interval(count, level)
+    shares = (count / np.maximum(total, 1), *wilson_interval(count, total, level))
+    share, share_low, share_high = (np.where(total > 0, part, np.nan) for part in shares)
+    return table.assign(
+        count_low=low, count_high=high, share=share, share_low=share_low, share_high=share_high
+    )
+
+
+def _with_concentrations(table: pd.DataFrame, samples: Sequence[Sample]) -> pd.DataFrame:
+    factor = np.array([one.per_particle for one in samples])
+    return table.assign(
+        **{f"per_ml{end}": table[f"count{end}"] * factor for end in ("", "_low", "_high")},
+        volume_ml=np.array([one.volume_ml or np.nan for one in samples]),
+        dilution=[one.dilution for one in samples],
+        withheld=[one.withheld for one in samples],
+    )

@@ -1,0 +1,200 @@
+"""What ``task=predict`` leaves: a table of all particles, their counts, and the counts to read."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.window import SIZE_EDGES_UM
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.particle_counts import (
+    ALL_SIZES,
+    Sample,
+    all_samples,
+    count_particles,
+    counted_as,
+    kind_of,
+    together,
+)
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.runtime.files import replacing
+
+WHAT_INTERVALS_COVER = (
+    "Brackets: exact 95 % Poisson intervals, rounded outwards. They cover counting statistics "
+    "alone, not the classifier's mistakes, nor errors of volume and size."
+)
+MAX_RUNS_NAMED = 10
+
+
+def size_definition(store: Store) -> str:
+    """The diameter that a store's sizes are; ``size`` where the source does not say."""
+    return str(store.manifest.made_by.get("size_definition", "size"))
+
+
+def particle_table(found: Predictions, store: Store, uncertain_below: float) -> pd.DataFrame:
+    """One row per particle, as in ``predictions.csv``; what the source does not know is left out.
+
+    Columns: ``id``, ``run`` or ``group``, ``predicted``, ``uncertain``, ``size_um`` and its
+    ``size_definition``, ``edge_of_frame`` (cut by the camera's frame), and a column
+    ``probability_<class>`` for each class.
+    """
+    particles, kind = store.particles, kind_of(store)
+    table = pd.DataFrame({"id": found.ids})
+    if kind != "image":
+        table[kind] = particles["group"].to_numpy(dtype=object)
+    names = np.array(found.class_names, dtype=object)
+    table["predicted"] = names[found.probabilities.argmax(axis=1)]
+    table["uncertain"] = found.probabilities.max(axis=1) < uncertain_below
+    if _sized(particles):
+        table["size_um"] = particles["ecd_um"].to_numpy()
+        table["size_definition"] = size_definition(store)
+    if "edge_of_frame" in particles and particles["edge_of_frame"].notna().any():
+        table["edge_of_frame"] = particles["edge_of_frame"].to_numpy()
+    for name, column in zip(found.class_names, found.probabilities.T, strict=True):
+        table[f"probability_{name}"] = column.round(5)
+    return table
+
+
+def count_table(
+    found: Predictions, store: Store, samples: Sequence[Sample], uncertain_below: float
+) -> pd.DataFrame:
+    """The counts of ``counts.csv``; see :mod:`svp_lightning.evaluation.particle_counts`.
+
+    The column ``sample`` has the name of its kind: ``run``, ``group`` or ``image``.
+    """
+    everything = all_samples(store)
+    grouped = kind_of(store) != "image"
+    particles = pd.DataFrame(
+        {
+            "sample": store.particles["group"].to_numpy(dtype=object) if grouped else everything,
+            "class": counted_as(found, uncertain_below),
+            "size_um": store.particles["ecd_um"] if _sized(store.particles) else np.nan,
+        }
+    )
+    thresholds = SIZE_EDGES_UM if _sized(store.particles) else ()
+    table = count_particles(particles, found.class_names, samples, everything, thresholds)
+    table.insert(2, "size_definition", size_definition(store) if thresholds else "")
+    return table.rename(columns={"sample": kind_of(store)})
+
+
+def write_counts(folder: Path, store: Store, particles: pd.DataFrame, counts: pd.DataFrame) -> None:
+    """Write ``predictions.csv`` and ``counts.csv``, and copy what the import left out."""
+    for name, table in (("predictions", particles), ("counts", counts)):
+        with replacing(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6g")
+    if (store.path / "skipped.csv").is_file():
+        shutil.copyfile(store.path / "skipped.csv", folder / "skipped.csv")
+
+
+def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> Table:
+    """The counts of all samples together: a block of counts and, if known, one per mL."""
+    name = all_samples(store)
+    rows = counts[counts[kind_of(store)] == name]
+    sizes = rows["min_size_um"].unique().tolist()
+    whole = together(samples, name)
+    title = f"{_heading(store, samples)}: {rows['count'].max():,} particles"
+    if not math.isnan(whole.per_particle):
+        title += f" in {whole.volume_ml:.4g} mL imaged"
+    table = Table(title=title, title_justify="left")
+    table.add_column("Counts")
+    for least in sizes:
+        heading = "all sizes" if least == ALL_SIZES else f"≥ {least:g} µm"
+        table.add_column(heading, justify="right")
+    table.add_column("share", justify="right")
+    for kind, of in rows.groupby("class", sort=False):
+        cells = [
+            f"{n:,} ({math.floor(low):,}–{math.ceil(high):,})"
+            for n, low, high in of[["count", "count_low", "count_high"]].itertuples(index=False)
+        ]
+        share = of["share"].iloc[0]
+        table.add_row(display_name(str(kind)), *cells, "" if np.isnan(share) else f"{share:.1%}")
+    if not math.isnan(whole.per_particle):
+        table.add_section()
+        table.add_row("Per mL")
+        for kind, of in rows.groupby("class", sort=False):
+            ends = of[["per_ml", "per_ml_low", "per_ml_high"]].itertuples(index=False)
+            cells = [f"{_short(n)} ({_short(low)}–{_short(high)})" for n, low, high in ends]
+            table.add_row(display_name(str(kind)), *cells)
+    return table
+
+
+def notes(
+    store: Store, counts: pd.DataFrame, samples: Sequence[Sample], uncertain_below: float
+) -> list[str]:
+    """What a reader of the counts has to know, a line each."""
+    lines = [
+        WHAT_INTERVALS_COVER,
+        f"Uncertain: no class has a probability of at least {uncertain_below:g}.",
+    ]
+    everything = counts[counts[kind_of(store)] == all_samples(store)]
+    if everything["count"].max() == 0:
+        high = everything["count_high"].iloc[0]
+        lines.append(
+            f"No particle was found: the 95 % interval of the expected count is 0 to {high:.2f}."
+        )
+    lines += _about_sizes(store)
+    lines += _about_volumes(samples)
+    left_out = [line for line in summarise(store).lines() if line.startswith("Left out")]
+    if left_out:
+        lines += [*left_out, "All that was left out is listed in skipped.csv."]
+    if len(samples) > 1:
+        lines.append(f"counts.csv has each of the {len(samples)} {kind_of(store)}s by itself.")
+    return lines
+
+
+def _about_sizes(store: Store) -> list[str]:
+    particles = store.particles
+    if not _sized(particles):
+        return ["No sizes are known, so particles are counted together whatever their size."]
+    lines = [f"Sizes: {size_definition(store)}."]
+    if unknown := int(particles["ecd_um"].isna().sum()):
+        lines.append(f"Of unknown size: {unknown:,}, counted under all sizes alone.")
+    cut = particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
+    if cut.any():
+        lines.append(
+            f"Cut by the edge of the frame: {cut.sum():,} (edge_of_frame in predictions.csv). "
+            "They are counted, with a size that is too small."
+        )
+    return lines
+
+
+def _about_volumes(samples: Sequence[Sample]) -> list[str]:
+    lines = []
+    reasons: dict[str, list[str]] = {}
+    for one in samples:
+        reasons.setdefault(one.withheld, []).append(one.name)
+        if one.dilution != 1:
+            lines.append(
+                f"{one.name} was diluted {one.dilution:g} times: volume and concentrations are "
+                "those of the original sample."
+            )
+    for reason, names in reasons.items():
+        if reason:
+            shown = "" if len(names) == len(samples) else f" of {_listed(names)}"
+            lines.append(f"No concentration{shown}: {reason}.")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_RUNS_NAMED
+    return ", ".join(names[:MAX_RUNS_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _heading(store: Store, samples: Sequence[Sample]) -> str:
+    if len(samples) == 1:
+        return samples[0].name.capitalize() if kind_of(store) == "image" else samples[0].name
+    return f"{len(samples)} {kind_of(store)}s together"
+
+
+def _sized(particles: pd.DataFrame) -> bool:
+    return "ecd_um" in particles and (particles.empty or bool(particles["ecd_um"].notna().any()))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,194 @@
+"""What is written and said of a run's counts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from svp_lightning.data.importers.flowcam import ingest_flowcam
+from svp_lightning.data.settings import FlowCamSettings
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.particle_counts import samples_of
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
+from tests.data.test_flowcam import write_run
+
+NAMES = ("protein", "silicone_oil")
+ECD = "equivalent circular diameter"
+Volume = float | dict[str, float] | None
+
+
+def store_of(
+    folder: Path, groups: list[str], runs: dict[str, dict[str, Any]] | None = None, **made_by: Any
+) -> Store:
+    """One image per group name; sizes 1, 3, 5, … µm, the first cut by the frame."""
+    n = len(groups)
+    table = pd.DataFrame(
+        {
+            "id": [f"{group}/{k:06d}" for k, group in enumerate(groups)],
+            "label": pd.Series([None] * n, dtype=object),
+            "split": "",
+            "group": pd.Series(groups, dtype=object),
+            "origin": "real",
+            "ecd_um": 1.0 + 2 * np.arange(n),
+            "edge_of_frame": np.arange(n) == 0,
+        }
+    )
+    writer = StoreWriter(folder, n, 16)
+    writer.write(0, np.full((n, 16, 16), 170, np.uint8), table)
+    facts = {"runs": runs} if runs else {}
+    writer.finish((), 0.5, {"source": "flowcam", "size_definition": ECD, **facts, **made_by})
+    return Store.open(folder)
+
+
+def predicted(store: Store) -> Predictions:
+    """Protein and oil in turn, the last one uncertain."""
+    first = np.where(np.arange(len(store)) % 2 == 0, 0.9, 0.1).astype(np.float32)
+    first[-1:] = 0.5
+    ids = store.particles["id"].to_numpy(dtype=object)
+    unknown = np.full(len(store), -1)
+    return Predictions(ids, unknown, np.stack([first, 1 - first], axis=1), NAMES)
+
+
+def reported(store: Store, folder: Path, volume_ml: Volume = None) -> str:
+    """Write the tables and give what is printed, spaces joined."""
+    found, samples = predicted(store), samples_of(store, volume_ml)
+    counts = count_table(found, store, samples, 0.6)
+    write_counts(folder, store, particle_table(found, store, 0.6), counts)
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(readable(store, counts, samples))
+    return " ".join([*capture.get().split(), *notes(store, counts, samples, 0.6)])
+
+
+def written(folder: Path, index: str = "run") -> pd.DataFrame:
+    return pd.read_csv(folder / "counts.csv").set_index([index, "min_size_um", "class"])
+
+
+def test_one_file_holds_runs_sizes_classes_and_concentrations(tmp_path: Path) -> None:
+    runs = {"run1": {"volume_ml": 0.5}, "run2": {"volume_ml": 0.25}}
+    store = store_of(tmp_path / "store", ["run1"] * 4 + ["run2"] * 2, runs)
+    said = reported(store, tmp_path)
+    counts = written(tmp_path)
+    assert len(counts) == 3 * 5 * 4
+    assert counts.loc[("run1", 0, "all"), "count"] == 4
+    assert counts.loc[("all runs", 5, "all"), ["count", "per_ml"]].tolist() == pytest.approx(
+        [4, 4 / 0.75], rel=1e-5
+    )
+    assert counts.loc[("run2", 0, "uncertain"), ["count", "volume_ml"]].tolist() == [1, 0.25]
+    assert (counts["size_definition"] == ECD).all()
+    assert {"count_low", "count_high", "per_ml_low", "per_ml_high", "dilution"} <= set(counts)
+    assert "2 runs together: 6 particles in 0.75 mL imaged" in said
+    assert "All │ 6 (2–14) │ 5 (1–12) │ 4 (1–11) │ 1 (0–6) │ 0 (0–4) │ 100.0%" in said
+    assert "All │ 8 (2.94–17.4)" in said
+    assert "classifier's mistakes" in said
+    assert ECD in said
+    assert "Cut by the edge of the frame: 1 " in said
+
+
+def test_predictions_have_size_definition_and_edge(tmp_path: Path) -> None:
+    reported(store_of(tmp_path / "store", ["run1"] * 3), tmp_path)
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    assert table["run"].tolist() == ["run1"] * 3
+    assert table["size_um"].tolist() == [1, 3, 5]
+    assert table["size_definition"].unique().tolist() == [ECD]
+    assert table["edge_of_frame"].tolist() == [True, False, False]
+    assert table["uncertain"].tolist() == [False, False, True]
+
+
+def test_a_water_blank_counts_0_with_an_interval(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", [], {"blank": {"volume_ml": 0.5, "particles": 0}})
+    said = reported(store, tmp_path)
+    row = written(tmp_path).loc[("blank", 0, "all")]
+    assert row[["count", "count_low", "per_ml"]].tolist() == [0, 0, 0]
+    assert row[["count_high", "per_ml_high"]].tolist() == pytest.approx([3.68888, 7.37776])
+    assert "All │ 0 (0–4) │ 0 (0–4) │" in said
+    assert "0 to 3.69" in said
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 0
+
+
+def test_a_blank_among_runs_has_rows_of_its_own(tmp_path: Path) -> None:
+    runs = {"run": {"volume_ml": 0.5}, "blank": {"volume_ml": 0.5, "particles": 0}}
+    reported(store_of(tmp_path / "store", ["run"] * 2, runs), tmp_path)
+    counts = written(tmp_path)
+    assert counts.loc[("blank", 0, "all"), "count"] == 0
+    assert counts.loc[("all runs", 0, "all"), "per_ml"] == 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "made_by", "why"),
+    [
+        ({"volume_ml": 0.5, "withheld": "two volumes disagree"}, {}, "two volumes disagree"),
+        ({"volume_ml": 0.5, "particles_lost": 3}, {}, "are missing"),
+        ({"volume_ml": 0.5}, {"complete": False}, "are missing"),
+        ({}, {}, "not known"),
+    ],
+)
+def test_it_is_said_why_there_is_no_concentration(
+    tmp_path: Path, facts: dict[str, Any], made_by: dict[str, Any], why: str
+) -> None:
+    said = reported(store_of(tmp_path / "store", ["r"] * 2, {"r": facts}, **made_by), tmp_path)
+    assert "No concentration" in said
+    assert why in said
+    counts = written(tmp_path)
+    assert counts["per_ml"].isna().all()
+    assert counts["withheld"].str.contains(why, regex=False).all()
+
+
+@pytest.mark.parametrize("litter", ["Thumbs.db", "notes.txt", "run1.cla", "run1_000002_bin.tif"])
+def test_what_is_no_particle_leaves_the_concentration(tmp_path: Path, litter: str) -> None:
+    write_run(tmp_path / "runs", "run1")
+    (tmp_path / "runs" / litter).write_bytes(b"not what it should be")
+    settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, unreadable="skip")
+    ingest_flowcam(tmp_path / "store", settings, lambda n: None)
+    reported(Store.open(tmp_path / "store"), tmp_path)
+    row = written(tmp_path).loc[("run1", 0, "all")]
+    assert row[["count", "per_ml"]].tolist() == pytest.approx([6, 6 / 0.0174], rel=1e-5)
+
+
+def test_dilution_is_applied_and_said(tmp_path: Path) -> None:
+    runs = {"r": {"volume_ml": 0.05, "dilution": 10}}
+    said = reported(store_of(tmp_path / "store", ["r"] * 2, runs), tmp_path)
+    row = written(tmp_path).loc[("r", 0, "all")]
+    assert row[["per_ml", "dilution"]].tolist() == [40, 10]
+    assert "diluted 10 times" in said
+
+
+def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", ["a", "a", "b"], source="mfi")
+    reported(store, tmp_path, {"a": 0.5, "b": 0.1})
+    per_ml = written(tmp_path)["per_ml"].xs((0, "all"), level=("min_size_um", "class"))
+    assert per_ml.to_dict() == pytest.approx({"a": 4, "b": 10, "all runs": 5})
+    with pytest.raises(SettingsError, match="one volume for 2 runs"):
+        samples_of(store, 0.5)
+    with pytest.raises(SettingsError, match="'c', which is none of a, b"):
+        samples_of(store, {"c": 0.5})
+
+
+def test_images_of_a_folder_are_no_runs(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", ["1.png", "2.png", "3.png"], source="folder")
+    said = reported(store, tmp_path, 0.5)
+    counts = written(tmp_path, "image")
+    assert set(counts.index.get_level_values("image")) == {"all images"}
+    assert counts.loc[("all images", 0, "all"), "per_ml"] == 6
+    assert "run" not in said
+    assert "run" not in pd.read_csv(tmp_path / "predictions.csv")
+
+
+def test_vials_of_a_folder_are_groups(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", ["vial 1", "vial 1", "vial 2"], source="folder")
+    said = reported(store, tmp_path)
+    assert written(tmp_path, "group").loc[("vial 1", 0, "all"), "count"] == 2
+    assert "2 groups together" in said
+
+
+def test_without_sizes_there_are_no_thresholds(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", ["r"] * 2)
+    store.particles["ecd_um"] = np.nan
+    assert "No sizes are known" in reported(store, tmp_path)
+    assert written(tmp_path).index.get_level_values("min_size_um").unique().tolist() == [0]
+    assert "size_um" not in pd.read_csv(tmp_path / "predictions.csv")
