@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from svp_lightning.evaluation.comparison import paired_over_seeds
-from svp_lightning.evaluation.statistics import metric_names, resampled_metrics
+from svp_lightning.evaluation.tally import Tally, metric_names
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 COUNTS = (150, 50, 50)
@@ -69,7 +69,7 @@ def differences(
     for before, after in zip(*probabilities, strict=True):
         whole = [_plain(labels, p)[places] for p in (before, after)]
         drawn = [
-            resampled_metrics(labels, p, CLASSES, resamples=resamples)[:, places]
+            Tally(labels, p, CLASSES).redrawn(resamples=resamples)[:, places]
             for p in (before, after)
         ]
         observed.append(whole[1] - whole[0])
@@ -78,9 +78,9 @@ def differences(
 
 
 def _plain(labels: Array, probabilities: Array) -> Array:
-    from svp_lightning.evaluation.statistics import _Resampled
-
-    return _Resampled(labels, probabilities, 3)(np.ones(len(labels)))
+    metrics = Tally(labels, probabilities, CLASSES).metrics()
+    per_class = [value for own in metrics.pop("per_class").values() for value in own.values()]
+    return np.array([*metrics.values(), *per_class])
 
 
 def ours(observed: Array, redrawn: Array) -> Interval:

@@ -18,17 +18,19 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from svp_lightning.evaluation.statistics import bootstrap_intervals
+from svp_lightning.evaluation.tally import Tally
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 CHUNK = 1_000_000
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-from svp_lightning.evaluation.tally import prevalence_table, tally_file
+from svp_lightning.evaluation.predictions import read_predictions
+from svp_lightning.evaluation.tally import Tally, prevalence_table
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
-tally = tally_file(Path(sys.argv[1]))
+found = read_predictions(Path(sys.argv[1]), with_ids=False)
+tally = Tally(found.labels, found.probabilities, found.class_names)
 counted = time.perf_counter() - start
 table = prevalence_table(tally, "protein", (1, 10, 100, 1000))
 print(json.dumps({
@@ -36,7 +38,6 @@ print(json.dumps({
     "four_prevalences_seconds": round(time.perf_counter() - start - counted, 1),
     "rss_before_mib": before // 1024,
     "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    "thresholds": [counts.shape[1] for counts in tally.above],
     "macro_auprc_at_1000_to_1": table["macro_auprc"].iloc[-1],
 }))
 """
@@ -65,7 +66,7 @@ def bootstrap_seconds(resamples: int = 100) -> float:
     labels = np.repeat(np.arange(3), (500_000, 500, 500))
     probabilities = rng.dirichlet((1, 1, 1), len(labels))
     start = time.perf_counter()
-    bootstrap_intervals(labels, probabilities, CLASSES, resamples=resamples)
+    Tally(labels, probabilities, CLASSES).redrawn(resamples=resamples)
     return time.perf_counter() - start
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.prevalence import class_shares
+from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.evaluation.proportions import Proportion, precision, wilson_interval
-from svp_lightning.evaluation.statistics import intervals_of
+from svp_lightning.evaluation.tally import percentile_intervals
 
 
 def confidence_intervals(
@@ -25,7 +25,7 @@ def confidence_intervals(
     """The ``ci95`` part of ``results.json``.
 
     Args:
-        redrawn: (R, M) of :func:`~.statistics.resampled_metrics`.
+        redrawn: (R, M) of :meth:`.Tally.redrawn`.
         confusion: (K, K) test images, row the given class.
         class_names: K names.
         prevalence: class name -> relative frequency the metrics are stated at.
@@ -35,7 +35,7 @@ def confidence_intervals(
         take the wider of the percentile and the analytic end; the macro means of both do
         the same with the analytic ends of the classes combined in quadrature.
     """
-    ci95 = intervals_of(redrawn, class_names)
+    ci95 = percentile_intervals(redrawn, class_names)
     analytic = _analytic(confusion, class_shares(prevalence, class_names))
     for metric, of_classes in analytic.items():
         for name, one in zip(class_names, of_classes, strict=True):

@@ -1,14 +1,17 @@
-"""``predictions.parquet``: what a classifier said about each image.
+"""The tables of an evaluated run: ``predictions.parquet`` and ``bootstrap.parquet``.
 
-Columns: ``id`` (string), ``label`` (class name, null where unknown) and one float32 column
-``probability_<class>`` per class, in class order.
+``predictions.parquet``: ``id`` (string), ``label`` (class name, null where unknown) and one
+float32 column ``probability_<class>`` per class, in class order; one row per image.
+
+``bootstrap.parquet``: one row per resample, one float64 column per metric (``macro_auprc``,
+``silicone_oil/auprc``). Row r of two runs comes from the same draw of the same test images, so
+their difference is paired, and a study is compared without reading predictions (150 kB a run).
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +21,20 @@ from pyarrow import compute, parquet
 from svp_lightning.errors import ArtifactError
 from svp_lightning.runtime.files import replacing
 
+PREDICTIONS, RESAMPLES = "predictions.parquet", "bootstrap.parquet"
 PREFIX = "probability_"
+BATCH_ROWS = 65_536
 UNLABELLED = -1
+KEY = b"svp_lightning"
+REMEDY = "Run task=evaluate again, or restore the file."
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Class probabilities of N images.
+    """Class probabilities of N images; ``8 + 4 K`` bytes an image, and its id.
 
     Attributes:
-        ids: (N,) image ids of the store.
+        ids: (N,) image ids of the store; empty where they were not read.
         labels: (N,) class indices, -1 where the class is unknown.
         probabilities: (N, K) float32.
         class_names: K names, in the order of the columns.
@@ -37,6 +44,19 @@ class Predictions:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     class_names: tuple[str, ...]
+
+    def labelled(self) -> "Predictions":
+        """Those whose class is known."""
+        if (known := self.labels >= 0).all():
+            return self
+        ids = self.ids[known] if len(self.ids) else self.ids
+        return Predictions(ids, self.labels[known], self.probabilities[known], self.class_names)
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) counts: row the given class, column the most probable one; all labelled."""
+        K = len(self.class_names)
+        cells = self.labels * K + self.probabilities.argmax(axis=1)
+        return np.bincount(cells, minlength=K * K).reshape(K, K)
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -53,89 +73,93 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         parquet.write_table(pa.table(columns), temporary)
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read the whole table.
+def read_predictions(path: Path, *, with_ids: bool = True) -> Predictions:
+    """Read the table, in memory that grows with what is returned alone.
 
     Raises:
-        ArtifactError: the file is missing, broken, or no table of predictions.
+        ArtifactError: the file is missing, broken, no table of predictions, empty, or holds a
+            label that is no class.
     """
-    batches = list(iterate_predictions(path, rows=1 << 20))
-    if not batches:
-        raise ArtifactError(f"{path} holds no prediction.", "Run task=evaluate again.")
-    return Predictions(
-        ids=np.concatenate([batch.ids for batch in batches]),
-        labels=np.concatenate([batch.labels for batch in batches]),
-        probabilities=np.concatenate([batch.probabilities for batch in batches]),
-        class_names=batches[0].class_names,
-    )
-
-
-def iterate_predictions(path: Path, rows: int = 65_536) -> Iterator[Predictions]:
-    """Read the table in parts of at most ``rows`` images, in order and in flat memory.
-
-    Raises:
-        ArtifactError: the file is missing, broken, or no table of predictions.
-    """
-    with _opened(path) as (file, class_names):
-        for batch in file.iter_batches(batch_size=rows):
-            yield Predictions(
-                batch["id"].to_numpy(zero_copy_only=False),
-                *_scores(batch, class_names),
-                class_names,
-            )
-
-
-def iterate_scores(
-    path: Path, rows: int = 65_536
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """(n,) labels and (n, K) probabilities of at most ``rows`` images at a time, without ids.
-
-    Raises:
-        ArtifactError: the file is missing, broken, or no table of predictions.
-    """
-    with _opened(path) as (file, class_names):
-        columns = ["label", *(PREFIX + name for name in class_names)]
-        for batch in file.iter_batches(batch_size=rows, columns=columns):
-            yield _scores(batch, class_names)
-
-
-def count_rows(path: Path) -> tuple[int, tuple[str, ...]]:
-    """Number of images and class names of a table, read from its footer alone.
-
-    Raises:
-        ArtifactError: the file is missing, broken, or no table of predictions.
-    """
-    with _opened(path) as (file, class_names):
-        return file.metadata.num_rows, class_names
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, tuple[str, ...]]]:
     try:
         with parquet.ParquetFile(path) as file:
-            yield file, _class_names(path, file.schema_arrow.names)
+            return _filled(path, file, with_ids)
     except (OSError, pa.ArrowInvalid) as error:
         raise ArtifactError(
-            f"{path} cannot be read as a table of predictions ({error}).",
-            "Run task=evaluate again, or restore the file.",
+            f"{path} cannot be read as a table of predictions ({error}).", REMEDY
         ) from error
 
 
-def _class_names(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(name.removeprefix(PREFIX) for name in columns if name.startswith(PREFIX))
-    if not {"id", "label"} <= set(columns) or not names:
+def _filled(path: Path, file: parquet.ParquetFile, with_ids: bool) -> Predictions:
+    held, rows = file.schema_arrow.names, file.metadata.num_rows
+    names = tuple(name.removeprefix(PREFIX) for name in held if name.startswith(PREFIX))
+    if not {"id", "label"} <= set(held) or not names or not rows:
         raise ArtifactError(
-            f"{path} has columns {', '.join(columns)}; expected id, label and {PREFIX}<class>.",
-            "Point to the predictions.parquet of a run.",
+            f"{path} has {rows} rows of {', '.join(held)}; expected id, label and {PREFIX}<class>.",
+            REMEDY,
         )
-    return names
+    columns = ["label", *(PREFIX + name for name in names), *(["id"] if with_ids else [])]
+    labels, scores = np.empty(rows, np.int64), np.empty((rows, len(names)), np.float32)
+    ids, at = np.empty(rows if with_ids else 0, object), 0
+    for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+        end = at + len(batch)
+        code = compute.index_in(batch["label"], value_set=pa.array(names, pa.string()))
+        if code.null_count > batch["label"].null_count:
+            strange = batch["label"].filter(code.is_null()).drop_null()[0]
+            raise ArtifactError(f"{path} holds the label {strange.as_py()!r}, no class.", REMEDY)
+        labels[at:end] = code.fill_null(UNLABELLED).to_numpy(zero_copy_only=False)
+        for k, name in enumerate(names):
+            scores[at:end, k] = batch[PREFIX + name].to_numpy(zero_copy_only=False)
+        if with_ids:
+            ids[at:end] = batch["id"].to_numpy(zero_copy_only=False)
+        at = end
+    return Predictions(ids, labels, scores, names)
 
 
-def _scores(
-    batch: Any, class_names: tuple[str, ...]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    found = compute.index_in(batch["label"], value_set=pa.array(class_names, pa.string()))
-    return (
-        found.fill_null(UNLABELLED).to_numpy(zero_copy_only=False).astype(np.int64),
-        np.stack([batch[PREFIX + name].to_numpy() for name in class_names], axis=1),
-    )
+@dataclass(frozen=True)
+class Resamples:
+    """The redrawn metrics of a run.
+
+    Attributes:
+        values: (R, M) float64.
+        names: M metric names.
+        draw: what decides the draws: test images, labels, prevalence, unit, seed. Runs of the
+            same draw are paired row by row.
+    """
+
+    values: NDArray[np.float64]
+    names: tuple[str, ...]
+    draw: str
+
+    def of(self, metric: str) -> NDArray[np.float64]:
+        """(R,) values of one metric."""
+        return self.values[:, self.names.index(metric)]
+
+
+def write_resamples(
+    path: Path, values: NDArray[np.float64], names: Sequence[str], draw: str
+) -> None:
+    """Write the table, whole or not at all."""
+    table = pa.table({name: values[:, at] for at, name in enumerate(names)})
+    described = table.replace_schema_metadata({KEY: json.dumps({"draw": draw})})
+    with replacing(path) as temporary:
+        parquet.write_table(described, temporary)
+
+
+def read_resamples(path: Path) -> Resamples | None:
+    """Read the table, or None where a run has none.
+
+    Raises:
+        ArtifactError: the file is broken or not such a table.
+    """
+    if not path.is_file():
+        return None
+    try:
+        table = parquet.read_table(path)
+        draw = json.loads(table.schema.metadata[KEY])["draw"]
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read as resampled metrics ({error!r}).",
+            "Delete the run's folder and evaluate again.",
+        ) from error
+    values = np.stack([column.to_numpy() for column in table.columns], axis=1)
+    return Resamples(values, tuple(table.column_names), draw)

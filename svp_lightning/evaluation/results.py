@@ -13,7 +13,7 @@ from typing import Annotated, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.metrics import MACRO_METRICS
+from svp_lightning.evaluation.tally import MACRO_METRICS
 from svp_lightning.runtime.files import write_json
 
 SCHEMA: Literal[2] = 2
@@ -34,7 +34,7 @@ class _Part(BaseModel):
 
 
 class ClassMetrics(_Part, Generic[ValueT]):
-    """One class against the rest; see :mod:`~.metrics` for the definitions."""
+    """One class against the rest; see :mod:`~.tally` for the definitions."""
 
     precision: ValueT
     recall: ValueT
@@ -74,7 +74,7 @@ class Counts(_Part):
 
 
 class WorkingPoint(_Part):
-    """A class counted from a threshold on; see :class:`~.thresholds.WorkingPoint`."""
+    """A class counted from a threshold on; see :func:`~.calibration.working_points`."""
 
     threshold: Share | None
     validation_precision: Share

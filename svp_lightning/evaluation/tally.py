@@ -1,47 +1,81 @@
-"""Everything a test set says about every metric at every prevalence, counted in two passes.
+"""One engine behind every classification metric, at any prevalence and on any redrawn test set.
 
-Precision, recall and average precision see images only through counts: how many of each class
-are called what, and how many of each class lie between two scores of the class in question.
-The counts are exact, take at most ``5 + 8 K`` bytes per image (290 MB for 10 million images of
-three classes) whatever the batches are, and answer for any prevalence without reading again.
+Metrics see images through counts alone: how many of each class are called what, and how many lie
+between two scores of a class's own images. :class:`Tally` reduces a set of predictions to groups
+of images that no metric tells apart, once; every prevalence and every resample is then a weighted
+sum over the groups.
+
+Precision, recall, F1 and accuracy judge the most probable class; AUPRC (average precision) and
+the recall at 95 % precision judge each class's probability, one class against the rest, as
+scikit-learn defines them. Every value is defined on every input, in [0, 1]: a class that is never
+predicted has precision 0 and F1 0, one that reaches 95 % precision at no threshold has
+``recall_at_precision_95`` 0, and a class without images is refused.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
 
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.metrics import CLASS_METRICS, is_precise
-from svp_lightning.evaluation.predictions import count_rows, iterate_scores
-from svp_lightning.evaluation.prevalence import class_shares
+from svp_lightning.evaluation.priors import class_shares, refuse_missing
 
-Batch = tuple[NDArray[np.integer[Any]], NDArray[np.float32]]
-Batches = Callable[[], Iterable[Batch]]
+PRECISION_TARGET = 0.95
+"""Precision asked of ``recall_at_precision_95`` and of working points."""
+
+MACRO_METRICS = ("macro_precision", "macro_recall", "macro_f1", "macro_auprc", "accuracy")
+CLASS_METRICS = ("precision", "recall", "f1", "auprc", "recall_at_precision_95")
+
+Labels = NDArray[np.integer[Any]]
+Scores = NDArray[np.floating[Any]]
+Weights = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+def metric_names(class_names: Sequence[str]) -> list[str]:
+    """``macro_auprc`` and ``silicone_oil/auprc``, in the order of all flat metric arrays."""
+    return [*MACRO_METRICS, *(f"{name}/{m}" for name in class_names for m in CLASS_METRICS)]
+
+
+def nested(flat: Sequence[Any], class_names: Sequence[str]) -> dict[str, Any]:
+    """Values in the order of :func:`metric_names`, in the shape of ``results.json``."""
+    values = iter(flat)
+    macro = {name: next(values) for name in MACRO_METRICS}
+    return macro | {
+        "per_class": {name: {m: next(values) for m in CLASS_METRICS} for name in class_names}
+    }
+
+
 class Tally:
-    """Counts of a labelled set of predictions.
+    """Labelled predictions as counts of images that no metric tells apart.
 
-    Attributes:
-        class_names: K names.
-        confusion: (K, K) images, row the given class, column the most probable one.
-        above: for each class k, (K, T) int32: images of each class j (row) between one score
-            of class k's own images (column, best first) and the one before it. Own images
-            that outrank every other image share the first column.
+    Args:
+        labels: (N,) class indices.
+        probabilities: (N, K), rows sum to 1.
+        class_names: K names, in the order of the columns.
+
+    Raises:
+        DataError: shapes disagree, a probability is not a number, a label is outside the
+            classes, or a class has no image.
     """
 
-    class_names: tuple[str, ...]
-    confusion: NDArray[np.int64]
-    above: tuple[NDArray[np.int32], ...]
+    def __init__(self, labels: Labels, probabilities: Scores, class_names: Sequence[str]) -> None:
+        check_predictions(labels, probabilities, class_names)
+        self.class_names = tuple(class_names)
+        K = len(class_names)
+        cell = labels * K + probabilities.argmax(axis=1)
+        places = [_places(labels == k, probabilities[:, k]) for k in range(K)]
+        self._group, members = _grouped([cell, *(place for place, _ in places)])
+        self._cell = cell[members]
+        self._places = [(place[members], size) for place, size in places]
+        self._labels = labels
+        self.confusion = self._confusion(np.bincount(self._group)).astype(np.int64)
+        """(K, K) images, row the given class, column the most probable one."""
 
     def metrics(self, prevalence: Mapping[str, float] | None = None) -> dict[str, Any]:
-        """Exactly :func:`~.metrics.classification_metrics` at a prevalence.
+        """The ``metrics`` part of ``results.json``.
 
         Args:
             prevalence: class name -> relative frequency; None: that of the images.
@@ -49,121 +83,197 @@ class Tally:
         Raises:
             SettingsError: the prevalence names other classes or is not positive.
         """
+        counts = np.bincount(self._group).astype(np.float64)
+        return nested(self._flat(counts * self._class_weights(prevalence)).tolist(),
+                      self.class_names)  # fmt: skip
+
+    def redrawn(
+        self,
+        prevalence: Mapping[str, float] | None = None,
+        *,
+        groups: NDArray[np.integer[Any]] | None = None,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> NDArray[np.float64]:
+        """Every metric of every redrawn test set (Efron and Tibshirani 1993, chapter 13).
+
+        Images, or whole groups of them, are drawn with replacement within each class (the class
+        sizes of a test set are chosen, not observed). Resample r is a function of (seed, r)
+        alone, hence the same for every classifier: differences are paired.
+
+        Args:
+            prevalence: as for :meth:`metrics`.
+            groups: (N,) number of each image's run or vial; None: single images are drawn.
+            resamples: number of redrawn test sets.
+            seed: of the draws.
+
+        Returns:
+            (resamples, M), columns as :func:`metric_names`.
+
+        Raises:
+            DataError: a class has images of one group only.
+        """
+        weights = self._class_weights(prevalence)
+        drawn = _draws(self._labels, groups, resamples, seed)
+        return np.stack([self._flat(np.bincount(self._group, t) * weights) for t in drawn])
+
+    def _class_weights(self, prevalence: Mapping[str, float] | None) -> Weights:
+        """(G,) weight of one image of each group."""
         images = self.confusion.sum(axis=1)
         counts = dict(zip(self.class_names, images.tolist(), strict=True))
         weights = class_shares(prevalence or counts, self.class_names) / images
-        weighted = self.confusion * weights[:, None]
-        called, given = weighted.sum(axis=0), weighted.sum(axis=1)
-        per_class = {}
-        for k, name in enumerate(self.class_names):
-            right = weighted[k, k]
-            values = (
-                right / called[k] if called[k] > 0 else 0.0,
-                right / given[k],
-                2 * right / (called[k] + given[k]),
-                *self._ranking_metrics(k, weights),
-            )
-            per_class[name] = dict(zip(CLASS_METRICS, map(float, values), strict=True))
-        metrics: dict[str, Any] = {
-            f"macro_{name}": float(np.mean([own[name] for own in per_class.values()]))
-            for name in CLASS_METRICS[:4]
-        }
-        metrics["accuracy"] = min(1.0, float(weighted.trace() / weighted.sum()))
-        return metrics | {"per_class": per_class}
+        return np.asarray(weights[self._cell // len(self.class_names)])
 
-    def _ranking_metrics(self, k: int, weights: NDArray[np.float64]) -> tuple[float, float]:
-        counts = self.above[k]
-        found = counts[k].cumsum() * weights[k]
-        called = np.zeros(counts.shape[1])
-        for row, weight in zip(counts, weights, strict=True):  # a row at a time: flat memory
-            called += row.cumsum() * weight
-        precision = found / called
-        recall_at = found[is_precise(precision)].max(initial=0.0)
-        average_precision = min(1.0, float(counts[k] @ precision / counts[k].sum()))  # rounding
-        return average_precision, float(recall_at / found[-1])
+    def _confusion(self, weights: NDArray[Any]) -> Weights:
+        K = len(self.class_names)
+        return np.asarray(np.bincount(self._cell, weights, K * K).reshape(K, K), dtype=np.float64)
+
+    def _flat(self, weights: Weights) -> Weights:
+        """(M,) metrics from the (G,) weights of the groups."""
+        confusion = self._confusion(weights)
+        right, given, called = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        precision = right / np.where(called > 0, called, 1)
+        ranked = np.transpose([_ranked(weights, *one) for one in self._places])
+        f1 = 2 * right / (given + called)
+        per_class = np.stack([precision, right / given, f1, *ranked])
+        accuracy = min(1.0, right.sum() / given.sum())  # rounding
+        return np.concatenate([per_class[:4].mean(axis=1), [accuracy], per_class.T.ravel()])
 
 
-def tally_arrays(
-    labels: NDArray[np.integer[Any]],
-    probabilities: NDArray[np.floating[Any]],
-    class_names: Sequence[str],
-) -> Tally:
-    """Count predictions that are in memory already.
+def check_predictions(labels: Labels, probabilities: Scores, class_names: Sequence[str]) -> None:
+    """Refuse predictions that no metric can be computed from.
+
+    Raises:
+        DataError: see :class:`Tally`.
+    """
+    K = len(class_names)
+    if probabilities.shape != (len(labels), K):
+        raise DataError(
+            f"The probabilities have shape {probabilities.shape}, expected {(len(labels), K)} "
+            f"(images, classes {', '.join(class_names)}).",
+            "Give one row per image and one column per class.",
+        )
+    finite = np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"The probabilities of image {int(finite.argmin())} are not finite numbers.",
+            "Train the classifier again with a lower learning rate.",
+        )
+    if len(labels) and (labels.min() < 0 or labels.max() >= K):
+        raise DataError(
+            f"Labels run from {labels.min()} to {labels.max()}, expected class indices 0 to "
+            f"{K - 1}.",
+            "Leave unlabelled images (-1) out of an evaluation.",
+        )
+    refuse_missing(np.bincount(labels, minlength=K), class_names)
+
+
+def _places(truth: NDArray[np.bool_], score: Scores) -> tuple[NDArray[np.intp], int]:
+    """Place of each image in one class's ranking, merged where merging changes no result.
+
+    Recall rises only where the class's own images are, so images of other classes join the next
+    lower threshold with one (or drop out below the last), ties included; and all own images
+    above the first of another class have precision 1 together.
+
+    Returns:
+        (N,) threshold of each image, counted from the top, plus ``size`` for the class's own
+        images; and ``size``, the number of thresholds, the last taking what lies below all own.
+    """
+    ceiling = score[~truth].max(initial=-np.inf)
+    thresholds = np.unique(np.where(score[truth] > ceiling, np.inf, score[truth]))  # ascending
+    clipped = np.where(score > ceiling, np.inf, score)
+    size = len(thresholds) + 1
+    return size - 1 - np.searchsorted(thresholds, clipped, side="right") + size * truth, size
+
+
+def _ranked(weights: Weights, place: NDArray[np.intp], size: int) -> tuple[float, float]:
+    """Average precision and recall at 95 % precision of one class."""
+    sums = np.bincount(place, weights, 2 * size)
+    false, true = sums[: size - 1].cumsum(), sums[size:-1]
+    found = true.cumsum()
+    # Thresholds above the first drawn image have no precision, and no recall either.
+    precision = found / np.maximum(found + false, np.finfo(np.float64).tiny)
+    average_precision = min(1.0, float(true @ precision / found[-1]))  # rounding
+    return average_precision, recall_at_precision(precision, found / found[-1])
+
+
+def _grouped(columns: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """(N,) number of each distinct row of the (N,) columns, and one member of each."""
+    group = np.zeros(len(columns[0]), dtype=np.intp)
+    for column in columns:
+        _, members, group = np.unique(
+            group * (int(column.max()) + 1) + column, return_index=True, return_inverse=True
+        )
+    return group, members
+
+
+def _draws(
+    labels: Labels, groups: NDArray[np.integer[Any]] | None, resamples: int, seed: int
+) -> Iterator[Weights]:
+    """(N,) how often each image is drawn, for each resample."""
+    classes = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    units = [None if groups is None else _units(groups[rows]) for rows in classes]
+    drawn = np.empty(len(labels))
+    for resample in range(resamples):
+        generator = np.random.Generator(np.random.SFC64([seed, resample]))
+        for rows, unit in zip(classes, units, strict=True):
+            size = len(rows) if unit is None else int(unit.max()) + 1
+            times = np.bincount(generator.integers(size, size=size), minlength=size)
+            if unit is None:
+                drawn[rows] = times
+            else:  # groups differ in size; the class keeps its share all the same
+                drawn[rows] = times[unit] * (len(rows) / times[unit].sum())
+        yield drawn
+
+
+def _units(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
+    """(n,) number of each image's group among those of its class."""
+    found, unit = np.unique(groups, return_inverse=True)
+    if len(found) < 2:
+        raise DataError(
+            "A class has test images of one run or vial only; whole groups cannot be redrawn.",
+            "Test on more runs, or set evaluation.resample=images.",
+        )
+    return unit
+
+
+def percentile_intervals(
+    redrawn: NDArray[np.float64], class_names: Sequence[str], level: float = 0.95
+) -> dict[str, Any]:
+    """``[low, high]`` of each metric of :meth:`Tally.redrawn`, in the shape of the metrics."""
+    ends = np.quantile(redrawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return nested(ends.T.tolist(), class_names)
+
+
+def precision_recall(
+    truth: NDArray[np.bool_], score: Scores, weights: Scores | None = None
+) -> tuple[Weights, Weights, Weights]:
+    """Precision, recall and threshold (T,) at each distinct score, the strictest first.
 
     Args:
-        labels: (N,) class indices, none unknown.
-        probabilities: (N, K).
-        class_names: K names.
-
-    Raises:
-        DataError: a class has no image.
+        truth: (N,) whether an image is of the class; at least one is.
+        score: (N,) probability of the class; an image counts from the threshold on.
+        weights: (N,) how much each image counts; None: each once.
     """
-    batch = (labels, probabilities.astype(np.float32, copy=False))
-    return _tally(lambda: [batch], len(labels), tuple(class_names))
+    precision, recall, threshold = precision_recall_curve(truth, score, sample_weight=weights)
+    return precision[-2::-1], recall[-2::-1], threshold[::-1]
 
 
-def tally_file(path: Path) -> Tally:
-    """Count a ``predictions.parquet`` of any length; unlabelled images are passed over.
-
-    Raises:
-        ArtifactError: the file cannot be read as predictions.
-        DataError: a class has no image.
-    """
-    rows, class_names = count_rows(path)
-    return _tally(lambda: iterate_scores(path), rows, class_names)
+def is_precise(precision: Scores, target: float = PRECISION_TARGET) -> NDArray[np.bool_]:
+    """Where a precision reaches the target: 19 of 20 is 95 %, however weighted sums round it."""
+    return np.asarray(precision >= target - 1e-9)
 
 
-def _tally(batches: Batches, rows: int, class_names: tuple[str, ...]) -> Tally:
-    K = len(class_names)
-    confusion = np.zeros((K, K), np.int64)
-    ceiling = np.full(K, -np.inf, np.float32)  # of each class's score, over other classes' images
-    own = np.empty(rows, np.float32)
-    label_of = np.full(rows, -1, np.int8 if K < 128 else np.int16)
-    at = 0
-    for labels, scores in _known(batches):
-        confusion += np.bincount(labels * K + scores.argmax(axis=1), minlength=K * K).reshape(K, K)
-        own[at : at + len(labels)] = scores[np.arange(len(labels)), labels]
-        label_of[at : at + len(labels)] = labels
-        at += len(labels)
-        for k in range(K):
-            ceiling[k] = max(ceiling[k], scores[labels != k, k].max(initial=-np.inf))
-    _refuse_empty(confusion, class_names)
-    thresholds = [
-        np.unique(np.where(s > top, np.float32(np.inf), s))
-        for k, top in enumerate(ceiling)
-        for s in [own[label_of == k]]
-    ]
-    del own, label_of
-    above = [np.zeros((K, len(t)), np.int32) for t in thresholds]
-    for labels, scores in _known(batches):
-        for k, ascending in enumerate(thresholds):
-            clipped = np.where(scores[:, k] > ceiling[k], np.float32(np.inf), scores[:, k])
-            place = len(ascending) - np.searchsorted(ascending, clipped, side="right")
-            inside = place < len(ascending)  # what lies below all own images changes nothing
-            np.add.at(above[k], (labels[inside], place[inside]), 1)
-    return Tally(class_names, confusion, tuple(above))
-
-
-def _known(batches: Batches) -> Iterable[Batch]:
-    for labels, scores in batches():
-        known = labels >= 0
-        yield (labels, scores) if known.all() else (labels[known], scores[known])
-
-
-def _refuse_empty(confusion: NDArray[np.int64], class_names: Sequence[str]) -> None:
-    empty = [name for name, n in zip(class_names, confusion.sum(axis=1), strict=True) if n == 0]
-    if empty:
-        raise DataError(
-            f"The predictions hold no labelled image of {', '.join(empty)}.",
-            "Give the predictions of a test set with every class in it.",
-        )
+def recall_at_precision(precision: Scores, recall: Scores) -> float:
+    """The largest recall among thresholds of 95 % precision, 0 where there is none."""
+    return float(recall[is_precise(precision)].max(initial=0.0))
 
 
 def prevalence_table(tally: Tally, common: str, ratios: Sequence[float]) -> pd.DataFrame:
-    """Metrics as if ``ratio`` particles of the common class came with one of each other class.
+    """``prevalence.csv``: metrics at ``ratio`` particles of a class per one of each other.
 
     Args:
-        tally: of the stored predictions.
+        tally: of the test images.
         common: the plentiful class.
         ratios: such as 1, 10, 100, 1000.
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.report.figures.curves import compared_precision_recall
-from svp_lightning.report.inputs import RunResult
-from svp_lightning.report.predictions import read_predictions
-from svp_lightning.report.run_figures import Shown, known_figures, prevalence_weights
+from svp_lightning.report.inputs import RunResult, predictions_of
+from svp_lightning.report.run_figures import Shown, known_figures
 from svp_lightning.report.study_findings import Comparison
 from svp_lightning.report.wording import cell_name
 
@@ -41,10 +41,10 @@ def close_up_curves(runs: Sequence[RunResult]) -> Figure | None:
     for run in runs:
         if run.class_names != first.class_names:
             return None
-        found = read_predictions(run.folder, run.class_names)
+        found = predictions_of(run)
         if found is None:
             return None
-        weights = prevalence_weights(run, found.labels)
+        weights = prevalence_weights(found.labels, run.prevalence, run.class_names)
         curves[cell_name(run.cell)] = (found.labels, found.probabilities, weights)
     return compared_precision_recall(curves, first.class_names, first.rare)
 

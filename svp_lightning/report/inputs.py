@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.errors import DataError
+from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
+from svp_lightning.evaluation.tally import CLASS_METRICS, MACRO_METRICS
 from svp_lightning.report.schema import (
     Calibration,
     ClassIntervals,
@@ -27,8 +29,7 @@ from svp_lightning.report.schema import (
 RESULTS, COMMAND = "results.json", "command.txt"
 FIGURES = "figures"
 
-OVERALL_METRICS = ("macro_precision", "macro_recall", "macro_f1", "macro_auprc", "accuracy")
-CLASS_METRICS = ("precision", "recall", "f1", "auprc", "recall_at_precision_95")
+OVERALL_METRICS = MACRO_METRICS
 
 RATIOLESS_METHODS = (
     *("none", "class_weights", "balanced_sampling", "logit_adjustment", "mixup"),
@@ -159,6 +160,22 @@ def read_results(folder: Path) -> RunResult:
     except ValueError as error:
         raise DataError(f"{file} is not JSON: {error}.", REMEDY) from error
     return _to_result(folder, parsed)
+
+
+def predictions_of(run: RunResult) -> Predictions | None:
+    """The labelled predictions of a run, or None where it has none.
+
+    Raises:
+        ArtifactError: the file is broken or no table of predictions.
+        DataError: it is of other classes.
+    """
+    path = run.folder / PREDICTIONS
+    if not path.is_file():
+        return None
+    found = read_predictions(path, with_ids=False).labelled()
+    if found.class_names != run.class_names:
+        raise DataError(f"{path} is of the classes {', '.join(found.class_names)}.", REMEDY)
+    return found
 
 
 def _to_result(folder: Path, parsed: ResultsFile) -> RunResult:

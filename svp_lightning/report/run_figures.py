@@ -4,14 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.report.figures.curves import confusion, precision_recall
 from svp_lightning.report.inputs import FIGURES, RunResult
-from svp_lightning.report.predictions import Predictions
 from svp_lightning.report.style import save_figure
 
 SHEET_PREFIX = "contact_sheet_"
@@ -70,16 +69,13 @@ CAPTIONS = {
 """File name without suffix -> title, caption; in the order of the page."""
 
 
-def prevalence_weights(run: RunResult, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n,) weights under which the classes come at the prevalence of the run; mean 1."""
-    counts = np.bincount(labels, minlength=len(run.class_names))
-    share = np.array([run.prevalence[name] for name in run.class_names])
-    return (share / np.maximum(counts, 1) * len(labels))[labels]
-
-
 def draw_missing_figures(run: RunResult, predictions: Predictions) -> None:
     """Draw the curves and the confusion matrix, unless the evaluation already has."""
-    weights = prevalence_weights(run, predictions.labels) if run.prevalence_is_given else None
+    weights = (
+        prevalence_weights(predictions.labels, run.prevalence, run.class_names)
+        if run.prevalence_is_given
+        else None
+    )
     data = (predictions.labels, predictions.probabilities, predictions.class_names)
     drawings: dict[str, Callable[[], Figure]] = {
         "precision_recall": lambda: precision_recall(*data, weights=weights),

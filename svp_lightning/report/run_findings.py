@@ -1,12 +1,12 @@
 """Sentences that say what the numbers of one run mean, and no more than they show."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svp_lightning.data.classes import display_name
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.proportions import wilson_interval
 from svp_lightning.report.inputs import Estimate, RunResult
-from svp_lightning.report.predictions import Predictions
 from svp_lightning.report.wording import expected_count, listing, percent, score, with_interval
 
 PARTICLES = 100_000
@@ -33,20 +33,6 @@ class Confused:
     high: float
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share in [0, 1] (Wilson 1927); useful also for 0 successes."""
-    if trials == 0:
-        return 0.0, 1.0
-    z2 = 1.959964**2
-    share = successes / trials
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = math.sqrt(z2 * (share * (1 - share) / trials + z2 / (4 * trials**2)))
-    half /= 1 + z2 / trials
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == trials else min(1.0, centre + half)
-    return low, high
-
-
 def expected_counts(run: RunResult, predictions: Predictions) -> list[list[Confused]]:
     """For each true class (row) and predicted class, what would be counted in use.
 
@@ -58,10 +44,11 @@ def expected_counts(run: RunResult, predictions: Predictions) -> list[list[Confu
     for i, given in enumerate(run.class_names):
         images = int(matrix[i].sum())
         particles = PARTICLES * run.prevalence[given]
+        ends = wilson_interval(matrix[i], matrix[i].sum())
         row = []
         for j, predicted in enumerate(run.class_names):
             errors = int(matrix[i, j])
-            low, high = wilson_interval(errors, images)
+            low, high = (float(end[j]) for end in ends)
             expected = particles * errors / images if images else 0.0
             row.append(
                 Confused(

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from svp_lightning.evaluation.tally import CLASS_METRICS
 from svp_lightning.report.fidelity_page import fidelity_section
 from svp_lightning.report.glossary import FIDELITY_TERMS, RUN_TERMS, entries
 from svp_lightning.report.inputs import (
-    CLASS_METRICS,
     COMMAND,
     OVERALL_METRICS,
     RunResult,
+    predictions_of,
     read_results,
 )
 from svp_lightning.report.page import embedded_file, write_page
-from svp_lightning.report.predictions import read_predictions
 from svp_lightning.report.run_details import draw_details, run_details
 from svp_lightning.report.run_figures import draw_missing_figures, known_figures, sample_sheets
 from svp_lightning.report.run_findings import (
@@ -44,7 +44,7 @@ def run_report(run_dir: Path | str) -> Path:
     """
     folder = Path(run_dir)
     run = read_results(folder)
-    predictions = read_predictions(folder, run.class_names)
+    predictions = predictions_of(run)
     if predictions is not None:
         draw_missing_figures(run, predictions)
     draw_details(run)

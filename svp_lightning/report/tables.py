@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from svp_lightning.report.inputs import CLASS_METRICS, OVERALL_METRICS, Estimate, RunResult
+from svp_lightning.evaluation.tally import CLASS_METRICS
+from svp_lightning.report.inputs import OVERALL_METRICS, Estimate, RunResult
 from svp_lightning.report.study import group_runs
 from svp_lightning.report.study_findings import Comparison
 from svp_lightning.report.wording import (

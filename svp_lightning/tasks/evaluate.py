@@ -18,9 +18,9 @@ from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.evaluation.metrics import classification_metrics
-from svp_lightning.evaluation.prevalence import prevalence_weights
+from svp_lightning.evaluation.intervals import confidence_intervals
 from svp_lightning.evaluation.results import SCHEMA, Results, write_results
+from svp_lightning.evaluation.tally import Tally
 from svp_lightning.report.html import run_report
 from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.runtime.distributed import is_main_process
@@ -33,7 +33,7 @@ from svp_lightning.tasks.filter import filter_stages, rejections
 from svp_lightning.tasks.fit_classifier import RECORD, ensure_classifier, prevalence_of
 from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.logging import log_results
-from svp_lightning.tasks.measure import costs, intervals, measured_parts, redraw, write_tables
+from svp_lightning.tasks.measure import costs, measured_parts, redraw, write_tables
 from svp_lightning.tasks.preparation import KEY as PREPARATION
 from svp_lightning.tasks.preparation import Preparation
 from svp_lightning.tasks.provenance import git_revision, package_versions
@@ -58,7 +58,8 @@ def run(config: Config, session: Session) -> None:
     if not is_main_process():
         return
     prevalence = prevalence_of(config, store)
-    redrawn = redraw(config, store, tested, prevalence)
+    tally = Tally(tested.label, tested.probability, store.class_names)
+    redrawn = redraw(config, store, tested, tally, prevalence)
     _link(classifier / BEST, session.run_dir / CLASSIFIER)
     _link(newest_metrics(classifier), session.run_dir / "metrics.csv")
     trained = json.loads((classifier / RECORD).read_text(encoding="utf-8"))
@@ -72,12 +73,13 @@ def run(config: Config, session: Session) -> None:
         }
     )
     parts = {
-        "ci95": intervals(store, tested, redrawn[0], prevalence),
+        "metrics": tally.metrics(prevalence),
+        "ci95": confidence_intervals(redrawn[0], tally.confusion, store.class_names, prevalence),
         "costs": spent,
         **measured_parts(store, validated, tested, prevalence),
     }
     results = measure(config, store, rows, tested, trained, device, seconds, parts)
-    write_tables(config, session.run_dir, store, validated, tested, redrawn)
+    write_tables(config, session.run_dir, store, validated, tested, tally, redrawn)
     write_figures(session, store, rows, tested, prevalence)
     if generated:
         copy_noise_to_image(session, ensure_generator(config, session, store))
@@ -143,7 +145,6 @@ def measure(
     ``trained`` is the classifier's ``training.json``.
     """
     prevalence = prevalence_of(config, store)
-    weights = prevalence_weights(tested.label, prevalence, store.class_names)
     synthetic = rows.stores[1] if len(rows.stores) > 1 else None
     return Results.model_validate(
         {
@@ -170,9 +171,6 @@ def measure(
             },
             "rejected": rejections(synthetic) if synthetic is not None else {},
             "validation_score": trained["validation_score"],
-            "metrics": classification_metrics(
-                tested.label, tested.probability, store.class_names, weights
-            ),
             "provenance": {
                 "data": store.sha256,
                 "generator": synthetic.manifest.made_by["generator"] if synthetic else None,

@@ -10,7 +10,7 @@ import pandas as pd
 from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.prevalence import prevalence_weights
+from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.report.figures.curves import confusion, precision_recall
 from svp_lightning.report.figures.mistakes import worst_mistakes
 from svp_lightning.report.figures.sheets import contact_sheet

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svp_lightning.evaluation.comparison import Trainings, holm, paired_over_seeds, shared_trainings
-from svp_lightning.evaluation.resamples import Resamples, read_resamples
+from svp_lightning.evaluation.predictions import RESAMPLES, Resamples, read_resamples
 from svp_lightning.report.inputs import RunResult
 from svp_lightning.report.study import Difference, Group, Judge, comparable, difference
-from svp_lightning.tasks.measure import RESAMPLES
 
 Read = Callable[[Path], Resamples | None]
 

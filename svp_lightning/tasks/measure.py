@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.validation import Collected
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.calibration import apply_temperature, calibration, fit_temperature
-from svp_lightning.evaluation.intervals import confidence_intervals
-from svp_lightning.evaluation.predictions import Predictions, write_predictions
-from svp_lightning.evaluation.prevalence import prevalence_weights
-from svp_lightning.evaluation.resamples import write_resamples
+from svp_lightning.evaluation.calibration import calibration_of, working_points
+from svp_lightning.evaluation.predictions import (
+    PREDICTIONS,
+    RESAMPLES,
+    Predictions,
+    write_predictions,
+    write_resamples,
+)
 from svp_lightning.evaluation.slices import recall_slices
-from svp_lightning.evaluation.statistics import metric_names, resampled_metrics
-from svp_lightning.evaluation.tally import prevalence_table, tally_arrays
-from svp_lightning.evaluation.thresholds import LabelledPredictions, working_points
+from svp_lightning.evaluation.tally import Tally, metric_names, prevalence_table
 from svp_lightning.runtime.artifacts import Clock, cost_of
 from svp_lightning.runtime.files import replacing, sha256_of_json
 
-PREDICTIONS, VALIDATION = "predictions.parquet", "val_predictions.parquet"
-RESAMPLES, PREVALENCE = "bootstrap.parquet", "prevalence.csv"
+VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
 DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
 
@@ -38,21 +38,10 @@ def measured_parts(
 ) -> dict[str, Any]:
     """The parts of schema 2 that follow from predictions alone."""
     names = store.class_names
-    weights = [prevalence_weights(part.label, prevalence, names) for part in (validated, tested)]
-    temperature = fit_temperature(validated.label, validated.probability, weights[0])
-    scaled = apply_temperature(tested.probability, temperature)
+    splits = (validated.label, validated.probability), (tested.label, tested.probability)
     return {
-        "working_points": working_points(
-            LabelledPredictions(validated.label, validated.probability),
-            LabelledPredictions(tested.label, tested.probability),
-            dict(prevalence),
-            names,
-        ),
-        "calibration": {
-            "temperature": temperature,
-            "as_is": calibration(tested.label, tested.probability, names, weights[1]),
-            "scaled": calibration(tested.label, scaled, names, weights[1]),
-        },
+        "working_points": working_points(*splits, prevalence, names),
+        "calibration": calibration_of(*splits, prevalence, names),
         "slices": recall_slices(
             tested.label,
             tested.probability.argmax(axis=1),
@@ -63,16 +52,13 @@ def measured_parts(
 
 
 def redraw(
-    config: Config, store: Store, tested: Collected, prevalence: Mapping[str, float]
+    config: Config, store: Store, tested: Collected, tally: Tally, prevalence: Mapping[str, float]
 ) -> tuple[NDArray[np.float64], str]:
     """(R, M) metrics of redrawn test sets, and what decides the draws."""
     rows = store.particles.iloc[tested.index]
     by_group = config.evaluation.resample == "groups"
-    values = resampled_metrics(
-        tested.label,
-        tested.probability,
-        store.class_names,
-        prevalence_weights(tested.label, prevalence, store.class_names),
+    values = tally.redrawn(
+        prevalence,
         groups=pd.factorize(rows["group"])[0] if by_group else None,
         resamples=config.evaluation.bootstrap_resamples,
         seed=DRAW_SEED,
@@ -89,22 +75,13 @@ def redraw(
     return values, sha256_of_json(draw)
 
 
-def intervals(
-    store: Store, tested: Collected, redrawn: NDArray[np.float64], prevalence: Mapping[str, float]
-) -> dict[str, Any]:
-    """The ``ci95`` part."""
-    K = len(store.class_names)
-    flat = tested.label * K + tested.probability.argmax(axis=1)
-    confusion = np.bincount(flat, minlength=K * K).reshape(K, K)
-    return confidence_intervals(redrawn, confusion, store.class_names, prevalence)
-
-
 def write_tables(
     config: Config,
     run_dir: Path,
     store: Store,
     validated: Collected,
     tested: Collected,
+    tally: Tally,
     redrawn: tuple[NDArray[np.float64], str],
 ) -> None:
     """Write both splits' predictions, the redrawn metrics, and metrics by prevalence."""
@@ -114,7 +91,7 @@ def write_tables(
         write_predictions(run_dir / file, Predictions(ids, part.label, part.probability, names))
     write_resamples(run_dir / RESAMPLES, redrawn[0], metric_names(names), redrawn[1])
     table = prevalence_table(
-        tally_arrays(tested.label, tested.probability, names),
+        tally,
         commonest(store.counts("train"), config.data.prevalence),
         config.evaluation.prevalence_ratios,
     )

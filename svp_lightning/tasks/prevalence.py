@@ -8,10 +8,11 @@ from rich.table import Table
 from svp_lightning.config import Config
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.evaluation.tally import prevalence_table, tally_file
+from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions
+from svp_lightning.evaluation.tally import Tally, prevalence_table
 from svp_lightning.report.html import run_report
 from svp_lightning.report.inputs import read_results
-from svp_lightning.tasks.measure import PREDICTIONS, commonest, write_prevalence
+from svp_lightning.tasks.measure import commonest, write_prevalence
 from svp_lightning.tasks.session import Session, say
 
 FIGURE = "prevalence.png"
@@ -20,7 +21,8 @@ FIGURE = "prevalence.png"
 def run(config: Config, session: Session) -> None:
     """Count the stored predictions once, and answer for every ratio asked for."""
     folder = _run_folder(config)
-    tally = tally_file(folder / PREDICTIONS)
+    stored = read_predictions(folder / PREDICTIONS, with_ids=False).labelled()
+    tally = Tally(stored.labels, stored.probabilities, stored.class_names)
     images = int(tally.confusion.sum())
     found = read_results(folder)
     common = commonest(found.train, found.prevalence if found.prevalence_is_given else None)

@@ -2,17 +2,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from svp_lightning.errors import ArtifactError, DataError
 from svp_lightning.evaluation.comparison import (
     holm,
     paired_over_seeds,
     shared_trainings,
     standard_error,
 )
-from svp_lightning.evaluation.resamples import read_resamples, write_resamples
-from svp_lightning.evaluation.statistics import metric_names, resampled_metrics
-
-NAMES = ("protein", "silicone_oil", "air_bubble")
 
 
 def study(rng, seeds, *, image=0.01, own=0.01, training=0.01, truth=0.0, resamples=200):
@@ -129,41 +124,3 @@ def test_one_seed_can_differ_clearly_among_many_comparisons():
     counted = 2 * (tail + 1) / 1001
     assert paired_over_seeds(np.array([0.01]), unsure).p_value == pytest.approx(counted)
     assert paired_over_seeds(np.array([0.1]), np.full((1, 20), 0.1)).p_value is None
-
-
-def predictions(seed, counts=(60, 20, 20)):
-    rng = np.random.default_rng(seed)
-    labels = np.repeat([0, 1, 2], counts)
-    return labels, rng.dirichlet([1, 1, 1], len(labels))
-
-
-def test_redraws_are_paired_and_survive_the_file(tmp_path):
-    labels, p = predictions(0)
-    values = resampled_metrics(labels, p, NAMES, resamples=10)
-    again = resampled_metrics(labels, p, NAMES, resamples=5)
-    np.testing.assert_array_equal(values[:5], again)  # a draw depends on its number alone
-    path = tmp_path / "bootstrap.parquet"
-    assert read_resamples(path) is None
-    write_resamples(path, values, metric_names(NAMES), "these images")
-    found = read_resamples(path)
-    np.testing.assert_array_equal(found.values, values)
-    assert found.draw == "these images"
-    np.testing.assert_array_equal(found.of("silicone_oil/auprc"), values[:, 5 + 5 + 3])
-    path.write_bytes(b"no parquet")
-    with pytest.raises(ArtifactError, match="resampled metrics"):
-        read_resamples(path)
-
-
-def test_whole_groups_are_redrawn():
-    labels, _ = predictions(0, (200, 40, 40))
-    groups = np.arange(len(labels)) % 4
-    # A run is right or wrong as a whole, so its images are one observation, not seventy.
-    right = groups < 2
-    p = np.where(right[:, None], np.eye(3)[labels], np.roll(np.eye(3)[labels], 1, axis=1))
-    images = resampled_metrics(labels, p, NAMES, resamples=200)
-    runs = resampled_metrics(labels, p, NAMES, groups=groups, resamples=200)
-    recall = metric_names(NAMES).index("protein/recall")
-    assert runs[:, recall].std() > 4 * images[:, recall].std()
-    assert set(np.round(runs[:, recall] * 4).astype(int)) == {0, 1, 2, 3, 4}
-    with pytest.raises(DataError, match="one run"):
-        resampled_metrics(labels, p, NAMES, groups=np.zeros(len(labels), int), resamples=2)

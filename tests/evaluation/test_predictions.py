@@ -5,9 +5,10 @@ import pytest
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.predictions import (
     Predictions,
-    iterate_predictions,
     read_predictions,
+    read_resamples,
     write_predictions,
+    write_resamples,
 )
 
 NAMES = ("protein", "silicone_oil", "id")  # a class may be called like a column
@@ -40,12 +41,30 @@ def test_round_trip_is_exact_and_readable_by_pandas(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_parts_are_bounded_and_in_order(tmp_path):
-    path, written = tmp_path / "predictions.parquet", make()
+def test_a_long_table_without_ids_and_without_unknown_classes(tmp_path):
+    path, written = tmp_path / "predictions.parquet", make(150_000)
     write_predictions(path, written)
-    parts = list(iterate_predictions(path, rows=300))
-    assert [len(part.ids) for part in parts] == [300, 300, 300, 100]
-    np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), written.labels)
+    found = read_predictions(path, with_ids=False).labelled()
+    known = written.labels >= 0
+    np.testing.assert_array_equal(found.labels, written.labels[known])
+    np.testing.assert_array_equal(found.probabilities, written.probabilities[known])
+    assert len(found.ids) == 0
+    matrix = found.confusion()
+    assert matrix.sum(axis=1).tolist() == np.bincount(found.labels).tolist()
+    assert matrix.trace() == (found.probabilities.argmax(1) == found.labels).sum()
+
+
+def test_redrawn_metrics_survive_the_file(tmp_path):
+    path, values = tmp_path / "bootstrap.parquet", np.random.default_rng(0).random((10, 2))
+    assert read_resamples(path) is None
+    write_resamples(path, values, ["macro_auprc", "silicone_oil/auprc"], "these images")
+    found = read_resamples(path)
+    np.testing.assert_array_equal(found.values, values)
+    assert found.draw == "these images"
+    np.testing.assert_array_equal(found.of("silicone_oil/auprc"), values[:, 1])
+    path.write_bytes(b"no parquet")
+    with pytest.raises(ArtifactError, match="resampled metrics"):
+        read_resamples(path)
 
 
 def test_failed_write_keeps_the_old_file(tmp_path):
@@ -70,4 +89,8 @@ def test_foreign_table_is_refused(tmp_path):
     path = tmp_path / "other.parquet"
     pd.DataFrame({"id": ["a"], "score": [1.0]}).to_parquet(path)
     with pytest.raises(ArtifactError, match="probability_"):
+        read_predictions(path)
+    table = {"id": ["a"], "label": ["dust"], "probability_protein": [1.0]}
+    pd.DataFrame(table).to_parquet(path)
+    with pytest.raises(ArtifactError, match="label 'dust'"):
         read_predictions(path)

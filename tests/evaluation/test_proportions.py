@@ -4,7 +4,7 @@ from scipy import stats
 
 from svp_lightning.evaluation.intervals import confidence_intervals
 from svp_lightning.evaluation.proportions import precision, wilson_interval
-from svp_lightning.evaluation.statistics import resampled_metrics
+from svp_lightning.evaluation.tally import Tally
 
 NAMES = ("protein", "silicone_oil")
 
@@ -52,7 +52,7 @@ def test_a_class_never_called_has_precision_0_by_convention():
 def test_a_perfect_small_test_set_is_not_certainty():
     labels = np.repeat([0, 1], [30, 8])
     probabilities = np.eye(2)[labels]
-    redrawn = resampled_metrics(labels, probabilities, NAMES, resamples=20)
+    redrawn = Tally(labels, probabilities, NAMES).redrawn(resamples=20)
     ci95 = confidence_intervals(redrawn, np.diag([30, 8]), NAMES, {"protein": 30, NAMES[1]: 8})
     low, high = ci95["per_class"]["silicone_oil"]["precision"]
     assert low < 0.85
@@ -69,9 +69,9 @@ def test_large_test_sets_keep_their_percentiles():
     labels = np.repeat([0, 1], [3000, 3000])
     score = np.clip(rng.normal(0.35 + 0.3 * labels, 0.2), 0, 1)
     probabilities = np.stack([1 - score, score], axis=1)
-    redrawn = resampled_metrics(labels, probabilities, NAMES, resamples=300)
-    confusion = np.bincount(labels * 2 + probabilities.argmax(1), minlength=4).reshape(2, 2)
-    ci95 = confidence_intervals(redrawn, confusion, NAMES, dict.fromkeys(NAMES, 1.0))
+    tally = Tally(labels, probabilities, NAMES)
+    redrawn = tally.redrawn(resamples=300)
+    ci95 = confidence_intervals(redrawn, tally.confusion, NAMES, dict.fromkeys(NAMES, 1.0))
     column = 5 + 5  # precision of the second class
     low, high = np.quantile(redrawn[:, column], [0.025, 0.975])
     assert ci95["per_class"]["silicone_oil"]["precision"] == pytest.approx([low, high], abs=0.003)

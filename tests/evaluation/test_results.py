@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.metrics import classification_metrics
 from svp_lightning.evaluation.results import Results, read_results, write_results
-from svp_lightning.evaluation.statistics import bootstrap_intervals
+from svp_lightning.evaluation.tally import Tally, percentile_intervals
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
@@ -16,6 +15,7 @@ def values():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [60, 20, 20])
     probabilities = rng.dirichlet([1, 1, 1], 100)
+    tally = Tally(labels, probabilities, NAMES)
     counts = dict(zip(NAMES, (60, 20, 20), strict=True))
     return {
         "schema": 2,
@@ -29,8 +29,8 @@ def values():
             "test": counts,
             "validation": {},
         },
-        "metrics": classification_metrics(labels, probabilities, NAMES),
-        "ci95": bootstrap_intervals(labels, probabilities, NAMES, resamples=20),
+        "metrics": tally.metrics(),
+        "ci95": percentile_intervals(tally.redrawn(resamples=20), NAMES),
         "provenance": {
             "data": "ab",
             "generator": None,

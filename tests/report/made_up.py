@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from svp_lightning.evaluation.resamples import write_resamples
+from svp_lightning.evaluation.predictions import write_resamples
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 CLASS_METRICS = ("precision", "recall", "f1", "auprc", "recall_at_precision_95")

@@ -6,15 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from svp_lightning.errors import DataError
 from svp_lightning.report.figures.augmentation import EffectPoint, augmentation_effect
 from svp_lightning.report.figures.curves import (
     confusion,
     precision_recall,
-    precision_recall_points,
-    recall_at_precision,
 )
 from svp_lightning.report.figures.differences import DifferencePoint, differences_from_control
 from svp_lightning.report.figures.mistakes import worst_mistakes
@@ -84,20 +81,6 @@ def test_a_perfect_classifier_draws():
     labels = np.arange(20) % 2
     for scale in ("linear", "log"):
         assert drawn(precision_recall(labels, np.eye(2)[labels], SEVEN[:2], scale=scale)).any()
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-def test_curve_agrees_with_scikit_learn(weighted):
-    labels, probability = scores(3)
-    weights = np.where(labels == 0, 100.0, 1.0) if weighted else np.ones(len(labels))
-    positive, score = labels == 1, probability[:, 1]
-    recall, precision = precision_recall_points(positive, score, weights)
-    area = np.sum(np.diff(recall, prepend=0) * precision)
-    expected = average_precision_score(positive, score, sample_weight=weights)
-    assert area == pytest.approx(expected)
-    theirs, their_recall, _ = precision_recall_curve(positive, score, sample_weight=weights)
-    best = their_recall[theirs >= 0.95].max(initial=0)
-    assert recall_at_precision((recall, precision)) == pytest.approx(best)
 
 
 def test_prevalence_moves_the_curve():

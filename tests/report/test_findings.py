@@ -1,14 +1,11 @@
 import pandas as pd
 import pytest
-from scipy import stats
 
-from svp_lightning.report.inputs import read_results
-from svp_lightning.report.predictions import read_predictions
+from svp_lightning.report.inputs import predictions_of, read_results
 from svp_lightning.report.run_findings import (
     PARTICLES,
     expected_counts,
     headline,
-    wilson_interval,
 )
 from svp_lightning.report.wording import metric_name, percent, points, score
 
@@ -26,13 +23,7 @@ def certain(folder, matrix):
     table.insert(0, "id", [str(i) for i in range(len(table))])
     table.to_parquet(folder / "predictions.parquet")
     run = read_results(folder)
-    return run, read_predictions(folder, run.class_names)
-
-
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (1, 200), (57, 100), (30, 30)])
-def test_wilson_interval(k, n):
-    expected = stats.binomtest(k, n).proportion_ci(method="wilson")
-    assert wilson_interval(k, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    return run, predictions_of(run)
 
 
 def test_expected_counts_at_a_prevalence(make_run):

@@ -1,7 +1,6 @@
 import json
 import math
 
-import pandas as pd
 import pytest
 
 from svp_lightning.errors import DataError
@@ -11,7 +10,6 @@ from svp_lightning.report.inputs import (
     read_study,
     unfinished_cells,
 )
-from svp_lightning.report.predictions import read_predictions
 
 
 def break_metric(values):
@@ -212,45 +210,6 @@ def test_unfinished_cells(make_run, tmp_path):
         (study / task).mkdir()
         (study / task / "config.yaml").write_text(f"task: {task}\nname: x\n")
     assert unfinished_cells(study) == (study / "evaluate", study / "open")
-
-
-def test_predictions_follow_the_class_order(make_run):
-    folder = make_run(with_predictions=True)
-    names = ("air_bubble", "protein", "silicone_oil")
-    found = read_predictions(folder, names)
-    table = pd.read_parquet(folder / "predictions.parquet")
-    assert (
-        found.probabilities[:, 0].tolist()
-        == table["probability_air_bubble"].astype("float32").tolist()
-    )
-    assert [names[k] for k in found.labels] == table["label"].tolist()
-    matrix = found.confusion()
-    assert matrix.sum() == len(table)
-    assert matrix.sum(axis=1).tolist() == [table["label"].eq(name).sum() for name in names]
-
-
-def test_unlabelled_predictions_are_left_out(make_run):
-    folder = make_run(with_predictions=True)
-    file = folder / "predictions.parquet"
-    table = pd.read_parquet(file)
-    table.loc[:4, "label"] = None
-    table.to_parquet(file)
-    found = read_predictions(folder, ("protein", "silicone_oil", "air_bubble"))
-    assert len(found.labels) == len(table) - 5
-
-
-def test_broken_predictions(make_run):
-    folder = make_run(with_predictions=True)
-    names = ("protein", "silicone_oil", "air_bubble")
-    with pytest.raises(DataError, match="probability_dust"):
-        read_predictions(folder, ("protein", "dust"))
-    with pytest.raises(DataError, match="holds the label 'air_bubble'"):
-        read_predictions(folder, names[:2])
-    (folder / "predictions.parquet").write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="not a parquet file"):
-        read_predictions(folder, names)
-    (folder / "predictions.parquet").unlink()
-    assert read_predictions(folder, names) is None
 
 
 def test_scales_are_not_mixed(make_run):

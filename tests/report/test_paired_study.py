@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from svp_lightning.evaluation.comparison import paired_over_seeds
-from svp_lightning.evaluation.resamples import read_resamples, write_resamples
+from svp_lightning.evaluation.predictions import read_resamples, write_resamples
 from svp_lightning.report.costs import cost_rows, study_total
 from svp_lightning.report.figures.augmentation import augmentation_effect
 from svp_lightning.report.html import run_report, study_report

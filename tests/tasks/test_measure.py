@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from svp_lightning.classifier.validation import Collector
-from svp_lightning.evaluation.predictions import read_predictions
-from svp_lightning.evaluation.resamples import read_resamples
+from svp_lightning.evaluation.predictions import read_predictions, read_resamples
 from svp_lightning.evaluation.results import read_results
 from svp_lightning.tasks.measure import commonest
 from tests.conftest import only_run

@@ -1,7 +1,7 @@
 """Precision-recall curves and the confusion matrix of one classifier."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +15,8 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
+from svp_lightning.evaluation.tally import PRECISION_TARGET, recall_at_precision
+from svp_lightning.evaluation.tally import precision_recall as curve_of
 from svp_lightning.report.style import (
     INK,
     METHOD_COLOURS,
@@ -25,7 +27,6 @@ from svp_lightning.report.style import (
 )
 from svp_lightning.report.wording import percent
 
-PRECISION_TARGET = 0.95
 LINE_STYLES = ("-", "--", "-.", ":")
 MAX_POINTS = 2000
 """Points drawn per curve: more cannot be seen and half a million would slow the drawing."""
@@ -35,30 +36,10 @@ RUN_COLOURS = (MUTED, METHOD_COLOURS["diffusion"])
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def precision_recall_points(
-    positive: NDArray[np.bool_], score: NDArray[np.floating], weights: NDArray[np.floating]
-) -> Curve:
-    """Recall and precision at every threshold, from the strictest to the loosest.
-
-    Args:
-        positive: (n,) whether an image is of the class; at least one must be.
-        score: (n,) the probability of the class.
-        weights: (n,) how much each image counts.
-
-    Returns:
-        recall, precision: (m,) each, m the number of distinct scores.
-    """
-    order = np.argsort(-score, kind="stable")
-    last_of_tie = np.append(np.diff(score[order]) != 0, True)
-    found = np.cumsum((weights * positive)[order])[last_of_tie]
-    called = np.cumsum(weights[order])[last_of_tie]
-    return found / found[-1], found / called
-
-
-def recall_at_precision(curve: Curve, target: float = PRECISION_TARGET) -> float:
-    """The largest recall among thresholds whose precision is at least ``target``, else 0."""
-    recall, precision = curve
-    return float(recall[precision >= target].max(initial=0.0))
+def _curve(positive: NDArray[np.bool_], score: NDArray[Any], weights: NDArray[Any]) -> Curve:
+    """Recall and precision at every threshold, the strictest first."""
+    precision, recall, _ = curve_of(positive, score, weights)
+    return recall, precision
 
 
 def precision_recall(
@@ -84,7 +65,7 @@ def precision_recall(
     """
     weights = np.ones(len(labels)) if weights is None else weights
     curves = {
-        name: precision_recall_points(labels == k, probabilities[:, k], weights)
+        name: _curve(labels == k, probabilities[:, k], weights)
         for k, name in enumerate(class_names)
         if (labels == k).any()
     }
@@ -121,7 +102,7 @@ def compared_precision_recall(
         for axes, name in zip(panels, shown, strict=True):
             k = class_names.index(name)
             curves = {
-                run: precision_recall_points(labels == k, scores[:, k], weights)
+                run: _curve(labels == k, scores[:, k], weights)
                 for run, (labels, scores, weights) in runs.items()
             }
             for position, (run, (recall, precision)) in enumerate(curves.items()):
@@ -149,7 +130,7 @@ def _draw_curves(
         style = LINE_STYLES[position % len(LINE_STYLES)]
         label = display_name(name)
         axes.plot(recall[keep], height[keep], style, color=colours[name], label=label)
-        if best := recall_at_precision((recall, precision)):
+        if best := recall_at_precision(precision, recall):
             target = 1 - PRECISION_TARGET if error_rate else PRECISION_TARGET
             axes.plot(best, target, "o", color=colours[name], markersize=6,
                       markeredgecolor="white", zorder=5, clip_on=False)  # fmt: skip
@@ -167,7 +148,7 @@ def _percent_tick(share: float, _: int | None) -> str:
 
 def _zoom(axes: Axes, curves: dict[str, Curve]) -> None:
     """Show precisions from 80 %, and the recalls the worst class reaches there."""
-    worst = min((recall_at_precision(curve) for curve in curves.values()), default=0.0)
+    worst = min((recall_at_precision(p, r) for r, p in curves.values()), default=0.0)
     left = min(0.8, max(0.0, np.floor(10 * worst) / 10 - 0.1))
     axes.set(xlim=(left, 1.0 + 0.005 * (1 - left)), ylim=(0.8, 1.004), title="Enlarged")
     axes.yaxis.set_major_locator(MultipleLocator(0.05))
