@@ -16,6 +16,7 @@ from rich.table import Table
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.mix import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import Store
@@ -193,4 +194,5 @@ def announce_simulation(seconds: float) -> None:
 def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
     with counting("Importing", 0) as progress:
         module = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
-        getattr(module, f"ingest_{data.source}")(folder, data, progress, own)
+        plan = getattr(module, f"plan_{data.source}")(data, own)
+        write_plan(folder, plan, data.num_threads, progress)

@@ -17,31 +17,22 @@ from svp_lightning.data.importers.images import SUFFIXES, digest_of
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, run_names
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.tiles import find_tiles, read_collage
-from svp_lightning.data.importers.writer import Plan, Progress, write_plan
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
 
-def ingest_collage(
-    path: Path, settings: CollageSettings, progress: Progress, left_out: Collection[Path] = ()
-) -> None:
-    """Write the store at ``path`` from the collages below ``settings.root``.
+def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
+    """Split all collages and decide what the store will hold.
 
     Args:
-        path: where to write.
         settings: see there.
-        progress: called with the number of images just written.
         left_out: folders below the root that are none of the user's data.
 
     Raises:
-        DataError: naming the picture that is wrong; nothing is left at ``path``.
+        DataError: naming the picture that is wrong.
     """
-    write_plan(path, plan_collage(settings, left_out), settings.num_threads, progress)
-
-
-def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Split all collages and decide what the store will hold; see :func:`ingest_collage`."""
     skips = Skips(settings.unreadable)
     files = _pictures(settings.root, left_out)
     groups = _groups(settings.root, files)

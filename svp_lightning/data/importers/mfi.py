@@ -1,105 +1,97 @@
 """MFI (5000 series) runs: a particle table with frames or crops, into a store.
 
-A run is a ``.csv`` or ``.txt`` table whose header holds ``Frame #``, with its pictures in the
-same folder or below it. Pictures are either the camera's frames, of which particles are cut
-out at their boxes (a frame's number is the last number in its file name), or crops, one for
-each particle (see :mod:`svp_lightning.data.importers.mfi_pictures`). Runs are the groups of the
-split. Table intensities are 10 bit and are kept as 8 bit (divided by 4). ``ecd_um`` is the
-vendor's. Circularity there is 2 sqrt(pi A) / P; on FlowCam it is 4 pi A / P^2: do not compare
-the two.
+A run is a ``.csv`` or ``.txt`` table (see :mod:`svp_lightning.data.importers.mfi_table`) with
+its pictures in the same folder or below it. Pictures are either the camera's frames, of which
+particles are cut out at their boxes, or crops, one for each particle. Frames are recognised by
+their size: they hold the boxes of the table. The last number in a frame's name is its own, that
+in a crop's name its particle's; where particles are numbered from 1 in each frame, the last two
+are the crop's frame and particle. Runs are the groups of the split.
+
+Table and pictures must be of the same run: crops must be larger than their box by the same
+margin, and the intensities of the table must be those of the pixels.
 """
 
 import re
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.importers.cells import typed
-from svp_lightning.data.importers.cutting import read_page
+from svp_lightning.data.importers.cutting import BOX, picture_sizes, read_page
+from svp_lightning.data.importers.images import SUFFIXES
 from svp_lightning.data.importers.labels import class_names
-from svp_lightning.data.importers.mfi_pictures import with_pictures
-from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
-from svp_lightning.data.importers.tables import (
-    Skips,
-    lines_of,
-    read_head,
-    read_rows,
-    refuse_repeated_columns,
-    require_columns,
-    without_blanks,
+from svp_lightning.data.importers.mfi_table import (
+    CAMERA_BITS,
+    SizeLaw,
+    particle_header,
+    read_table,
+    size_law,
 )
-from svp_lightning.data.importers.writer import Plan, Progress, write_plan
+from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
+from svp_lightning.data.importers.tables import Skips
+from svp_lightning.data.importers.window import border
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
-_CAMERA_BITS = 10
-_EDGES = ("x_left", "x_right", "y_top", "y_bottom")
-_COLUMNS = {
-    "frame#": "frame",
-    "particle#": "particle_id",
-    "timestamp(s)": "time_s",
-    "ecd(um)": "ecd_um",
-    "area(pixels)": "area_px",
-    "perimeter": "perimeter_vendor",
-    "circularity": "circularity_vendor",
-    "intensitymean": "intensity_mean_vendor_grey",
-    "intensitystd": "intensity_std_vendor_grey",
-    "intensitymin": "intensity_min_vendor_grey",
-    "intensitymax": "intensity_max_vendor_grey",
-    "maxferetdiameter(um)": "max_feret_vendor_um",
-    "aspectratio": "aspect_ratio_vendor",
-    "xleft": "x_left",
-    "xright": "x_right",
-    "ytop": "y_top",
-    "ybottom": "y_bottom",
-    "edgeparticle": "edge_of_frame",
-    "label": "label",
-}
-_TEXT = ("label", "edge_of_frame")
-_SIZES = ("ecd_um", "area_px", "max_feret_vendor_um")
-_FLAGS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
+NOT_KNOWN = "not known"
+_DARKEST, _BRIGHTEST = "intensity_min_vendor_grey", "intensity_max_vendor_grey"
+_FRAME = (1024, 1280)
+"""Rows and columns of the camera."""
+_SAME_RUN = "Table and pictures must be of the same run."
+_SAME_LAW = 0.02
+"""Pixel sizes of runs that differ by less (relative) are of one instrument."""
 
-
-def ingest_mfi(
-    path: Path, settings: MfiSettings, progress: Progress, left_out: Collection[Path] = ()
-) -> None:
-    """Write the store at ``path`` from the runs below ``settings.root``.
-
-    Args:
-        path: where to write.
-        settings: see there.
-        progress: called with the number of images just written.
-        left_out: folders below the root that are none of the user's data.
-
-    Raises:
-        DataError: naming the file, row or particle that is wrong; nothing is left at
-            ``path``.
-    """
-    write_plan(path, plan_mfi(settings, left_out), settings.num_threads, progress)
+_LEAST_CONTRAST = 16.0
+"""Grey levels from the background by which a particle is known from noise."""
+_LEAST_FITTING = 0.5
+"""Share of a run's particles whose contrast in the pixels is that of the table."""
+_LEAST_CORRELATION = 0.5
+_LEAST_CORRELATED = 10
+"""Particles of which a rank correlation tells anything."""
+_LEAST_IN_PICTURE = 4
+"""Particles of a picture, all of another contrast, by which it is of another run."""
 
 
 def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Read all particle tables and decide what the store will hold; see :func:`ingest_mfi`."""
+    """Read all particle tables and decide what the store will hold.
+
+    Args:
+        settings: see there.
+        left_out: folders below the root that are none of the user's data.
+
+    Raises:
+        DataError: naming the file, row or particle that is wrong.
+    """
     require_folder(settings.root)
     skips = Skips(settings.unreadable)
-    particles, _ = gather(
+    particles, files = gather(
         _run_files(settings.root, left_out),
         settings,
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
+    particles = _of_their_pictures(particles, files, settings, skips)
+    facts = _pixel_sizes(particles, settings.pixel_size_um)
+    size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in facts.items()})
+    particles = particles.assign(pixel_size_um=size.astype(float))
     if "label" in particles and settings.labelled:
         cells = particles["label"].fillna("")
         names = class_names(filter(None, cells), settings.root)
         particles["label"] = [names.get(cell) for cell in cells]
     found = Runs(
         particles,
-        read=partial(read_page, least_bits=_CAMERA_BITS),
-        made_by={"ecd_um": "vendor", "margin_px": settings.margin_px},
+        read=partial(read_page, least_bits=CAMERA_BITS),
+        made_by={
+            "size_definition": "ECD (vendor)",
+            "margin_px": settings.margin_px,
+            "runs": facts,
+        },
     )
     return plan_runs(found, settings, skips)
 
@@ -107,59 +99,14 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
 def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
     found = visible_files(root, left_out)
     candidates = sorted(p for p in found if p.suffix.lower() in (".csv", ".txt"))
-    files = [p for p in candidates if p.is_file() and _is_particle_table(read_head(p))]
+    files = [p for p in candidates if p.is_file() and particle_header(p)]
     if not files:
         raise DataError(
-            f"{root} holds no MFI run (no .csv or .txt with a column Frame #).",
+            f"{root} holds no MFI run (no .csv or .txt with the columns Frame #, Particle #, "
+            "X Left, X Right, Y Top, Y Bottom).",
             "Give the folder with the exported table and the frame images or crops.",
         )
     return files
-
-
-def _is_particle_table(head: str) -> bool:
-    return any("frame#" in without_blanks(line) for line in lines_of(head)[:50])
-
-
-def read_table(file: Path, skips: Skips) -> pd.DataFrame:
-    """One row per particle under the store's names, intensities in 8 bit, flags as booleans.
-
-    Raises:
-        DataError: the file is no particle table, or a row cannot be used (unless skipped).
-    """
-    rows = read_rows(file, "frame#", lambda name: _column_name(name) in _COLUMNS.values(), skips)
-    rows = rows.rename(columns=_column_name)
-    refuse_repeated_columns(file, rows)
-    require_columns(file, rows, ("frame", "particle_id", *_EDGES))
-    text = rows[[name for name in _TEXT if name in rows]]
-    table = typed(
-        file, rows.drop(columns=text.columns), ["frame", "particle_id", *_EDGES], skips
-    ).join(text)
-    table = _usable(file, table, skips)
-    for column in [c for c in table if str(c).startswith("intensity_")]:
-        table[column] = table[column] / (1 << (_CAMERA_BITS - 8))
-    return table
-
-
-def _usable(file: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
-    sizes = table[[name for name in _SIZES if name in table]]
-    flags = table.get("edge_of_frame", pd.Series("0", table.index)).str.lower().map(_FLAGS)
-    problems = {
-        "particle listed twice": table.duplicated(["frame", "particle_id"], keep=False),
-        "size below 0": (sizes < 0).any(axis=1),
-        "Edge Particle is neither yes nor no": flags.isna(),
-    }
-    left_out = pd.Series(False, index=table.index)
-    for reason, wrong in problems.items():
-        for row, found in table[wrong & ~left_out].iterrows():
-            name = f"particle {found['particle_id']} of frame {found['frame']}"
-            error = DataError(
-                f"{file}, row {row}, {name}: {reason}.",
-                "Export the run again; data.unreadable=skip leaves the particle out.",
-            )
-            skips.add(f"{file.name}, {name}", reason, error)
-        left_out |= wrong
-    edge = flags[~left_out].astype(bool) if "edge_of_frame" in table else None
-    return table[~left_out].assign(edge_of_frame=edge)
 
 
 def _read_run(
@@ -169,35 +116,228 @@ def _read_run(
     table = read_table(file, skips)
     if table.empty:
         return table
-    size = settings.pixel_size_um or _calibration(file, table)
-    table = table.assign(id=_ids(run, table), group=run, pixel_size_um=size)
-    return with_pictures(file, table, settings.margin_px, skips, left_out)
+    table = table.assign(id=_ids(run, table), group=run)
+    return _with_pictures(file, table, settings.margin_px, skips, left_out)
 
 
-def _column_name(header: object) -> str:
-    name = re.sub(r"\s+", "", str(header).lower()).replace("µ", "u").replace("μ", "u")
-    return _COLUMNS.get(name, name)
+def _numbered_by(table: pd.DataFrame) -> list[str]:
+    """Particle numbers may begin at 1 in each frame, which then is part of the name."""
+    repeated = table["particle_id"].duplicated().any()
+    return ["frame", "particle_id"] if repeated else ["particle_id"]
 
 
 def _ids(run: str, table: pd.DataFrame) -> list[str]:
-    """Particle numbers may start anew in each frame; the frame then is part of the id."""
-    if table["particle_id"].duplicated().any():
-        return [
-            f"{run}/{f:06d}/{p:06d}"
-            for f, p in zip(table["frame"], table["particle_id"], strict=True)
-        ]
-    return [f"{run}/{p:06d}" for p in table["particle_id"]]
+    numbers = table[_numbered_by(table)].itertuples(index=False, name=None)
+    return [f"{run}/" + "/".join(f"{number:06d}" for number in key) for key in numbers]
 
 
-def _calibration(file: Path, table: pd.DataFrame) -> float:
-    """µm/px, from ECD = 2 sqrt(A / pi) of particles large enough; NaN if not in the table."""
-    if "ecd_um" not in table or "area_px" not in table:
-        return float("nan")
-    sized = table[(table["area_px"] > 0) & table["ecd_um"].notna()]
-    size = float((sized["ecd_um"] / (2 * np.sqrt(sized["area_px"] / np.pi))).median())
-    if size <= 0:
+def _with_pictures(
+    file: Path, table: pd.DataFrame, margin_px: int, skips: Skips, left_out: Collection[Path]
+) -> pd.DataFrame:
+    """With ``picture``, the box ``x, y, w, h`` to cut from it, and the place in the frame."""
+    files = visible_files(file.parent, left_out)
+    pictures = sorted(p for p in files if p.suffix.lower() in SUFFIXES)
+    if not pictures:
         raise DataError(
-            f"{file}: the calibration that follows from ECD and area is {size:g} µm/px.",
-            "Export the run again, or give data.pixel_size_um.",
+            f"{file.parent} holds no frames or crops for {file.name}.",
+            "Put the pictures of the run beside its table.",
         )
-    return size
+    x, y = table["x_left"], table["y_top"]
+    w, h = table["x_right"] - x + 1, table["y_bottom"] - y + 1
+    table = table.drop(columns=["x_left", "x_right", "y_top", "y_bottom"])
+    table = table.assign(x=x, y=y, w=w, h=h, frame_x_px=x, frame_y_px=y)
+    sizes = picture_sizes(pictures, file.parent, 1, decode=False)
+    known = {name: size for name, size in sizes.items() if not isinstance(size, DataError)}
+    if _are_crops(known, table):
+        found = _found(file, table, pictures, _numbered_by(table), "particle", skips)
+        return _whole_crops(file, found, known, skips)
+    found = _found(file, table, pictures, ["frame"], "frame", skips)
+    return _with_margin(found, known, margin_px)
+
+
+def _are_crops(known: dict[str, tuple[int, int]], table: pd.DataFrame) -> bool:
+    """Whether no picture is as large as the part of the frame that half of the boxes reach."""
+    down, across = (table["y"] + table["h"]).median(), (table["x"] + table["w"]).median()
+    return bool(known) and not any(h >= down and w >= across for h, w in known.values())
+
+
+def _found(
+    file: Path,
+    table: pd.DataFrame,
+    pictures: list[Path],
+    columns: list[str],
+    kind: str,
+    skips: Skips,
+) -> pd.DataFrame:
+    """The particles of which there is a picture, with the column ``picture``.
+
+    The last numbers in a picture's name are its ``columns``.
+    """
+    numbers = list(table[columns].itertuples(index=False, name=None))
+    of_number: dict[tuple[int, ...], Path] = {}
+    for path in pictures:
+        key = tuple(map(int, re.findall(r"[0-9]+", path.stem)[-len(columns) :]))
+        if len(key) < len(columns):
+            continue
+        if key in of_number:
+            raise DataError(
+                f"{of_number[key]} and {path} are both {kind} {_name(key)}.",
+                "Keep each run, table and pictures, in a folder of its own.",
+            )
+        of_number[key] = path
+    missing = set(numbers) - set(of_number)
+    for name, number in zip(table["id"], numbers, strict=True):
+        if number in missing:
+            error = DataError(
+                f"{file} refers to {kind} {_name(number)} ({len(missing)} such), but "
+                f"{file.parent} holds {len(of_number)} {kind}s.",
+                f"Put all {kind}s of the run beside its table; both must be of the same run.",
+            )
+            skips.add(str(name), f"its {kind} picture is missing", error)
+    table = table.assign(picture=[str(of_number.get(number, "")) for number in numbers])
+    return table[table["picture"] != ""]
+
+
+def _name(key: tuple[int, ...]) -> str:
+    return "/".join(map(str, key))
+
+
+def _with_margin(
+    table: pd.DataFrame, known: dict[str, tuple[int, int]], margin_px: int
+) -> pd.DataFrame:
+    """Boxes enlarged as far as the frame goes; those beyond it are left for the check."""
+    limits = np.array([known.get(name, (0, 0)) for name in table["picture"]]).reshape(-1, 2)
+    corners = {}
+    for start, length, limit in (("x", "w", limits[:, 1]), ("y", "h", limits[:, 0])):
+        first, last = table[start].to_numpy(), (table[start] + table[length]).to_numpy()
+        # An empty box (right of left) must stay empty.
+        room = (np.minimum(first, limit - last) >= 0) & (last > first)
+        before = np.clip(first, 0, margin_px) * room
+        after = np.clip(limit - last, 0, margin_px) * room
+        corners[start] = first - before
+        corners[length] = last - first + before + after
+    return table.assign(**corners)
+
+
+def _whole_crops(
+    file: Path, table: pd.DataFrame, known: dict[str, tuple[int, int]], skips: Skips
+) -> pd.DataFrame:
+    """Boxes that hold all of each crop.
+
+    A crop that cannot be read gets any box here, and is reported when pictures are checked.
+    """
+    readable = np.array([name in known for name in table["picture"]], dtype=bool)
+    shapes = np.array([known.get(name, (1, 1)) for name in table["picture"]]).reshape(-1, 2)
+    box = table[["h", "w"]].to_numpy()
+    extra = shapes - box
+    corner = table[["y", "x"]].to_numpy()
+    usual = np.median(extra[readable], axis=0) if readable.any() else np.zeros(2)
+    low, high = corner <= usual, corner + box >= np.array(_FRAME) - usual
+    inner = readable & ~(low | high).any(axis=1)
+    inner &= ~table["edge_of_frame"].astype(object).fillna(False).to_numpy(bool)
+    odd = readable & ((extra > usual) | (extra < np.minimum(usual, 0))).any(axis=1)
+    odd |= inner & (extra != usual).any(axis=1)
+    for k in np.flatnonzero(odd):
+        error = DataError(
+            f"{table['picture'].iloc[k]} is {shapes[k][1]} x {shapes[k][0]} px, and the box of "
+            f"particle {table['id'].iloc[k]} in {file.name} is {box[k][1]} x {box[k][0]} px; "
+            f"most crops are larger than their box by {usual[1]:g} x {usual[0]:g} px.",
+            _SAME_RUN,
+        )
+        skips.add(str(table["id"].iloc[k]), "crop of another size than its box", error)
+    return table.assign(x=0, y=0, h=shapes[:, 0], w=shapes[:, 1])[~odd]
+
+
+def _pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[str, Any]]:
+    """Run -> pixel size, where it is from, and the line of the run's sizes.
+
+    A run whose own sizes do not tell has the pixel size of the other runs, if these agree.
+    """
+    laws = {str(run): size_law(rows) for run, rows in particles.groupby("group")}
+    shared, whence = _shared(particles, [law for law in laws.values() if law])
+    facts: dict[str, dict[str, Any]] = {}
+    for run, law in laws.items():
+        size, source = (law.pixel_size_um, "its sizes") if law else (shared, whence)
+        facts[run] = {
+            "pixel_size_um": given or size,
+            "pixel_size_from": "data.pixel_size_um" if given else source,
+            "ecd_um_per_px": law.pixel_size_um if law else None,
+            "ecd_offset_um": law.offset_um if law else None,
+        }
+    return facts
+
+
+def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None, str]:
+    """Pixel size for the runs that do not tell theirs, µm, and where it is from."""
+    sizes = [law.pixel_size_um for law in known]
+    if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
+        return float(np.median(sizes)), "the other runs"
+    law = None if sizes else size_law(particles)
+    return (law.pixel_size_um, "all runs together") if law else (None, NOT_KNOWN)
+
+
+def _of_their_pictures(
+    particles: pd.DataFrame, files: dict[str, Path], settings: MfiSettings, skips: Skips
+) -> pd.DataFrame:
+    """The particles whose intensities in the table are those of the pixels in their boxes.
+
+    The contrast of each particle to its background is compared. A run is of other pictures if
+    less than half of its particles fit, and intensities are not correlated either, as they are
+    where pictures were made brighter. In a run that fits, so is a picture without any that fits.
+    """
+    if _DARKEST not in particles:
+        return particles
+    with ThreadPoolExecutor(settings.num_threads) as pool:
+        seen = pd.concat(pool.map(_levels, [rows for _, rows in particles.groupby("picture")]))
+    table = seen.join(particles[["group", "picture", _DARKEST]])
+    stated = _contrast(table["ground"], table[_DARKEST], particles.get(_BRIGHTEST))
+    ratio = _contrast(table["ground"], table["low"], table["high"]) / stated
+    judged = table.assign(fits=ratio.between(0.5, 2))[stated >= _LEAST_CONTRAST]
+    wrong = pd.Series(False, particles.index)
+    for run, rows in judged.groupby("group"):
+        if rows["fits"].mean() >= _LEAST_FITTING:
+            each = rows.groupby("picture")["fits"].agg(["size", "any"])
+            others = each.index[(each["size"] >= _LEAST_IN_PICTURE) & ~each["any"]]
+            wrong |= particles["picture"].isin(others)
+        elif not _correlated(table[table["group"] == run]):
+            wrong |= particles["group"] == run
+    _report_others(particles[wrong], judged, files, skips)
+    return particles[~wrong].reset_index(drop=True)
+
+
+def _levels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Grey levels in the boxes of one picture: darkest, brightest, and of the border."""
+    page = read_page(Path(rows["picture"].iloc[0]), CAMERA_BITS).grey
+    boxes = rows[list(BOX)].itertuples(index=False, name=None)
+    tiles = [page[y : y + h, x : x + w] for x, y, w, h in boxes]
+    levels = [(tile.min(), tile.max(), np.median(border(tile))) for tile in tiles]
+    return pd.DataFrame(levels, index=rows.index, columns=["low", "high", "ground"], dtype=float)
+
+
+def _contrast(ground: pd.Series, low: pd.Series, high: pd.Series | None) -> pd.Series:
+    """Largest distance of a particle's grey levels from the background."""
+    dark = ground - low
+    return dark if high is None else dark.combine(high - ground, max)
+
+
+def _correlated(rows: pd.DataFrame) -> bool:
+    if len(rows) < _LEAST_CORRELATED:
+        return False
+    return bool(rows["low"].corr(rows[_DARKEST], method="spearman") >= _LEAST_CORRELATION)
+
+
+def _report_others(
+    wrong: pd.DataFrame, judged: pd.DataFrame, files: dict[str, Path], skips: Skips
+) -> None:
+    """Refuse, or list, particles whose pictures are of another run."""
+    for run, rows in wrong.groupby("group"):
+        fits = judged.loc[judged.index.isin(rows.index), "fits"]
+        pictures = rows["picture"].unique()
+        more = f" and {len(pictures) - 1} more pictures" if len(pictures) > 1 else ""
+        error = DataError(
+            f"{files[str(run)]} and {pictures[0]}{more} are not of the same run: {(~fits).sum()} "
+            f"of {len(fits)} particles are not as dark in the pictures as the table says.",
+            f"{_SAME_RUN} data.unreadable=skip leaves these particles out.",
+        )
+        for name in rows["id"]:
+            skips.add(str(name), "its picture is of another run", error)

@@ -163,9 +163,9 @@ class _Surround:
 
 def _surround(image: NDArray[np.uint8], opaque: NDArray[np.bool_] | None) -> _Surround:
     """Judge the background from the image's border, robust to a particle that crosses it."""
-    ring = _ring(image)
+    ring = border(image)
     if opaque is not None:
-        seen = _ring(opaque)
+        seen = border(opaque)
         ring = ring[seen] if seen.any() else image[opaque]
     values = ring.astype(np.float32)
     level = float(np.median(values))
@@ -181,7 +181,7 @@ def _surround(image: NDArray[np.uint8], opaque: NDArray[np.bool_] | None) -> _Su
     return _Surround(level, float(noise), correlation)
 
 
-def _ring(image: NDArray[Any]) -> NDArray[Any]:
+def border(image: NDArray[Any]) -> NDArray[Any]:
     """The border pixels, once around."""
     if min(image.shape) < 3:
         return image.ravel()

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from svp_lightning.data.importers.collage import ingest_collage, plan_collage
+from svp_lightning.data.importers.collage import plan_collage
 from svp_lightning.data.importers.flowcam_files import BOX_FIELDS, read_particles
 from svp_lightning.data.importers.tiles import find_tiles, read_collage
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
@@ -103,7 +104,7 @@ def test_a_scaled_collage_shows_no_edges(tmp_path) -> None:
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options: object) -> Store:
         settings = CollageSettings(root=tmp_path / "in", **options)
-        ingest_collage(tmp_path / "store", settings, lambda n: None)
+        write_plan(tmp_path / "store", plan_collage(settings), 2, lambda n: None)
         return Store.open(tmp_path / "store")
 
     return run

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.mfi import ingest_mfi, plan_mfi
-from svp_lightning.data.importers.writer import Plan
+from svp_lightning.data.importers.mfi import plan_mfi
+from svp_lightning.data.importers.writer import Plan, write_plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
@@ -60,7 +60,7 @@ def runs(tmp_path: Path) -> Path:
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options) -> Store:
         settings = MfiSettings(root=tmp_path / "runs", **options)
-        ingest_mfi(tmp_path / "store", settings, lambda n: None)
+        write_plan(tmp_path / "store", plan_mfi(settings), 2, lambda n: None)
         return Store.open(tmp_path / "store")
 
     return run
@@ -220,7 +220,7 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
         (lambda r: (r / "vial0" / "vial0_frame_00007.png").unlink(), "refers to frame 7"),
         (lambda r: (r / "vial0" / "frame7.png").write_bytes(b""), "are both frame 7"),
         (edit(",80,85,", ",180,185,"), r"Particle vial0/0000\d2 lies at x 180..185.*outside"),
-        (edit("X Left", "Left X"), "lacks the column x_left"),
+        (edit("X Left", "Left X"), "lacks the column X Left"),
         (edit(",1,protein", ",maybe,protein"), "Edge Particle is neither"),
         (edit(",7,71,", ",7,70,"), "particle 70 of frame 7: particle listed twice"),
         (edit("Silicone oil", "protein+"), r"'protein' and 'protein\+'"),
@@ -232,3 +232,174 @@ def test_damage_names_file_and_particle(runs, ingest, damage, message) -> None:
     with pytest.raises(DataError, match=message):
         ingest()
     assert not (runs.parent / "store").exists()
+
+
+SLOPE, OFFSET = 1.35, -6.68
+
+
+def write_discs(
+    folder: Path, seed: int, slope: float = SLOPE, radii: tuple[float, float] = (3, 20), n: int = 36
+) -> None:
+    """Dark discs, twelve a frame, on grey 210; sizes by ECD = slope d + OFFSET."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    lines = [HEADER.removesuffix(",label")]
+    rows, columns = np.mgrid[:256, :256]
+    for frame in range(1, n // 12 + 1):
+        picture = rng.normal(210, 1.5, (256, 256))
+        for k in range(12):
+            radius, dark = rng.uniform(*radii), rng.integers(60, 180)
+            x, y = 32 + 60 * (k % 4) + rng.integers(-6, 6), 42 + 84 * (k // 4)
+            inside = np.hypot(columns - x, rows - y) < radius
+            picture[inside] = dark + rng.normal(0, 1, inside.sum())
+            area, down, across = inside.sum(), np.nonzero(inside)[0], np.nonzero(inside)[1]
+            ecd = slope * 2 * np.sqrt(area / np.pi) + OFFSET
+            levels = 4 * picture[inside]
+            lines.append(
+                f"{len(lines)},{frame},{12 * frame + k},0.1,{ecd:.2f},{area},16,0.9,"
+                f"{levels.mean():.1f},1,{levels.min():.0f},{levels.max():.0f},9,1,"
+                f"{across.min()},{across.max()},{down.min()},{down.max()},0"
+            )
+        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"f{frame}.png")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+
+
+def imported(root: Path, **options) -> Plan:
+    return plan_mfi(MfiSettings(root=root, labelled=False, **options))
+
+
+def test_the_pixel_size_is_the_slope_of_the_sizes_whatever_the_sizes_are(tmp_path) -> None:
+    """The ratio ECD / d of these runs is 0.4 to 1.1 µm/px."""
+    for k, radii in enumerate([(3, 5), (4, 9), (8, 20)]):
+        write_discs(tmp_path / f"run{k}", k, radii=radii)
+    plan = imported(tmp_path)
+    assert plan.pixel_size_um == pytest.approx(SLOPE, rel=0.005)
+    for fact in plan.made_by["runs"].values():
+        assert fact["pixel_size_um"] == pytest.approx(SLOPE, rel=0.005)
+        assert fact["ecd_offset_um"] == pytest.approx(OFFSET, abs=0.05)
+        assert fact["pixel_size_from"] == "its sizes"
+
+
+def test_another_magnification_is_found(tmp_path) -> None:
+    write_discs(tmp_path / "a", 1)
+    write_discs(tmp_path / "b", 2, slope=1.6)
+    plan = imported(tmp_path)
+    assert plan.pixel_size_um is None
+    sizes = plan.particles.groupby("group")["pixel_size_um"].first()
+    assert sizes.tolist() == pytest.approx([SLOPE, 1.6], rel=0.005)
+
+
+def of_one_size(folder: Path) -> None:
+    """All areas and diameters of a run become 113 px and 9.5 µm."""
+    lines = (folder / "table.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    kept = [",".join([*row[:4], "9.5", "113", *row[6:]]) for row in rows]
+    (folder / "table.csv").write_text("\n".join([lines[0], *kept]))
+
+
+def test_a_run_of_one_size_has_the_pixel_size_of_the_others_or_none(tmp_path) -> None:
+    for k in range(2):
+        write_discs(tmp_path / f"run{k}", k)
+    of_one_size(tmp_path / "run1")
+    facts = imported(tmp_path).made_by["runs"]
+    assert facts["run1/table"]["pixel_size_from"] == "the other runs"
+    assert facts["run1/table"]["pixel_size_um"] == facts["run0/table"]["pixel_size_um"]
+    of_one_size(tmp_path / "run0")
+    plan = imported(tmp_path)
+    assert plan.pixel_size_um is None
+    assert {f["pixel_size_from"] for f in plan.made_by["runs"].values()} == {"not known"}
+    assert imported(tmp_path, pixel_size_um=1.35).pixel_size_um == 1.35
+
+
+def test_frames_of_another_run_are_refused_or_left_out(tmp_path) -> None:
+    write_discs(tmp_path / "good", 0)
+    write_discs(tmp_path / "a", 1, radii=(3, 6))
+    write_discs(tmp_path / "b", 2, radii=(3, 6))
+    assert len(imported(tmp_path).particles) == 3 * 36
+    for file in (tmp_path / "b").glob("*.png"):  # the particles lie elsewhere
+        Image.fromarray(np.roll(np.asarray(Image.open(file)), 30, axis=(0, 1))).save(file)
+    with pytest.raises(DataError, match=r"b/table.csv and .*b/f1.png and 2 more pictures are not"):
+        imported(tmp_path)
+    plan = imported(tmp_path, unreadable="skip")
+    assert plan.particles["group"].value_counts().to_dict() == {"good/table": 36, "a/table": 36}
+    assert plan.skipped["reason"].tolist() == ["its picture is of another run"] * 36
+    assert set(plan.skipped["file"].str[:8]) == {"b/table/"}
+
+
+def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
+    write_discs(tmp_path / "a", 1)
+    file = tmp_path / "a" / "f2.png"
+    Image.fromarray(np.full((256, 256), 210, np.uint8)).save(file)
+    with pytest.raises(DataError, match=r"a/f2.png are not of the same run: 12 of 12"):
+        imported(tmp_path)
+    assert len(imported(tmp_path, unreadable="skip").particles) == 24
+
+
+@pytest.mark.parametrize("gain", [0.6, 1.15])
+def test_frames_that_were_made_brighter_or_darker_are_of_their_run(tmp_path, gain) -> None:
+    write_discs(tmp_path / "a", 1)
+    for file in (tmp_path / "a").glob("*.png"):
+        grey = np.asarray(Image.open(file)) * gain
+        Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(file)
+    assert len(imported(tmp_path).particles) == 36
+
+
+def test_crops_of_another_run_with_boxes_of_the_same_size_are_refused(runs) -> None:
+    as_crops(runs / "vial0")
+    for file in (runs / "vial0").glob("*.png"):
+        Image.fromarray(np.full_like(np.asarray(Image.open(file)), 208)).save(file)
+    with pytest.raises(DataError, match="are not of the same run"):
+        imported(runs)
+
+
+NAMES = {
+    "Frame #": "frame_num",
+    "Particle #": "particle_num",
+    "ECD(um)": "ecd_um",
+    "Area(pixels)": "area_pixels",
+    "Intensity Min": "intensity_min",
+    "X Left": "x_left",
+    "X Right": "x_right",
+    "Y Top": "y_top",
+    "Y Bottom": "y_bottom",
+    "Edge Particle": "edge_particle",
+}
+
+
+def rename_columns(root: Path, names: dict[str, str]) -> None:
+    for file in root.rglob("*.csv"):
+        header, rest = file.read_text().split("\n", 1)
+        cells = [names.get(cell.strip(), cell) for cell in header.split(",")]
+        file.write_text(",".join(cells) + "\n" + rest)
+
+
+def test_columns_under_other_names_are_read_alike(runs) -> None:
+    before = imported(runs).particles
+    rename_columns(runs, NAMES)
+    after = imported(runs).particles
+    assert after.equals(before)
+    rename_columns(runs, {"frame_num": "Frame Number", "x_left": "left", "ecd_um": "ECD (µm)"})
+    assert imported(runs).particles.equals(before)
+
+
+@pytest.mark.parametrize("names", [{}, NAMES])
+def test_a_table_that_is_nearly_one_is_named_with_what_it_lacks(runs, names) -> None:
+    rename_columns(runs / "vial1", {"X Right": "width", "Y Bottom": "height"})
+    rename_columns(runs, names)
+    with pytest.raises(DataError, match=r"vial1.csv.* lacks the columns X Right, Y Bottom.*width"):
+        imported(runs)
+    assert "vial1" not in set(imported(runs, unreadable="skip").particles["group"])
+
+
+def test_a_column_under_two_names_is_refused(runs) -> None:
+    rename_columns(runs / "vial0", {"Perimeter": "frame_num"})
+    with pytest.raises(DataError, match="columns 'Frame #' and 'frame_num' for the same"):
+        imported(runs)
+
+
+def test_a_wrong_cell_is_named_under_the_header_of_the_table(runs) -> None:
+    rename_columns(runs, NAMES)
+    file = runs / "vial0" / "vial0.csv"
+    file.write_text(file.read_text().replace(",3,31,", ",x,31,"))
+    with pytest.raises(DataError, match=r"vial0.csv, row 3: frame_num is 'x'"):
+        imported(runs)

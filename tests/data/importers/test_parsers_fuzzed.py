@@ -22,7 +22,7 @@ from svp_lightning.data.importers.flowcam_volumes import read_volumes
 from svp_lightning.data.importers.images import picture_size, read_picture
 from svp_lightning.data.importers.labels import labels_from_table
 from svp_lightning.data.importers.listing import list_table
-from svp_lightning.data.importers.mfi import read_table
+from svp_lightning.data.importers.mfi_table import read_table
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import SvpError
 from tests.data.importers.test_mfi import HEADER

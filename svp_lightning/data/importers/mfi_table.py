@@ -1,0 +1,175 @@
+"""The particle table of an MFI run: its columns under many names, its rows, its law of size.
+
+The instrument gives sizes by a straight line, ECD = a d + b, of the diameter d in px of a disc
+of the particle's area. The ratio ECD / d drifts with size, so the pixel size is the slope a.
+Intensities are 10 bit and are kept as 8 bit (divided by 4). Circularity is 2 sqrt(pi A) / P
+here and 4 pi A / P^2 on FlowCam: do not compare the two.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import theilslopes
+
+from svp_lightning.data.importers.cells import typed
+from svp_lightning.data.importers.tables import (
+    Skips,
+    lines_of,
+    read_head,
+    read_rows,
+    without_blanks,
+)
+from svp_lightning.errors import DataError
+
+CAMERA_BITS = 10
+_EDGES = ("x_left", "x_right", "y_top", "y_bottom")
+_WHOLE = ("frame", "particle_id", *_EDGES)
+_NAMES = {
+    "frame": ("Frame #", "frame num", "frame number", "frame no", "frame id", "frame"),
+    "particle_id": (
+        "Particle #",
+        *("particle num", "particle number", "particle no", "particle id", "particle"),
+    ),
+    "time_s": ("Time Stamp(s)", "timestamp", "time s"),
+    "ecd_um": ("ECD(um)", "ecd"),
+    "area_px": ("Area(pixels)", "area px", "area pix", "pixel area"),
+    "perimeter_vendor": ("Perimeter",),
+    "circularity_vendor": ("Circularity",),
+    "intensity_mean_vendor_grey": ("Intensity Mean", "mean intensity"),
+    "intensity_std_vendor_grey": ("Intensity STD", "std intensity"),
+    "intensity_min_vendor_grey": ("Intensity Min", "min intensity"),
+    "intensity_max_vendor_grey": ("Intensity Max", "max intensity"),
+    "max_feret_vendor_um": ("Max Feret Diameter(um)", "max feret um", "max feret diameter"),
+    "aspect_ratio_vendor": ("Aspect Ratio",),
+    "x_left": ("X Left", "left", "x min"),
+    "x_right": ("X Right", "right", "x max"),
+    "y_top": ("Y Top", "top", "y min"),
+    "y_bottom": ("Y Bottom", "bottom", "y max"),
+    "edge_of_frame": ("Edge Particle", "is edge", "edge"),
+    "label": ("label", "class"),
+}
+"""Column of the store -> what tables call it, the vendor's header first."""
+_TEXT = ("label", "edge_of_frame")
+_SIZES = ("ecd_um", "area_px", "max_feret_vendor_um")
+_FLAGS = {"0": False, "1": True, "false": False, "true": True, "no": False, "yes": True}
+_HEAD_LINES = 50
+_NEARLY = 3
+"""Known columns, the frame's among them, by which a table without others is one of particles."""
+
+_LEAST_SIZES = 3
+_MOST_SIZES = 500
+"""Different areas that the law is fitted to; all pairs of them are compared."""
+_MAX_SLOPE_ERROR = 0.02
+"""Width of the slope's 95 % interval, as a share of it: pixel sizes are compared to 2 %."""
+
+
+def _squashed(header: str) -> str:
+    return re.sub(r"[^a-z0-9#]", "", header.lower().replace("µ", "u").replace("μ", "u"))
+
+
+_KNOWN = {_squashed(name): column for column, names in _NAMES.items() for name in names}
+
+
+def particle_header(file: Path) -> str:
+    """The line of a file that names the columns of particles; "" where it holds no such table.
+
+    A table that lacks a few of the needed columns counts, so that it can be named.
+    """
+    found = ""
+    for line in lines_of(read_head(file))[:_HEAD_LINES]:
+        columns = {_KNOWN.get(_squashed(cell)) for cell in re.split(r"[,;\t|]", line)} - {None}
+        nearly = "frame" in columns and len(columns) >= _NEARLY
+        if nearly or len(columns.intersection(_WHOLE)) > _NEARLY:
+            found = found or line
+        if columns.issuperset(_WHOLE):
+            return line
+    return found
+
+
+def read_table(file: Path, skips: Skips) -> pd.DataFrame:
+    """One row per particle under the store's names, intensities in 8 bit, flags as booleans.
+
+    Raises:
+        DataError: columns are missing or twice, or a row cannot be used (unless skipped).
+    """
+    header = without_blanks(particle_header(file))
+    rows = read_rows(file, header, skips=skips)
+    spelled = _spelled(file, rows)
+    rows = rows[list(spelled.values())]
+    text = rows[[spelled[name] for name in _TEXT if name in spelled]]
+    whole = [spelled[name] for name in _WHOLE]
+    table = typed(file, rows.drop(columns=text.columns), whole, skips).join(text)
+    table = _usable(file, table.rename(columns={v: k for k, v in spelled.items()}), skips)
+    for column in [c for c in table if str(c).startswith("intensity_")]:
+        table[column] = table[column] / (1 << (CAMERA_BITS - 8))
+    return table
+
+
+def _spelled(file: Path, rows: pd.DataFrame) -> dict[str, str]:
+    """Column of the store -> the table's name for it."""
+    spelled: dict[str, str] = {}
+    for header in [name for name in map(str, rows.columns) if _squashed(name) in _KNOWN]:
+        first = spelled.setdefault(_KNOWN[_squashed(header)], header)
+        if first != header:
+            raise DataError(
+                f"{file} has the columns {first!r} and {header!r} for the same.", "Remove one."
+            )
+    if missing := [_NAMES[name][0] for name in _WHOLE if name not in spelled]:
+        raise DataError(
+            f"{file} is nearly an MFI table: it lacks the column{'s' * (len(missing) > 1)} "
+            f"{', '.join(missing)} (it has {', '.join(rows.columns)}).",
+            "Export the run with all columns, or rename those that are called otherwise.",
+        )
+    return spelled
+
+
+def _usable(file: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
+    sizes = table[[name for name in _SIZES if name in table]]
+    flags = table.get("edge_of_frame", pd.Series("0", table.index)).str.lower().map(_FLAGS)
+    problems = {
+        "particle listed twice": table.duplicated(["frame", "particle_id"], keep=False),
+        "size below 0": (sizes < 0).any(axis=1),
+        "Edge Particle is neither yes nor no": flags.isna(),
+    }
+    left_out = pd.Series(False, index=table.index)
+    for reason, wrong in problems.items():
+        for row, found in table[wrong & ~left_out].iterrows():
+            name = f"particle {found['particle_id']} of frame {found['frame']}"
+            error = DataError(
+                f"{file}, row {row}, {name}: {reason}.",
+                "Export the run again; data.unreadable=skip leaves the particle out.",
+            )
+            skips.add(f"{file.name}, {name}", reason, error)
+        left_out |= wrong
+    edge = flags[~left_out].astype(bool) if "edge_of_frame" in table else None
+    return table[~left_out].assign(edge_of_frame=edge)
+
+
+class SizeLaw(NamedTuple):
+    """ECD in µm = ``pixel_size_um`` d + ``offset_um`` of the diameter d in px."""
+
+    pixel_size_um: float
+    offset_um: float
+
+
+def size_law(particles: pd.DataFrame) -> SizeLaw | None:
+    """The line through a run's sizes (Theil-Sen); None where its slope is not certain to 2 %.
+
+    Args:
+        particles: with ``ecd_um`` and ``area_px``, if the table has them.
+    """
+    if "ecd_um" not in particles or "area_px" not in particles:
+        return None
+    sized = particles[(particles["area_px"] > 0) & particles["ecd_um"].notna()]
+    ecd = sized.groupby("area_px")["ecd_um"].median()
+    ecd = ecd.iloc[np.linspace(0, len(ecd) - 1, min(len(ecd), _MOST_SIZES)).astype(int)]
+    if len(ecd) < _LEAST_SIZES:
+        return None
+    diameter = 2 * np.sqrt(ecd.index.to_numpy(float) / np.pi)
+    slope, offset, low, high = map(float, theilslopes(ecd.to_numpy(), diameter))
+    if high - low > _MAX_SLOPE_ERROR * slope:
+        return None
+    return SizeLaw(slope, offset)
