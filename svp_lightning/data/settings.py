@@ -14,6 +14,7 @@ MIN_IMAGE_SIZE = 16
 MAX_IMAGE_SIZE = 128
 
 ImageSize = Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE, multiple_of=16)]
+_Volume = Annotated[float, Field(gt=0)]
 BitDepth = Annotated[int, Field(ge=8, le=16)]
 
 
@@ -85,7 +86,15 @@ class _IngestSettings(RaritySettings):
     num_threads: int = runtime(4, ge=1, le=64)
 
 
-class FolderSettings(_IngestSettings):
+class VolumeSettings(Settings):
+    """For sources whose files do not say how much was imaged."""
+
+    volume_ml: _Volume | dict[str, _Volume] | None = None
+    """Volume imaged, mL of the original sample, for the concentrations of ``task=predict``: a
+    number for one run, run -> mL for several."""
+
+
+class FolderSettings(_IngestSettings, VolumeSettings):
     """A folder of images, one subfolder per class, or a CSV that lists them.
 
     See :mod:`svp_lightning.data.importers.folder` for the layouts.
@@ -122,7 +131,7 @@ class FlowCamSettings(RunSettings):
     source: Literal["flowcam"] = "flowcam"
 
 
-class MfiSettings(RunSettings):
+class MfiSettings(RunSettings, VolumeSettings):
     """MFI runs: particle tables with the frames they refer to, or with crops of the particles.
 
     ``root`` is a run's folder, or a folder of such folders.
@@ -137,7 +146,7 @@ class MfiSettings(RunSettings):
     """Pixels of the frame kept around each particle's box."""
 
 
-class CollageSettings(RunSettings):
+class CollageSettings(RunSettings, VolumeSettings):
     """Bare collages without a table: split into particles by the gaps between them.
 
     ``root`` is an image, or a folder of them.

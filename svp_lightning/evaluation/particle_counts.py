@@ -84,7 +84,7 @@ def samples_of(store: Store, volume_ml: float | Mapping[str, float] | None = Non
     if kind_of(store) != "image":
         blanks = {run for run, of in facts.items() if of.get("particles") == 0}
         names = sorted({*store.particles["group"].unique(), *blanks})
-    given = _given_volumes(volume_ml, names)
+    given = _given_volumes(volume_ml, names, f"{kind_of(store)}s")
     lost = particles_lost(made_by)
     return [_sample(name, facts.get(name, {}), given.get(name), lost) for name in names]
 
@@ -105,7 +105,7 @@ def _sample(name: str, facts: Mapping[str, Any], given: float | None, lost: bool
 
 
 def _given_volumes(
-    volume_ml: float | Mapping[str, float] | None, names: Sequence[str]
+    volume_ml: float | Mapping[str, float] | None, names: Sequence[str], kind: str
 ) -> Mapping[str, float]:
     if volume_ml is None:
         return {}
@@ -113,13 +113,13 @@ def _given_volumes(
     if isinstance(volume_ml, Mapping):
         if strange := [name for name in volume_ml if name not in names]:
             raise SettingsError(
-                f"data.volume_ml names {strange[0]!r}, which is none of {shown}.",
-                "Use the names of the runs.",
+                f"data.volume_ml names {strange[0]!r}, but the {kind} are {shown}.",
+                "Use these names.",
             )
         return volume_ml
     if len(names) > 1:
         raise SettingsError(
-            f"data.volume_ml={volume_ml:g} is one volume for {len(names)} runs: {shown}.",
+            f"data.volume_ml={volume_ml:g} is one volume for {len(names)} {kind}: {shown}.",
             f"Give the volume of each: data.volume_ml={{'{names[0]}': {volume_ml:g}, …}}.",
         )
     return {names[0]: volume_ml}

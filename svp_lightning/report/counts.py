@@ -15,6 +15,7 @@ from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.particle_counts import (
     ALL_SIZES,
+    UNKNOWN_VOLUME,
     Sample,
     all_samples,
     count_particles,
@@ -30,6 +31,8 @@ WHAT_INTERVALS_COVER = (
     "alone, not the classifier's mistakes, nor errors of volume and size."
 )
 MAX_RUNS_NAMED = 10
+WITHOUT_VOLUME = ("folder", "mfi", "collage")
+"""Sources whose files do not say how much was imaged; :class:`~.VolumeSettings` does."""
 
 
 def size_definition(store: Store) -> str:
@@ -139,7 +142,7 @@ def notes(
             f"No particle was found: the 95 % interval of the expected count is 0 to {high:.2f}."
         )
     lines += _about_sizes(store)
-    lines += _about_volumes(samples)
+    lines += _about_volumes(store, samples)
     left_out = [line for line in summarise(store).lines() if line.startswith("Left out")]
     if left_out:
         lines += [*left_out, "All that was left out is listed in skipped.csv."]
@@ -164,7 +167,7 @@ def _about_sizes(store: Store) -> list[str]:
     return lines
 
 
-def _about_volumes(samples: Sequence[Sample]) -> list[str]:
+def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
     lines = []
     reasons: dict[str, list[str]] = {}
     for one in samples:
@@ -178,6 +181,8 @@ def _about_volumes(samples: Sequence[Sample]) -> list[str]:
         if reason:
             shown = "" if len(names) == len(samples) else f" of {_listed(names)}"
             lines.append(f"No concentration{shown}: {reason}.")
+    if UNKNOWN_VOLUME in reasons and store.manifest.made_by.get("source") in WITHOUT_VOLUME:
+        lines.append("data.volume_ml=<mL> gives the volume imaged.")
     return lines
 
 

@@ -102,8 +102,8 @@ def ensure_store(config: Config, session: Session) -> Store:
         # The files decide, not the folder's place: a moved folder is the same data.
         own = (config.paths.artifacts, config.paths.outputs)
         identity = data.identity() | {"root": fingerprint(data.root, own)}
-        for name in ("prevalence", "rare_images", "rare_seed"):
-            del identity[name]  # how the images are used, not which there are
+        for name in ("prevalence", "rare_images", "rare_seed", "volume_ml"):
+            identity.pop(name, None)  # how the images are used, not which there are
         identity |= _hashes_of_tables(data) | {"import": IMPORT_VERSION}
         make = partial(_import, data, own)
     store = Store.open(session.artifacts.build("store", identity, make))

@@ -10,6 +10,7 @@ from rich.console import Console
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.config import Config, SimulatedData
 from svp_lightning.data.loading import loader_of_rows
+from svp_lightning.data.settings import VolumeSettings
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
@@ -41,7 +42,8 @@ def run(config: Config, session: Session) -> None:
             f"{store.image_size} px.",
             "Import the images at the classifier's size.",
         )
-    samples = samples_of(store, getattr(config.data, "volume_ml", None))
+    given = config.data.volume_ml if isinstance(config.data, VolumeSettings) else None
+    samples = samples_of(store, given)
     _compare(config, store, session)
     probabilities = predict(module, store, config)
     ids = store.particles["id"].to_numpy(dtype=object)

@@ -165,7 +165,7 @@ def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:
     assert per_ml.to_dict() == pytest.approx({"a": 4, "b": 10, "all runs": 5})
     with pytest.raises(SettingsError, match="one volume for 2 runs"):
         samples_of(store, 0.5)
-    with pytest.raises(SettingsError, match="'c', which is none of a, b"):
+    with pytest.raises(SettingsError, match="'c', but the runs are a, b"):
         samples_of(store, {"c": 0.5})
 
 

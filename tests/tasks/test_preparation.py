@@ -120,7 +120,15 @@ def test_predicted_images_get_the_background_trained_on(
     assert trained.background_grey == pytest.approx(100, abs=2)
 
     capsys.readouterr()
-    svp("task=predict", f"predict.run={run}", *data, f"{pixel}=0.6", "study=new", own)
+    svp(
+        "task=predict",
+        f"predict.run={run}",
+        *data,
+        f"{pixel}=0.6",
+        "data.volume_ml={air: 0.1, oil: 0.4}",
+        "study=new",
+        own,
+    )
     out = capsys.readouterr().out
     assert "Backgrounds are scaled to grey level 100" in out
     assert "a pixel is 0.6 µm in these images, 0.5 µm in" in out
@@ -133,11 +141,16 @@ def test_predicted_images_get_the_background_trained_on(
     assert kept["data"] == new.sha256
     assert kept["classifier"] == sha256_of_file(run / "classifier.ckpt")
     assert [kept[side]["background"] for side in ("trained_on", "predicted")] == [100, 100]
-    assert pd.read_csv(table)["count"].max() == 24
+    counts = pd.read_csv(table).set_index(["group", "class"])
+    assert counts["per_ml"].xs("all", level="class").to_dict() == pytest.approx(
+        {"air": 120, "oil": 30, "all groups": 48}
+    )
 
     with pytest.raises(SystemExit):
         svp("task=predict", f"predict.run={run}", *data, "data.background=120", own)
     assert "data.background=120, but the classifier" in capsys.readouterr().err
     (run / "results.json").unlink()
     svp("task=predict", f"predict.run={run}", *data, "study=old", own)
-    assert "does not record how its images were prepared" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "does not record how its images were prepared" in said
+    assert "data.volume_ml=<mL>" in said
