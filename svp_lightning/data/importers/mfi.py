@@ -70,13 +70,13 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
     """
     require_folder(settings.root)
     skips = Skips(settings.unreadable)
-    particles, files = gather(
+    particles, _ = gather(
         _run_files(settings.root, left_out),
         settings,
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
-    particles = _of_their_pictures(particles, files, settings, skips)
+    particles = _of_their_pictures(particles, settings, skips).drop(columns="table")
     facts = _pixel_sizes(particles, settings.pixel_size_um)
     size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in facts.items()})
     particles = particles.assign(pixel_size_um=size.astype(float))
@@ -116,7 +116,7 @@ def _read_run(
     table = read_table(file, skips)
     if table.empty:
         return table
-    table = table.assign(id=_ids(run, table), group=run)
+    table = table.assign(id=_ids(run, table), group=run, table=str(file))
     return _with_pictures(file, table, settings.margin_px, skips, left_out)
 
 
@@ -277,7 +277,7 @@ def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None
 
 
 def _of_their_pictures(
-    particles: pd.DataFrame, files: dict[str, Path], settings: MfiSettings, skips: Skips
+    particles: pd.DataFrame, settings: MfiSettings, skips: Skips
 ) -> pd.DataFrame:
     """The particles whose intensities in the table are those of the pixels in their boxes.
 
@@ -301,7 +301,7 @@ def _of_their_pictures(
             wrong |= particles["picture"].isin(others)
         elif not _correlated(table[table["group"] == run]):
             wrong |= particles["group"] == run
-    _report_others(particles[wrong], judged, files, skips)
+    _report_others(particles[wrong], judged, skips)
     return particles[~wrong].reset_index(drop=True)
 
 
@@ -326,16 +326,14 @@ def _correlated(rows: pd.DataFrame) -> bool:
     return bool(rows["low"].corr(rows[_DARKEST], method="spearman") >= _LEAST_CORRELATION)
 
 
-def _report_others(
-    wrong: pd.DataFrame, judged: pd.DataFrame, files: dict[str, Path], skips: Skips
-) -> None:
+def _report_others(wrong: pd.DataFrame, judged: pd.DataFrame, skips: Skips) -> None:
     """Refuse, or list, particles whose pictures are of another run."""
-    for run, rows in wrong.groupby("group"):
+    for table, rows in wrong.groupby("table"):
         fits = judged.loc[judged.index.isin(rows.index), "fits"]
         pictures = rows["picture"].unique()
         more = f" and {len(pictures) - 1} more pictures" if len(pictures) > 1 else ""
         error = DataError(
-            f"{files[str(run)]} and {pictures[0]}{more} are not of the same run: {(~fits).sum()} "
+            f"{table} and {pictures[0]}{more} are not of the same run: {(~fits).sum()} "
             f"of {len(fits)} particles are not as dark in the pictures as the table says.",
             f"{_SAME_RUN} data.unreadable=skip leaves these particles out.",
         )

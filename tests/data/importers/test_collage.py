@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from svp_lightning.data.importers.collage import plan_collage
+from svp_lightning.data.importers.collage import find_tiles, plan_collage, read_collage
 from svp_lightning.data.importers.flowcam_files import BOX_FIELDS, read_particles
-from svp_lightning.data.importers.tiles import find_tiles, read_collage
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.data.store import Store
