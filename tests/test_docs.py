@@ -1,9 +1,12 @@
 """Commands of the README, the documentation and the experiments are real; the site builds."""
 
+import ast
+import importlib.util
 import logging
 import re
 import shlex
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -163,3 +166,25 @@ def test_site_builds_without_a_warning(
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_scripts_of_the_experiments_import_what_exists() -> None:
+    for script in sorted([*ROOT.glob("experiments/*/*.py"), *ROOT.glob("notebooks/*.py")]):
+        for name, attribute in _imports(script):
+            found = importlib.util.find_spec(name)
+            assert found is not None, f"{script.relative_to(ROOT)} imports {name}"
+            source = Path(str(found.origin)).read_text(encoding="utf-8")
+            is_module = importlib.util.find_spec(f"{name}.{attribute}") if _package(found) else None
+            defined = re.search(rf"\b{attribute}\b", source)
+            assert is_module or defined, f"{script.relative_to(ROOT)}: {name} has no {attribute}"
+
+
+def _imports(script: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of everything that a script takes from the package."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("svp_lightning"):
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def _package(spec: ModuleSpec) -> bool:
+    return spec.submodule_search_locations is not None
