@@ -24,8 +24,8 @@ from svp_lightning.tasks.ingest import ensure_store
 from svp_lightning.tasks.preparation import (
     Preparation,
     differences,
+    prepared_as_trained,
     trained_preparation,
-    with_trained_background,
 )
 from svp_lightning.tasks.progress import counting
 from svp_lightning.tasks.session import Session, say
@@ -96,12 +96,14 @@ def _unlabelled(config: Config, module: ClassifierModule) -> Config:
 
 
 def _prepared_alike(config: Config) -> Config:
-    """The same data with backgrounds scaled as for training; says so where that is a change."""
+    """The same data, prepared as for training; says so where that is a change."""
     trained = _trained(config)
     if trained is None:
         return config
-    data = with_trained_background(config.data, trained)
-    if data != config.data:
+    data = prepared_as_trained(config.data, trained)
+    if getattr(data, "fit", None) != getattr(config.data, "fit", None):
+        say("Particles larger than the images are scaled down, as for the classifier's training.")
+    if getattr(data, "background", None) != getattr(config.data, "background", None):
         done = "kept as recorded"
         if trained.background is not None:
             done = f"scaled to grey level {trained.background}"

@@ -1,7 +1,7 @@
 """How a classifier's images were prepared, and whether those to predict are alike."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -32,6 +32,8 @@ class Preparation(BaseModel):
     """``data.source``."""
     background: int | None
     """``data.background``: grey level that backgrounds were scaled to; None: as recorded."""
+    fit: Literal["cut", "shrink"] = "cut"
+    """``data.fit``: what became of particles larger than the images."""
     background_grey: float | None
     """Median grey level along the images' borders, in the store; None: it holds no image."""
     pixel_um: tuple[float, float] | None = None
@@ -53,6 +55,7 @@ class Preparation(BaseModel):
         return cls(
             source=data.source,
             background=None if isinstance(data, SimulatedData) else data.background,
+            fit="cut" if isinstance(data, SimulatedData) else data.fit,
             background_grey=_background_grey(store),
             pixel_um=pixel_range(store),
         )
@@ -77,27 +80,30 @@ def trained_preparation(run: Path) -> Preparation | None:
         ) from error
 
 
-def with_trained_background(data: DataSettings, trained: Preparation) -> DataSettings:
-    """The same data with the training run's ``background``, unless another one was set.
+def prepared_as_trained(data: DataSettings, trained: Preparation) -> DataSettings:
+    """The same data with the training run's ``background`` and ``fit``, unless others were set.
 
-    A level other than the data kind's default counts as set. Simulated images have none to set;
+    A value other than the data kind's default counts as set. Simulated images have none to set;
     where the classifier was trained on them, ``data`` is left as it is.
 
     Raises:
-        SettingsError: training scaled backgrounds to another level than the one set here.
+        SettingsError: training scaled backgrounds to another level than the one set here, or
+            cut the large particles that are to be shrunk here.
     """
     if isinstance(data, SimulatedData) or trained.source == "simulated":
         return data
-    own, default = data.background, type(data).model_fields["background"].default
-    if own == default:
-        return data.model_copy(update={"background": trained.background})
-    if trained.background not in (None, own):
-        raise SettingsError(
-            f"data.background={'null' if own is None else own}, but the classifier was trained on "
-            f"images with data.background={trained.background}.",
-            "Leave it out: the training run's is used.",
-        )
-    return data
+    changes: dict[str, Any] = {}
+    for name, there, free in (("background", trained.background, None), ("fit", trained.fit, "")):
+        own = getattr(data, name)
+        if own == type(data).model_fields[name].default:
+            changes[name] = there
+        elif there not in (free, own):
+            raise SettingsError(
+                f"data.{name}={'null' if own is None else own}, but the classifier was trained on "
+                f"images with data.{name}={there}.",
+                "Leave it out: the training run's is used.",
+            )
+    return data.model_copy(update=changes)
 
 
 def differences(trained: Preparation, found: Preparation) -> list[str]:

@@ -17,8 +17,8 @@ from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.tasks.preparation import (
     Preparation,
     differences,
+    prepared_as_trained,
     trained_preparation,
-    with_trained_background,
 )
 from tests.conftest import only_run, results
 
@@ -48,7 +48,7 @@ def prepared(**changes: object) -> Preparation:
 def test_the_training_runs_background_is_used(
     data: FolderSettings | MfiSettings, trained: int | None, used: int | None
 ) -> None:
-    found = with_trained_background(data, prepared(background=trained))
+    found = prepared_as_trained(data, prepared(background=trained))
     assert found == data.model_copy(update={"background": used})
 
 
@@ -63,13 +63,21 @@ def test_another_background_than_the_training_runs_is_refused(
     data: DataSettings, named: str
 ) -> None:
     with pytest.raises(SettingsError, match=f"{named}, .* data.background=100"):
-        with_trained_background(data, prepared(background=100))
+        prepared_as_trained(data, prepared(background=100))
+
+
+def test_large_particles_are_scaled_down_where_the_training_run_did_so() -> None:
+    data = FolderSettings(root=ROOT)
+    assert prepared_as_trained(data, prepared(fit="shrink")).fit == "shrink"
+    assert prepared_as_trained(data, prepared()).fit == "cut"
+    with pytest.raises(SettingsError, match=r"data.fit=shrink, .* with data.fit=cut"):
+        prepared_as_trained(FolderSettings(root=ROOT, fit="shrink"), prepared())
 
 
 def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
     trained = prepared(source="simulated")
     data = MfiSettings(root=ROOT)
-    assert with_trained_background(data, trained) == data
+    assert prepared_as_trained(data, trained) == data
 
 
 @pytest.mark.parametrize(
