@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE
 from rich.table import Table
 
 from svp_lightning.data.classes import display_name
@@ -27,9 +28,10 @@ from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.runtime.files import replacing
 
 WHAT_INTERVALS_COVER = (
-    "Brackets: exact 95 % Poisson intervals, rounded outwards. They cover counting statistics "
-    "alone, not the classifier's mistakes, nor errors of volume and size."
+    "95 %: exact Poisson intervals, counts rounded outwards. They cover counting statistics alone: "
+    "not the classifier's mistakes, nor errors of volume and size."
 )
+UNKNOWN_DEFINITION = "size"
 MAX_RUNS_NAMED = 10
 WITHOUT_VOLUME = ("folder", "mfi", "collage")
 """Sources whose files do not say how much was imaged; :class:`~.VolumeSettings` does."""
@@ -37,7 +39,7 @@ WITHOUT_VOLUME = ("folder", "mfi", "collage")
 
 def size_definition(store: Store) -> str:
     """The diameter that a store's sizes are; ``size`` where the source does not say."""
-    return str(store.manifest.made_by.get("size_definition", "size"))
+    return str(store.manifest.made_by.get("size_definition", UNKNOWN_DEFINITION))
 
 
 def particle_table(found: Predictions, store: Store, uncertain_below: float) -> pd.DataFrame:
@@ -90,41 +92,41 @@ def write_counts(folder: Path, store: Store, particles: pd.DataFrame, counts: pd
     """Write ``predictions.csv`` and ``counts.csv``, and copy what the import left out."""
     for name, table in (("predictions", particles), ("counts", counts)):
         with replacing(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6g")
+            table.to_csv(temporary, index=False, float_format="%.8g")
     if (store.path / "skipped.csv").is_file():
         shutil.copyfile(store.path / "skipped.csv", folder / "skipped.csv")
 
 
 def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> Table:
-    """The counts of all samples together: a block of counts and, if known, one per mL."""
+    """The counts of all samples together, a block for each size; narrow enough for 80 columns."""
     name = all_samples(store)
-    rows = counts[counts[kind_of(store)] == name]
-    sizes = rows["min_size_um"].unique().tolist()
     whole = together(samples, name)
+    per_ml = not math.isnan(whole.per_particle)
+    rows = counts[counts[kind_of(store)] == name]
     title = f"{_heading(store, samples)}: {rows['count'].max():,} particles"
-    if not math.isnan(whole.per_particle):
-        title += f" in {whole.volume_ml:.4g} mL imaged"
-    table = Table(title=title, title_justify="left")
-    table.add_column("Counts")
-    for least in sizes:
-        heading = "all sizes" if least == ALL_SIZES else f"≥ {least:g} µm"
-        table.add_column(heading, justify="right")
-    table.add_column("share", justify="right")
-    for kind, of in rows.groupby("class", sort=False):
-        cells = [
-            f"{n:,} ({math.floor(low):,}–{math.ceil(high):,})"
-            for n, low, high in of[["count", "count_low", "count_high"]].itertuples(index=False)
-        ]
-        share = of["share"].iloc[0]
-        table.add_row(display_name(str(kind)), *cells, "" if np.isnan(share) else f"{share:.1%}")
-    if not math.isnan(whole.per_particle):
+    title += f" in the {whole.volume_ml:.4g} mL imaged" if per_ml else ""
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    table.add_column("size")
+    table.add_column("class", overflow="fold")
+    for heading in ("count", "95 %", "share", *(("per mL", "95 %") if per_ml else ())):
+        table.add_column(heading, justify="right", overflow="fold")
+    for least, of in rows.groupby("min_size_um"):
+        size = "all" if least == ALL_SIZES else f"≥ {least:g} µm"
+        for row in of.to_dict("records"):
+            cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"])]
+            cells.append("" if math.isnan(row["share"]) else f"{row['share']:.1%}")
+            if per_ml:
+                ends = f"{_short(row['per_ml_low'])}–{_short(row['per_ml_high'])}"
+                cells += [_short(row["per_ml"]), ends]
+            table.add_row(size, display_name(row["class"]), *cells)
+            size = ""
         table.add_section()
-        table.add_row("Per mL")
-        for kind, of in rows.groupby("class", sort=False):
-            ends = of[["per_ml", "per_ml_low", "per_ml_high"]].itertuples(index=False)
-            cells = [f"{_short(n)} ({_short(low)}–{_short(high)})" for n, low, high in ends]
-            table.add_row(display_name(str(kind)), *cells)
     return table
+
+
+def _whole(low: float, high: float) -> str:
+    """An interval of a count, rounded outwards."""
+    return f"{math.floor(low):,}–{math.ceil(high):,}"
 
 
 def notes(
@@ -155,7 +157,9 @@ def _about_sizes(store: Store) -> list[str]:
     particles = store.particles
     if not _sized(particles):
         return ["No sizes are known, so particles are counted together whatever their size."]
-    lines = [f"Sizes: {size_definition(store)}."]
+    definition = size_definition(store)
+    shown = "as the source gives them" if definition == UNKNOWN_DEFINITION else definition
+    lines = [f"Sizes: {shown}."]
     if unknown := int(particles["ecd_um"].isna().sum()):
         lines.append(f"Of unknown size: {unknown:,}, counted under all sizes alone.")
     cut = particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
@@ -202,4 +206,4 @@ def _sized(particles: pd.DataFrame) -> bool:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

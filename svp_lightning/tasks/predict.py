@@ -52,9 +52,7 @@ def run(config: Config, session: Session) -> None:
     particles = particle_table(found, store, config.predict.uncertain_below)
     counts = count_table(found, store, samples, config.predict.uncertain_below)
     write_counts(session.run_dir, store, particles, counts)
-    console = Console()
-    # A file or pipe has no width of its own; a table cut to 80 columns is hard to read there.
-    (console if console.is_terminal else Console(width=160)).print(readable(store, counts, samples))
+    Console().print(readable(store, counts, samples))
     for line in notes(store, counts, samples, config.predict.uncertain_below):
         say(line)
     say(f"Predictions: {session.run_dir}")

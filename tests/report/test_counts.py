@@ -59,7 +59,7 @@ def reported(store: Store, folder: Path, volume_ml: Volume = None) -> str:
     found, samples = predicted(store), samples_of(store, volume_ml)
     counts = count_table(found, store, samples, 0.6)
     write_counts(folder, store, particle_table(found, store, 0.6), counts)
-    console = Console(width=160)
+    console = Console(width=80)
     with console.capture() as capture:
         console.print(readable(store, counts, samples))
     return " ".join([*capture.get().split(), *notes(store, counts, samples, 0.6)])
@@ -82,9 +82,9 @@ def test_one_file_holds_runs_sizes_classes_and_concentrations(tmp_path: Path) ->
     assert counts.loc[("run2", 0, "uncertain"), ["count", "volume_ml"]].tolist() == [1, 0.25]
     assert (counts["size_definition"] == ECD).all()
     assert {"count_low", "count_high", "per_ml_low", "per_ml_high", "dilution"} <= set(counts)
-    assert "2 runs together: 6 particles in 0.75 mL imaged" in said
-    assert "All │ 6 (2–14) │ 5 (1–12) │ 4 (1–11) │ 1 (0–6) │ 0 (0–4) │ 100.0%" in said
-    assert "All │ 8 (2.94–17.4)" in said
+    assert "2 runs together: 6 particles in the 0.75 mL imaged" in said
+    assert "All 6 2–14 100.0% 8 2.9–17 ≥ 2 µm" in said
+    assert "All 1 0–6 100.0% 1.3 0.034–7.4 ≥ 25 µm Protein 0 0–4" in said
     assert "classifier's mistakes" in said
     assert ECD in said
     assert "Cut by the edge of the frame: 1 " in said
@@ -106,7 +106,7 @@ def test_a_water_blank_counts_0_with_an_interval(tmp_path: Path) -> None:
     row = written(tmp_path).loc[("blank", 0, "all")]
     assert row[["count", "count_low", "per_ml"]].tolist() == [0, 0, 0]
     assert row[["count_high", "per_ml_high"]].tolist() == pytest.approx([3.68888, 7.37776])
-    assert "All │ 0 (0–4) │ 0 (0–4) │" in said
+    assert "All 0 0–4 0 0–7.4" in said
     assert "0 to 3.69" in said
     assert len(pd.read_csv(tmp_path / "predictions.csv")) == 0
 
