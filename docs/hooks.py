@@ -6,7 +6,7 @@ import re
 import subprocess
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import griffe
 import yaml
@@ -23,6 +23,13 @@ from svp_lightning.config import Config
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("svp_lightning", "hydra_plugins/svp_process_launcher")
 DATA_SOURCES = ("simulated", "folder", "flowcam", "mfi", "collage")
+BOUNDS = {
+    "minimum": "≥",
+    "exclusiveMinimum": ">",
+    "maximum": "≤",
+    "exclusiveMaximum": "<",
+    "multipleOf": "multiple of",
+}
 ROLE = re.compile(r":(?:func|class|mod|meth|data|attr|exc):`[~!]?([^`]+)`")
 
 
@@ -71,9 +78,9 @@ def configuration_page() -> str:
         model = _data_model(source)
         parts.append(f"## data={source}\n\n{_table(model, values['data'], 'data')}")
     for name, field in Config.model_fields.items():
-        model = _model_of(field)
-        if model is not None and name not in ("data", "scale"):
-            parts.append(f"## {name}\n\n{_table(model, _composed()[name], name)}")
+        models = _models(field)
+        if models and name not in ("data", "scale"):
+            parts.append(f"## {name}\n\n{_table(models[0], _composed()[name], name)}")
     return "\n\n".join(parts)
 
 
@@ -105,9 +112,8 @@ def _linked(match: re.Match[str]) -> str:
 def _composed(source: str = "simulated") -> dict[str, Any]:
     """The defaults, interpolations kept as they are written."""
     GlobalHydra.instance().clear()
-    given = [] if source == "simulated" else ["data.root=GIVE_ME"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"data={source}", *given])
+        cfg = compose("config", overrides=[f"data={source}"])
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}
@@ -138,38 +144,36 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _data_model(source: str) -> type[BaseModel]:
-    for choice in Config.model_fields["data"].annotation.__args__:  # type: ignore[union-attr]
-        if source in str(choice.model_fields["source"].annotation):
-            return choice  # type: ignore[no-any-return]
+    for choice in _models(Config.model_fields["data"]):
+        if choice.model_json_schema()["properties"]["source"]["const"] == source:
+            return choice
     raise KeyError(source)
 
 
-def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    kind = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+def _models(field: FieldInfo) -> list[type[BaseModel]]:
+    """The settings classes among the types that a field takes."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
-def _table(model: type[BaseModel], values: Any, prefix: str) -> str:
+def _table(model: type[BaseModel], values: dict[str, Any], prefix: str) -> str:
+    about = (model.__doc__ or "").strip().split("\n\n")[0]
     head = "| setting | default | values | meaning |\n|---|---|---|---|\n"
-    return _about(model) + head + "\n".join(_rows(model, values or {}, prefix))
-
-
-def _about(model: type[BaseModel]) -> str:
-    text = (model.__doc__ or "").strip().split("\n\n")[0]
-    return ROLE.sub(r"`\1`", " ".join(text.split())) + "\n\n" if text else ""
+    return f"{_plain(about)}\n\n{head}" + "\n".join(_rows(model, values, prefix))
 
 
 def _rows(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[str]:
-    meanings = _meanings(model)
+    meanings, kinds = _meanings(model), model.model_json_schema()["properties"]
     rows: list[str] = []
     for name, field in model.model_fields.items():
-        inner = _model_of(field)
-        if inner is not None:
-            rows += _rows(inner, values.get(name) or {}, f"{prefix}.{name}")
-            continue
-        default = values.get(name, "null" if field.is_required() else field.default)
-        cells = (f"`{prefix}.{name}`", f"`{_yaml(default)}`", _kind(field), meanings.get(name, ""))
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        default = values[name] if name in values else field.get_default(call_default_factory=True)
+        if inner := _models(field):
+            rows += _rows(
+                inner[0], default if isinstance(default, dict) else {}, f"{prefix}.{name}"
+            )
+        else:
+            cells = [f"`{prefix}.{name}`", f"`{_yaml(default)}`", _kind(kinds[name])]
+            rows.append("| " + " | ".join([*cells, meanings.get(name, "")]) + " |")
     return rows
 
 
@@ -177,24 +181,30 @@ def _yaml(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _kind(field: FieldInfo) -> str:
-    kind = str(field.annotation).replace("typing.", "").replace("pathlib._local.", "")
-    kind = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", kind)
-    kind = re.sub(r"(?:\w+\.)+(\w+)", r"\1", kind)
-    kind = re.sub(r"Annotated\[(\w+), [^\]]*\]", r"\1", kind)
-    kind = re.sub(r"Literal\[([^\]]*)\]", lambda m: m.group(1).replace(", ", " or "), kind)
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
-    bounds = [
-        f"{sign} {getattr(entry, name)}"
-        for entry in field.metadata
-        for name, sign in signs.items()
-        if getattr(entry, name, None) is not None
-    ]
-    return ", ".join([f"`{kind}`", *bounds])
+def _kind(schema: dict[str, Any]) -> str:
+    """A JSON schema in words: ``integer ≥ 1 or null``."""
+    if "anyOf" in schema or "oneOf" in schema:
+        choices = schema.get("anyOf") or schema["oneOf"]
+        return " or ".join(_kind(choice) for choice in choices)
+    if "enum" in schema or "const" in schema:
+        return " or ".join(f"`{_yaml(v)}`" for v in schema.get("enum", [schema.get("const")]))
+    kind = {"path": "path"}.get(schema.get("format", ""), schema.get("type", "anything"))
+    if kind == "array":
+        parts = schema.get("prefixItems") or [schema.get("items", {})]
+        return "list of " + " and ".join(dict.fromkeys(_kind(part) for part in parts))
+    if kind == "object":
+        return f"mapping to {_kind(schema.get('additionalProperties') or {})}"
+    bounds = [f"{sign} {schema[name]:g}" for name, sign in BOUNDS.items() if name in schema]
+    return " ".join([kind, ", ".join(bounds)]).strip()
+
+
+def _plain(text: str) -> str:
+    """A docstring as one line of Markdown that fits into a table."""
+    return ROLE.sub(r"`\1`", " ".join(text.split())).replace("``", "`").replace("|", "\\|")
 
 
 def _meanings(model: type[BaseModel]) -> dict[str, str]:
-    """Name of a field -> the docstring that follows it in the source."""
+    """Name of a field -> what its own docstring or that of the class says of it."""
     found: dict[str, str] = {}
     for parent in reversed(model.__mro__):
         if issubclass(parent, BaseModel) and parent.__module__.startswith("svp_lightning"):
@@ -209,9 +219,10 @@ def _documented(model: type[BaseModel]) -> dict[str, str]:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ClassDef) and node.name == model.__name__
     )
-    found = {}
+    sections = griffe.Docstring(model.__doc__ or "").parse("google", warnings=False)
+    listed = [section.value for section in sections if section.kind.value == "attributes"]
+    found = {entry.name: _plain(entry.description) for entries in listed for entry in entries}
     for field, text in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-            written = " ".join(ast.literal_eval(text.value).split())
-            found[ast.unparse(field.target)] = ROLE.sub(r"`\1`", written).replace("``", "`")
+            found[ast.unparse(field.target)] = _plain(ast.literal_eval(text.value))
     return found

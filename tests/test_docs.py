@@ -164,6 +164,13 @@ def test_site_builds_without_a_warning(
     assert (tmp_path / "site/api/svp_lightning.data/index.html").is_file()
 
 
+def test_links_of_the_readmes_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("experiments/**/README.md")]:
+        targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+        missing = [target for target in targets if not (page.parent / target).exists()]
+        assert not missing, page
+
+
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
