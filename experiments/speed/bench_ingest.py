@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam import ingest_flowcam
+from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import FlowCamSettings
 
 WIDTH, HEIGHT, SIDE, GAP, MARGIN = 1292, 964, 28, 2, 8
@@ -101,7 +102,7 @@ def _import(folder: Path, threads: int) -> None:
     settings = FlowCamSettings(root=folder / "run", labelled=False, num_threads=threads)
     start = time.perf_counter()
     done: list[int] = []
-    ingest_flowcam(folder / "store", settings, done.append)
+    write_plan(folder / "store", plan_flowcam(settings), 1, done.append)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {"images_per_s": round(sum(done) / seconds), "seconds": round(seconds, 1)}

@@ -129,6 +129,18 @@ class FlowCamSettings(RunSettings):
     """
 
     source: Literal["flowcam"] = "flowcam"
+    classification: int | str | None = None
+    """Which classification of each ``.cla`` gives the labels: its name, or its number from 1.
+    ``None``: all of them; particles that they label differently stay without a label."""
+    size: Literal["abd", "esd"] = "abd"
+    """The vendor's diameter that ``ecd_um``, and so every size bin, is: ABD (of the circle of
+    equal area) or ESD (mean Feret diameter)."""
+    pixel_size_um: float | None = Field(None, gt=0)
+    """Calibration, µm/px; sizes of another are scaled to it. ``None``: that of the list, or
+    else of the context, which must agree."""
+    dilution: float | None = Field(None, gt=0)
+    """Factor that concentrations are multiplied by. ``None``: that of the context, where the
+    printed concentration shows that the vendor's software applies it."""
 
 
 class MfiSettings(RunSettings, VolumeSettings):

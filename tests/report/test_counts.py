@@ -8,14 +8,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from svp_lightning.data.importers.flowcam import ingest_flowcam
+from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
-from tests.data.test_flowcam import write_run
+from tests.data.importers.test_flowcam import write_run
 
 NAMES = ("protein", "silicone_oil")
 ECD = "equivalent circular diameter"
@@ -144,7 +145,7 @@ def test_what_is_no_particle_leaves_the_concentration(tmp_path: Path, litter: st
     write_run(tmp_path / "runs", "run1")
     (tmp_path / "runs" / litter).write_bytes(b"not what it should be")
     settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, unreadable="skip")
-    ingest_flowcam(tmp_path / "store", settings, lambda n: None)
+    write_plan(tmp_path / "store", plan_flowcam(settings), 1, lambda n: None)
     reported(Store.open(tmp_path / "store"), tmp_path)
     row = written(tmp_path).loc[("run1", 0, "all")]
     assert row[["count", "per_ml"]].tolist() == pytest.approx([6, 6 / 0.0174], rel=1e-5)

@@ -11,7 +11,7 @@ from PIL import Image
 from svp_lightning.errors import DataError
 from svp_lightning.tasks.ingest import ensure_store, fingerprint
 from tests.data.importers.class_folders import particle
-from tests.data.test_flowcam import write_run
+from tests.data.importers.test_flowcam import write_run
 
 
 @pytest.mark.draws

@@ -63,13 +63,13 @@ def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> 
     skips = Skips(settings.unreadable)
     files = _pictures(settings.root, left_out)
     groups = _groups(settings.root, files)
-    particles, _ = gather(
+    particles, facts = gather(
         files,
         settings,
         lambda file, name: _read_page(file, name, settings, skips).assign(group=groups[file]),
         skips,
     )
-    return plan_runs(Runs(particles, read=read_collage), settings, skips)
+    return plan_runs(Runs(particles, read=read_collage, facts=facts), settings, skips)
 
 
 def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:

@@ -161,18 +161,3 @@ def _outside(particles: pd.DataFrame, sizes: Mapping[str, tuple[int, int]]) -> d
         )
         for k in np.flatnonzero(outside)
     }
-
-
-def plain_name(table: Path, row: int, name: str) -> str:
-    """A file name from a table; names that lead elsewhere are no names.
-
-    Raises:
-        DataError: it is empty or holds a folder, a drive or a NUL.
-    """
-    wild = not name or name in (os.curdir, os.pardir) or any(c in name for c in "/\\:\0")
-    if wild or len(name) > 255:
-        raise DataError(
-            f"{table}, row {row}: {name[:80]!r} is no name of a file beside it.",
-            "Pictures are looked for in the run folder only; export the run again.",
-        )
-    return name

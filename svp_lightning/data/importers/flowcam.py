@@ -1,18 +1,21 @@
 """FlowCam runs, as VisualSpreadsheet leaves them, into a store.
 
-A run is a ``.lst`` (or the ``.csv`` exported from it) with its collages beside it. Particles
-are cut out of the collages at their boxes; runs are the groups of the split. Labels come from
-a CSV or from the classification saved with the run (``.cla``).
+A run is a ``.lst`` (or the ``.csv`` exported from it) with its collages, or with one image for
+each particle, beside it. Particles are cut out of the collages at their boxes; runs are the
+groups of the split. Labels come from a CSV or from the classifications saved with the run
+(``.cla``). Libraries (``.flb``), the lists in which experts keep training particles, are read
+where the folder holds no run: the folder of a library is its label.
 
 Sizes are kept twice and never mixed: as the vendor's software gives them
 (``..._vendor_um``) and recomputed from the pixels (``..._recomputed_um``) by the rule that
 reproduces the vendor's on 12,937 particles. With the fringe f = fringe_size * cal_const, ABD
 is max(D - f, D / 2) of D = cal_const * sqrt(4 * raw_area / pi), and ESD is the same of
 D = cal_const * mean Feret diameter.
-``ecd_um`` is the vendor's ABD diameter.
+``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``).
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +23,28 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.cutting import picture_sizes, plain_name, read_page
-from svp_lightning.data.importers.flowcam_files import (
-    BOX_FIELDS,
-    read_classes,
+from svp_lightning.data.importers.cutting import picture_sizes, read_page
+from svp_lightning.data.importers.flowcam_facts import (
+    Classification,
+    Evidence,
+    read_classifications,
     read_context,
-    read_particles,
+    read_summary,
 )
-from svp_lightning.data.importers.flowcam_volumes import read_volumes
+from svp_lightning.data.importers.flowcam_lists import (
+    BOX_FIELDS,
+    LIBRARY,
+    Beside,
+    is_particle_table,
+    more_in_export,
+    read_particles,
+    with_pictures,
+)
 from svp_lightning.data.importers.images import read_picture
-from svp_lightning.data.importers.labels import class_names
-from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
+from svp_lightning.data.importers.labels import class_name, class_names
+from svp_lightning.data.importers.runs import RunFacts, Runs, gather, plan_runs, require_folder
 from svp_lightning.data.importers.tables import Skips, header_of, read_head
-from svp_lightning.data.importers.writer import Plan, Progress, write_plan
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
@@ -60,103 +72,312 @@ _OTHER_COLUMNS = {
     "src_image": "frame",
     **dict(zip(BOX_FIELDS, "xywh", strict=True)),
 }
-
-
-def ingest_flowcam(
-    path: Path, settings: FlowCamSettings, progress: Progress, left_out: Collection[Path] = ()
-) -> None:
-    """Write the store at ``path`` from the runs below ``settings.root``.
-
-    Args:
-        path: where to write.
-        settings: see there.
-        progress: called with the number of images just written.
-        left_out: folders below the root that are none of the user's data.
-
-    Raises:
-        DataError: naming the file, particle or class that is wrong; nothing is left at
-            ``path``.
-    """
-    write_plan(path, plan_flowcam(settings, left_out), settings.num_threads, progress)
+_CALIBRATION_TOLERANCE = 0.005
+"""Calibrations that differ by less (relative) are one."""
 
 
 def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Read all particle lists and decide what the store will hold; see :func:`ingest_flowcam`."""
+    """Read all particle lists and decide what the store will hold.
+
+    Args:
+        settings: see there.
+        left_out: folders below the root that are none of the user's data.
+
+    Raises:
+        DataError: naming the file, particle or class that is wrong.
+    """
     require_folder(settings.root)
-    skips = Skips(settings.unreadable)
-    files = _run_files(settings.root, left_out)
-    particles, runs = gather(files, settings, lambda f, run: _read_run(f, run, skips), skips)
+    reader = _Reader(settings, Skips(settings.unreadable))
+    files = reader.run_files(left_out)
+    particles, facts = gather(files, settings, reader.read, reader.skips)
     if settings.labelled and settings.labels is None:
-        labels = _saved_labels(particles, runs, skips)
-        names = class_names(filter(None, labels), settings.root)
-        particles["label"] = [None if spelled is None else names[spelled] for spelled in labels]
-    masks = _masks(particles, settings, skips)
-    facts = {run: _run_facts(file, skips) for run, file in runs.items()}
+        spelled = particles["label"]
+        names = class_names(spelled.dropna().unique(), settings.root)
+        particles["label"] = [names.get(label) for label in spelled]
+    masks = reader.masks(particles)
+    facts = {run: reader.completed(run, found) for run, found in facts.items()}
+    kind = settings.size.upper()
+    scaled = ", scaled to data.pixel_size_um" if settings.pixel_size_um else ""
     found = Runs(
         particles.drop(columns=["raw_feret_mean", "raw_perimeter"]),
         read=read_page,
+        facts=facts,
         measure=lambda rows, tiles: _sizes(rows, masks.get(rows["picture"].iloc[0])),
-        made_by={"runs": facts, "ecd_um": "abd_diameter_vendor_um"},
+        made_by={
+            "ecd_um": f"{settings.size}_diameter_vendor_um",
+            "size_definition": f"{kind} diameter (vendor{scaled})",
+        },
     )
-    return plan_runs(found, settings, skips)
+    return plan_runs(found, settings, reader.skips)
 
 
-def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
-    """The particle list of each run: its ``.lst``, or else its ``.csv``."""
-    files = list(visible_files(root, left_out))
-    lists = [file for file in files if file.suffix.lower() == ".lst"]
-    have = {file.with_suffix("") for file in lists}
-    tables = [
-        file
-        for file in files
-        if file.suffix.lower() == ".csv"
-        and file.is_file()
-        and file.with_suffix("") not in have
-        and not file.stem.endswith("_summary")
-        and "image file" in header_of(read_head(file)).lower()
-    ]
-    if not lists and not tables:
-        raise DataError(
-            f"{root} holds no FlowCam run (no .lst, no .csv with a column Image File).",
-            "Give the folder VisualSpreadsheet wrote, or one that holds such folders.",
-        )
-    return sorted(lists + tables)
+@dataclass
+class _Reader:
+    """Reads the runs of one import."""
 
+    settings: FlowCamSettings
+    skips: Skips
+    beside: Beside = field(default_factory=Beside)
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
-def _read_run(file: Path, run: str, skips: Skips) -> pd.DataFrame:
-    """One row per particle with the store's column names."""
-    table = read_particles(file, skips)
-    context = read_context(file.with_suffix(".ctx"))
-    if "fringe_size" not in table:
-        table["fringe_size"] = context.get("fringesize", np.nan)
-    for name in ("raw_area", "raw_feret_mean", "raw_perimeter"):
-        if name not in table:
-            table[name] = np.nan
-    table = _with_pictures(table, file, skips).rename(columns={**_VENDOR_COLUMNS, **_OTHER_COLUMNS})
-    scale, fringe = table["pixel_size_um"], table["pixel_size_um"] * table["fringe_size_px"]
-    return table.assign(
-        id=[f"{run}/{number:06d}" for number in table["particle_id"]],
-        group=run,
-        edge_of_frame=_touches_frame(table, context),
-        ecd_um=table.get("abd_diameter_vendor_um"),
-        esd_diameter_recomputed_um=without_fringe(scale * table["raw_feret_mean"], fringe),
-        perimeter_recomputed_um=scale * table["raw_perimeter"],
-    )
+    def run_files(self, left_out: Collection[Path]) -> list[Path]:
+        """The particle list of each run: its ``.lst``, or else its ``.csv``; or libraries."""
+        root = self.settings.root
+        files = list(visible_files(root, left_out))
+        lists = [file for file in files if file.suffix.lower() == ".lst"]
+        have = {_run_key(file) for file in lists}
+        tables = [
+            file
+            for file in files
+            if file.suffix.lower() == ".csv"
+            and _run_key(file) not in have
+            and not file.stem.lower().endswith("_summary")
+            and self._is_table(file)
+        ]
+        libraries = [file for file in files if file.suffix.lower() == LIBRARY]
+        if lists or tables:
+            for file in libraries:
+                self.skips.note(file.name, "library of particles beside runs")
+            return sorted(lists + tables)
+        if not libraries:
+            archives = [file.name for file in files if file.suffix.lower() == ".zip"]
+            raise DataError(
+                f"{root} holds no FlowCam run (no .lst, no .csv with a column Image File or "
+                "Particle ID and sizes, no library .flb).",
+                f"Unpack {archives[0]} first."
+                if archives
+                else "Give the folder VisualSpreadsheet wrote, or one that holds such folders.",
+            )
+        return sorted(libraries)
 
-
-def _with_pictures(table: pd.DataFrame, file: Path, skips: Skips) -> pd.DataFrame:
-    """``collage_file`` becomes ``picture``; rows whose collage is no plain name go."""
-    known: dict[str, str] = {}
-    wrong = []
-    for row, name in zip(table.index.tolist(), table["collage_file"], strict=True):
+    def _is_table(self, file: Path) -> bool:
         try:
-            known[name] = known.get(name) or str(file.parent / plain_name(file, row, name))
+            return file.is_file() and is_particle_table(header_of(read_head(file)))
         except DataError as error:
-            skips.add(f"{file.name}, row {row}", "its picture's name leads elsewhere", error)
-            wrong.append(row)
-    table = table.drop(index=wrong)
-    table["picture"] = table["collage_file"].map(known)
-    return table.drop(columns="collage_file")
+            self.skips.add(file.name, "file cannot be read", error, particle_lost=False)
+            return False
+
+    def read(self, file: Path, run: str) -> pd.DataFrame:
+        """One row per particle with the store's column names; see :func:`gather`."""
+        before = self.skips.lost
+        table = read_particles(file, self.skips)
+        evidence = self.evidence[run] = Evidence()
+        evidence.listed = len(table) + self.skips.lost - before
+        evidence.highest_id = int(table["id"].max()) if len(table) else 0
+        self._read_beside(file, evidence)
+        self._compare_with_export(file, table, evidence)
+        table = self._calibrated(file, table, evidence)
+        if self.settings.labelled and self.settings.labels is None:
+            table["label"] = self._labels(file, run, table)
+        table = with_pictures(table, file, self.beside, self.skips)
+        return self._named(file, run, table, evidence.context)
+
+    def _read_beside(self, file: Path, evidence: Evidence) -> None:
+        """Context and summaries; one that is broken costs no particle, but the concentration."""
+        try:
+            evidence.context = read_context(self._of_run(file, ".ctx"))
+        except DataError as error:
+            self._unread(file, "context", error, evidence)
+        try:
+            endings = ("_summary.csv", "_run_summary.txt")
+            evidence.summary = read_summary([self._of_run(file, ending) for ending in endings])
+        except DataError as error:
+            self._unread(file, "run summary", error, evidence)
+
+    def _unread(self, file: Path, kind: str, error: DataError, evidence: Evidence) -> None:
+        self.skips.add(file.stem, f"{kind} cannot be read", error, particle_lost=False)
+        evidence.unread.append(f"its {kind} cannot be read")
+
+    def _of_run(self, file: Path, ending: str) -> Path:
+        return self.beside(file.parent, file.stem + ending)
+
+    def _compare_with_export(self, file: Path, table: pd.DataFrame, evidence: Evidence) -> None:
+        export = self._of_run(file, ".csv")
+        if file.suffix.lower() == ".lst" and export.is_file() and self._is_table(export):
+            evidence.in_export = more_in_export(file, table, export)
+
+    def _calibrated(self, file: Path, table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+        """With the calibration (px to µm), which all files of the run must agree on."""
+        stated = {one.file: one.value for one in evidence.summary.get("calibration", [])}
+        context = evidence.context.get("calibrationconstant", 0)
+        stated |= {self._of_run(file, ".ctx").name: context}
+        stated = {name: value for name, value in stated.items() if value > 0}
+        given = self.settings.pixel_size_um
+        if "cal_const" not in table:
+            if not stated and given is None and len(table):
+                raise DataError(
+                    f"{file} has no calibration, and no .ctx beside it has one.",
+                    "Export it with the column Calibration Factor, or give data.pixel_size_um.",
+                )
+            table["cal_const"] = next(iter(stated.values()), given)
+        for name, value in stated.items() if given is None else ():
+            apart = (table["cal_const"] / value - 1).abs() > _CALIBRATION_TOLERANCE
+            if apart.any():
+                raise DataError(
+                    f"{name} says {value:g} µm/px, and {file.name} "
+                    f"{table['cal_const'][apart].iloc[0]:g} µm/px.",
+                    "Sizes depend on it: give the right one as data.pixel_size_um.",
+                )
+        if "fringe_size" not in table:
+            table["fringe_size"] = evidence.context.get("fringesize", np.nan)
+        return table
+
+    def _labels(self, file: Path, run: str, table: pd.DataFrame) -> list[str | None]:
+        """Classes as spelled: the folder of a library, or what the ``.cla`` holds."""
+        if file.suffix.lower() == LIBRARY:
+            return [file.parent.name] * len(table)
+        saved = self._of_run(file, ".cla")
+        labels: dict[int, str] = {}
+        if saved.is_file():
+            try:
+                labels = self._saved_labels(saved, run, self.evidence[run], file)
+            except DataError as error:
+                self.skips.add(
+                    saved.name, "classification cannot be used", error, particle_lost=False
+                )
+        return [labels.get(particle) for particle in table["id"]]
+
+    def _saved_labels(
+        self, saved: Path, run: str, evidence: Evidence, file: Path
+    ) -> dict[int, str]:
+        found = self._chosen(saved, read_classifications(saved), run)
+        highest = max((max(ids) for one in found for ids in one.classes.values() if ids), default=0)
+        last = max(evidence.highest_id, evidence.listed)
+        if highest > last:
+            raise DataError(
+                f"{saved} classifies particle {highest}, and {file.name} lists particles up to "
+                f"{last}: the list was cut or renumbered, and labels would be wrong.",
+                "Take both files from the same run, or give the labels as a CSV (data.labels).",
+            )
+        each = [self._one_label_each(saved, one) for one in found]
+        labels: dict[int, str] = {}
+        several = set()
+        for more in each:
+            several |= {k for k, v in more.items() if k in labels and not _same(labels[k], v)}
+            labels = more | labels
+        if several:
+            self.notes.setdefault(run, []).append(
+                f"{len(several):,} particles have different labels in the classifications of "
+                f"{saved.name} and stay without one; data.classification=<name> chooses."
+            )
+        return {particle: name for particle, name in labels.items() if particle not in several}
+
+    def _chosen(self, saved: Path, found: list[Classification], run: str) -> list[Classification]:
+        wanted = self.settings.classification
+        if wanted is None:
+            chosen = found
+        else:
+            chosen = [one for one in found if one.name == str(wanted)]
+            if not chosen and str(wanted).isdecimal():
+                chosen = found[int(wanted) - 1 : int(wanted)] if int(wanted) else []
+            if not chosen:
+                raise DataError(
+                    f"{saved} has no classification {wanted!r}; it has {_listed(found)}.",
+                    "Set data.classification to a name or a number from 1, or leave it out.",
+                )
+        if len(found) > 1:
+            used = "all are" if wanted is None else f"{chosen[0].name!r} is"
+            self.notes.setdefault(run, []).append(
+                f"{saved.name} has {len(found)} classifications, {_listed(found)}; {used} used."
+            )
+        return chosen
+
+    def _one_label_each(self, saved: Path, one: Classification) -> dict[int, str]:
+        labels: dict[int, str] = {}
+        several: dict[int, str] = {}
+        for spelled, ids in one.classes.items():
+            for particle in ids:
+                if not _same(labels.setdefault(particle, spelled), spelled):
+                    several[particle] = spelled
+        for particle, other in several.items():
+            error = DataError(
+                f"The classification {saved}: particle {particle} is in {labels.pop(particle)} "
+                f"and {other}.",
+                "Correct it, or give the labels as a CSV (data.labels).",
+            )
+            what = f"{saved.stem}/{particle:06d}"
+            self.skips.add(what, "label left out: it has several", error, particle_lost=False)
+        return labels
+
+    def _named(
+        self, file: Path, run: str, table: pd.DataFrame, context: dict[str, float]
+    ) -> pd.DataFrame:
+        for name in ("raw_area", "raw_feret_mean", "raw_perimeter"):
+            if name not in table:
+                table[name] = np.nan
+        table = table.rename(columns={**_VENDOR_COLUMNS, **_OTHER_COLUMNS})
+        size = self._size(file, table)
+        given = self.settings.pixel_size_um
+        if given is not None:
+            size = None if size is None else size * (given / table["pixel_size_um"])
+            table["pixel_size_um"] = given
+        scale, fringe = table["pixel_size_um"], table["pixel_size_um"] * table["fringe_size_px"]
+        numbers = [f"{number:06d}" for number in table["particle_id"]]
+        table = table.assign(
+            id=[f"{run}/{number}" for number in numbers],
+            group=run,
+            edge_of_frame=_touches_frame(table, context),
+            ecd_um=size,
+            esd_diameter_recomputed_um=without_fringe(scale * table["raw_feret_mean"], fringe),
+            perimeter_recomputed_um=scale * table["raw_perimeter"],
+        )
+        return _of_library(table, run) if file.suffix.lower() == LIBRARY else table
+
+    def _size(self, file: Path, table: pd.DataFrame) -> pd.Series | None:
+        """The vendor's diameter that ``data.size`` names; None where the list has none."""
+        kinds = [k for k in ("abd", "esd") if f"{k}_diameter_vendor_um" in table]
+        wanted = self.settings.size
+        if kinds and wanted not in kinds:
+            raise DataError(
+                f"{file} has no Diameter ({wanted.upper()}).",
+                f"Export it with this column, or set data.size={kinds[0]}.",
+            )
+        return table[f"{wanted}_diameter_vendor_um"] if kinds else None
+
+    def masks(self, particles: pd.DataFrame) -> dict[str, Path]:
+        """Collage -> its mask, where there is a usable one."""
+        collages = [Path(name) for name in particles["picture"].unique()]
+        masks = {c: self.beside(c.parent, f"{c.stem}_bin{c.suffix}") for c in collages}
+        masks = {collage: mask for collage, mask in masks.items() if mask.is_file()}
+        decode = self.skips.policy == "skip"
+        files = [file for pair in masks.items() for file in pair]
+        sizes = picture_sizes(files, self.settings.root, self.settings.num_threads, decode)
+        usable = {}
+        for collage, mask in masks.items():
+            size = sizes[str(mask)]
+            if not isinstance(size, DataError) and size != sizes[str(collage)]:
+                size = DataError(f"{mask} is not of its collage's size.", "Copy the run again.")
+            if isinstance(size, DataError):
+                self.skips.add(mask.name, "mask cannot be used", size, particle_lost=False)
+            else:
+                usable[str(collage)] = mask
+        return usable
+
+    def completed(self, run: str, found: RunFacts) -> RunFacts:
+        """Facts of a run with its volume, or why there is none."""
+        facts = self.evidence[run].facts(self.settings.dilution)
+        counts = {"particles": found.particles, "particles_lost": found.particles_lost}
+        return facts.model_copy(update={**counts, "notes": self.notes.get(run, [])})
+
+
+def _run_key(file: Path) -> str:
+    """Equal for the files of one run, whatever the case of their names."""
+    return str(file.with_suffix("")).lower()
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or class_name(one) == class_name(other)
+
+
+def _listed(found: list[Classification]) -> str:
+    return ", ".join(f"{one.name!r} (labels: {one.num_labels:,})" for one in found) or "none"
+
+
+def _of_library(table: pd.DataFrame, run: str) -> pd.DataFrame:
+    """Particles of a library come from many runs: those of one day are one group."""
+    days = table["timestamp"].str[:10] if "timestamp" in table else pd.Series("", table.index)
+    return table.assign(run=run, group=("day " + days).where(days != "", table["id"]))
 
 
 def _touches_frame(table: pd.DataFrame, context: dict[str, float]) -> Any:
@@ -168,60 +389,6 @@ def _touches_frame(table: pd.DataFrame, context: dict[str, float]) -> Any:
     low = (table["frame_x_px"] <= 0) | (table["frame_y_px"] <= 0)
     right, bottom = table["frame_x_px"] + table["w"], table["frame_y_px"] + table["h"]
     return low | (right >= width) | (bottom >= height)
-
-
-def _run_facts(file: Path, skips: Skips) -> dict[str, float]:
-    try:
-        volumes = read_volumes(file.with_suffix(""))
-    except DataError as error:
-        skips.add(file.stem, "run summary cannot be read", error, particle_lost=False)
-        volumes = {}
-    context = read_context(file.with_suffix(".ctx"))
-    return volumes | {f"context_{key}": value for key, value in context.items()}
-
-
-def _saved_labels(particles: pd.DataFrame, runs: dict[str, Path], skips: Skips) -> list[str | None]:
-    """Classes as spelled in the ``.cla`` files."""
-    labels: dict[tuple[str, int], str] = {}
-    for run, file in runs.items():
-        saved = file.with_suffix(".cla")
-        if not saved.is_file():
-            continue
-        try:
-            classes = read_classes(saved)
-        except DataError as error:
-            skips.add(saved.name, "classification cannot be read", error, particle_lost=False)
-            continue
-        labels |= {(run, number): name for number, name in classes.items()}
-    keys = list(zip(particles["group"], particles["particle_id"], strict=True))
-    for run, number in sorted(set(labels) - set(keys)):
-        stranger = DataError(
-            f"{runs[run].with_suffix('.cla')} classifies particle {number}, which "
-            f"{runs[run].name} does not list.",
-            "Take both files from the same run, or give the labels as a CSV (data.labels).",
-        )
-        skips.add(f"{run}/{number:06d}", "classified, but not imported", stranger)
-    return [labels.get(key) for key in keys]
-
-
-def _masks(particles: pd.DataFrame, settings: FlowCamSettings, skips: Skips) -> dict[str, Path]:
-    """Collage -> its mask, where there is a usable one."""
-    collages = [Path(name) for name in particles["picture"].unique()]
-    masks = {c: c.with_name(f"{c.stem}_bin{c.suffix}") for c in collages}
-    masks = {collage: mask for collage, mask in masks.items() if mask.is_file()}
-    decode = skips.policy == "skip"
-    files = [file for pair in masks.items() for file in pair]
-    sizes = picture_sizes(files, settings.root, settings.num_threads, decode)
-    usable = {}
-    for collage, mask in masks.items():
-        size = sizes[str(mask)]
-        if not isinstance(size, DataError) and size != sizes[str(collage)]:
-            size = DataError(f"{mask} is not of the size of its collage.", "Copy the run again.")
-        if isinstance(size, DataError):
-            skips.add(mask.name, "mask cannot be used", size, particle_lost=False)
-        else:
-            usable[str(collage)] = mask
-    return usable
 
 
 def _sizes(rows: pd.DataFrame, mask_file: Path | None) -> dict[str, Any]:

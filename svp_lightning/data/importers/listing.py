@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from svp_lightning.data.importers.cells import numbers
 from svp_lightning.data.importers.images import SUFFIXES
 from svp_lightning.data.importers.labels import (
     GROUP_SYNONYMS,
@@ -23,6 +22,7 @@ from svp_lightning.data.importers.labels import (
 )
 from svp_lightning.data.importers.tables import (
     Skips,
+    numbers,
     read_rows,
     refuse_empty,
     refuse_repeats,

@@ -70,15 +70,15 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
     """
     require_folder(settings.root)
     skips = Skips(settings.unreadable)
-    particles, _ = gather(
+    particles, facts = gather(
         _run_files(settings.root, left_out),
         settings,
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
     particles = _of_their_pictures(particles, settings, skips).drop(columns="table")
-    facts = _pixel_sizes(particles, settings.pixel_size_um)
-    size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in facts.items()})
+    sizes = _pixel_sizes(particles, settings.pixel_size_um)
+    size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in sizes.items()})
     particles = particles.assign(pixel_size_um=size.astype(float))
     if "label" in particles and settings.labelled:
         cells = particles["label"].fillna("")
@@ -87,11 +87,8 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
     found = Runs(
         particles,
         read=partial(read_page, least_bits=CAMERA_BITS),
-        made_by={
-            "size_definition": "ECD (vendor)",
-            "margin_px": settings.margin_px,
-            "runs": facts,
-        },
+        facts={run: of.model_copy(update=sizes.get(run, {})) for run, of in facts.items()},
+        made_by={"size_definition": "ECD (vendor)", "margin_px": settings.margin_px},
     )
     return plan_runs(found, settings, skips)
 

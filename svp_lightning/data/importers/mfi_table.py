@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import theilslopes
 
-from svp_lightning.data.importers.cells import typed
 from svp_lightning.data.importers.tables import (
     Skips,
     lines_of,
     read_head,
     read_rows,
+    typed,
     without_blanks,
 )
 from svp_lightning.errors import DataError

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from svp_lightning.data.importers.cutting import BOX, Measure, ReadPage, cut, inside_pictures
 from svp_lightning.data.importers.labels import (
@@ -31,8 +32,34 @@ from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import RunSettings
 from svp_lightning.errors import DataError
 
+_COLUMNS = ["id", "particle_id", "group", "picture", *BOX, "pixel_size_um"]
 _PIXEL_TOLERANCE = 0.005
 """Calibrations that differ by less (relative) are one instrument setting."""
+
+
+class RunFacts(BaseModel):
+    """What the manifest says of a run (``made_by["runs"][run]``); importers may add more.
+
+    Attributes:
+        particles: imported.
+        particles_lost: listed, but left out: counts are too low by these.
+        volume_ml: of the sample that was imaged, so that particles / volume_ml is its
+            concentration, any dilution counted in; None where it is unknown or withheld.
+        withheld: why no concentration may be given, if so.
+        dilution: factor by which the sample was diluted before it was imaged, where known.
+        pixel_size_um: calibration, µm/px, if its particles share one.
+        notes: sentences that a user should read.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    particles: int = 0
+    particles_lost: int = 0
+    volume_ml: float | None = None
+    withheld: str | None = None
+    dilution: float | None = None
+    pixel_size_um: float | None = None
+    notes: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -42,12 +69,14 @@ class Runs:
     Attributes:
         particles: see the module; sorted as they will be stored.
         read: gives a picture as 8 bit; called from several threads.
+        facts: of each run, also of those without particles.
         measure: further columns of one picture's particles, from their rows and tiles.
         made_by: for the manifest.
     """
 
     particles: pd.DataFrame
     read: ReadPage
+    facts: dict[str, RunFacts]
     measure: Measure | None = None
     made_by: dict[str, Any] = field(default_factory=dict)
 
@@ -57,37 +86,66 @@ def gather(
     settings: RunSettings,
     read_run: Callable[[Path, str], pd.DataFrame],
     skips: Skips,
-) -> tuple[pd.DataFrame, dict[str, Path]]:
-    """Particles of all runs that can be read and cut, each once, and the file of each run.
+) -> tuple[pd.DataFrame, dict[str, RunFacts]]:
+    """Particles of all runs that can be read and cut, each once, and the facts of each run.
+
+    A run whose table has no rows is one: a blank.
 
     Raises:
-        DataError: a run cannot be read or is a copy (unless skipped), or nothing is left.
+        DataError: a run cannot be read or is a copy (unless skipped), or no run is left.
     """
     names = dict(zip(files, run_names(settings.root, files), strict=True))
-    tables = {}
+    tables: dict[Path, pd.DataFrame] = {}
+    lost: dict[Path, int] = {}
     for file, name in names.items():
+        before = skips.lost
         try:
-            tables[file] = _not_empty(file, read_run(file, name))
+            tables[file] = read_run(file, name)
+            lost[file] = skips.lost - before
+            _refuse_all_lost(file, tables[file], lost[file])
         except DataError as error:
+            tables.pop(file, None)
             skips.add(named_from(settings.root, file), "run cannot be read", error)
+    blank = {file: tables.pop(file) for file in list(tables) if tables[file].empty}
     tables = once_each(tables, settings.root, settings.num_threads, skips)
-    if tables:
-        particles = pd.concat(tables.values(), ignore_index=True)
-        particles = particles.drop(columns="content", errors="ignore")
-        particles = particles.sort_values(["group", "picture", "particle_id"], ignore_index=True)
-        particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
-    if not tables or particles.empty:
+    if not tables and not blank:
+        raise _nothing_left(settings.root)
+    particles = pd.concat(list((tables or blank).values()), ignore_index=True)
+    particles = particles.reindex(columns=particles.columns.union(_COLUMNS, sort=False))
+    particles = particles.drop(columns="content", errors="ignore")
+    order = [str(_run_of(particles).name), "picture", "particle_id"]
+    particles = particles.sort_values(order, ignore_index=True)
+    listed = Counter(_run_of(particles).tolist())
+    particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
+    if particles.empty and not blank:
+        raise _nothing_left(settings.root)
+    imported = Counter(_run_of(particles).tolist())
+    missing = listed - imported
+    for file, table in tables.items():
+        missing[str(_run_of(table).iloc[0])] += lost[file]
+    runs = sorted({*listed, *(names[file] for file in blank)})
+    return particles, {
+        run: RunFacts(particles=imported[run], particles_lost=missing[run]) for run in runs
+    }
+
+
+def _nothing_left(root: Path) -> DataError:
+    return DataError(
+        f"Nothing in {root} could be imported.",
+        "Set data.unreadable=refuse to see the first problem.",
+    )
+
+
+def _run_of(particles: pd.DataFrame) -> pd.Series:
+    """The run of each particle: its group, unless groups are something else."""
+    return particles["run"] if "run" in particles else particles["group"]
+
+
+def _refuse_all_lost(file: Path, table: pd.DataFrame, lost: int) -> None:
+    if table.empty and lost:
         raise DataError(
-            f"Nothing in {settings.root} could be imported.",
-            "Set data.unreadable=refuse to be told the first problem.",
+            f"None of the {lost} particles that {file} lists can be used.", "Export the run again."
         )
-    return particles, {names[file]: file for file in tables}
-
-
-def _not_empty(file: Path, table: pd.DataFrame) -> pd.DataFrame:
-    if table.empty:
-        raise DataError(f"{file} lists no particles.", "Remove this run or export it again.")
-    return table
 
 
 def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
@@ -108,7 +166,13 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
     particles, why = _split(particles, settings)
     sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
     ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
-    made_by = {"source": settings.source, "seed": settings.seed, "not_split": why, **found.made_by}
+    made_by = {
+        "source": settings.source,
+        "seed": settings.seed,
+        "not_split": why,
+        **found.made_by,
+        "runs": {run: facts.model_dump() for run, facts in _completed(found, particles).items()},
+    }
     return Plan(
         particles=_for_store(particles),
         units=_units(particles["picture"]),
@@ -121,6 +185,28 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
         made_by=made_by,
         skipped=skips.table(),
     )
+
+
+def _completed(found: Runs, particles: pd.DataFrame) -> dict[str, RunFacts]:
+    """Facts with the calibration, and without a volume where particles are lost."""
+    run_of = _run_of(particles)
+    calibrations = particles.groupby(run_of)["pixel_size_um"].apply(_common)
+    imported = Counter(run_of.tolist())
+    completed = {}
+    for run, facts in found.facts.items():
+        lost = facts.particles_lost + facts.particles - imported[run]
+        reasons = [facts.withheld, f"{lost:,} particles could not be imported" if lost else None]
+        withheld = "; ".join(filter(None, reasons)) or None
+        completed[run] = facts.model_copy(
+            update={
+                "particles": imported[run],
+                "particles_lost": lost,
+                "volume_ml": None if withheld else facts.volume_ml,
+                "withheld": withheld,
+                "pixel_size_um": calibrations.get(run),
+            }
+        )
+    return completed
 
 
 def _labelled(particles: pd.DataFrame, settings: RunSettings, skips: Skips) -> pd.DataFrame:

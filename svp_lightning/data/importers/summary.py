@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from svp_lightning.data.importers.runs import RunFacts
 from svp_lightning.data.importers.window import size_bins
 from svp_lightning.data.store import SPLITS, Store
 
@@ -31,6 +31,8 @@ class IngestSummary:
         on_frame_edge: particles cut by the camera frame.
         skipped: reason -> particles, rows or files left out.
         not_split: why there is no split, if so.
+        size_definition: what ``ecd_um`` is, if sizes are known.
+        remarks: on runs: notes of the importer, dilutions, and why a concentration is withheld.
     """
 
     images: int
@@ -42,6 +44,8 @@ class IngestSummary:
     on_frame_edge: int
     skipped: dict[str, int]
     not_split: str | None
+    size_definition: str | None
+    remarks: list[str]
 
     def lines(self) -> list[str]:
         """For the terminal, tables left out."""
@@ -49,12 +53,17 @@ class IngestSummary:
         side = self.image_size
         held = ", ".join(f"{n:,} {name}" for name, n in self.classes["images"].items())
         lines = [f"{self.images:,} images of {side} × {side} px{pixel}: {held}"]
+        if self.sizes and self.size_definition:
+            lines.append(f"Sizes are {self.size_definition}.")
         if self.on_frame_edge:
             lines.append(f"On the edge of a camera frame: {self.on_frame_edge:,} (edge_of_frame)")
         for reason, count in self.skipped.items():
             lines.append(f"Left out: {count:,} ({reason})")
         if self.skipped:
             lines.append("All that was left out is listed in skipped.csv.")
+        lines += self.remarks[:MAX_GROUPS_SHOWN]
+        if more := len(self.remarks) - MAX_GROUPS_SHOWN:
+            lines += [f"and {more:,} more remarks on runs (manifest.json)"] if more > 0 else []
         if self.groups.empty and set(SPLITS) & set(self.classes.columns):
             lines.append(
                 "No runs or vials are known (group): images of one run may both train and test."
@@ -98,6 +107,8 @@ def summarise(store: Store) -> IngestSummary:
         on_frame_edge=int(edge.sum()),
         skipped=made_by.get("skipped", {}),
         not_split=made_by.get("not_split"),
+        size_definition=made_by.get("size_definition"),
+        remarks=[text for run, facts in _facts(made_by).items() for text in _remarks(run, facts)],
     )
 
 
@@ -117,20 +128,35 @@ def _group_table(
     particles: pd.DataFrame, label: pd.Series, order: list[str], made_by: dict[str, Any]
 ) -> pd.DataFrame:
     group = particles["group"]
-    if group.nunique() == len(particles):
+    blank = [run for run, facts in _facts(made_by).items() if not facts.particles]
+    if group.nunique() == len(particles) and not blank:
         return pd.DataFrame()
-    table = pd.DataFrame({"images": group.value_counts().sort_index()})
+    images = group.value_counts()
+    table = pd.DataFrame({"images": images.reindex(sorted({*images.index, *blank}), fill_value=0)})
     if (particles["split"] != "").any():
         named = particles[particles["split"] != ""]
         table["split"] = named.groupby("group")["split"].first()
         table["split"] = table["split"].fillna("")
-    table = table.join(pd.crosstab(group, label).reindex(columns=order))
+    by_class = pd.crosstab(group, label).reindex(index=table.index, columns=order, fill_value=0)
+    table = table.join(by_class.astype(int))
     volumes = volumes_imaged(particles, made_by).reindex(table.index)
     if volumes.notna().any():
         table["mL imaged"] = volumes
-    if "mL imaged" in table and not particles_lost(made_by):  # else counts are too low
-        table["per mL"] = table["images"] / table["mL imaged"].where(table["mL imaged"] > 0)
+        table["per mL"] = table["images"] / volumes.where(volumes > 0)
     return table
+
+
+def _facts(made_by: Mapping[str, Any]) -> dict[str, RunFacts]:
+    return {run: RunFacts.model_validate(facts) for run, facts in made_by.get("runs", {}).items()}
+
+
+def _remarks(run: str, facts: RunFacts) -> list[str]:
+    remarks = [f"{run}: {note}" for note in facts.notes]
+    if facts.withheld:
+        remarks.append(f"{run}: no concentration is given: {facts.withheld}.")
+    elif facts.dilution not in (None, 1):
+        remarks.append(f"{run}: concentrations include a dilution of {facts.dilution:g}.")
+    return remarks
 
 
 def particles_lost(made_by: Mapping[str, Any]) -> bool:
@@ -139,19 +165,23 @@ def particles_lost(made_by: Mapping[str, Any]) -> bool:
 
 
 def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Series:
-    """Group -> mL imaged by its runs; NaN where one is unknown, or a run is in several groups.
+    """Group -> mL of sample imaged in its runs, so that images / mL is its concentration.
+
+    NaN where the volume of one of its runs is unknown or withheld, or a run is in several
+    groups. Runs without particles are groups of their own.
 
     Args:
         particles: of a store of runs.
         made_by: of its manifest.
     """
-    facts = made_by.get("runs", {})
+    facts = _facts(made_by)
     if not facts:
         return pd.Series(dtype=float)
     runs = particles[["group"]].assign(run=particles.get("run", particles["group"]))
-    runs = runs.drop_duplicates()
-    volume = runs["run"].map(lambda run: facts.get(str(run), {}).get("volume_imaged_ml", np.nan))
-    volume = volume.astype(float).mask(runs["run"].duplicated(keep=False))
+    blank = [run for run, found in facts.items() if not found.particles]
+    runs = pd.concat([runs.drop_duplicates(), pd.DataFrame({"group": blank, "run": blank})])
+    volumes = {run: found.volume_ml for run, found in facts.items()}
+    volume = runs["run"].map(volumes).astype(float).mask(runs["run"].duplicated(keep=False))
     return volume.groupby(runs["group"]).agg(lambda parts: parts.sum(skipna=False))
 
 

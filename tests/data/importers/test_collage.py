@@ -8,12 +8,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from svp_lightning.data.importers.collage import find_tiles, plan_collage, read_collage
-from svp_lightning.data.importers.flowcam_files import BOX_FIELDS, read_particles
+from svp_lightning.data.importers.flowcam_lists import BOX_FIELDS, read_particles
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import CollageSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests.data.test_flowcam import REFERENCE
+from tests.data.importers.test_flowcam import REFERENCE
 
 WIDTH = 300
 

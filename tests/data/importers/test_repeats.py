@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.collage import plan_collage
-from svp_lightning.data.importers.flowcam import ingest_flowcam, plan_flowcam
-from svp_lightning.data.importers.flowcam_files import read_particles
+from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.importers.repeats import once_each
 from svp_lightning.data.importers.runs import run_names
@@ -19,7 +19,7 @@ from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import CollageSettings, FlowCamSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests.data import test_flowcam as flowcam
+from tests.data.importers import test_flowcam as flowcam
 from tests.data.importers import test_mfi as mfi
 from tests.data.importers.test_collage import draw_collage, save
 
@@ -118,8 +118,7 @@ def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> 
     if not with_list:
         export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4, 5, 6])
         (root / "run1.lst").unlink()
-    ingest_flowcam(tmp_path / "store", FlowCamSettings(root=root, labelled=False), lambda n: None)
-    store = Store.open(tmp_path / "store")
+    store = flowcam.import_runs(tmp_path / "store", root=root, labelled=False)
     assert store.particles["id"].tolist() == [f"run1/{n:06d}" for n in range(1, 7)]
     found = summarise(store)
     assert found.skipped == {"table of particles that another table lists": 1}
@@ -133,8 +132,8 @@ def test_tables_that_overlap_are_one_run_and_no_particle_is_lost(tmp_path) -> No
     export(root / "run1.lst", root / "oil.csv", [4, 5, 6])
     export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4])
     (root / "run1.lst").unlink()
-    ingest_flowcam(tmp_path / "store", FlowCamSettings(root=root, labelled=False), lambda n: None)
-    table = Store.open(tmp_path / "store").particles
+    store = flowcam.import_runs(tmp_path / "store", root=root, labelled=False)
+    table = store.particles
     assert table["particle_id"].tolist() == [1, 2, 3, 4, 5, 6]
     assert set(table["group"]) == {"run1"}
     assert summarise(Store.open(tmp_path / "store")).groups["per mL"].tolist() == pytest.approx(

@@ -8,16 +8,17 @@ import pytest
 import tifffile
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam import ingest_flowcam, plan_flowcam
-from svp_lightning.data.importers.flowcam_files import read_classes, read_particles
-from svp_lightning.data.importers.flowcam_volumes import read_volumes
+from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.flowcam_facts import read_classifications
+from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import FlowCamSettings, SplitFractions
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError, StoreError
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
+REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
 CAL, FRINGE, MARGIN = 0.55, 4.5, 5
 _WHOLE = "id image_x image_y image_w image_h src_x src_y src_image"
 _REAL = "cal_const fringe_size raw_area abd_diameter esd_diameter"
@@ -75,12 +76,15 @@ def write_run(folder: Path, run: str = "run1", particles: int = 6, fields: list[
     )
 
 
+def import_runs(path: Path, **options: object) -> Store:
+    write_plan(path, plan_flowcam(FlowCamSettings(**options)), 1, lambda n: None)
+    return Store.open(path)
+
+
 @pytest.fixture
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options) -> Store:
-        path = tmp_path / "store"
-        ingest_flowcam(path, FlowCamSettings(root=tmp_path / "runs", **options), lambda n: None)
-        return Store.open(path)
+        return import_runs(tmp_path / "store", root=tmp_path / "runs", **options)
 
     return run
 
@@ -176,43 +180,6 @@ def test_labels_from_a_table_replace_the_saved_ones(runs, ingest) -> None:
     assert ingest(labels="labels.csv").class_names == ("a", "b")
 
 
-def test_the_finer_of_two_volumes_is_taken_and_the_other_completes_it(tmp_path) -> None:
-    (tmp_path / "run1_run_summary.txt").write_text(
-        "Run:\n\tSample Volume Aspirated: 0.0829 ml\n\tFluid Volume Imaged: 0.0174 ml\n"
-    )
-    assert read_volumes(tmp_path / "run1")["volume_imaged_ml"] == 0.0174
-    (tmp_path / "run1_summary.csv").write_text("Count,1000\nSample Volume Imaged ml,0.01737\n")
-    expected = {"volume_aspirated_ml": 0.0829, "volume_imaged_ml": 0.01737}
-    assert read_volumes(tmp_path / "run1") == expected
-
-
-@pytest.mark.parametrize(
-    ("line", "ml"),
-    [
-        ("Fluid Volume Imaged: 1.74e-02 ml", 0.0174),
-        ("\tFluid Volume Imaged: 17.4 ul", 0.0174),
-        ("Fluid Volume Imaged: 17,4 \u00b5l", 0.0174),
-        ("Sample Volume Imaged ml,1.74e-02", 0.0174),
-        ("Sample Volume Imaged ml;0,0174", 0.0174),
-        ('"Sample Volume Imaged ml","0.0174"', 0.0174),
-        ("Sample Volume Imaged (ml)\t0.0174", 0.0174),
-        ("Fluid Volume Imaged,0.0174 mL", 0.0174),
-        ("Fluid Volume Imaged: n/a", None),
-    ],
-)
-def test_volumes_are_read_with_their_unit(tmp_path, line, ml) -> None:
-    (tmp_path / "run1_summary.csv").write_text(f"Count,1000\n{line}\nPPI,1.88\n")
-    found = read_volumes(tmp_path / "run1").get("volume_imaged_ml")
-    assert found == (None if ml is None else pytest.approx(ml))
-
-
-@pytest.mark.parametrize("value", ["1,234.5 ml", "0.0174 gal", "0.0174 ml 3", "about 2"])
-def test_volumes_that_are_not_understood_are_refused(tmp_path, value) -> None:
-    (tmp_path / "run1_run_summary.txt").write_text(f"Fluid Volume Imaged: {value}\n")
-    with pytest.raises(DataError, match="not understood as a volume"):
-        read_volumes(tmp_path / "run1")
-
-
 def test_runs_of_one_vial_stay_together_and_their_volumes_add_up(runs, ingest) -> None:
     vials = {0: "a", 1: "a", 2: "b", 3: "c"}
     classes = ("oil", "air")
@@ -273,7 +240,10 @@ def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
         (edit("day0/run0.lst", "num-fields|14", "columns"), "run0.lst is not a particle list"),
         (edit("day0/run0.lst", "image_w|", "width_of_it|"), "lacks the column image_w"),
         (edit("day0/run0.cla", "v3", "v9"), "version 'v9' where v3 is known"),
-        (edit("day0/run0.cla", "2\n1\n4\n", "2\n1\n99\n"), "classifies particle 99"),
+        (
+            edit("day0/run0.cla", "2\n1\n4\n", "2\n1\n99\n"),
+            "classifies particle 99.* up to 6",
+        ),
         (edit("day0/run0.cla", "2\n2\n3\n", "2\n2\n1\n"), "particle 1 is in Oil drop and protein"),
         (edit("day0/run0.cla", "\n2\n2\n3\n", "\n2\n2\n"), "it ends too early"),
     ],
@@ -304,18 +274,19 @@ def test_no_run_is_an_error(tmp_path, ingest) -> None:
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")
 def test_a_real_run_imports_whole(tmp_path) -> None:
     root = REFERENCE / "flowcam_run"
-    settings = FlowCamSettings(root=root, fractions=SplitFractions(val=0, test=0))
-    ingest_flowcam(tmp_path / "store", settings, lambda n: None)
-    store = Store.open(tmp_path / "store")
+    no_split = SplitFractions(val=0, test=0)
+    store = import_runs(tmp_path / "store", root=root, fractions=no_split)
     assert len(store) == 1000
     assert store.counts("train") == {"junk": 326, "protist": 17}
     for size in ("abd_diameter", "esd_diameter", "perimeter"):
         gap = store.particles[f"{size}_vendor_um"] - store.particles[f"{size}_recomputed_um"]
         assert gap.abs().max() < 1e-4
-    assert store.manifest.made_by["runs"][next(root.glob("*.lst")).stem]["volume_imaged_ml"] > 0
     assert store.images.min(axis=(1, 2)).min() > 0  # no black of the collage got in
-    labels = read_classes(next(root.glob("*.cla")))
-    assert len(labels) == 343
+    (saved,) = read_classifications(next(root.glob("*.cla")))
+    assert (saved.name, saved.num_labels) == ("karla_protist_class_2", 343)
+    facts = store.manifest.made_by["runs"][next(root.glob("*.lst")).stem]
+    assert (facts["particles"], facts["volume_ml"], facts["withheld"]) == (1000, 0.01737, None)
+    assert summarise(store).groups["per mL"].item() == pytest.approx(57_555, rel=3e-4)  # printed
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam import ingest_flowcam, plan_flowcam
+from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests.data.test_flowcam import FIELDS, MARGIN, write_run
+from tests.data.importers.test_flowcam import FIELDS, MARGIN, import_runs, write_run
 
 NAMES = [field.split("|")[0] for field in FIELDS]
 PAGE = "run1_000002.tif"
@@ -73,11 +74,7 @@ def utf16_cut(folder: Path) -> None:
     file.write_bytes(file.read_text().encode("utf-16")[:-1])
 
 
-PICTURE, BOX, NAME = (
-    "its picture cannot be read",
-    "box outside its picture",
-    "its picture's name leads elsewhere",
-)
+PICTURE, BOX = "its picture cannot be read", "box outside its picture"
 PARTICLES = [
     ("missing collage", lambda f: (f / PAGE).unlink(), "does not exist", PICTURE, 3),
     ("empty collage", raw(PAGE, b""), "is empty", PICTURE, 3),
@@ -105,10 +102,8 @@ PARTICLES = [
     ),
     ("no calibration", cell("cal_const", ""), "calibration is not", "calibration is not above", 1),
     ("duplicate id", cell("id", "1"), "listed twice", "particle id listed twice", 2),
-    ("climbing", cell("collage_file", f"../{PAGE}"), "is no name of a file", NAME, 1),
-    ("absolute", cell("collage_file", "/etc/passwd"), "is no name of a file", NAME, 1),
-    ("drive", cell("collage_file", f"C:\\x\\{PAGE}"), "is no name of a file", NAME, 1),
-    ("no collage", cell("collage_file", ""), "is no name of a file", NAME, 1),
+    ("absolute", cell("collage_file", "/etc/passwd"), "one/passwd does not exist", PICTURE, 1),
+    ("no collage", cell("collage_file", ""), "is no name of a picture", "its picture has no", 1),
     ("truncated row", lst(f"|{PAGE}\n", "\n"), "values for 14 fields", "row of another length", 3),
     ("long row", lst(f"|{PAGE}\n", f"|{PAGE}|1\n"), "15 values for", "row of another length", 3),
 ]
@@ -121,10 +116,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ingest(folder: Path, **options: object) -> Store:
-    settings = FlowCamSettings(root=folder.parent, labelled=False, **options)
     path = folder.parent.parent / "store"
-    ingest_flowcam(path, settings, lambda n: None)
-    return Store.open(path)
+    return import_runs(path, root=folder.parent, labelled=False, **options)
 
 
 def assert_right_images(folder: Path) -> None:
@@ -166,15 +159,7 @@ RUNS = [
     ("more fields than lines", lst("num-fields|14", "num-fields|900"), "claims 900 fields"),
     ("no fields", lst("num-fields|14", "num-fields|0"), "claims 0 fields"),
     ("field twice", lst("image_x|int32", "image_y|int32"), "has the column 'image_y' twice"),
-    ("no rows", lambda f: cut_rows(f), "lists no particles"),
-    ("broken context", raw("run1.ctx", b"ImageWidth=3"), "is not a run context"),
-    ("word in the context", raw("run1.ctx", b"[Camera]\nImageWidth=wide"), "imagewidth is 'wide'"),
 ]
-
-
-def cut_rows(folder: Path) -> None:
-    lines = (folder / "run1.lst").read_text().splitlines()
-    (folder / "run1.lst").write_text("\n".join(lines[: 2 + len(NAMES)]))
 
 
 @pytest.mark.parametrize(("damage", "message"), [r[1:] for r in RUNS], ids=[r[0] for r in RUNS])
@@ -190,15 +175,52 @@ def test_a_broken_run_is_refused_or_left_out(folder, damage, message) -> None:
     assert store.manifest.made_by["skipped"] == {"run cannot be read": 1}
 
 
-@pytest.mark.parametrize("damage", [half("run1_000002_bin.tif"), other_size])
-def test_a_broken_mask_is_not_used(folder, damage) -> None:
+@pytest.mark.parametrize("folders", ["C:\\x\\", "\\\\server\\runs\\", "../", "/data/"])
+def test_of_the_name_of_a_picture_its_folder_does_not_count(folder, folders) -> None:
+    """Tables keep the paths of the computer that wrote them."""
+    lst(f"|{PAGE}", f"|{folders}{PAGE}")(folder)
+    assert set(ingest(folder).particles["source"]) == {"run1_000001.tif", PAGE}
+    assert_right_images(folder)
+
+
+NO_LOSS = [
+    ("half a mask", half("run1_000002_bin.tif"), "_bin.tif", "mask cannot be used", None),
+    ("another mask", other_size, "_bin.tif", "mask cannot be used", None),
+    ("classes", raw("run1.cla", b"v9"), "'v9' where v3", "classification cannot be used", None),
+    ("no context", raw("run1.ctx", b"ImageWidth=3"), "is not a run context", "context cannot", ""),
+    ("word", raw("run1.ctx", b"[A]\nImageWidth=wide"), "'wide', not a", "context cannot", ""),
+    ("volume", raw("run1_summary.csv", b"Fluid Volume Imaged: 3 gal"), "'Flu.*", "run summary", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "reason", "withheld"),
+    [n[1:] for n in NO_LOSS],
+    ids=[n[0] for n in NO_LOSS],
+)
+def test_broken_files_beside_a_list_cost_no_particle(
+    folder, damage, message, reason, withheld
+) -> None:
     damage(folder)
-    with pytest.raises(DataError, match=r"run1_000002_bin.tif"):
-        ingest(folder)
-    store = ingest(folder, unreadable="skip")
-    assert store.manifest.made_by["skipped"] == {"mask cannot be used": 1}
-    assert store.particles["abd_diameter_recomputed_um"].to_numpy() == pytest.approx(
-        store.particles["abd_diameter_vendor_um"].to_numpy(), abs=1e-4
+    with pytest.raises(DataError, match=message):
+        import_runs(folder / "store", root=folder.parent)
+    plan = plan_flowcam(FlowCamSettings(root=folder.parent, unreadable="skip"))
+    facts = plan.made_by["runs"]["run1"]
+    assert (len(plan.particles), facts["particles_lost"]) == (6, 0)
+    assert plan.skipped["reason"].str.startswith(reason).tolist() == [True]
+    assert not plan.skipped["particle_lost"].any()
+    if withheld is None:
+        assert (facts["withheld"], facts["volume_ml"]) == (None, 0.0174)
+    else:
+        assert "cannot be read" in facts["withheld"]
+        assert facts["volume_ml"] is None
+
+
+def test_without_a_usable_mask_sizes_come_from_the_list(folder) -> None:
+    other_size(folder)
+    table = ingest(folder, unreadable="skip").particles
+    assert table["abd_diameter_recomputed_um"].to_numpy() == pytest.approx(
+        table["abd_diameter_vendor_um"].to_numpy(), abs=1e-4
     )
 
 
@@ -238,12 +260,12 @@ def test_several_runs_keep_what_is_whole(folder) -> None:
         write_run(folder.parent / f"{k}", f"run{k}")
     (folder / PAGE).unlink()
     cell("image_x", "-3", particle=1)(folder)
-    settings = FlowCamSettings(root=folder.parent, unreadable="skip")
-    path = folder.parent.parent / "store"
-    ingest_flowcam(path, settings, lambda n: None)
-    store = Store.open(path)
+    store = import_runs(folder.parent.parent / "store", root=folder.parent, unreadable="skip")
     assert len(store) == 4 * 6 - 4
     assert store.particles.groupby("group").size().to_dict()["run1"] == 2
-    # Both had been classified: 1 with the bad box and 4 on the lost page.
-    assert store.manifest.made_by["skipped"]["classified, but not imported"] == 2
+    facts = store.manifest.made_by["runs"]
+    assert (facts["run1"]["particles"], facts["run1"]["particles_lost"]) == (2, 4)
+    assert facts["run1"]["withheld"] == "4 particles could not be imported"
+    volumes = summarise(store).groups["mL imaged"]
+    assert volumes.isna().to_dict() == {f"run{k}": k == 1 for k in range(1, 5)}
     assert np.isfinite(store.particles["abd_diameter_recomputed_um"]).all()

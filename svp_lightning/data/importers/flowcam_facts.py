@@ -1,0 +1,271 @@
+"""What the files beside a FlowCam list say of the run: classes, context, volumes, counts.
+
+Numbers that are in several files must agree within the last digit that each prints. Where they
+do not, or where the printed concentration is not the count divided by the volume, no
+concentration is given, and the reason names the numbers.
+"""
+
+import configparser
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from svp_lightning.data.importers.runs import RunFacts
+from svp_lightning.data.importers.tables import Skips, lines_of, read_text, typed
+from svp_lightning.errors import DataError
+
+_REMOVE = "Fix or remove it; data.unreadable=skip continues without it."
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One classification of a ``.cla``.
+
+    Attributes:
+        name: as saved.
+        classes: class as spelled in the file -> ids of its particles.
+    """
+
+    name: str
+    classes: dict[str, list[int]]
+
+    @property
+    def num_labels(self) -> int:
+        """Particles it labels, each as often as it is listed."""
+        return sum(map(len, self.classes.values()))
+
+
+def read_classifications(path: Path) -> list[Classification]:
+    """All classifications saved with a run (``.cla``).
+
+    The file is a list of lines: version, number of classifications; for each of these its name
+    and number of classes; for each class its name, ``OR``, the number of filters, the filters,
+    the number of particles, their ids.
+
+    Raises:
+        DataError: the file does not read like this.
+    """
+    lines = iter(lines_of(read_text(path)))
+    found = []
+    try:
+        version = next(lines).strip()
+        if version != "v3":
+            raise ValueError(f"version {version[:20]!r} where v3 is known")
+        for _ in range(_count(next(lines))):
+            name, classes = next(lines).strip(), dict[str, list[int]]()
+            for _ in range(_count(next(lines))):
+                spelled, _ = next(lines).strip(), next(lines)
+                for _ in range(_count(next(lines))):
+                    next(lines)
+                ids = [_count(next(lines)) for _ in range(_count(next(lines)))]
+                classes[spelled] = classes.get(spelled, []) + ids
+            found.append(Classification(name, classes))
+        if any(line.strip() for line in lines):
+            raise ValueError("there is more in it than it announces")
+    except (ValueError, StopIteration) as error:
+        why = str(error) or "it ends too early"
+        raise DataError(
+            f"The classification {path} cannot be read: {why}.",
+            "Give the labels as a CSV (data.labels) or remove this file.",
+        ) from error
+    return found
+
+
+def _count(line: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", line.strip(), re.ASCII):
+        raise ValueError(f"{line[:20]!r} where a number is expected")
+    return int(line)
+
+
+_CONTEXT = (
+    *("imagewidth", "imageheight", "calibrationconstant", "fringesize"),
+    *("flowcelldepth", "flowcellwidth", "usedilutioncalculation", "sampledilution"),
+)
+
+
+def read_context(path: Path) -> dict[str, float]:
+    """Numbers from the ``.ctx`` under their names in lower case; empty if it is missing.
+
+    Frame size in px, calibration in µm/px, fringe in px, flow cell in µm.
+
+    Raises:
+        DataError: the file is no context, or one of these is no number.
+    """
+    if not path.is_file():
+        return {}
+    parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
+    try:
+        parser.read_string(read_text(path))
+    except (configparser.Error, AttributeError) as error:
+        # AttributeError: a continued line after a key without a value (CPython issue 51418).
+        raise DataError(f"{path} is not a run context: {error}.", _REMOVE) from error
+    values = {key: text for section in parser.sections() for key, text in parser[section].items()}
+    found = {key: values[key] for key in _CONTEXT if values.get(key)}
+    rows = pd.DataFrame({key: [text] for key, text in found.items()}, index=[1], dtype=object)
+    numbers = typed(path, rows, [], Skips())
+    return {key: float(numbers[key].iloc[0]) for key in found}
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A number as a file prints it.
+
+    Attributes:
+        value: volumes in mL.
+        step: of its last digit.
+        file: name of the file.
+    """
+
+    value: float
+    step: float
+    file: str
+
+    def agrees(self, other: "Stated") -> bool:
+        """Whether both may be one number, rounded or cut at different digits."""
+        return abs(self.value - other.value) <= 1.001 * max(self.step, other.step)
+
+
+Summary = dict[str, list[Stated]]
+"""``volume_imaged_ml``, ``count``, ``per_ml``, … -> what the summaries of a run state."""
+
+_VOLUMES = {
+    "volume_imaged_ml": re.compile(r"(?:Fluid|Sample) Volume Imaged", re.IGNORECASE),
+    "volume_aspirated_ml": re.compile(r"Sample Volume Aspirated", re.IGNORECASE),
+    "volume_processed_ml": re.compile(r"Sample Volume Processed", re.IGNORECASE),
+}
+_NUMBERS = {
+    "count": re.compile(r'\s*"?(?:Particle )?Count"?(?=\s*[:,;\t])', re.IGNORECASE),
+    "per_ml": re.compile(r'\s*"?Particles ?(?:/|per) ?ml"?(?=\s*[:,;\t])', re.IGNORECASE),
+    "calibration": re.compile(r'\s*"?Calibration Factor"?(?=\s*[:,;\t])', re.IGNORECASE),
+}
+_UNIT = r"(?P<{}>[mu]l)?"
+_VALUE = re.compile(
+    r"\s*\(?\s*" + _UNIT.format("before") + r"\s*\)?\s*[:,;\t]\s*"
+    r"(?P<number>\d{1,12}(?:[.,](?P<decimals>\d{1,12}))?(?:e(?P<exponent>[+-]?\d{1,2}))?)\s*"
+    + _UNIT.format("after") + r"[\s,;.]*",
+    re.ASCII,
+)  # fmt: skip
+_ML_PER_UNIT = {None: 1.0, "ml": 1.0, "ul": 1e-3}
+
+
+def read_summary(files: list[Path]) -> Summary:
+    """Volumes, counts, concentration and calibration of the summaries that are there.
+
+    Lines without a number say nothing.
+
+    Raises:
+        DataError: a volume is written in a way that is not understood.
+    """
+    found: Summary = {}
+    for file in files:
+        for line in lines_of(read_text(file)) if file.is_file() else []:
+            for name, label in (_VOLUMES | _NUMBERS).items():
+                match = label.search(line) if name in _VOLUMES else label.match(line)
+                if match and re.search(r"[0-9]", line[match.end() :]):
+                    stated = _stated(file, line[match.end() :])
+                    if stated is not None:
+                        found.setdefault(name, []).append(stated)
+                    elif name in _VOLUMES:
+                        raise DataError(
+                            f"{file}: {line.strip()[:80]!r} is not understood as a volume.",
+                            "Write it like 0.0174 ml; data.unreadable=skip continues without "
+                            "the volumes.",
+                        )
+    return found
+
+
+def _stated(file: Path, rest: str) -> Stated | None:
+    plain = rest.replace('"', "").replace("\u00b5", "u").replace("\u03bc", "u").lower()
+    match = _VALUE.fullmatch(plain)
+    if match is None:
+        return None
+    ml = _ML_PER_UNIT[match["before"] or match["after"]]
+    step = 10.0 ** (int(match["exponent"] or 0) - len(match["decimals"] or ""))
+    return Stated(float(match["number"].replace(",", ".")) * ml, step * ml, file.name)
+
+
+def agreed(stated: list[Stated], unit: str) -> tuple[Stated | None, str | None]:
+    """The finest of several statements of one number, or how they contradict one another."""
+    if not stated:
+        return None, None
+    finest = min(stated, key=lambda one: one.step)
+    for other in stated:
+        if not other.agrees(finest):
+            one, two = (f"{s.file} says {s.value:g} {unit}" for s in (finest, other))
+            return None, f"{one}, {two}"
+    return finest, None
+
+
+@dataclass
+class Evidence:
+    """What is known of one run beside its particles.
+
+    Attributes:
+        context: see :func:`read_context`.
+        summary: see :func:`read_summary`.
+        listed: particles that the list holds, whether or not they can be used.
+        in_export: particles of a ``.csv`` that has some which the list lacks.
+        highest_id: of the list.
+        unread: files that could not be read.
+    """
+
+    context: dict[str, float] = field(default_factory=dict)
+    summary: Summary = field(default_factory=dict)
+    listed: int = 0
+    in_export: int | None = None
+    highest_id: int = 0
+    unread: list[str] = field(default_factory=list)
+
+    def facts(self, dilution: float | None) -> RunFacts:
+        """Facts for the manifest.
+
+        Args:
+            dilution: factor that the user states; None: that of the context, where the printed
+                concentration shows that the vendor's software applies it.
+        """
+        volumes = {name: agreed(self.summary.get(name, []), "mL")[0] for name in _VOLUMES}
+        volume, conflict = agreed(self.summary.get("volume_imaged_ml", []), "mL imaged")
+        factor, doubt = self._dilution(volume, dilution)
+        reasons = [conflict, self._count_conflict(), doubt, *self.unread]
+        withheld = "; ".join(filter(None, reasons)) or None
+        known = volume is not None and volume.value > 0 and not withheld
+        return RunFacts(
+            dilution=factor,
+            volume_ml=volume.value / factor if volume and known else None,
+            withheld=withheld,
+            **{name: stated.value for name, stated in volumes.items() if stated},
+            **{f"context_{key}": value for key, value in self.context.items()},
+        )
+
+    def _count_conflict(self) -> str | None:
+        counts = {one.file: int(one.value) for one in self.summary.get("count", [])}
+        others = [f"{name} counts {n:,}" for name, n in counts.items() if n != self.listed]
+        if self.in_export is not None:
+            others.append(f"its export as .csv lists {self.in_export:,}")
+        if not counts and self.highest_id > self.listed:
+            others.append(f"its ids reach {self.highest_id:,}")
+        return f"the list has {self.listed:,} particles, {', '.join(others)}" if others else None
+
+    def _dilution(self, volume: Stated | None, given: float | None) -> tuple[float, str | None]:
+        """The factor, and why it is not certain that the numbers can be used, if so."""
+        used = self.context.get("usedilutioncalculation", 0) == 1
+        claimed = self.context.get("sampledilution", 1.0) if used else 1.0
+        if given is not None:
+            return given, None
+        printed = self.summary.get("per_ml", [])
+        if volume is None or volume.value <= 0 or not printed or self._count_conflict():
+            unsure = f"a dilution of {claimed:g} is set, and no printed concentration shows it"
+            return claimed, None if claimed == 1 or volume is None else unsure + _DILUTION
+        per_ml, tolerance = printed[0], volume.step / volume.value + 2e-3
+        plain = self.listed / volume.value
+        if abs(per_ml.value - plain * claimed) <= tolerance * plain * claimed + per_ml.step:
+            return claimed, None
+        return claimed, (
+            f"{per_ml.file} says {per_ml.value:,.0f} particles/mL, and {self.listed:,} in "
+            f"{volume.value:g} mL are {plain:,.0f} (dilution set: {claimed:g}){_DILUTION}"
+        )
+
+
+_DILUTION = "; data.dilution=<factor> states what to multiply by (1: nothing)"
