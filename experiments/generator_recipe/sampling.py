@@ -3,7 +3,7 @@
     python experiments/generator_recipe/sampling.py --recipe base
 
 Draws from a generator that ``train.py`` has trained, and writes ``sampling.csv``, ``sampling.md``
-and ``sampling.png`` beside this file. Every setting's result is kept in ``<work>/sampling``.
+and ``sampling.png`` next to this file. Every setting's result is kept in ``<work>/sampling``.
 """
 
 import argparse

@@ -4,7 +4,7 @@
     python experiments/generator_recipe/score.py --size 64
 
 Reads what ``train.py`` has made and writes ``table.csv``, ``table.md``, ``recipes.png`` and
-a sheet of pictures of each class beside this file, at 64 px ``table64.csv`` and so on. The
+a sheet of pictures of each class next to this file, at 64 px ``table64.csv`` and so on. The
 features are those of ``task=assess``: of a network trained on the real training images. The
 validation split is the held-out set; nothing is chosen on the test split.
 """
@@ -238,7 +238,7 @@ def figure(table: pd.DataFrame) -> Figure:
 
 
 def sheet(judge: Judge, work: Path, size: int, name: str) -> Figure:
-    """Real images of a class beside those of some recipes."""
+    """Real images of a class and those of some recipes."""
     known = load_facts(work)
     panels = {"real, held out": judge.real("val", name)[:32]}
     for recipe, title in SHOWN[size].items():

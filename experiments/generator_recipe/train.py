@@ -3,8 +3,8 @@
     python experiments/generator_recipe/train.py --recipes base v flow --seeds 0 1
 
 Each recipe becomes a folder ``<work>/runs/<recipe>_seed<seed>`` with ``images.npz`` (class name ->
-uint8 images) and ``facts.json``. What is there already is not done again; a stopped training
-goes on where it was.
+uint8 images) and ``facts.json``. Finished work is skipped; a stopped training
+resumes.
 """
 
 import argparse

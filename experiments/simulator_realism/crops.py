@@ -18,7 +18,7 @@ PRINTED_PX = 43
 
 
 def read_real(folder: Path, part: Part) -> dict[str, NDArray[np.uint8]]:
-    """The crops of one part, told by the number that is their file's name (``cut.py``).
+    """The crops of one part, chosen by the number in their file's name (``cut.py``).
 
     Args:
         folder: holds one folder of files ``NN.png`` per class (:data:`REAL_FOLDERS`).

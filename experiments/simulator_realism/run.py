@@ -5,7 +5,7 @@
 
 ``--crops`` holds ``real_silicone_oil/NN.png`` and ``real_air_bubble/NN.png`` (64 px, grey). They
 are read, never copied; figures show distributions and averages of them only. ``--work`` keeps
-rendered images and trained networks, so that a second call goes on where the first ended; take
+rendered images and trained networks, so that a second call resumes; take
 a fresh one after changing the simulator. Settings are chosen on crops of odd numbers.
 """
 

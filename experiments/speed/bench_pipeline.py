@@ -2,7 +2,7 @@
 
 Training: the parts of a step, each timed alone on the batches that training would draw. Test:
 ``Trainer.test`` over a store against the bare forward passes of the same images. Both at the
-demo's size unless told otherwise::
+demo's size unless options say otherwise::
 
     python experiments/speed/bench_pipeline.py --backbone resnet50
 """
