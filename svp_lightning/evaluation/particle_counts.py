@@ -43,13 +43,13 @@ class Sample:
         name: of the sample.
         volume_ml: volume imaged, in mL of the original (undiluted) sample; None where it is not
             known.
-        dilution: volume that was imaged per volume of the original sample.
+        dilution: volume that was imaged per volume of the original sample; None: not stated.
         withheld: why there is no concentration; empty where there is one.
     """
 
     name: str
     volume_ml: float | None = None
-    dilution: float = 1.0
+    dilution: float | None = None
     withheld: str = ""
 
     @property
@@ -95,13 +95,13 @@ def all_samples(store: Store) -> str:
 
 
 def _sample(name: str, facts: Mapping[str, Any], given: float | None, lost: bool) -> Sample:
-    volume = given or facts.get("volume_ml", facts.get("volume_imaged_ml")) or None
+    volume = given or facts.get("volume_ml")
     reasons = [
         facts.get("withheld"),
         PARTICLES_MISSING if facts.get("particles_lost", lost) else None,
         None if volume else UNKNOWN_VOLUME,
     ]
-    return Sample(name, volume, facts.get("dilution") or 1.0, next(filter(None, reasons), ""))
+    return Sample(name, volume, facts.get("dilution"), next(filter(None, reasons), ""))
 
 
 def _given_volumes(
@@ -130,7 +130,7 @@ def together(samples: Sequence[Sample], name: str) -> Sample:
     volumes = [one.volume_ml for one in samples if one.volume_ml is not None]
     volume = sum(volumes) if len(volumes) == len(samples) else None
     dilutions = {one.dilution for one in samples}
-    dilution = dilutions.pop() if len(dilutions) == 1 else math.nan
+    dilution = dilutions.pop() if len(dilutions) == 1 else None
     reasons = {one.withheld for one in samples if one.withheld}
     withheld = reasons.pop() if len(reasons) == 1 else "withheld of several runs" * bool(reasons)
     return Sample(name, volume, dilution, withheld)
@@ -221,6 +221,6 @@ def _with_concentrations(table: pd.DataFrame, samples: Sequence[Sample]) -> pd.D
     return table.assign(
         **{f"per_ml{end}": table[f"count{end}"] * factor for end in ("", "_low", "_high")},
         volume_ml=np.array([one.volume_ml or np.nan for one in samples]),
-        dilution=[one.dilution for one in samples],
+        dilution=np.array([one.dilution or np.nan for one in samples]),
         withheld=[one.withheld for one in samples],
     )
