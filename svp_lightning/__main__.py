@@ -1,15 +1,16 @@
-"""The command line: compose → seed → save the resolved config → call the task.
+"""The command line: compose → check → save the resolved config → call the command.
 
-The only module that knows Hydra. Tasks get typed settings; torch is imported when a task needs
-it, so ``--help``, ``--cfg job`` and a mistyped key answer at once.
+The only module that knows Hydra. Commands get typed settings; torch is imported when one needs it,
+so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 """
 
 import importlib
 import shlex
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,24 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from svp_lightning.config import Config, parse_config
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
+from svp_lightning.pipeline import WITH_RESULTS, Pipeline, run_folder
 from svp_lightning.runtime.distributed import (
     is_main_process,
     launch_id,
     note_failure,
     started_by_srun,
 )
-from svp_lightning.runtime.files import explaining_write_errors, replacing, sha256_of_json
-from svp_lightning.tasks.cell import finished, report_objective
-from svp_lightning.tasks.run_identity import run_identity
-
-if TYPE_CHECKING:
-    from svp_lightning.tasks.session import Session
-
-HASH_LENGTH = 8
+from svp_lightning.runtime.files import explaining_write_errors, replacing
+from svp_lightning.stages.run_folder import finished, report_objective
 
 
 def config_folder() -> Path:
-    """The ``conf`` tree: inside the package when installed, beside it in a checkout."""
+    """The ``conf`` tree: inside the package when installed, next to it in a checkout."""
     package = Path(__file__).resolve().parent
     packaged = package / "conf"
     return packaged if packaged.is_dir() else package.parent / "conf"
@@ -51,10 +47,10 @@ def run(cfg: DictConfig) -> None:
 
 
 def execute(cfg: DictConfig) -> None:
-    """Check the configuration, name the run and hand over to the task.
+    """Check the configuration, name the run and hand over to the command.
 
     Raises:
-        SvpError: whatever the user can mend.
+        SvpError: whatever the user can correct.
     """
     _refuse_experiment_in_debug()
     config = parse_config(_plain(cfg))
@@ -67,20 +63,17 @@ def execute(cfg: DictConfig) -> None:
         print(f"Already finished: {run_dir} (delete the folder to run it again)")
         report_objective(run_dir)
         return
-    task = importlib.import_module(f"svp_lightning.tasks.{config.task}")
+    command = importlib.import_module(f"svp_lightning.commands.{config.task}")
     try:
-        with closing(_session(cfg, config, run_dir)) as session:
-            task.run(config, session)
+        if is_main_process() and config.task in WITH_RESULTS:
+            _record(cfg, run_dir)
+        with closing(Pipeline(config, run_dir, partial(_build, cfg))) as pipeline:
+            command.run(pipeline)
     except BaseException as error:
         note_failure(config.paths.artifacts, error)
         raise
-
-
-def run_folder(config: Config) -> Path:
-    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes."""
-    key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
-    task = "" if config.task == "evaluate" else f"{config.task}_"
-    return config.paths.outputs / config.study / f"{task}{config.name}_seed{config.seed}_{key}"
+    if is_main_process() and config.task == "evaluate":
+        report_objective(run_dir)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -102,29 +95,31 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def _session(cfg: DictConfig, config: Config, run_dir: Path) -> "Session":
-    from svp_lightning.tasks.session import open_session
+def _build(cfg: DictConfig, group: str) -> list[Any]:
+    """The objects of a config group (``logger``, ``callbacks``).
 
-    def build(group: str) -> list[Any]:
-        nodes = cfg.get(group) or {}
-        try:
-            return [hydra.utils.instantiate(node) for node in nodes.values() if node is not None]
-        except hydra.errors.InstantiationException as error:
-            reason = " ".join(str(error).split())
-            raise SettingsError(
-                f"The {group} settings cannot be used: {reason}.", f"See conf/{group}/."
-            ) from error
+    Raises:
+        SettingsError: one cannot be made.
+    """
+    nodes = cfg.get(group) or {}
+    try:
+        return [hydra.utils.instantiate(node) for node in nodes.values() if node is not None]
+    except hydra.errors.InstantiationException as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(
+            f"The {group} settings cannot be used: {reason}.", f"See conf/{group}/."
+        ) from error
 
+
+def _record(cfg: DictConfig, run_dir: Path) -> None:
+    """Keep the resolved configuration and the command with the results."""
+    with explaining_write_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+    with replacing(run_dir / "config.yaml") as temporary:
+        OmegaConf.save(cfg, temporary, resolve=True)
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
-    session = open_session(config, run_dir, command, build)
-    if is_main_process() and config.task in ("evaluate", "assess", "predict"):
-        with explaining_write_errors(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)
-        with replacing(run_dir / "config.yaml") as temporary:
-            OmegaConf.save(cfg, temporary, resolve=True)
-        with replacing(run_dir / "command.txt") as temporary:
-            temporary.write_text(command + "\n", encoding="utf-8")
-    return session
+    with replacing(run_dir / "command.txt") as temporary:
+        temporary.write_text(command + "\n", encoding="utf-8")
 
 
 def _refuse_experiment_in_debug() -> None:

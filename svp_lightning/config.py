@@ -1,25 +1,17 @@
 """The whole configuration as typed settings, the counterpart of the ``conf/`` tree."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
-from svp_lightning.data.settings import (
-    AugmentationSettings,
-    CollageSettings,
-    FlowCamSettings,
-    FolderSettings,
-    MfiSettings,
-    RaritySettings,
-)
+from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
-from svp_lightning.runtime.settings import Settings, runtime
-from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.stages.settings import TrainerSettings
+from svp_lightning.runtime.settings import Settings
+from svp_lightning.stages.settings import DataSettings, EvaluationSettings, TrainerSettings
 
 TASKS = (
     "ingest",
@@ -37,29 +29,16 @@ TASKS = (
 )
 
 
-class SimulatedData(RaritySettings):
-    """The embedded default: images from the physics-based simulator."""
-
-    source: Literal["simulated"]
-    image_size: int = Field(ge=16, le=128, multiple_of=16)
-    """Height and width, in pixels."""
-    seed: int = 0
-    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """Class name -> relative frequency in the field; None: that of the test images."""
-    simulation: SimulationSettings
-
-
-DataSettings = Annotated[
-    SimulatedData | FolderSettings | FlowCamSettings | MfiSettings | CollageSettings,
-    Field(discriminator="source"),
-]
-
-
 class PathSettings(Settings):
     """Where things are kept; none of it changes a result."""
 
     artifacts: Path
     outputs: Path
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """Folders of results, which are no data where they lie among the user's images."""
+        return self.artifacts, self.outputs
 
 
 class ScaleSettings(Settings):
@@ -92,21 +71,6 @@ class ExportSettings(Settings):
     """``fidelity.json`` of ``task=assess`` for the model card; None: looked for in the outputs."""
     licence: str | None = None
     """SPDX name; None: apache-2.0 for simulated data, ``other`` where images are yours."""
-
-
-class EvaluationSettings(Settings):
-    """How results are measured."""
-
-    bootstrap_resamples: int = Field(1000, ge=10)
-    resample: Literal["images", "groups"] = "images"
-    """What the bootstrap redraws within a class: single images, or whole runs (vials). Groups
-    where images of one run resemble one another; it takes many runs per class."""
-    prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(
-        (1.0, 10.0, 100.0, 1000.0), min_length=1
-    )
-    """Particles of the common class (the largest of ``data.prevalence``) per particle of each
-    other class, in ``prevalence.csv``."""
-    batch_size: int = runtime(512, ge=1)
 
 
 class Config(Settings):

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from svp_lightning.__main__ import config_folder, run
+from svp_lightning.__main__ import _plain, config_folder, run
+from svp_lightning.config import parse_config
+from svp_lightning.pipeline import Pipeline
 
 Run = Callable[..., Path]
 
@@ -47,6 +49,22 @@ def svp(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     draws = "draws" in request.keywords
     return lambda *overrides: in_process(tmp_path, shared_artifacts, *overrides, draws=draws)
+
+
+@pytest.fixture
+def svp_pipeline(
+    tmp_path: Path, shared_artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Pipeline]:
+    """The pipeline of ``scale=tiny`` with overrides; no loggers, no callbacks."""
+    monkeypatch.chdir(tmp_path)
+
+    def build(*overrides: str) -> Pipeline:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            cfg = compose("config", overrides=tiny(shared_artifacts, *overrides))
+        return Pipeline(parse_config(_plain(cfg)), tmp_path / "run")
+
+    return build
 
 
 def in_process(folder: Path, artifacts: Path, *overrides: str, draws: bool = False) -> None:

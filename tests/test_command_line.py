@@ -49,7 +49,7 @@ def test_every_promised_group_exists() -> None:
         found = {file.stem for file in (ROOT / "conf" / group).glob("*.yaml")}
         assert names <= found, group
     for name in TASKS:
-        assert (ROOT / "svp_lightning" / "tasks" / f"{name}.py").is_file()
+        assert (ROOT / "svp_lightning" / "commands" / f"{name}.py").is_file()
 
 
 @pytest.mark.parametrize("group", GROUPS)

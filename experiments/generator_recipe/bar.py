@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from recipes import overrides
 from score import Judge
-from train import JUDGED, PAPERS, configuration, draw, open_session
+from train import JUDGED, PAPERS, configuration, draw
 
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.tasks.session import quieten_libraries
-from svp_lightning.tasks.train_generator import ensure_generator
+from svp_lightning.pipeline import Pipeline
 
 SIZE = 32
 RATES = ("images_per_second", "images_per_processor_second")
@@ -43,7 +42,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("outputs/generator_recipe"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    quieten_libraries()
     judge = Judge(arguments.work / f"{SIZE}px", SIZE)
     settings = SamplerSettings(name="dpm_solver", steps=arguments.steps, guidance=1.0)
     ours = measured(judge, arguments.ours, settings, arguments.images, arguments.work)
@@ -62,7 +60,7 @@ def measured(
     """Speed of a recipe's generator, and KID × 1000 of what it drew with the half-width."""
     place = work / f"{SIZE}px"
     config = configuration(place, overrides(recipe, 0, SIZE))
-    generator = load_generator(ensure_generator(config, open_session(place), judge.store))
+    generator = load_generator(Pipeline(config, place).generator)
     draw(generator, settings.model_copy(update={"steps": 2}), WARM_UP)
     start = time.process_time()
     images, seconds = draw(generator, settings, count)

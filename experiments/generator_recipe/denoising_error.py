@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from recipes import RECIPES, RECIPES_64, overrides
 from score import Judge, is_large
-from train import configuration, open_session
+from train import configuration
 
 from svp_lightning.generator.checkpoint import Generator, load_generator
-from svp_lightning.tasks.session import quieten_libraries
-from svp_lightning.tasks.train_generator import ensure_generator
+from svp_lightning.pipeline import Pipeline
 
 RATIOS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 IMAGES = 150
@@ -38,7 +37,6 @@ def main() -> None:
     if unknown := set(arguments.recipes) - set(known):
         parser.error(f"unknown recipes {sorted(unknown)}; there are {', '.join(known)}")
     torch.set_num_threads(1)
-    quieten_libraries()
     place = arguments.work / f"{arguments.size}px"
     judge = Judge(place, arguments.size)
     print("| recipe | images | " + " | ".join(f"{ratio:g}" for ratio in RATIOS) + " |")
@@ -46,7 +44,7 @@ def main() -> None:
     for recipe in arguments.recipes:
         for seed in arguments.seeds:
             config = configuration(place, overrides(recipe, seed, arguments.size))
-            found = ensure_generator(config, open_session(place), judge.store)
+            found = Pipeline(config, place).generator
             for kind, (name, images) in kinds(judge).items():
                 errors = denoising_errors(load_generator(found), name, images)
                 cells = " | ".join(f"{10_000 * error:.0f}" for error in errors)

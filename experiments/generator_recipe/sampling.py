@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from recipes import overrides
 from score import Judge, is_large
-from train import JUDGED, configuration, draw, open_session
+from train import JUDGED, configuration, draw
 
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.style import figure_style, new_figure, save_figure
 from svp_lightning.runtime.files import sha256_of_json, write_json
-from svp_lightning.tasks.train_generator import ensure_generator
 
 HERE = Path(__file__).parent
 STEPS: dict[str, tuple[int, ...]] = {
@@ -71,8 +71,7 @@ def main() -> None:
     size, work = arguments.size, arguments.work / f"{arguments.size}px"
     config = configuration(work, overrides(arguments.recipe, 0, size))
     judge = Judge(work, size)
-    session = open_session(work)
-    generator = load_generator(ensure_generator(config, session, judge.store))
+    generator = load_generator(Pipeline(config, work).generator)
     tried, sweep, tag = (STEPS, GUIDANCE, "") if size == 32 else (STEPS_64, GUIDANCE_64, "64")
     samplers = arguments.samplers or list(tried)
     steps = [

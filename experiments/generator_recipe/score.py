@@ -20,17 +20,16 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from recipes import setting
-from train import JUDGED, configuration, load_facts, open_session
+from train import JUDGED, configuration, load_facts
 
-from svp_lightning.classifier.features import FeatureNetwork, describe
+from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.fidelity.distribution import frechet_distance, kernel_distance
 from svp_lightning.evaluation.fidelity.intervals import Estimate, with_half_sample_intervals
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import figure_style, new_figure, save_figure
-from svp_lightning.tasks.features import feature_network
-from svp_lightning.tasks.ingest import ensure_store
 
 HERE = Path(__file__).parent
 KILO = 1000
@@ -59,9 +58,9 @@ class Judge:
     """The held-out real images and the network whose features they are compared in."""
 
     def __init__(self, work: Path, size: int = 32) -> None:
-        config, session = configuration(work, setting(size)), open_session(work)
-        self.store: Store = ensure_store(config, session)
-        self.network: FeatureNetwork = feature_network(config, session, self.store)
+        pipeline = Pipeline(configuration(work, setting(size)), work)
+        self.store: Store = pipeline.store
+        self.network: FeatureNetwork = load_features(pipeline.features)
         train = {name: self._described(self.real("train", name)) for name in JUDGED}
         self._centre = {name: found.mean(axis=0) for name, found in train.items()}
         self._scale = {name: found.std(axis=0) for name, found in train.items()}

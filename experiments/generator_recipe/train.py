@@ -25,11 +25,10 @@ from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.runtime.artifacts import ArtifactCache, cost_of
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.files import replacing, write_json
-from svp_lightning.tasks.ingest import ensure_store
-from svp_lightning.tasks.session import Session, quieten_libraries, say
-from svp_lightning.tasks.train_generator import ensure_generator
+from svp_lightning.runtime.terminal import say
 
 JUDGED = ("silicone_oil", "air_bubble")
 """The classes that synthetic images are drawn of."""
@@ -41,7 +40,6 @@ def main() -> None:
     """Read the command line and go through the recipes."""
     arguments = parse()
     torch.set_num_threads(arguments.threads)
-    quieten_libraries()
     for recipe in arguments.recipes:
         for seed in arguments.seeds:
             run_one(recipe, seed, arguments)
@@ -72,10 +70,9 @@ def run_one(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     if (folder / "facts.json").is_file():
         return
     say(f"{recipe}, seed {seed}")
-    session = open_session(arguments.work)
     config = configuration(arguments.work, overrides(recipe, seed, arguments.size))
-    store = ensure_store(config, session)
-    path = ensure_generator(config, session, store)
+    pipeline = Pipeline(config, config.paths.outputs)
+    path = pipeline.generator
     generator = load_generator(path)
     paper = config.generator.network.kind == "paper"
     settings, count = (PAPERS, arguments.paper_images) if paper else (OURS, arguments.images)
@@ -83,7 +80,9 @@ def run_one(recipe: str, seed: int, arguments: argparse.Namespace) -> None:
     images, seconds = draw(generator, settings, count)
     with replacing(folder / "images.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **images)
-    write_json(folder / "facts.json", facts(config, store, path, settings, count / seconds))
+    write_json(
+        folder / "facts.json", facts(config, pipeline.store, path, settings, count / seconds)
+    )
 
 
 def draw(
@@ -128,12 +127,6 @@ def configuration(work: Path, changes: list[str]) -> Config:
     assert isinstance(values, dict)
     values["paths"].pop("run", None)
     return parse_config({str(key): value for key, value in values.items()})
-
-
-def open_session(work: Path) -> Session:
-    """The surroundings of a task, without loggers."""
-    artifacts = ArtifactCache(work / "artifacts", announce=say)
-    return Session(artifacts, work / "outputs", "train.py", build=lambda group: [])
 
 
 def load_facts(work: Path) -> dict[str, dict[str, Any]]:

@@ -56,24 +56,32 @@ class Mixture:
     added: dict[str, int]
     rare: tuple[str, ...]
 
+    @property
+    def synthetic(self) -> Store | None:
+        """The store of generated images, if any are used."""
+        return self.stores[SYNTHETIC] if len(self.stores) > 1 else None
+
     def __len__(self) -> int:
         return len(self.row)
 
 
-def added_counts(train_counts: Mapping[str, int], settings: AugmentationSettings) -> dict[str, int]:
+def added_counts(
+    train_counts: Mapping[str, int], ratio: float, plentiful_ratio: float
+) -> dict[str, int]:
     """Images to be added to each class that gets any: its ratio times its real images, rounded.
 
     Args:
         train_counts: class name -> real training images, in class order.
-        settings: the ratios of the rare classes and of the others.
+        ratio: of the rare classes.
+        plentiful_ratio: of the others.
     """
     rare = rare_classes(train_counts)
-    ratios = {c: settings.ratio if c in rare else settings.plentiful_ratio for c in train_counts}
+    ratios = {c: ratio if c in rare else plentiful_ratio for c in train_counts}
     # Half up, not half to even: 1x is never fewer than twice 0.5x by a rounding whim.
     return {
-        c: int(np.floor(ratio * train_counts[c] + 0.5))
-        for c, ratio in ratios.items()
-        if c in rare or ratio > 0
+        c: int(np.floor(added * train_counts[c] + 0.5))
+        for c, added in ratios.items()
+        if c in rare or added > 0
     }
 
 
@@ -256,7 +264,7 @@ def _enlarge(
         return _extend(base, (real,), REAL, _copies(base, settings, seed))
     if settings.needs_generator:
         pool = _check_pool(real, synthetic)
-        rows = _from_pool(pool, added_counts(base.real, settings))
+        rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))
         return _extend(base, (real, pool), SYNTHETIC, rows)
     return base
 
@@ -284,7 +292,7 @@ def _copies(
 ) -> dict[str, NDArray[np.int64]]:
     """Rows to repeat: whole passes over a class in random order, then part of one more."""
     copies = {}
-    for name, wanted in added_counts(base.real, settings).items():
+    for name, wanted in added_counts(base.real, settings.ratio, settings.plentiful_ratio).items():
         label = base.class_names.index(name)
         members = base.row[base.label == label]
         order = np.random.default_rng([seed, label]).permutation(members)

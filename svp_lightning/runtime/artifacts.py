@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -124,7 +123,7 @@ class ArtifactCache:
             partial.mkdir(exist_ok=True)
             (partial / JOINING).write_text(launch_id())
             try:
-                with kept_clock(spent) as clock:
+                with _clock(partial, spent) as clock:
                     make(partial)
             except (DataError, SettingsError, StoreError):
                 # Wrong input leaves nothing behind, and takes nothing that was there before it:
@@ -137,7 +136,7 @@ class ArtifactCache:
         write_json(partial / RECORD, _record(partial, stage, identity) | {"cost": clock.read()})
         with explaining_write_errors(path):
             partial.rename(path)
-            spent.unlink()
+            spent.unlink(missing_ok=True)
 
     def _follow(self, path: Path, make: Callable[[Path], None], every_rank: bool) -> None:
         """What a process other than the main one does: join it, or wait for its result."""
@@ -223,9 +222,6 @@ def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str,
     }
 
 
-KEPT_EVERY_S = 5.0
-
-
 class Clock:
     """Runs from its making, on top of what was spent ``before``.
 
@@ -250,29 +246,33 @@ class Clock:
         return {name: round(own[name] + self._before.get(name, 0.0), 2) for name in own}
 
 
-@contextmanager
-def kept_clock(file: Path) -> Iterator[Clock]:
-    """A clock that goes on from the reading in ``file``, and leaves its own there.
+_running: dict[Path, tuple[Clock, Path]] = {}
+"""Partial directory of each stage that this process builds -> its clock, and where it is kept."""
 
-    The reading is written every :data:`KEPT_EVERY_S`, so that of a process killed without a
-    warning no more than that is lost. Work that has to be done again counts again.
+
+def keep_cost(partial: Path) -> None:
+    """Record what the stage that fills ``partial`` has cost so far.
+
+    Stages call it when they save a checkpoint, so a process that is killed loses only what came
+    after. Work that has to be done again counts again. Does nothing where this process has no clock
+    of that stage (the other ranks of a launch).
     """
+    if partial in _running:
+        clock, file = _running[partial]
+        with suppress(ArtifactError):  # a full disk is for the work itself to report
+            write_json(file, clock.read())
+
+
+@contextmanager
+def _clock(partial: Path, file: Path) -> Iterator[Clock]:
+    """A clock that continues from the reading in ``file``, and leaves its own there."""
     clock = Clock(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None)
-    ended = Event()
-
-    def keep() -> None:
-        while not ended.wait(KEPT_EVERY_S):
-            with suppress(ArtifactError):  # a full disk is for the work itself to report
-                write_json(file, clock.read())
-
-    keeper = Thread(target=keep, daemon=True)
-    keeper.start()
+    _running[partial] = clock, file
     try:
         yield clock
     finally:
-        ended.set()
-        keeper.join()
-        write_json(file, clock.read())
+        keep_cost(partial)
+        del _running[partial]
 
 
 def _cpu_seconds() -> float:

@@ -17,7 +17,7 @@ HASH_BLOCK_BYTES = 1 << 22
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` and move it into place when the block succeeds.
+    """Give a temporary name next to ``path`` and move it into place when the block succeeds.
 
     Readers see the old file or the new one, never a part. The temporary name keeps the
     suffix, since writers such as :func:`numpy.save` choose a format by it.
@@ -45,7 +45,7 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
             raise ArtifactError(
                 f"No space left on the disk while writing {path}.",
                 "Free some space, or point paths.artifacts and paths.outputs at a larger disk; "
-                "the same command then goes on where it stopped.",
+                "the same command then resumes where it stopped.",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise ArtifactError(
@@ -77,15 +77,15 @@ def sha256_of_json(values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def remembered(
+def cached_hash(
     root: Path, read: Callable[[Path], str], memory: Path, left_out: Collection[Path] = ()
 ) -> str:
-    """The hash of what is below ``root``, from memory where no file has changed since.
+    """The hash of what is below ``root``, read again only where a file has changed.
 
     Args:
         root: a folder or a file.
         read: makes the hash from the contents, and refuses what is not there.
-        memory: folder of remembered hashes.
+        memory: folder in which hashes are kept.
         left_out: folders below the root whose files do not count, for ``read`` neither.
 
     Raises:
@@ -152,7 +152,7 @@ def files_below(
 
 
 def visible_files(root: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:
-    """:func:`files_below` without those that systems leave beside a user's (``._run1.lst``)."""
+    """:func:`files_below` without those that systems leave next to a user's (``._run1.lst``)."""
     return (path for path in files_below(root, left_out) if not path.name.startswith("."))
 
 

@@ -1,6 +1,6 @@
 """The base of every typed settings object; the ``conf/`` tree mirrors their fields.
 
-Each component keeps its own settings beside its code, free of heavy imports, so that the
+Each component keeps its own settings next to its code, free of heavy imports, so that the
 command line can check a configuration without importing torch.
 """
 

@@ -1,15 +1,23 @@
-"""Settings of how and where stages run: devices, processes, and further trainer arguments.
+"""Settings of the stages: where images come from, how results are measured, how and where to run.
 
 Kept free of torch so that the command line can check a configuration at once.
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from svp_lightning.data.settings import (
+    CollageSettings,
+    FlowCamSettings,
+    FolderSettings,
+    MfiSettings,
+    RaritySettings,
+)
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.settings import Settings
+from svp_lightning.runtime.settings import Settings, runtime
+from svp_lightning.simulation.settings import SimulationSettings
 
 _STEPS = "generator.steps and classifier.steps"
 _VALIDATION = "classifier.validate_every"
@@ -37,6 +45,37 @@ INSTEAD = {
 Trainer settings are no part of an artifact's identity, so a training cut short by one would be
 taken for the whole one ever after.
 """
+
+
+class SimulatedData(RaritySettings):
+    """The embedded default: images from the physics-based simulator."""
+
+    source: Literal["simulated"]
+    image_size: int = Field(ge=16, le=128, multiple_of=16)
+    """Height and width, in pixels."""
+    seed: int = 0
+    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Class name -> relative frequency in the field; None: that of the test images."""
+    simulation: SimulationSettings
+
+
+ImportedData = FolderSettings | FlowCamSettings | MfiSettings | CollageSettings
+DataSettings = Annotated[SimulatedData | ImportedData, Field(discriminator="source")]
+
+
+class EvaluationSettings(Settings):
+    """How results are measured."""
+
+    bootstrap_resamples: int = Field(1000, ge=10)
+    resample: Literal["images", "groups"] = "images"
+    """What the bootstrap redraws within a class: single images, or whole runs (vials). Groups
+    where images of one run resemble one another; it takes many runs per class."""
+    prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(
+        (1.0, 10.0, 100.0, 1000.0), min_length=1
+    )
+    """Particles of the common class (the largest of ``data.prevalence``) per particle of each
+    other class, in ``prevalence.csv``."""
+    batch_size: int = runtime(512, ge=1)
 
 
 class TrainerSettings(Settings):

@@ -56,7 +56,7 @@ def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_both_enlarging_arms_add_the_same_number_to_rare_classes_only(real, pool, ratio) -> None:
-    wanted = added_counts(real.counts("train"), arm("diffusion", ratio))
+    wanted = added_counts(real.counts("train"), ratio, 0)
     assert wanted == {"silicone_oil": int(np.floor(7 * ratio + 0.5))}
     for method in ("duplicate", "diffusion"):
         mixture = mix(real, pool, arm(method, ratio), seed=0)
@@ -117,7 +117,7 @@ def test_weights_make_the_classes_equal(real) -> None:
 
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:
     even = make_store([("protein", "train", 5), ("silicone_oil", "train", 5)])
-    assert added_counts(even.counts("train"), arm("diffusion", 2.0)) == {
+    assert added_counts(even.counts("train"), 2.0, 0) == {
         "protein": 10,
         "silicone_oil": 10,
     }

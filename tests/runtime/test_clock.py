@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.runtime import artifacts
-from svp_lightning.runtime.artifacts import Clock, kept_clock
+from svp_lightning.runtime.artifacts import ArtifactCache, Clock, cost_of, keep_cost
 
 
 def test_reads_wall_and_processor_time() -> None:
@@ -19,24 +18,30 @@ def test_reads_wall_and_processor_time() -> None:
     assert read["gpu_seconds"] == 0
 
 
-def test_goes_on_from_what_was_spent_before(tmp_path: Path) -> None:
-    file = tmp_path / "cost.json"
-    file.write_text(json.dumps({"wall_seconds": 100.0, "cpu_seconds": 30.0, "gpu_seconds": 7.0}))
-    with kept_clock(file) as running:
-        read = running.read()
-    assert 100 <= read["wall_seconds"] < 110
-    assert 30 <= read["cpu_seconds"] < 40
-    assert read["gpu_seconds"] == 7
+def test_cost_of_a_stage_counts_all_its_attempts(tmp_path: Path) -> None:
+    """One killed after its checkpoint, whose record is all that it leaves, and one that ends."""
+    cache = ArtifactCache(tmp_path)
+    path = cache.path("store", {})
+    kept = path.with_suffix(".cost.json")
+
+    def make(folder: Path) -> None:
+        assert not kept.exists()
+        keep_cost(folder)
+        assert json.loads(kept.read_text())["wall_seconds"] < 10
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.build("store", {}, make)
+    kept.write_text(json.dumps({"wall_seconds": 100.0, "cpu_seconds": 30.0, "gpu_seconds": 7.0}))
+    assert cache.build("store", {}, lambda folder: None) == path
+    cost = cost_of(path)
+    assert cost is not None
+    assert 100 <= cost["wall_seconds"] < 110
+    assert 30 <= cost["cpu_seconds"] < 40
+    assert cost["gpu_seconds"] == 7
+    assert not kept.exists()
 
 
-def test_is_kept_while_the_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a process killed in the middle leaves."""
-    monkeypatch.setattr(artifacts, "KEPT_EVERY_S", 0.01)
-    file = tmp_path / "cost.json"
-    with kept_clock(file):
-        for _ in range(1000):
-            if file.is_file() and json.loads(file.read_text())["wall_seconds"] > 0:
-                break
-            time.sleep(0.01)
-        else:
-            pytest.fail("nothing was kept")
+def test_nothing_is_recorded_of_a_stage_that_another_process_builds(tmp_path: Path) -> None:
+    keep_cost(tmp_path / "store" / "1234.partial")
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.runtime.files import remembered, sha256_of_given
+from svp_lightning.runtime.files import cached_hash, sha256_of_given
 
 
 @pytest.fixture
@@ -28,24 +28,24 @@ class Reader:
 
 def test_unchanged_files_are_read_once(root: Path, tmp_path: Path) -> None:
     read = Reader()
-    assert [remembered(root, read, tmp_path / "memory") for _ in range(2)] == ["first"] * 2
+    assert [cached_hash(root, read, tmp_path / "memory") for _ in range(2)] == ["first"] * 2
     assert read.calls == 1
 
 
 def test_file_replaced_by_one_of_the_same_size_and_time_is_read(root: Path, tmp_path: Path) -> None:
     read, file = Reader(), root / "oil" / "0.png"
-    remembered(root, read, tmp_path / "memory")
+    cached_hash(root, read, tmp_path / "memory")
     before = file.stat()
     file.write_text("other")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert remembered(root, read, tmp_path / "memory") == "other"
+    assert cached_hash(root, read, tmp_path / "memory") == "other"
 
 
 def test_added_file_is_seen(root: Path, tmp_path: Path) -> None:
     read = Reader()
-    remembered(root, read, tmp_path / "memory")
+    cached_hash(root, read, tmp_path / "memory")
     (root / "oil" / "1.png").write_text("second")
-    remembered(root, read, tmp_path / "memory")
+    cached_hash(root, read, tmp_path / "memory")
     assert read.calls == 2
 
 

@@ -1,0 +1,31 @@
+"""``task=assess``: how good are the generated images, and are they copies?"""
+
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.fidelity_page import fidelity_report
+from svp_lightning.report.fidelity_table import print_fidelity
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.assessment import attach_fidelity, build_fidelity
+
+RATIO = 1.0
+"""Generated images per real one that are assessed where the configuration adds none."""
+
+
+def run(pipeline: Pipeline) -> None:
+    """Measure the pool of generated images; write ``fidelity.json``, figures and a page."""
+    config, adds = pipeline.config, pipeline.config.augmentation.needs_generator
+    folder = build_fidelity(
+        config.assess,
+        config.scale.name,
+        pipeline.store,
+        pipeline.pool if adds else pipeline.images(RATIO),
+        pipeline.features,
+        pipeline.cache,
+        pipeline.trainers.device,
+    )
+    if not is_main_process():
+        return
+    attach_fidelity(folder, pipeline.run_dir)
+    page = fidelity_report(pipeline.run_dir)
+    print_fidelity(pipeline.run_dir)
+    say(f"Report: {page}")

@@ -1,0 +1,100 @@
+"""``task=evaluate``: one cell of a study, from data to report; builds what is missing upstream."""
+
+import json
+import shutil
+import time
+from typing import Any
+
+from svp_lightning.classifier.validation import BEST
+from svp_lightning.evaluation.results import SCHEMA, Results, write_results
+from svp_lightning.evaluation.tally import Tally
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.html import run_report
+from svp_lightning.runtime.artifacts import Clock
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.terminal import say
+from svp_lightning.stages import measuring
+from svp_lightning.stages.assessment import attach_finished
+from svp_lightning.stages.classifier_training import RECORD
+from svp_lightning.stages.environment import git_revision, package_versions
+from svp_lightning.stages.filtering import rejections
+from svp_lightning.stages.preparation import PREPARATION, Preparation
+from svp_lightning.stages.run_folder import CLASSIFIER, FIGURES, METRICS, RESULTS, link
+from svp_lightning.stages.run_outputs import log_results, summary, write_figures
+from svp_lightning.stages.trainers import newest_metrics
+
+
+def run(pipeline: Pipeline) -> None:
+    """Train what is missing, test it, and write results, predictions, figures and report."""
+    start = time.monotonic()
+    config, store, rows = pipeline.config, pipeline.store, pipeline.rows
+    best, settings, folder = pipeline.classifier / BEST, config.evaluation, pipeline.run_dir
+    clock = Clock()
+    batch, trainers = settings.batch_size, pipeline.trainers
+    validated, _ = measuring.predict_split(best, store, "val", batch, trainers)
+    tested, device = measuring.predict_split(best, store, "test", batch, trainers)
+    if not is_main_process():
+        return
+    tally, use = Tally(tested.label, tested.probability, store.class_names), pipeline.prevalence
+    redrawn = measuring.redraw(settings, store, tested, tally, use)
+    link(best, folder / CLASSIFIER)
+    link(newest_metrics(pipeline.classifier), folder / METRICS)
+    sources = pipeline.added_sources if rows.synthetic else {}
+    results = Results.model_validate(
+        {
+            **_facts(pipeline, device, round(time.monotonic() - start, 1)),
+            **measuring.measured_parts(store, validated, tested, tally, use, redrawn[0]),
+            "counts": measuring.image_counts(rows, tested),
+            "costs": measuring.costs({**sources, "classifier": pipeline.classifier, "test": clock}),
+        }
+    )
+    common = measuring.commonest(store.counts("train"), config.data.prevalence)
+    measuring.write_tables(settings, folder, store, common, validated, tested, tally, redrawn)
+    write_figures(folder, rows, tested, use)
+    if rows.synthetic:
+        picture = pipeline.generator / FIGURES / "noise_to_image.png"
+        shutil.copyfile(picture, folder / FIGURES / picture.name)
+        attach_finished(pipeline.cache, rows.synthetic, folder)
+    # Last: a run folder that holds results.json is a finished run.
+    write_results(folder / RESULTS, results)
+    page = run_report(folder)
+    log_results(trainers.loggers, results, folder / FIGURES)
+    say(summary(results, page))
+
+
+def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
+    """What the run is and where its results come from: the parts that are not measured."""
+    config, store, rows = pipeline.config, pipeline.store, pipeline.rows
+    trained = json.loads((pipeline.classifier / RECORD).read_text(encoding="utf-8"))
+    arm, pool = config.augmentation, rows.synthetic
+    return {
+        "schema": SCHEMA,
+        "task": "evaluate",
+        "experiment": config.name,
+        "study": config.study,
+        "scale": config.scale.name,
+        "seed": config.seed,
+        "backbone": config.classifier.backbone,
+        "augmentation": {"method": arm.method, "ratio": arm.ratio},
+        "prevalence": pipeline.prevalence,
+        "prevalence_stated": config.data.prevalence is not None,
+        "rare_classes": list(rows.rare),
+        "rejected": rejections(pool) if pool else {},
+        "validation_score": trained["validation_score"],
+        "provenance": {
+            "data": store.sha256,
+            "generator": pool.manifest.made_by["generator"] if pool else None,
+            "generator_seed": config.generator.seed if pool else None,
+            "synthetic": pool.sha256 if pool else None,
+            "rare_images": config.data.rare_images,
+            PREPARATION: Preparation.of(config.data, store).model_dump(),
+            "optimizer_steps": trained["optimizer_steps"],
+            "training_images_drawn": trained["optimizer_steps"] * config.classifier.batch_size,
+            "config": sha256_of_json(config.identity()),
+            "git": git_revision(),
+            "packages": package_versions(),
+            "device": device,
+            "wall_seconds": seconds,
+        },
+    }

@@ -1,0 +1,79 @@
+"""``task=export``: the generator as a diffusers pipeline, with a model card and sample images."""
+
+from pathlib import Path
+from typing import Any
+
+from svp_lightning.config import Config
+from svp_lightning.generator.checkpoint import Generator, load_generator
+from svp_lightning.generator.release.write import write_pipeline
+from svp_lightning.generator.settings import SamplerSettings, require_guidable
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.model_card import Card, write_model_card
+from svp_lightning.runtime.artifacts import cost_of
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.generator_training import weights_hash
+from svp_lightning.stages.publishing import (
+    find_fidelity,
+    read_fidelity,
+    refuse_existing,
+    write_samples,
+    writing_whole,
+)
+from svp_lightning.stages.settings import SimulatedData
+
+SIMULATED = "Images of svp_lightning's physics-based simulator of flow-imaging microscopy."
+OWN = "Images imported by the person who exported this model ({source})."
+UNKNOWN = "The generator was exported from a folder; its file names the data by hash only."
+
+
+def run(pipeline: Pipeline) -> None:
+    """Write the directory and say where it is and how to load it."""
+    config = pipeline.config
+    if config.export.to is not None:
+        refuse_existing(config.export.to)
+    source = config.export.generator or pipeline.generator
+    if not is_main_process():
+        return
+    generator, weights = load_generator(source), weights_hash(source)
+    require_guidable(config.sampler, generator.info.settings.diffusion)
+    target = config.export.to or config.paths.outputs / config.study / f"generator_{weights[:12]}"
+    # The defaults of the pipeline and the precision it computes in.
+    sampler = config.sampler.model_copy(update={"precision": "float32", "compile": False})
+    each, device = config.export.samples_per_class, pipeline.trainers.device
+    with writing_whole(target) as folder:
+        write_pipeline(folder, generator, sampler)
+        write_samples(folder / "samples", generator, sampler, each, device, weights)
+        write_model_card(folder / "README.md", _card(config, source, generator, sampler, weights))
+    say(
+        f"Pipeline: {target}\n"
+        f"Load it:  DiffusionPipeline.from_pretrained({str(target)!r}, trust_remote_code=True)\n"
+        f"About it: {target / 'README.md'}"
+    )
+
+
+def _card(
+    config: Config, source: Path, generator: Generator, sampler: SamplerSettings, weights: str
+) -> Card:
+    simulated = isinstance(config.data, SimulatedData)
+    if config.export.generator is not None:
+        origin, simulated = UNKNOWN, False
+    else:
+        origin = SIMULATED if simulated else OWN.format(source=config.data.source)
+    return Card(
+        generator=generator.info.model_dump(mode="json"),
+        sampler=sampler.model_dump(mode="json"),
+        origin=origin,
+        parameters=sum(p.numel() for p in generator.denoiser.parameters()),
+        samples_per_class=config.export.samples_per_class,
+        fidelity=_fidelity(config, weights),
+        licence=config.export.licence or ("apache-2.0" if simulated else "other"),
+        weights_sha256=weights,
+        seconds=(cost_of(source) or {}).get("wall_seconds"),
+    )
+
+
+def _fidelity(config: Config, weights: str) -> dict[str, Any] | None:
+    if given := config.export.fidelity:
+        return read_fidelity(given, weights)
+    return find_fidelity(config.paths.own, weights)

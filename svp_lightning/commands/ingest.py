@@ -1,0 +1,96 @@
+"""``task=ingest``: images from the simulator, a folder or an instrument into the real store."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.table import Table
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
+from svp_lightning.data.store import Store
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.figures.sheets import contact_sheet
+from svp_lightning.report.style import save_figure
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.terminal import print_table, say
+
+SHEET_IMAGES = 96
+UNLABELLED = -1
+
+
+def run(pipeline: Pipeline) -> None:
+    """Build the store, print what it holds, list its particles, draw a sheet of each class."""
+    store, folder = pipeline.store, pipeline.run_dir
+    if is_main_process():
+        write_sheets(store, folder)
+        _write_lists(store, folder)
+        show(summarise(store))
+        say(f"Store:  {store.path}")
+        say(f"Sheets, and all particles with their ids (particles.csv): {folder}")
+
+
+def show(summary: IngestSummary) -> None:
+    """Print the counts."""
+    say("\n".join(summary.lines()))
+    classes = summary.classes
+    if len(classes) > 1:
+        classes = pd.concat([classes, classes.sum().to_frame("all").T])
+    print_table(_table("Classes", "class", classes, display_name))
+    if len(summary.groups):
+        shown = summary.groups.head(MAX_GROUPS_SHOWN)
+        print_table(_table("Groups (a split never divides one)", "group", shown, str))
+        if len(shown) < len(summary.groups):
+            say(f"and {len(summary.groups) - len(shown):,} more groups")
+
+
+def _table(title: str, index: str, rows: pd.DataFrame, named: Callable[[str], str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(index, overflow="fold")
+    for column in rows.columns:
+        table.add_column(str(column), justify="left" if column == "split" else "right")
+    for name, *cells in rows.astype(object).itertuples(name=None):
+        table.add_row(named(str(name)), *map(_cell, cells))
+    return table
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        if np.isnan(value):
+            return "?"
+        return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_sheets(store: Store, folder: Path) -> None:
+    """One contact sheet of each class, images spread over its sizes, smallest first."""
+    labels = [*range(len(store.class_names)), UNLABELLED]
+    for label in labels:
+        rows = store.indices(label=label)
+        if len(rows):
+            rows, order = _by_size(store, rows)
+            shown = rows[np.linspace(0, len(rows) - 1, min(len(rows), SHEET_IMAGES)).astype(int)]
+            name = "unlabelled" if label == UNLABELLED else store.class_names[label]
+            panels = {
+                f"Out of {len(rows):,}{order}": np.stack([store.images[row] for row in shown])
+            }
+            sheet = contact_sheet(panels, columns=16, title=name, pixel_size_um=store.pixel_size_um)
+            save_figure(sheet, folder / f"contact_sheet_{name}.png")
+
+
+def _by_size(store: Store, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
+    if "ecd_um" not in store.particles or store.particles["ecd_um"].isna().all():
+        return rows, ""
+    return rows[np.argsort(store.particles["ecd_um"].to_numpy()[rows])], ", by size"
+
+
+def _write_lists(store: Store, folder: Path) -> None:
+    """Particles with ids, for labelling elsewhere, and what was left out."""
+    with replacing(folder / "particles.csv") as temporary:
+        store.particles.to_csv(temporary, index=False)
+    if (store.path / "skipped.csv").is_file():
+        shutil.copyfile(store.path / "skipped.csv", folder / "skipped.csv")

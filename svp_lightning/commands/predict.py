@@ -1,0 +1,99 @@
+"""``task=predict``: classify a run of one's own and print the counts of each class."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from svp_lightning.classifier.module import load_classifier
+from svp_lightning.data.settings import VolumeSettings
+from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.evaluation.particle_counts import samples_of
+from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
+from svp_lightning.runtime.files import sha256_of_file, write_json
+from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.measuring import predict_all
+from svp_lightning.stages.preparation import (
+    Preparation,
+    differences,
+    prepared_as_trained,
+    trained_preparation,
+)
+from svp_lightning.stages.real_store import build_store
+from svp_lightning.stages.run_folder import CLASSIFIER
+from svp_lightning.stages.settings import DataSettings, SimulatedData
+
+
+def run(pipeline: Pipeline) -> None:
+    """Write the predictions, the counts and how the images were prepared; print the counts."""
+    config, folder = pipeline.config, pipeline.run_dir
+    run = _evaluated_run(config.predict.run)
+    module, trained = load_classifier(run / CLASSIFIER), trained_preparation(run)
+    data = _prepared_alike(_unlabelled(config.data, module.image_size), trained)
+    store = build_store(data, config.paths.own, pipeline.cache)
+    if store.image_size != module.image_size:
+        raise CheckpointError(
+            f"The classifier reads images of {module.image_size} px, {store.path} holds "
+            f"{store.image_size} px.",
+            "Import the images at the classifier's size.",
+        )
+    given = data.volume_ml if isinstance(data, VolumeSettings) else None
+    samples = samples_of(store, given)
+    found = Preparation.of(data, store)
+    record = {
+        "trained_on": trained and trained.model_dump(),
+        "predicted": found.model_dump(),
+        "classifier": sha256_of_file(run / CLASSIFIER),
+        "data": store.sha256,
+    }
+    write_json(folder / "preparation.json", record)
+    for line in differences(run, trained, found):
+        say(line)
+    batch, device = config.evaluation.batch_size, pipeline.trainers.device
+    probabilities = predict_all(module, store, batch, device)
+    ids, below = store.particles["id"].to_numpy(dtype=object), config.predict.uncertain_below
+    predicted = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
+    write_predictions(folder / PREDICTIONS, predicted)
+    counts = count_table(predicted, store, samples, below)
+    write_counts(folder, store, particle_table(predicted, store, below), counts)
+    Console().print(readable(store, counts, samples))
+    for line in notes(store, counts, samples, below):
+        say(line)
+    say(f"Predictions: {folder}")
+
+
+def _evaluated_run(run: Path | None) -> Path:
+    if run is None:
+        raise SettingsError(
+            "predict.run is not set: no classifier to predict with.",
+            "Give the folder of an evaluated run (predict.run=outputs/…).",
+        )
+    if not (run / CLASSIFIER).is_file():
+        raise CheckpointError(
+            f"{run} holds no {CLASSIFIER}.", "Give the folder of an evaluated run."
+        )
+    return run
+
+
+def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:
+    """The same data, imported without labels at the size the classifier reads."""
+    if isinstance(data, SimulatedData):
+        return data
+    return data.model_copy(update={"labelled": False, "image_size": image_size})
+
+
+def _prepared_alike(data: DataSettings, trained: Preparation | None) -> DataSettings:
+    """The same data, prepared as for training; says so where that is a change."""
+    if trained is None or isinstance(data, SimulatedData):
+        return data
+    alike = prepared_as_trained(data, trained)
+    if alike.fit != data.fit:
+        say("Particles larger than the images are scaled down, as for the classifier's training.")
+    if alike.background != data.background:
+        done = "kept as recorded"
+        if trained.background is not None:
+            done = f"scaled to grey level {trained.background}"
+        say(f"Backgrounds are {done}, as those of the classifier's training images.")
+    return alike

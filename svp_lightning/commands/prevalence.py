@@ -1,0 +1,52 @@
+"""``task=prevalence``: the metrics of a finished run at other mixtures of the classes."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from svp_lightning.config import Config
+from svp_lightning.data.classes import display_name
+from svp_lightning.errors import DataError, SettingsError
+from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions
+from svp_lightning.evaluation.tally import Tally, prevalence_table
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.html import run_report
+from svp_lightning.report.inputs import read_results
+from svp_lightning.runtime.terminal import print_table, say
+from svp_lightning.stages.measuring import commonest, write_prevalence
+from svp_lightning.stages.run_folder import PREVALENCE
+
+FIGURE = "prevalence.png"
+
+
+def run(pipeline: Pipeline) -> None:
+    """Count the stored predictions once, and answer for every ratio asked for."""
+    config, folder = pipeline.config, _run_folder(pipeline.config)
+    stored = read_predictions(folder / PREDICTIONS, with_ids=False).labelled()
+    tally = Tally(stored.labels, stored.probabilities, stored.class_names)
+    images = int(tally.confusion.sum())
+    found = read_results(folder)
+    common = commonest(found.train, found.prevalence if found.prevalence_is_given else None)
+    table = prevalence_table(tally, common, config.evaluation.prevalence_ratios)
+    write_prevalence(folder, table)
+    (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before
+    page = run_report(folder)
+    shown = Table(title=f"{images:,} images, {display_name(common).lower()} : each other class")
+    for name in ("ratio", "macro precision", "macro AUPRC"):
+        shown.add_column(name, justify="right")
+    for row in table.to_dict("records"):
+        values = (f"{row[name]:.4f}" for name in ("macro_precision", "macro_auprc"))
+        shown.add_row(f"{row['ratio']:,.10g} : 1", *values)
+    print_table(shown)
+    say(f"Every metric: {folder / PREVALENCE}\nReport: {page}")
+
+
+def _run_folder(config: Config) -> Path:
+    folder = config.predict.run
+    if folder is None:
+        raise SettingsError("predict.run is not set.", "Give the folder of a finished evaluation.")
+    if not (folder / PREDICTIONS).is_file():
+        raise DataError(
+            f"{folder} has no {PREDICTIONS}.", "Give the folder of a finished evaluation."
+        )
+    return folder

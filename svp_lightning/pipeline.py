@@ -1,0 +1,219 @@
+"""What a command needs of a configuration, each part built when it is first asked for.
+
+The only place that hands parts of the configuration to the stages, and one stage's result to the
+next. A stage is imported when it is needed: most bring torch, which a mistake in the settings or
+in the user's files should not wait for.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svp_lightning.config import Config
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.terminal import quieten_libraries, say
+from svp_lightning.stages.input_files import input_hashes
+from svp_lightning.stages.settings import SimulatedData
+
+if TYPE_CHECKING:
+    from svp_lightning.data.mix import Mixture
+    from svp_lightning.data.store import Store
+    from svp_lightning.stages.trainers import Trainers
+
+HASH_LENGTH = 8
+MEMORY = "fingerprints"
+"""Folder of known hashes, below ``paths.artifacts``."""
+WITH_RESULTS = ("evaluate", "assess", "predict")
+"""Tasks whose run folders hold results of the data."""
+
+
+def run_folder(config: Config) -> Path:
+    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes."""
+    key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
+    task = "" if config.task == "evaluate" else f"{config.task}_"
+    return config.paths.outputs / config.study / f"{task}{config.name}_seed{config.seed}_{key}"
+
+
+def run_identity(config: Config) -> dict[str, Any]:
+    """As :meth:`Config.identity`, where the images and tables count and not their place.
+
+    Raises:
+        DataError: ``data.root`` is not there.
+    """
+    identity, data = config.identity(), config.data
+    if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
+        return identity
+    hashes = input_hashes(data, config.paths.own, config.paths.artifacts / MEMORY)
+    return identity | {"data": identity["data"] | hashes}
+
+
+class Pipeline:
+    """From a configuration to its artifacts.
+
+    Attributes:
+        config: what was asked for.
+        run_dir: the run's own folder.
+        cache: stage outputs, shared with other runs.
+    """
+
+    def __init__(
+        self, config: Config, run_dir: Path, build: Callable[[str], list[Any]] = lambda _: []
+    ) -> None:
+        """``build`` makes the objects of a config group (``logger``, ``callbacks``)."""
+        quieten_libraries()
+        self.config = config
+        self.run_dir = run_dir
+        self.cache = ArtifactCache(config.paths.artifacts, announce=say)
+        self._build = build
+
+    def close(self) -> None:
+        """End what the loggers have begun."""
+        if "trainers" in self.__dict__:
+            self.trainers.close()
+
+    @cached_property
+    def trainers(self) -> "Trainers":
+        """Makes trainers on the run's devices."""
+        from svp_lightning.stages.trainers import Trainers
+
+        return Trainers(self.config.trainer, self._build)
+
+    @cached_property
+    def store(self) -> "Store":
+        """The real (or simulated) images."""
+        from svp_lightning.stages.real_store import build_store
+
+        return build_store(self.config.data, self.config.paths.own, self.cache)
+
+    @cached_property
+    def prevalence(self) -> dict[str, float]:
+        """Class name -> share in the field."""
+        from svp_lightning.stages.real_store import use_prevalence
+
+        return use_prevalence(self.config.data.prevalence, self.store)
+
+    @cached_property
+    def generator_rows(self) -> "Mixture":
+        """What the generator trains on: real images of the classes that it learns."""
+        from svp_lightning.stages.generator_training import generator_rows
+
+        return generator_rows(self.config.generator, self.store)
+
+    @cached_property
+    def generator(self) -> Path:
+        """Folder of the trained generator."""
+        from svp_lightning.stages.checkpoint_judge import require_comparable
+        from svp_lightning.stages.generator_training import build_generator
+
+        settings, features = self.config.generator, None
+        if settings.selection.method == "fidelity":
+            require_comparable(self.generator_rows)
+            features = self.features
+        return build_generator(settings, self.generator_rows, features, self.cache, self.trainers)
+
+    @cached_property
+    def feature_classifier(self) -> Path:
+        """Folder of the classifier behind the feature network."""
+        from svp_lightning.stages.classifier_training import build_feature_classifier
+
+        return build_feature_classifier(
+            self.config.features, self.store, self.prevalence, self.cache, self.trainers
+        )
+
+    @cached_property
+    def features(self) -> Path:
+        """Folder of the feature network, trained on real images alone."""
+        from svp_lightning.stages.classifier_training import build_features
+
+        return build_features(
+            self.config.features,
+            self.store,
+            self.feature_classifier,
+            self.cache,
+            self.trainers.device,
+        )
+
+    def wanted(self, ratio: float, factor: float = 1.0) -> dict[str, int]:
+        """Class name -> generated images, for ``ratio`` per rare real one; ``factor`` times it."""
+        from svp_lightning.data.mix import added_counts
+
+        plentiful = self.config.augmentation.plentiful_ratio
+        return added_counts(self.store.counts("train"), ratio * factor, plentiful * factor)
+
+    def draw(self, counts: Mapping[str, int]) -> "Store":
+        """A pool of so many images of each class, as the generator makes them."""
+        from svp_lightning.stages.pools import build_pool, require_drawable
+
+        require_drawable(counts, self.generator_rows.class_names)
+        return build_pool(
+            self.generator,
+            self.config.sampler,
+            counts,
+            self.store.class_names,
+            self.cache,
+            self.trainers,
+        )
+
+    def images(self, ratio: float) -> "Store":
+        """Generated images for training, filtered where the configuration says so."""
+        settings = self.config.augmentation.filter
+        if settings is None:
+            return self.draw(self.wanted(ratio))
+        from svp_lightning.stages.filtering import build_filtered
+
+        return build_filtered(
+            settings,
+            self.features,
+            self.store,
+            self.wanted(ratio),
+            lambda factor: self.draw(self.wanted(ratio, factor)),
+            self.cache,
+            self.trainers.device,
+        )
+
+    @cached_property
+    def pool(self) -> "Store":
+        """The generated images that the mix adds."""
+        return self.images(self.config.augmentation.ratio)
+
+    @cached_property
+    def rows(self) -> "Mixture":
+        """What the classifier trains on."""
+        from svp_lightning.data.mix import mix
+
+        arm = self.config.augmentation
+        return mix(self.store, self.pool if arm.needs_generator else None, arm, self.config.seed)
+
+    @cached_property
+    def classifier(self) -> Path:
+        """Folder of the trained classifier."""
+        from svp_lightning.stages.classifier_training import build_classifier
+
+        config = self.config
+        return build_classifier(
+            config.classifier,
+            config.augmentation,
+            config.seed,
+            self.rows,
+            self.prevalence,
+            self.cache,
+            self.trainers,
+        )
+
+    @cached_property
+    def added_sources(self) -> dict[str, Path]:
+        """Stage -> artifact behind the generated images: all that was trained or drawn for them.
+
+        Judging the pool of a filter, one forward pass per image, is no artifact and not here.
+        """
+        sources = {"generator": self.generator}
+        filters = self.config.augmentation.filter is not None
+        if filters or self.config.generator.selection.method == "fidelity":
+            sources |= {"network": self.feature_classifier, "features": self.features}
+        if not filters:
+            return sources | {"synthetic": self.pool.path}
+        from svp_lightning.stages.filtering import unfiltered
+
+        return sources | {"filter": self.pool.path, "synthetic": unfiltered(self.pool, self.cache)}

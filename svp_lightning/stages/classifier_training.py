@@ -1,0 +1,206 @@
+"""Classifiers: that of the study, and the feature network that generated images are judged with."""
+
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from svp_lightning.classifier.features import CLASSIFIER, fit_features, save_projection
+from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
+from svp_lightning.classifier.validation import BEST, checkpoint_callbacks
+from svp_lightning.data.loading import ParticleDataModule
+from svp_lightning.data.mix import Mixture, mix
+from svp_lightning.data.settings import AugmentationSettings
+from svp_lightning.data.store import Store
+from svp_lightning.data.transforms import TrainTransform
+from svp_lightning.errors import DataError
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import write_json
+from svp_lightning.stages.trainers import (
+    Trainers,
+    announce_training,
+    fit,
+    require_divisible,
+    require_finished,
+)
+
+RECORD = "training.json"
+IMAGES_PER_CLASS = 2000
+"""Training images of each class, at most, that the projection of features is found on."""
+
+
+def build_classifier(
+    settings: ClassifierSettings,
+    augmentation: AugmentationSettings,
+    seed: int,
+    rows: Mixture,
+    prevalence: Mapping[str, float],
+    cache: ArtifactCache,
+    trainers: Trainers,
+) -> Path:
+    """The folder of the trained classifier (``best.ckpt``, ``training.json``).
+
+    Args:
+        settings: network, optimiser and schedule.
+        augmentation: the arm; ``rows`` follow from it, it decides on transforms and mixup.
+        seed: of weights, batches and transforms.
+        rows: what it trains on; the real store validates it.
+        prevalence: class name -> share in the field, which weights the validation score.
+        cache: of artifacts.
+        trainers: of the run.
+
+    Raises:
+        DataError: the validation or test split lacks a class.
+    """
+    store = rows.stores[0]
+    require_heldout(store)
+    identity = {
+        "classifier": settings.identity(),
+        "augmentation": augmentation.identity(),
+        "seed": seed,
+        "prevalence": dict(prevalence),
+        "data": store.sha256,
+        "synthetic": rows.stores[1].sha256 if len(rows.stores) > 1 else None,
+    }
+    module = partial(_module, settings, augmentation.mixup, seed, rows, prevalence)
+    datamodule = ParticleDataModule(
+        rows,
+        heldout=store,
+        batch_size=settings.batch_size,
+        steps_per_epoch=settings.validate_every,
+        seed=seed,
+        transform=TrainTransform.of(augmentation),
+        num_workers=trainers.settings.num_workers,
+    )
+    make = partial(_train, settings, module, datamodule, trainers)
+    return cache.build("classifier", identity, make, every_rank=True)
+
+
+def require_heldout(store: Store) -> None:
+    """Refuse a store whose validation or test split lacks a class.
+
+    Raises:
+        DataError: naming split and class.
+    """
+    for split in ("val", "test"):
+        lacking = [name for name, count in store.counts(split).items() if count == 0]
+        if lacking:
+            raise DataError(
+                f"The {split} split of {store.path} has no images of {', '.join(lacking)}.",
+                "Add images (of another run or vial) of that class, or raise data.fractions.",
+            )
+
+
+def _module(
+    settings: ClassifierSettings,
+    mixup: float,
+    seed: int,
+    rows: Mixture,
+    prevalence: Mapping[str, float],
+) -> ClassifierModule:
+    return ClassifierModule(
+        settings,
+        rows.class_names,
+        rows.stores[0].image_size,
+        seed=seed,
+        class_weights=None if rows.class_weights is None else rows.class_weights.tolist(),
+        logit_shift=None if rows.logit_shift is None else rows.logit_shift.tolist(),
+        mixup=mixup,
+        prevalence=[prevalence[name] for name in rows.class_names],
+    )
+
+
+def _train(
+    settings: ClassifierSettings,
+    make_module: "partial[ClassifierModule]",
+    datamodule: ParticleDataModule,
+    trainers: Trainers,
+    folder: Path,
+) -> None:
+    module, rows = make_module(), datamodule.mixture
+    assert rows is not None
+    callbacks = checkpoint_callbacks(folder)
+    trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)
+    require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size)
+    images = settings.steps * settings.batch_size
+    announce = partial(announce_training, trainer, module.network, _loss, rows, images)
+    fit(trainer, module, datamodule, folder, announce)
+    require_finished("classifier", trainer.global_step, settings.steps)
+    if is_main_process():
+        write_json(folder / RECORD, _record(rows, callbacks[0], trainer.global_step))
+        for file in folder.glob("*.ckpt"):
+            if file.name != BEST:
+                file.unlink()
+
+
+def _loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(network(images), labels)
+
+
+def _record(rows: Mixture, best: Any, steps: int) -> dict[str, Any]:
+    return {
+        "validation_score": float(best.best_model_score),
+        "real": rows.real,
+        "added": rows.added,
+        "rare": list(rows.rare),
+        "optimizer_steps": steps,
+    }
+
+
+def build_feature_classifier(
+    settings: FeatureSettings,
+    store: Store,
+    prevalence: Mapping[str, float],
+    cache: ArtifactCache,
+    trainers: Trainers,
+) -> Path:
+    """The classifier behind the feature network: trained on real images, classes balanced.
+
+    It depends on the data and the ``features`` settings alone, so all runs on one store,
+    whatever their generator, classifier and seed, are measured with the same network.
+    """
+    arm = AugmentationSettings(method="balanced_sampling", sampling="balanced")
+    rows = mix(store, None, arm, settings.seed)
+    return build_classifier(
+        settings.classifier, arm, settings.seed, rows, prevalence, cache, trainers
+    )
+
+
+def build_features(
+    settings: FeatureSettings,
+    store: Store,
+    classifier: Path,
+    cache: ArtifactCache,
+    device: torch.device,
+) -> Path:
+    """The folder of the feature network: a trained ``classifier`` and a projection."""
+    # The name of the classifier's folder is the hash of its settings and data.
+    identity = {"classifier": classifier.name, "components": settings.components}
+    make = partial(_project, settings.components, store, classifier, device)
+    return cache.build("features", identity, make)
+
+
+def _project(
+    components: int, store: Store, trained: Path, device: torch.device, folder: Path
+) -> None:
+    shutil.copyfile(trained / BEST, folder / CLASSIFIER)
+    classifier = load_classifier(folder / CLASSIFIER)
+    rows = np.sort(np.concatenate([_some(store, k) for k in range(len(store.class_names))]))
+    network = fit_features(classifier, np.asarray(store.images[rows]), components, device)
+    save_projection(folder, network)
+
+
+def _some(store: Store, label: int) -> NDArray[np.int64]:
+    """Training rows of a class, spread over all of them."""
+    rows = store.indices("train", label)
+    chosen = np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_PER_CLASS)).round()
+    return rows[chosen.astype(np.int64)]

@@ -1,0 +1,194 @@
+"""The filtered pool: generated images that a network trained on real ones believes in."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
+from svp_lightning.data.settings import FilterSettings
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.errors import DataError
+from svp_lightning.evaluation.fidelity.rejection import ClassFilter
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.terminal import say
+
+CHUNK_IMAGES = 4096
+MARGIN = 1.1
+"""Drawn beyond what the rejections so far make likely to suffice."""
+SPLIT = "val"
+"""Thresholds are set on this split; the test split stays unseen."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the images of one class, up to the last one kept.
+
+    Attributes:
+        looked_at: images drawn and judged.
+        wrong_class: taken for another class.
+        far: out of the distribution of real images.
+        rejected: for either reason.
+    """
+
+    looked_at: int
+    wrong_class: int
+    far: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Rows of one class in a pool that are kept, and what was rejected."""
+
+    rows: NDArray[np.int64]
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class _Sieve:
+    """The filters of all classes and the network behind them."""
+
+    network: FeatureNetwork
+    filters: Mapping[str, ClassFilter]
+    device: torch.device
+
+    def kept(self, pool: Store, name: str, wanted: int) -> _Kept:
+        """The first ``wanted`` rows of a class that are kept, or fewer."""
+        rows = pool.indices(label=pool.class_names.index(name))
+        found = describe(self.network, np.asarray(pool.images[rows]), self.device)
+        verdict = self.filters[name](found.features, found.probabilities)
+        kept = np.flatnonzero(~verdict.rejected)[:wanted]
+        end = int(kept[-1]) + 1 if len(kept) == wanted and wanted else len(rows)
+        tally = Tally(
+            looked_at=end,
+            wrong_class=int(verdict.wrong_class[:end].sum()),
+            far=int(verdict.far[:end].sum()),
+            rejected=int(verdict.rejected[:end].sum()),
+        )
+        return _Kept(rows[kept], tally)
+
+
+def build_filtered(
+    settings: FilterSettings,
+    features: Path,
+    store: Store,
+    wanted: Mapping[str, int],
+    draw: Callable[[float], Store],
+    cache: ArtifactCache,
+    device: torch.device,
+) -> Store:
+    """The store of kept images, in the order of the pool.
+
+    Each image is judged for itself, so a smaller ratio's images are a subset of a larger one's.
+
+    Args:
+        settings: what is rejected.
+        features: folder of the feature network.
+        store: the real images.
+        wanted: class name -> images to keep.
+        draw: from a factor to a pool of that many times the images wanted.
+        cache: of artifacts.
+        device: where to judge.
+
+    Raises:
+        DataError: even ``filter.max_draws`` times as many images do not give enough.
+    """
+    sieve = _sieve(settings, features, store, list(wanted), device)
+    pool, kept = _enough(settings, sieve, wanted, draw)
+    identity = {
+        "pool": pool.sha256,
+        "features": features.name,
+        "filter": settings.identity(),
+        "counts": dict(wanted),
+    }
+    filtered = Store.open(cache.build("filtered", identity, partial(_write, pool, kept)))
+    say(_summary(filtered))
+    return filtered
+
+
+def rejections(store: Store) -> dict[str, dict[str, int]]:
+    """Class name -> :class:`Tally` of a filtered store; empty for any other."""
+    found: dict[str, dict[str, int]] = store.manifest.made_by.get("filter", {})
+    return found
+
+
+def unfiltered(filtered: Store, cache: ArtifactCache) -> Path:
+    """Folder of the pool that a filtered store was chosen from."""
+    wanted = filtered.manifest.made_by["pool"]
+    paths = (path for path, _ in cache.finished("synthetic"))
+    return next(path for path in paths if Store.open(path).sha256 == wanted)
+
+
+def _enough(
+    settings: FilterSettings,
+    sieve: _Sieve,
+    wanted: Mapping[str, int],
+    draw: Callable[[float], Store],
+) -> tuple[Store, dict[str, _Kept]]:
+    """The smallest pool tried that leaves the wanted images, and what is kept of it."""
+    factor = 1.0
+    while True:
+        pool = draw(factor)
+        kept = {name: sieve.kept(pool, name, n) for name, n in wanted.items()}
+        shares = {name: len(kept[name].rows) / n for name, n in wanted.items() if n}
+        worst = min(shares, key=shares.__getitem__)
+        if shares[worst] >= 1:
+            return pool, kept
+        if factor >= settings.max_draws:
+            raise DataError(
+                f"The filter rejects too many generated images of {worst}: "
+                f"{len(kept[worst].rows)} of {wanted[worst]} wanted are left of "
+                f"{kept[worst].tally.looked_at} drawn.",
+                "Train the generator longer, or loosen augmentation.filter.quantile or max_draws.",
+            )
+        needed = factor / max(shares[worst], 1 / settings.max_draws) * MARGIN
+        factor = min(math.ceil(10 * needed) / 10, settings.max_draws)
+
+
+def _sieve(
+    settings: FilterSettings,
+    features: Path,
+    store: Store,
+    names: list[str],
+    device: torch.device,
+) -> _Sieve:
+    network = load_features(features)
+    filters = {}
+    for name in names:
+        label = store.class_names.index(name)
+        train, heldout = (
+            describe(network, np.asarray(store.images[store.indices(split, label)]), device)
+            for split in ("train", SPLIT)
+        )
+        filters[name] = ClassFilter(
+            label, train.features, heldout.features, settings.quantile, settings.neighbours
+        )
+    return _Sieve(network, filters, device)
+
+
+def _write(pool: Store, kept: Mapping[str, _Kept], folder: Path) -> None:
+    rows = np.concatenate([part.rows for part in kept.values()])
+    writer = StoreWriter(folder, len(rows), pool.image_size)
+    for chunk in writer.pending(CHUNK_IMAGES):
+        chosen = rows[chunk.start : chunk.stop]
+        table: pd.DataFrame = pool.particles.iloc[chosen].reset_index(drop=True)
+        writer.write(chunk.start, pool.images[chosen], table)
+    tallies = {name: asdict(part.tally) for name, part in kept.items()}
+    made_by = pool.manifest.made_by | {"task": "filter", "pool": pool.sha256, "filter": tallies}
+    writer.finish(pool.class_names, pool.pixel_size_um, made_by)
+
+
+def _summary(filtered: Store) -> str:
+    parts = [
+        f"{t['rejected']:,} of {t['looked_at']:,} {name} ({t['wrong_class']:,} wrong class, "
+        f"{t['far']:,} out of distribution)"
+        for name, t in rejections(filtered).items()
+    ]
+    return "  Filter rejected " + "; ".join(parts)

@@ -1,0 +1,65 @@
+"""What the user's images and tables contain, as hashes; free of torch and pandas."""
+
+import hashlib
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+
+from svp_lightning.data.settings import FolderSettings, RunSettings
+from svp_lightning.errors import DataError
+from svp_lightning.runtime.files import cached_hash, files_below, sha256_of_file
+
+TABLES = ("table", "labels")
+"""Settings of ``data`` that name a file, which may lie outside of the root."""
+
+
+def input_hashes(
+    data: FolderSettings | RunSettings, own: Collection[Path], memory: Path | None = None
+) -> dict[str, str]:
+    """``root`` and each table given -> SHA-256; the contents count, not the place.
+
+    Args:
+        data: where the images and tables are.
+        own: folders of results, which do not count where they lie among the images.
+        memory: folder in which hashes are kept; a file whose size and times have not changed is
+            not read again. None: everything is read.
+
+    Raises:
+        DataError: ``data.root`` is not there or holds no file.
+    """
+    read: Callable[[Path], str] = partial(fingerprint, left_out=own)
+    if memory is not None:
+        read = partial(cached_hash, read=read, memory=memory, left_out=own)
+    folder = data.root if data.root.is_dir() else data.root.parent
+    given = {name: getattr(data, name, None) for name in TABLES}
+    tables = {name: folder / table for name, table in given.items() if table is not None}
+    # The importer reports a table that is not there.
+    there = {name: file for name, file in tables.items() if file.is_file()}
+    return {name: read(place) for name, place in {"root": data.root, **there}.items()}
+
+
+def fingerprint(root: Path, left_out: Collection[Path] = ()) -> str:
+    """SHA-256 over the relative names and contents of all files below ``root``, links followed.
+
+    Args:
+        root: a folder, or one file.
+        left_out: folders below it that are none of the user's data.
+
+    Raises:
+        DataError: neither a folder nor a file is there, or the folder holds no file.
+    """
+    if root.is_file():
+        return sha256_of_file(root)
+    if not root.is_dir():
+        raise DataError(
+            f"data.root={root} is not a folder.", "Give the folder that holds the images."
+        )
+    names = []
+    for file in files_below(root, left_out, hidden=True):  # a table may name them
+        content = sha256_of_file(file) if file.is_file() else "no file"  # a link to nothing
+        names.append(f"{file.relative_to(root).as_posix()}\0{content}\n")
+    if not names:
+        raise DataError(
+            f"data.root={root} holds no files.", "Give the folder that holds the images."
+        )
+    return hashlib.sha256("".join(names).encode()).hexdigest()

@@ -1,0 +1,286 @@
+"""The pool of generated images: each process draws its share, straight into one store."""
+
+import math
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.errors import SettingsError
+from svp_lightning.generator.checkpoint import Generator, load_generator
+from svp_lightning.generator.noise import image_seeds
+from svp_lightning.generator.precision import resolve_precision
+from svp_lightning.generator.sampler import sample
+from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
+from svp_lightning.runtime.terminal import bar, duration, say
+from svp_lightning.stages.devices import device_name
+from svp_lightning.stages.generator_training import weights_hash
+from svp_lightning.stages.trainers import Trainers
+
+
+def build_pool(
+    generator: Path,
+    sampler: SamplerSettings,
+    counts: Mapping[str, int],
+    class_names: Sequence[str],
+    cache: ArtifactCache,
+    trainers: Trainers,
+) -> Store:
+    """The store of generated images, drawn if missing.
+
+    A pool that another ratio has drawn already is the beginning of this one: image k of a
+    class is the same in every pool of a generator and sampler, so only the rest is drawn.
+
+    Args:
+        generator: folder of the trained generator.
+        sampler: how to draw.
+        counts: class name -> images wanted.
+        class_names: those of the real store, which the pool shares.
+        cache: of artifacts.
+        trainers: of the run.
+    """
+    resolved = resolve_precision(sampler, trainers.device)
+    weights = weights_hash(generator)
+    same = {"generator": weights, "sampler": resolved.identity()}
+    identity = same | {"counts": dict(counts)}
+
+    def make(folder: Path) -> None:
+        earlier = _largest_pool(cache, same)
+        pool = Pool(load_generator(generator), weights, resolved, dict(counts), earlier)
+        _draw(pool, same | {"task": "sample"}, class_names, trainers, folder)
+
+    with _one_at_a_time(cache, same):
+        return Store.open(cache.build("synthetic", identity, make, every_rank=True))
+
+
+def require_drawable(counts: Mapping[str, int], learnt: Collection[str]) -> None:
+    """Refuse counts that no pool can meet, before a generator is trained for it.
+
+    Args:
+        counts: class name -> images wanted.
+        learnt: classes that the generator learns.
+
+    Raises:
+        SettingsError: no image is wanted, or one of a class that the generator does not learn.
+    """
+    if lacking := [name for name in counts if name not in learnt]:
+        raise SettingsError(
+            f"The mix needs synthetic images of {', '.join(lacking)}, but generator.classes "
+            f"leaves the generator with {', '.join(learnt)}.",
+            "Use generator.classes=all (or rare, with augmentation.plentiful_ratio=0), or only "
+            "task=sample.",
+        )
+    if not sum(counts.values()):
+        raise SettingsError(
+            f"augmentation.ratio times the real images of {', '.join(counts) or 'no class'} is no "
+            "image.",
+            "Raise augmentation.ratio, or let the generator learn a rare class.",
+        )
+
+
+def _one_at_a_time(cache: ArtifactCache, same: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Cells of a sweep extend one pool in turn instead of drawing the same images twice."""
+    if not is_main_process():
+        return nullcontext()
+    root = cache.root / "synthetic"
+    with explaining_write_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+    return cache.lock(root / f"pool-{sha256_of_json(same)[:16]}")
+
+
+def _largest_pool(cache: ArtifactCache, same: Mapping[str, Any]) -> Store | None:
+    """The largest finished pool of the same generator and sampler."""
+    found = [
+        (sum(identity["counts"].values()), path)
+        for path, identity in cache.finished("synthetic")
+        if {k: identity[k] for k in same} == same
+    ]
+    return Store.open(max(found)[1]) if found else None
+
+
+def _draw(
+    pool: "Pool",
+    made_by: Mapping[str, Any],
+    class_names: Sequence[str],
+    trainers: Trainers,
+    folder: Path,
+) -> None:
+    module = PoolModule(pool, folder)
+    trainer = trainers.make("Sampling")
+    trainer.predict(module, return_predictions=False)
+    # Waits for every process, whose batches are then written.
+    device = trainer.strategy.root_device
+    drawn = int(trainer.strategy.reduce(torch.tensor(module.drawn, device=device), reduce_op="sum"))
+    if is_main_process():
+        if drawn:  # else a killed call or an earlier pool had drawn them all
+            seconds = time.monotonic() - module.started
+            where = device_name(device, trainer.world_size)
+            say(
+                f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {where} "
+                f"({pool.sampler.precision}), {duration(seconds)}"
+            )
+        module.writer.finish(class_names, pool.generator.info.pixel_size_um, made_by)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What is to be drawn.
+
+    Attributes:
+        generator: ready to sample from.
+        generator_hash: SHA-256 of its weights.
+        sampler: with its precision resolved.
+        counts: class name -> images.
+        earlier: a pool of the same generator and sampler, whose images are copied.
+    """
+
+    generator: Generator
+    generator_hash: str
+    sampler: SamplerSettings
+    counts: dict[str, int]
+    earlier: Store | None
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def draw(
+        self, rows: range, device: Any
+    ) -> tuple[NDArray[np.uint8], pd.DataFrame, NDArray[np.bool_]]:
+        """Images, table rows, and which were drawn now rather than copied, of some rows."""
+        names = np.repeat(list(self.counts), list(self.counts.values()))[rows.start : rows.stop]
+        numbers = np.concatenate([np.arange(n) for n in self.counts.values()])
+        numbers = numbers[rows.start : rows.stop]
+        size = self.generator.info.image_size
+        images = np.empty((len(rows), size, size), dtype=np.uint8)
+        seeds = np.empty(len(rows), dtype=np.int64)
+        missing = np.ones(len(rows), dtype=bool)
+        for name in np.unique(names).tolist():
+            here = np.flatnonzero(names == name)
+            first, last = int(numbers[here[0]]), int(numbers[here[-1]]) + 1
+            seeds[here] = image_seeds(self.sampler.seed, name, first, last)
+            held = self._held(name, first, last)
+            images[here[: len(held)]] = held
+            missing[here[: len(held)]] = False
+        labels = np.array([self.generator.label_of(n) for n in names[missing]], dtype=np.int64)
+        images[missing] = sample(
+            self.generator.denoiser, labels, seeds[missing], self.sampler, device
+        )
+        return images, pool_table(names.tolist(), numbers, seeds, self.generator_hash), missing
+
+    def _held(self, name: str, first: int, last: int) -> NDArray[np.uint8]:
+        """Those of images ``first`` to ``last`` - 1 of a class that an earlier pool has."""
+        if self.earlier is None:
+            return np.empty((0, *[self.generator.info.image_size] * 2), dtype=np.uint8)
+        rows = self.earlier.indices(label=self.earlier.class_names.index(name))[first:last]
+        return self.earlier.images[rows]
+
+
+def pool_table(
+    names: Iterable[str], numbers: Iterable[int], seeds: NDArray[np.int64], weights: str
+) -> pd.DataFrame:
+    """Table rows of generated images.
+
+    Args:
+        names: class of each.
+        numbers: its number among the images of the class.
+        seeds: (n,) its seed.
+        weights: SHA-256 of the generator's weights.
+    """
+    return pd.DataFrame(
+        {
+            "id": [f"{name}-{k:07d}" for name, k in zip(names, numbers, strict=True)],
+            "label": list(names),
+            "split": "",
+            "group": "synthetic",
+            "origin": "synthetic",
+            "source": f"generator {weights[:12]}",
+            "seed": seeds,
+        }
+    )
+
+
+class PoolModule(pl.LightningModule):
+    """Draws and writes a pool under ``Trainer.predict``, on any number of processes.
+
+    Process r of R takes every R-th of the missing batches. A batch is the same whoever draws
+    it, so the store does not depend on R.
+
+    Args:
+        pool: what to draw.
+        folder: of the store.
+    """
+
+    def __init__(self, pool: Pool, folder: Path) -> None:
+        super().__init__()
+        # There may be fewer batches than processes. (Lightning's constructor sets it to False.)
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.pool = pool
+        self.folder = folder
+        self.drawn = 0
+        """Images of this process that no earlier pool had."""
+        self.started = math.nan
+        """When the first was begun, s on the monotonic clock."""
+        self._writer: StoreWriter | None = None
+
+    @property
+    def writer(self) -> StoreWriter:
+        """The store, once prediction has begun."""
+        assert self._writer is not None
+        return self._writer
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.is_global_zero:
+            self._open()
+        self.trainer.strategy.barrier("the store's files are there")
+        if not self.trainer.is_global_zero:
+            self._open()
+
+    def _open(self) -> None:
+        self._writer = StoreWriter(
+            self.folder, self.pool.total, self.pool.generator.info.image_size
+        )
+
+    def predict_dataloader(self) -> DataLoader[tuple[int, int]]:
+        # One list for all: a process that looks later would find another's first batches.
+        batch = self.pool.sampler.batch_size
+        pending: Sequence[range] = self.trainer.strategy.broadcast(self.writer.pending(batch))
+        self._bar = bar(
+            "Sampling",
+            self.pool.total,
+            " images",
+            initial=self.pool.total - sum(map(len, pending)),
+        )
+        share = pending[self.trainer.global_rank :: self.trainer.world_size]
+        ends: Any = [(rows.start, rows.stop) for rows in share]
+        return DataLoader(ends, batch_size=None)
+
+    def on_predict_start(self) -> None:
+        self.started = time.monotonic()
+
+    def predict_step(self, batch: tuple[int, int], batch_idx: int) -> int:
+        rows = range(*batch)
+        images, table, missing = self.pool.draw(rows, self.trainer.strategy.root_device)
+        self.writer.write(rows.start, images, table)
+        keep_cost(self.folder)
+        self.drawn += int(missing.sum())
+        # The others are about as far; the last batches may be fewer than processes.
+        left = self.pool.total - self._bar.n
+        self._bar.update(min(len(rows) * self.trainer.world_size, left))
+        return len(rows)  # Lightning warns of None
+
+    def teardown(self, stage: str) -> None:
+        self._bar.close()

@@ -1,0 +1,140 @@
+"""How a classifier's images were prepared, and whether those to predict are alike."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from svp_lightning.data.importers.summary import as_range, pixel_range
+from svp_lightning.data.store import Store
+from svp_lightning.errors import ArtifactError, SettingsError
+from svp_lightning.evaluation.results import read_results
+from svp_lightning.stages.run_folder import RESULTS
+from svp_lightning.stages.settings import DataSettings, ImportedData, SimulatedData
+
+PREPARATION = "preparation"
+"""Its name in the provenance of ``results.json``."""
+MAX_GREY_APART = 5.0
+"""Grey levels; lamps and cameras of one setting differ by less."""
+MAX_PIXEL_APART = 0.02
+"""Relative; calibrations of one magnification differ by less."""
+MAX_IMAGES = 1000
+"""Images of a store whose background is looked at."""
+
+
+class Preparation(BaseModel):
+    """What has been done to the images of a store, and what came out."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    """``data.source``."""
+    background: int | None
+    """``data.background``: grey level that backgrounds were scaled to; None: as recorded."""
+    fit: Literal["cut", "shrink"] = "cut"
+    """``data.fit``: what became of particles larger than the images."""
+    background_grey: float | None
+    """Median grey level along the images' borders, in the store; None: it holds no image."""
+    pixel_um: tuple[float, float] | None = None
+    """Smallest and largest pixel size, µm; None: not known."""
+
+    @classmethod
+    def of(cls, data: DataSettings, store: Store) -> Self:
+        """Of the images that ``data`` made ``store`` of."""
+        return cls(
+            source=data.source,
+            background=None if isinstance(data, SimulatedData) else data.background,
+            fit="cut" if isinstance(data, SimulatedData) else data.fit,
+            background_grey=_background_grey(store),
+            pixel_um=pixel_range(store),
+        )
+
+
+def trained_preparation(run: Path) -> Preparation | None:
+    """That of the images an evaluated run trained on; None where the run does not record it.
+
+    Raises:
+        ArtifactError: the run's ``results.json`` is damaged.
+    """
+    if not (run / RESULTS).is_file():
+        return None
+    recorded = (read_results(run / RESULTS).provenance.model_extra or {}).get(PREPARATION)
+    if recorded is None:
+        return None
+    try:
+        return Preparation.model_validate(recorded)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{run / RESULTS}: provenance.{PREPARATION} is {recorded!r}.", "Evaluate the run again."
+        ) from error
+
+
+def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedData:
+    """The same data with the training run's ``background`` and ``fit``, unless others were set.
+
+    A value other than the data kind's default counts as set. Where the classifier was
+    trained on simulated images, ``data`` is left as it is.
+
+    Raises:
+        SettingsError: training scaled backgrounds to another level than the one set here, or
+            cut the large particles that are to be shrunk here.
+    """
+    if trained.source == "simulated":
+        return data
+    changes: dict[str, Any] = {}
+    for name, there, free in (("background", trained.background, None), ("fit", trained.fit, "")):
+        own = getattr(data, name)
+        if own == type(data).model_fields[name].default:
+            changes[name] = there
+        elif there not in (free, own):
+            raise SettingsError(
+                f"data.{name}={'null' if own is None else own}, but the classifier was trained on "
+                f"images with data.{name}={there}.",
+                "Leave it out: the training run's is used.",
+            )
+    return data.model_copy(update=changes)
+
+
+def differences(run: Path, trained: Preparation | None, found: Preparation) -> list[str]:
+    """A sentence for each way in which images differ from those that ``run`` was trained on."""
+    if trained is None:
+        return [
+            f"Warning: {run} does not record how its images were prepared: background and pixel "
+            "size are not compared. Evaluate it again to have that checked."
+        ]
+    if found.background_grey is None or trained.background_grey is None:
+        return []  # a blank has no background
+    lines = []
+    if abs(found.background_grey - trained.background_grey) > MAX_GREY_APART:
+        remedy = ""
+        if "simulated" not in (found.source, trained.source) and trained.background is None:
+            remedy = f" data.background={trained.background_grey:.0f} scales it to that."
+        lines.append(
+            f"Warning: the background of these images is at grey level "
+            f"{found.background_grey:.0f} (median), that of the classifier's training images at "
+            f"{trained.background_grey:.0f}.{remedy}"
+        )
+    return lines + _pixels_apart(trained.pixel_um, found.pixel_um)
+
+
+def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] | None) -> list[str]:
+    if here is None or there is None:
+        whose = "these images" if here is None else "the classifier's training images"
+        return [f"Pixel sizes are not compared: that of {whose} is not known."]
+    if here[1] <= there[1] * (1 + MAX_PIXEL_APART) and here[0] >= there[0] * (1 - MAX_PIXEL_APART):
+        return []
+    seen = as_range((there[0] / here[1], there[1] / here[0]), ".0%")
+    return [
+        f"Warning: a pixel is {as_range(here)} µm in these images, {as_range(there)} µm in the "
+        f"classifier's training images: it sees particles at {seen} of their size."
+    ]
+
+
+def _background_grey(store: Store) -> float | None:
+    if not len(store):
+        return None
+    rows = np.linspace(0, len(store) - 1, min(len(store), MAX_IMAGES)).astype(np.int64)
+    images = np.asarray(store.images[rows])
+    edges = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    return float(np.median(np.median(np.concatenate(edges, axis=1), axis=1)))

@@ -1,0 +1,133 @@
+"""What an export consists of besides the pipeline: sample images, and what was measured of it."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from svp_lightning.data.store import StoreWriter
+from svp_lightning.errors import ArtifactError, DataError
+from svp_lightning.generator.checkpoint import Generator
+from svp_lightning.generator.noise import image_seeds
+from svp_lightning.generator.sampler import sample
+from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.report.figures.generator import class_sheet
+from svp_lightning.report.style import save_figure
+from svp_lightning.runtime.files import explaining_write_errors
+from svp_lightning.runtime.terminal import counting
+from svp_lightning.stages.pools import pool_table
+from svp_lightning.stages.run_folder import FIDELITY
+
+SHEET_IMAGES = 12
+
+
+def write_samples(
+    folder: Path,
+    generator: Generator,
+    settings: SamplerSettings,
+    per_class: int,
+    device: torch.device,
+    weights: str,
+) -> None:
+    """Draw ``per_class`` images of each class into ``folder``.
+
+    Args:
+        folder: gets one folder of PNG per class, ``store/`` and ``sheet.png``.
+        generator: to draw from.
+        settings: the sampler.
+        per_class: images 0 to this of each class.
+        device: where to draw.
+        weights: SHA-256 of the generator's weights, for the manifest.
+    """
+    info = generator.info
+    writer = StoreWriter(folder / "store", per_class * len(info.class_names), info.image_size)
+    shown: dict[str, NDArray[np.uint8]] = {}
+    with counting("Sampling", writer.num_images) as progress:
+        for label, name in enumerate(info.class_names):
+            seeds = image_seeds(settings.seed, name, 0, per_class)
+            labels = np.full(per_class, label)
+            images = sample(generator.denoiser, labels, seeds, settings, device, progress)
+            table = pool_table([name] * per_class, range(per_class), seeds, weights)
+            writer.write(label * per_class, images, table)
+            _write_pictures(folder / name, images, table["id"].tolist())
+            shown[name] = images[:SHEET_IMAGES]
+    made_by = {"task": "export", "generator": weights, "sampler": settings.identity()}
+    writer.finish(info.class_names, info.pixel_size_um, made_by)
+    save_figure(class_sheet(shown, info.pixel_size_um), folder / "sheet.png")
+
+
+def _write_pictures(folder: Path, images: NDArray[np.uint8], ids: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for image, name in zip(images, ids, strict=True):
+        Image.fromarray(image).save(folder / f"{name}.png")
+
+
+@contextmanager
+def writing_whole(target: Path) -> Iterator[Path]:
+    """Yield a folder that becomes ``target`` when the block succeeds, and vanishes otherwise.
+
+    Raises:
+        ArtifactError: ``target`` exists, or cannot be written.
+    """
+    refuse_existing(target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with explaining_write_errors(target):
+            partial.mkdir(parents=True)
+            yield partial
+            refuse_existing(target)  # another process may have been faster
+            partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(target: Path) -> None:
+    """Refuse to export over something.
+
+    Raises:
+        ArtifactError: ``target`` exists.
+    """
+    if target.exists():
+        raise ArtifactError(
+            f"{target} exists already; an export overwrites nothing.",
+            "Delete it, or choose another place with export.to=….",
+        )
+
+
+def find_fidelity(folders: Iterable[Path], weights: str) -> dict[str, Any] | None:
+    """What ``task=assess`` has measured of these very weights, if it has.
+
+    Args:
+        folders: where to look.
+        weights: SHA-256 of the generator's weights.
+    """
+    for folder in folders:
+        for path in sorted(folder.glob(f"**/{FIDELITY}")):
+            if weights in path.read_text(encoding="utf-8", errors="replace"):
+                return read_fidelity(path, weights)
+    return None
+
+
+def read_fidelity(path: Path, weights: str) -> dict[str, Any]:
+    """The content of ``fidelity.json``.
+
+    Raises:
+        DataError: the file cannot be read, or is about other weights.
+    """
+    remedy = "Give the fidelity.json that task=assess wrote for this generator."
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise DataError(f"export.fidelity: {path} cannot be read: {error}.", remedy) from error
+    if not isinstance(values, dict) or weights not in text:
+        raise DataError(f"{path} is not about this generator ({weights[:12]}…).", remedy)
+    return values

@@ -1,0 +1,98 @@
+"""The store of real or simulated images."""
+
+import importlib
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+
+from svp_lightning.data.importers.writer import write_plan
+from svp_lightning.data.mix import limit_rare
+from svp_lightning.data.settings import FolderSettings, RunSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import SettingsError
+from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
+from svp_lightning.runtime.terminal import counting, duration, say
+from svp_lightning.stages.input_files import input_hashes
+from svp_lightning.stages.settings import DataSettings, SimulatedData
+
+WORTH_SAYING_SECONDS = 60
+IMPORT_VERSION = 3
+"""Raised when the same files and settings come to give another store of real images; raising the
+version of the stage would simulate again, too."""
+USES = ("prevalence", "rare_images", "rare_seed", "volume_ml")
+"""Settings of how the images are used, not of which there are."""
+
+
+def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache) -> Store:
+    """The store of real (or simulated) images, built if missing.
+
+    Where ``data.rare_images`` limits the rare classes, it is a view of the same store.
+
+    Args:
+        data: where the images come from.
+        own: folders of results, which are no images where they lie among them.
+        cache: of artifacts.
+    """
+    if isinstance(data, SimulatedData):
+        identity = {
+            "source": data.source,
+            "image_size": data.image_size,
+            "seed": data.seed,
+            "simulation": data.simulation.identity(),
+        }
+        make = partial(_simulate, data)
+    else:
+        identity = {name: v for name, v in data.identity().items() if name not in USES}
+        # The files decide, not the folder's place: a moved folder is the same data.
+        identity |= input_hashes(data, own) | {"import": IMPORT_VERSION}
+        make = partial(_import, data, own)
+    store = Store.open(cache.build("store", identity, make))
+    if data.rare_images is None:
+        return store
+    return limit_rare(store, data.rare_images, data.rare_seed)
+
+
+def _simulate(data: SimulatedData, folder: Path) -> None:
+    # Imported when needed: it brings torch, which no import of real images waits for.
+    from svp_lightning.simulation.simulated_store import simulate_store
+
+    total = sum(sum(counts.values()) for counts in data.simulation.counts.values())
+    with counting("Simulating", total) as progress:
+
+        def advance(count: int) -> None:
+            progress(count)
+            keep_cost(folder)
+
+        simulate_store(
+            folder, data.simulation, data.image_size, data.seed, advance, announce_simulation
+        )
+
+
+def announce_simulation(seconds: float) -> None:
+    """Say how long a simulation will take, where that is worth saying."""
+    if seconds > WORTH_SAYING_SECONDS:
+        say(f"  Simulating takes about {duration(seconds)}; if stopped, it resumes later.")
+
+
+def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
+    with counting("Importing", 0) as progress:
+        importer = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
+        plan = getattr(importer, f"plan_{data.source}")(data, own)
+        write_plan(folder, plan, data.num_threads, progress)
+
+
+def use_prevalence(stated: dict[str, float] | None, store: Store) -> dict[str, float]:
+    """Class name -> share in the field: the one stated, or that of the test images.
+
+    Raises:
+        SettingsError: the prevalence stated is of other classes than the data's.
+    """
+    if stated is not None and set(stated) != set(store.class_names):
+        raise SettingsError(
+            f"data.prevalence names the classes {', '.join(stated)}, "
+            f"the data has {', '.join(store.class_names)}.",
+            "Give one relative frequency for each class of the data.",
+        )
+    frequency = stated if stated is not None else store.counts("test")
+    total = sum(frequency.values())
+    return {name: frequency[name] / total for name in store.class_names}

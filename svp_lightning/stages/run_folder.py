@@ -1,0 +1,37 @@
+"""The files of a run's folder; free of torch, so that a finished cell of a sweep ends at once."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from svp_lightning.runtime.files import replacing, write_json
+
+RESULTS, REPORT = "results.json", "report.html"
+FIGURES = "figures"
+CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
+VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
+FIDELITY = "fidelity.json"
+OBJECTIVE_FILE = "SVP_CELL_RESULT"
+"""Environment variable naming the file in which a sweep wants the cell's objective."""
+
+
+def finished(run_dir: Path) -> bool:
+    """Whether an evaluation has left its results and its report."""
+    return (run_dir / RESULTS).is_file() and (run_dir / REPORT).is_file()
+
+
+def report_objective(run_dir: Path) -> None:
+    """Hand a sweeper its objective: the validation score, never a test metric."""
+    if OBJECTIVE_FILE in os.environ:
+        results = json.loads((run_dir / RESULTS).read_text(encoding="utf-8"))
+        write_json(Path(os.environ[OBJECTIVE_FILE]), {"objective": results["validation_score"]})
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a file into the run's folder without taking space twice where possible."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or a file system without links
+            shutil.copyfile(source, temporary)

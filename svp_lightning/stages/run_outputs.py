@@ -1,0 +1,130 @@
+"""What an evaluated run shows: its pictures, values for its loggers, lines for the terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pytorch_lightning.loggers import Logger
+
+from svp_lightning.classifier.validation import Collected
+from svp_lightning.data.mix import Mixture
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.priors import prevalence_weights
+from svp_lightning.evaluation.results import Results
+from svp_lightning.report.figures.curves import confusion, precision_recall
+from svp_lightning.report.figures.mistakes import worst_mistakes
+from svp_lightning.report.figures.sheets import contact_sheet
+from svp_lightning.report.figures.training import training_curves
+from svp_lightning.report.style import save_figure
+from svp_lightning.stages.run_folder import FIGURES, METRICS
+
+SHEET_IMAGES = 48
+MISTAKES = 24
+
+
+def write_figures(
+    run_dir: Path, rows: Mixture, tested: Collected, prevalence: Mapping[str, float]
+) -> None:
+    """Write curves, confusion, mistakes, and sheets of the images trained on.
+
+    Args:
+        run_dir: the run's folder, which holds ``metrics.csv`` already.
+        rows: what the classifier trained on.
+        tested: its predictions of the test images.
+        prevalence: class name -> share in the field.
+    """
+    store, folder = rows.stores[0], run_dir / FIGURES
+    names = store.class_names
+    weights = prevalence_weights(tested.label, prevalence, names)
+    curves = precision_recall(tested.label, tested.probability, names, weights=weights)
+    save_figure(curves, folder / "precision_recall.png")
+    predicted = tested.probability.argmax(axis=1)
+    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(matrix, (tested.label, predicted), 1)
+    save_figure(confusion(matrix, names), folder / "confusion.png")
+    metrics = pd.read_csv(run_dir / METRICS)
+    save_figure(training_curves(metrics), folder / "training_curves.png")
+    _mistakes(folder, store, tested)
+    _sheets(folder, store, rows)
+
+
+def _mistakes(folder: Path, store: Store, tested: Collected) -> None:
+    """The wrong answers given with the highest probability."""
+    predicted = tested.probability.argmax(axis=1)
+    confidence = tested.probability.max(axis=1)
+    wrong = np.flatnonzero(predicted != tested.label)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    if len(worst) == 0:
+        return
+    figure = worst_mistakes(
+        np.asarray(store.images[tested.index[worst]]),
+        [store.class_names[k] for k in tested.label[worst]],
+        [store.class_names[k] for k in predicted[worst]],
+        confidence[worst],
+        store.class_names,
+    )
+    save_figure(figure, folder / "worst_mistakes.png")
+
+
+def _sheets(folder: Path, store: Store, rows: Mixture) -> None:
+    """Real training images of each class, next to the synthetic ones where there are any."""
+    for label, name in enumerate(store.class_names):
+        panels = {"Real": np.asarray(store.images[store.indices("train", label)[:SHEET_IMAGES]])}
+        if pool := rows.synthetic:
+            drawn = np.asarray(pool.images[pool.indices(label=label)[:SHEET_IMAGES]])
+            panels |= {"Generated": drawn} if len(drawn) else {}
+        figure = contact_sheet(panels, title=name, pixel_size_um=store.pixel_size_um)
+        save_figure(figure, folder / f"contact_sheet_{name}.png")
+
+
+def log_results(loggers: Sequence[Logger], results: Results, figures: Path) -> None:
+    """Log test metrics, and images and a table where a logger takes them (W&B does)."""
+    table = results.metrics.model_dump()["per_class"]
+    flat = {f"test/{name}": value for name, value in _flat(results.metrics.model_dump())}
+    for name, bounds in _flat(results.ci95.model_dump()):
+        flat |= {f"ci95/{name}/{end}": bounds[k] for k, end in enumerate(("low", "high"))}
+    for logger in loggers:
+        logger.log_hyperparams(_facts(results))
+        logger.log_metrics(flat)
+        if hasattr(logger, "log_image"):
+            for picture in sorted(figures.glob("*.png")):
+                logger.log_image(f"figures/{picture.stem}", [str(picture)])
+        if hasattr(logger, "log_table"):
+            columns = ["class", *next(iter(table.values()))]
+            rows = [[name, *values.values()] for name, values in table.items()]
+            logger.log_table("test/per_class", columns=columns, data=rows)
+
+
+def _flat(metrics: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """``macro_auprc`` and ``air_bubble/auprc`` with their values."""
+    for name, value in metrics.items():
+        if name != "per_class":
+            yield name, value
+    for class_name, values in metrics["per_class"].items():
+        yield from ((f"{class_name}/{name}", value) for name, value in values.items())
+
+
+def _facts(results: Results) -> dict[str, Any]:
+    facts = results.model_dump(mode="json", exclude={"schema_version", "metrics", "ci95"})
+    # Also at the top, where W&B can group by them.
+    return facts | {name: facts["augmentation"][name] for name in ("method", "ratio")}
+
+
+def summary(results: Results, report: Path) -> str:
+    """The lines that an evaluation ends with."""
+
+    def line(label: str, name: str) -> str:
+        low, high = getattr(results.ci95, name)
+        return f"  {label:<16} {getattr(results.metrics, name):.4f}  [{low:.4f}, {high:.4f}]"
+
+    tested = ", ".join(f"{n:,} {name}" for name, n in results.counts.test.items())
+    return "\n".join(
+        [
+            f"Tested on {sum(results.counts.test.values()):,} images ({tested}), 95 % intervals:",
+            line("macro precision", "macro_precision"),
+            line("macro AUPRC", "macro_auprc"),
+            f"Report: {report}",
+        ]
+    )

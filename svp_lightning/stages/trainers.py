@@ -1,0 +1,294 @@
+"""What the trainings share: trainers on the run's devices, resuming, saying how long it takes."""
+
+import copy
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, ProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from svp_lightning.data.loading import ParticleDataset
+from svp_lightning.data.mix import Mixture
+from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import DistributedError, SettingsError, TrainingError
+from svp_lightning.runtime.artifacts import keep_cost
+from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.terminal import bar, duration, say
+from svp_lightning.stages.devices import choose_device, device_name, precision_of
+from svp_lightning.stages.environment import wandb_mode
+from svp_lightning.stages.settings import TrainerSettings
+
+LONG_SECONDS = 15 * 60
+PROBE_IMAGES = 8
+LOG_EVERY = 10
+"""Optimiser steps between logged values."""
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+@dataclass
+class Trainers:
+    """Makes the trainers of a run: on its devices, with its loggers and callbacks.
+
+    Attributes:
+        settings: which devices, and further arguments of :class:`pytorch_lightning.Trainer`.
+        build: makes the objects of a config group (``logger``, ``callbacks``).
+    """
+
+    settings: TrainerSettings
+    build: Callable[[str], list[Any]]
+
+    @cached_property
+    def loggers(self) -> list[Logger]:
+        """The run's loggers in addition to metrics.csv; the same objects in every stage."""
+        os.environ["WANDB_MODE"] = wandb_mode()
+        return self.build("logger")
+
+    @property
+    def device(self) -> torch.device:
+        """Where a stage without a trainer computes."""
+        return choose_device(self.settings)
+
+    def make(
+        self,
+        description: str,
+        folder: Path | None = None,
+        callbacks: Sequence[Callback] = (),
+        **arguments: Any,
+    ) -> pl.Trainer:
+        """A trainer on the devices asked for.
+
+        Args:
+            description: what the progress bar says.
+            folder: of an artifact in training; ``metrics.csv`` is written below it. None: nothing
+                is trained and nothing written.
+            callbacks: in addition to those of the run.
+            arguments: further arguments of :class:`pytorch_lightning.Trainer`.
+
+        Raises:
+            SettingsError: Lightning refuses a trainer setting (a device that is not there, say).
+        """
+        settings = self.settings
+        every = [*self.build("callbacks"), *callbacks]
+        for shown in every:
+            if isinstance(shown, StepsProgress):
+                shown.description = description
+        extra: dict[str, Any] = {
+            "log_every_n_steps": LOG_EVERY,
+            "enable_progress_bar": any(isinstance(c, ProgressBar) for c in every),
+            **(settings.model_extra or {}),
+            **arguments,
+        }
+        precision: Any = precision_of(settings, training=folder is not None)
+        try:
+            return pl.Trainer(
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                num_nodes=settings.num_nodes,
+                strategy=settings.strategy,
+                precision=precision,
+                callbacks=every if folder is None else [*every, _KeepCost(folder)],
+                logger=self.loggers if folder is None else [_csv_logger(folder), *self.loggers],
+                default_root_dir=folder,
+                enable_checkpointing=folder is not None,
+                use_distributed_sampler=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                **extra,
+            )
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise SettingsError(
+                f"The trainer settings cannot be used: {error}",
+                "Choose another trainer=… or device.",
+            ) from error
+
+    def close(self) -> None:
+        """End the loggers' runs, so that a next job in this process starts its own."""
+        for logger in self.__dict__.pop("loggers", []):
+            finish = getattr(getattr(logger, "experiment", None), "finish", None)
+            if callable(finish):
+                finish()
+
+
+def _csv_logger(folder: Path) -> Logger:
+    # CSVLogger deletes what an earlier attempt wrote, so each attempt has a folder of its own.
+    attempts = len(list(folder.glob("logs/attempt_*")))
+    return CSVLogger(save_dir=folder, name="logs", version=f"attempt_{attempts}")
+
+
+def newest_metrics(folder: Path) -> Path:
+    """``metrics.csv`` of the last attempt at the training in ``folder``."""
+    return max(folder.glob("logs/attempt_*/metrics.csv"), key=lambda file: file.stat().st_mtime)
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    datamodule: pl.LightningDataModule,
+    folder: Path,
+    announce: Callable[[], None],
+) -> None:
+    """Train from the newest complete checkpoint in ``folder``; ``announce`` a first attempt."""
+    # SLURM's requeue file included.
+    found = [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    if is_main_process() and newest is None:
+        announce()
+    path = None if newest is None else str(newest)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+
+
+def require_divisible(name: str, batch_size: int, world_size: int) -> None:
+    """Refuse a global batch that the processes cannot share equally, before any starts.
+
+    Raises:
+        DistributedError: naming the setting.
+    """
+    if batch_size % world_size:
+        raise DistributedError(
+            f"{name}={batch_size} is the batch of all processes together and cannot be divided "
+            f"by {world_size} processes.",
+            f"Choose a multiple of {world_size}.",
+        )
+
+
+def require_finished(name: str, done: int, steps: int) -> None:
+    """Refuse to take a training that something has stopped early for the whole one.
+
+    Args:
+        name: of the network, as in the settings.
+        done: optimiser steps taken.
+        steps: optimiser steps asked for.
+
+    Raises:
+        TrainingError: fewer were taken.
+    """
+    if done < steps:
+        raise TrainingError(
+            f"The training of the {name} was stopped after {done:,} of {steps:,} steps "
+            f"({name}.steps), so it is not finished.",
+            "Leave out what stops it (a callback, say); the same command then resumes it.",
+        )
+
+
+def announce_training(
+    trainer: pl.Trainer,
+    network: NetworkT,
+    loss: Callable[[NetworkT, Tensor, Tensor], Tensor],
+    rows: Mixture,
+    images: int,
+) -> None:
+    """Say on which device training runs and how long it will take, before it starts.
+
+    The time of a few images is measured on a copy of the network and scaled up.
+
+    Args:
+        trainer: the trainer that will train.
+        network: what it will train.
+        loss: of the network on images (n, 1, H, W) in [-1, 1] and labels (n,).
+        rows: the training rows, of which a few are tried.
+        images: training images of the whole budget, over all processes.
+    """
+    device = trainer.strategy.root_device
+    probe = copy.deepcopy(network).to(device)
+    positions = np.linspace(0, len(rows) - 1, PROBE_IMAGES).round().astype(np.int64)
+    batch = ParticleDataset.of_mixture(rows)[positions]
+    inputs, labels = to_model_range(batch["image"]).to(device), batch["label"].to(device)
+    with trainer.precision_plugin.forward_context():
+        for _ in range(2):  # the first call pays for set-up
+            start = time.perf_counter()
+            loss(probe, inputs, labels).backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+    seconds = (time.perf_counter() - start) / PROBE_IMAGES * images / trainer.world_size
+    where = device_name(device, trainer.world_size)
+    say(f"  {images:,} training images on {where}: about {duration(seconds)}")
+    if seconds > LONG_SECONDS:
+        say("  That is long. scale=demo takes minutes on a CPU, scale=tiny seconds.")
+
+
+class _KeepCost(Callback):
+    """Records what a training has cost so far whenever it saves a checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        keep_cost(self.folder)
+
+
+class StepsProgress(ProgressBar):
+    """Training steps of the whole budget, with the loss and the validation score.
+
+    Args:
+        description: what is being trained; each stage fills it in.
+    """
+
+    SHOWN: ClassVar = {
+        "generator/loss": "loss",
+        "train/loss": "loss",
+        "val/macro_auprc": "val AUPRC",
+    }
+    """Logged names (documented in the two modules) and what the bar calls them."""
+
+    def __init__(self, description: str = "Training") -> None:
+        super().__init__()
+        self.description = description
+        self._enabled = True
+        self._bar: tqdm[Any] | None = None
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._enabled:
+            self._bar = bar(
+                self.description, trainer.max_steps, " steps", initial=trainer.global_step
+            )
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.update(trainer.global_step - self._bar.n)
+            if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+                self._show(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._bar is not None:
+            self._show(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._close()
+
+    def _show(self, trainer: pl.Trainer) -> None:
+        assert self._bar is not None
+        metrics = trainer.callback_metrics
+        shown = {label: f"{metrics[k]:.3f}" for k, label in self.SHOWN.items() if k in metrics}
+        self._bar.set_postfix(shown, refresh=False)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

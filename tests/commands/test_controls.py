@@ -1,0 +1,83 @@
+"""Arms, learning curves, pools and searches as whole runs."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import svp_lightning.stages.pools as sampling
+from svp_lightning.generator.checkpoint import load_generator
+from tests.conftest import fresh_process, only_run, results, tiny
+
+Run = Callable[..., None]
+
+
+def test_generator_pool_and_classifier_learn_from_the_few_images_alone(
+    svp: Run, tmp_path: Path, shared_artifacts: Path
+) -> None:
+    svp("+experiment=learning_curve", "data.rare_images=5")
+    found = results(only_run(tmp_path / "outputs"))
+    few = {"silicone_oil": 5, "air_bubble": 5}
+    assert found["counts"]["train"] == {"protein": 60, **few}
+    assert found["counts"]["synthetic"] == {"protein": 0, **few}
+    assert found["counts"]["test"] == {"protein": 60, "silicone_oil": 12, "air_bubble": 12}
+    assert found["provenance"]["rare_images"] == 5
+    trained = [load_generator(file.parent) for file in shared_artifacts.glob("generator/*/*.json")
+               if file.name == "artifact.json"]  # fmt: skip
+    (few_seen,) = [g for g in trained if g.info.training["data"] == found["provenance"]["data"]]
+    assert few_seen.info.training["images"] == few
+    pools = [json.loads(f.read_text()) for f in shared_artifacts.glob("synthetic/*/manifest.json")]
+    own = [p for p in pools if p["made_by"]["generator"] == found["provenance"]["generator"]]
+    assert [p["counts"][""] for p in own] == [few]
+
+
+def test_more_images_than_there_are_is_one_clear_error(
+    svp: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        svp("augmentation=none", "data.rare_images=13")
+    assert "data.rare_images=13" in (told := capsys.readouterr().err)
+    assert "at most 12" in told
+
+
+def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(
+    svp: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, totals = [], []
+    sample = sampling.sample
+
+    def counting(denoiser, labels, *rest):
+        drawn.append(len(labels))
+        return sample(denoiser, labels, *rest)
+
+    monkeypatch.setattr(sampling, "sample", counting)
+    for ratio in (2, 0.5, 1, 3):  # 12 real images of each of two rare classes
+        svp("task=sample", f"augmentation.ratio={ratio}", "sampler.seed=11")
+        totals.append(sum(drawn))
+    assert totals == [48, 48, 48, 72]
+
+
+def test_each_seed_may_have_its_own_generator(svp: Run, tmp_path: Path) -> None:
+    for experiment in ("paper_grid", "paper_grid_generator_per_seed"):
+        svp(f"+experiment={experiment}", "seed=3", f"paths.outputs={tmp_path / experiment}")
+    shared, own = (
+        results(only_run(tmp_path / name))["provenance"]
+        for name in ("paper_grid", "paper_grid_generator_per_seed")
+    )
+    assert (shared["generator_seed"], own["generator_seed"]) == (0, 3)
+    assert shared["generator"] != own["generator"]
+
+
+def test_search_maximises_the_validation_score(tmp_path: Path, shared_artifacts: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    overrides = tiny(shared_artifacts, "+experiment=search", "augmentation=none")
+    fresh_process(tmp_path, "-m", *overrides, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2",
+                  "hydra.launcher.parallel=2")  # fmt: skip
+    folder = tmp_path / "outputs" / "search"
+    scores = [results(file.parent)["validation_score"] for file in folder.glob("*/results.json")]
+    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    assert len(scores) == 2
+    assert best["best_value"] == pytest.approx(max(scores))
+    assert set(best["best_params"]) == {"classifier.learning_rate", "classifier.weight_decay"}

@@ -1,0 +1,188 @@
+"""``task=assess``: from the command line to fidelity.json, page and table."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from svp_lightning.evaluation.fidelity.assess import (
+    ClassFidelity,
+    ImageSet,
+    assess_class,
+    class_record,
+)
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.fidelity_page import fidelity_section
+from svp_lightning.stages import assessment
+from svp_lightning.stages.assessment import spread
+
+Build = Callable[..., Pipeline]
+
+
+@pytest.mark.draws
+def test_writes_numbers_with_floors_a_page_and_a_table(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("task=assess", "assess.draws=4")
+    out = capsys.readouterr().out
+    (file,) = tmp_path.glob("outputs/default/assess_*/fidelity.json")
+    found = json.loads(file.read_text())
+    assert list(found["classes"]) == ["silicone_oil", "air_bubble"]
+    for name, one in found["classes"].items():
+        assert one["counts"] == {"train": 12, "heldout": 12, "generated": 12}
+        for values in one["features"].values():
+            for side in ("generated", "floor"):
+                assert values[side]["low"] <= values[side]["value"] <= values[side]["high"]
+        assert 0 <= one["features"]["precision"]["generated"]["value"] <= 1
+        assert one["memorisation"]["verdict"] in ("novel", "close", "copies")
+        for kind in ("morphology", "distances", "pairs"):
+            assert (file.parent / "figures" / f"fidelity_{kind}_{name}.png").is_file()
+    page = (file.parent / "report.html").read_text(encoding="utf-8")
+    assert "://" not in page
+    assert "Two-sample AUC" in page
+    assert "Silicone oil" in out
+    assert "floor" in out
+
+
+def test_interrupted_assessment_keeps_its_classes(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = svp_pipeline("assess.draws=3")
+    whole = assessment.assess_class
+    seen: list[str] = []
+
+    def failing(*sets: ImageSet, **options: Any) -> ClassFidelity:
+        seen.append("class")
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return whole(*sets, **options)
+
+    def build() -> Path:
+        config, device = pipeline.config, torch.device("cpu")
+        return assessment.build_fidelity(
+            config.assess, "tiny", pipeline.store, pipeline.images(1.0), pipeline.features,
+            pipeline.cache, device,
+        )  # fmt: skip
+
+    monkeypatch.setattr(assessment, "assess_class", failing)
+    with pytest.raises(KeyboardInterrupt):
+        build()
+    folder = build()
+    assert len(seen) == 3  # two classes, one of them twice
+    assert {f.name for f in folder.iterdir()} == {"artifact.json", "fidelity.json", "figures"}
+    assert build() == folder
+    assert len(seen) == 3
+
+
+def image_set(seed: int, n: int, images: np.ndarray | None = None) -> ImageSet:
+    """Random images whose features are a few of their pixels; every fourth is taken for others."""
+    from svp_lightning.evaluation.fidelity.neighbours import symmetric_images
+
+    if images is None:
+        images = np.random.default_rng(seed).integers(60, 200, (n, 16, 16), dtype=np.uint8)
+        images[:, 5:11, 5:11] //= 4
+    turned = symmetric_images(images).astype(np.float32)
+    features = turned[:, :, 4:12:2, 4:12:2].reshape(8, n, -1) / 64
+    return ImageSet(images, features, np.arange(n) % 4 > 0)
+
+
+def test_floor_of_new_images_and_verdict_on_copies() -> None:
+    train, heldout = image_set(1, 80), image_set(2, 60)
+    new = assess_class(train, heldout, image_set(3, 60), draws=10)
+    assert new.verdict == "novel"
+    assert new.compared == 60
+    record = class_record(new)
+    json.dumps(record, allow_nan=False)
+    for values in record["features"].values():  # both sides are drawn alike
+        assert values["generated"]["low"] <= values["floor"]["high"]
+        assert values["floor"]["low"] <= values["generated"]["high"]
+    for share in record["recognised"].values():
+        assert share["value"] == 0.75
+        assert 0.6 < share["low"] < 0.75 < share["high"] < 0.9
+    copies = image_set(0, 60, train.images[:60, ::-1].copy())
+    assert assess_class(train, heldout, copies, draws=4).verdict == "copies"
+
+
+def test_report_section_says_what_was_found(tmp_path: Path) -> None:
+    train, heldout = image_set(1, 80), image_set(2, 60)
+    sets = {"novel_kind": image_set(3, 60), "copied_kind": image_set(0, 60, train.images[:60])}
+    records = {
+        name: {
+            "counts": {"train": 80, "heldout": 60, "generated": 60},
+            **class_record(assess_class(train, heldout, generated, draws=4)),
+        }
+        for name, generated in sets.items()
+    }
+    assert fidelity_section(tmp_path) is None
+    (tmp_path / "fidelity.json").write_text(json.dumps({"schema": 1, "classes": records}))
+    section = fidelity_section(tmp_path)
+    assert section is not None
+    label, _, share, interval, real, _ = section.classes[0].features[-1]
+    assert (label, share, real) == ("Taken for its class", "0.750", "0.750")
+    assert interval == "0.628 to 0.842"
+    assert section.verdicts[0].startswith("Novel kind: no sign of copying.")
+    assert "(p = " in section.verdicts[0]
+    assert "None of 60 generated images equals a training image." in section.verdicts[0]
+    assert section.verdicts[0].endswith("of the images on.")
+    assert section.verdicts[1].startswith(
+        "Copied kind: signs of copying. 60 of 60 (100 %) generated images equal a training image, "
+        "none of 60 held-out real images does."
+    )
+    rows = {row[0]: row[1:] for row in section.classes[1].copies}
+    equal = rows["Equal to a training image, in grey levels"]
+    assert equal == ("60 of 60 (100 %)", "0 of 60 held-out", "< 0.001")
+
+
+def test_report_of_an_earlier_version_says_what_it_did_not_look_at(tmp_path: Path) -> None:
+    train, heldout = image_set(1, 80), image_set(2, 60)
+    record = class_record(assess_class(train, heldout, image_set(3, 60), draws=4))
+    for space in ("pixel", "feature"):
+        for new in ("both", "identical"):
+            del record["memorisation"][space][new]
+    classes = {"old": {"counts": {"train": 80, "heldout": 60, "generated": 60}, **record}}
+    (tmp_path / "fidelity.json").write_text(json.dumps({"schema": 1, "classes": classes}))
+    section = fidelity_section(tmp_path)
+    assert section is not None
+    assert section.verdicts[0].startswith("Old: no sign of copying.")
+    assert section.verdicts[0].endswith("was not looked at; task=assess does so today.")
+    assert len(section.classes[0].copies) == 5
+
+
+def test_few_copies_in_a_pool_are_found_and_named(tmp_path: Path) -> None:
+    train, heldout, images = image_set(1, 300), image_set(2, 150), image_set(3, 300).images
+    images[:18] = train.images[:18]
+    found = assess_class(train, heldout, image_set(0, 300, images), draws=4)
+    assert found.verdict == "copies"
+    assert [space.found.identical.count for space in (found.pixel, found.feature)] == [18, 18]
+
+
+def test_report_of_a_run_shows_the_assessment_of_its_pool(
+    svp: Callable[..., None], tmp_path: Path
+) -> None:
+    svp("task=assess", "assess.draws=4")  # the same artifact as above
+    svp()
+    svp("augmentation=none")
+    pages = {
+        file.parent.name: (file.read_text(encoding="utf-8"), (file.parent / "fidelity.json"))
+        for file in tmp_path.glob("outputs/default/resnet18_*/report.html")
+    }
+    with_pool, without = (
+        next(page for name, page in pages.items() if method in name)
+        for method in ("diffusion", "none")
+    )
+    assert 'id="fidelity"' in with_pool[0]
+    assert with_pool[1].is_file()
+    assert 'id="fidelity"' not in without[0]
+    assert not without[1].is_file()
+
+
+def test_held_out_images_are_looked_at_up_to_a_limit() -> None:
+    rows = np.arange(100, 1100, dtype=np.int64)
+    assert spread(rows, 1000) is rows
+    few = spread(rows, 11)
+    assert few.tolist() == sorted(set(few.tolist()))
+    assert (few[0], few[-1], len(few)) == (100, 1099, 11)

@@ -1,0 +1,87 @@
+"""The device, and the precision on it, as told by made-up machines."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from svp_lightning.commands.doctor import _precision
+from svp_lightning.errors import SettingsError
+from svp_lightning.stages.devices import choose_device, precision_of
+from svp_lightning.stages.settings import TrainerSettings
+
+Machine = Callable[..., None]
+
+
+def trainer(accelerator: str = "auto", devices: Any = 1, **more: Any) -> TrainerSettings:
+    return TrainerSettings(accelerator=accelerator, devices=devices, **more)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine with ``gpus`` GPUs, on which this process has the given local rank."""
+
+    def set_up(gpus: int, bf16: bool = True, local_rank: int | None = None) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True: including_emulation or bf16,
+        )
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        monkeypatch.delenv("SLURM_LOCALID", raising=False)
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+        if local_rank is not None:
+            monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("devices", "local_rank", "number"),
+    [
+        (1, None, 0),
+        ([1], None, 1),
+        ("2,", None, 2),
+        ([1, 3], 1, 3),
+        ("auto", 2, 2),
+        (4, 3, 3),
+    ],
+)
+def test_gpu_is_the_one_that_lightning_takes(
+    machine: Machine, devices: Any, local_rank: int | None, number: int
+) -> None:
+    machine(4, local_rank=local_rank)
+    assert choose_device(trainer("gpu", devices)) == torch.device("cuda", number)
+
+
+def test_what_is_not_there_is_refused(machine: Machine) -> None:
+    machine(0)
+    assert choose_device(trainer("auto")) == torch.device("cpu")
+    with pytest.raises(SettingsError, match="accelerator=gpu"):
+        choose_device(trainer("gpu"))
+    machine(2)
+    with pytest.raises(SettingsError, match="GPU 5, but 2"):
+        choose_device(trainer("gpu", [5]))
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_precision_follows_the_hardware_and_tests_on_a_cpu_are_exact(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, bf16: bool, chosen: str
+) -> None:
+    machine(1, bf16=bf16)
+    assert precision_of(trainer(), training=True) == chosen
+    assert precision_of(trainer(), training=False) == chosen
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    assert precision_of(trainer("cpu"), training=True) == chosen
+    assert precision_of(trainer("cpu"), training=False) == "32-true"
+    assert _precision(trainer("cpu")) == f"{chosen} for training, 32-true for tests"
+    assert precision_of(trainer(precision="16-mixed"), training=False) == "16-mixed"
+
+
+def test_doctor_says_what_is_missing(machine: Machine) -> None:
+    machine(0)
+    assert "trainer=cpu" in _precision(trainer("gpu"))

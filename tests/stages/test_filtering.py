@@ -1,0 +1,108 @@
+"""``augmentation=diffusion_filtered``: matched counts, recorded rejections, nested pools."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_lightning.data.settings import AugmentationSettings, FilterSettings
+from svp_lightning.errors import DataError
+from svp_lightning.evaluation.fidelity.rejection import ClassFilter, Rejection
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.stages import filtering
+from tests.conftest import only_run, results
+
+Build = Callable[..., Pipeline]
+# A quantile of their own keeps what these tests fake out of other tests' shared artifacts.
+FILTERED = ("augmentation=diffusion_filtered", "augmentation.filter.quantile=0.5")
+
+
+def test_filter_keeps_its_share_of_new_real_images() -> None:
+    generator = np.random.default_rng(0)
+    train, val, new = (generator.normal(size=(n, 4)) for n in (400, 300, 4000))
+    chosen = ClassFilter(1, train, val, quantile=0.9, neighbours=5)
+    sure = np.tile([0.0, 1.0, 0.0], (4000, 1))
+    assert chosen(new, sure).far.mean() == pytest.approx(0.1, abs=0.04)
+    assert not chosen(new, sure).wrong_class.any()
+    assert chosen(new + 30, sure).far.all()
+    mistaken = sure.copy()
+    mistaken[:7] = [0.6, 0.4, 0.0]
+    verdict = chosen(new, mistaken)
+    assert verdict.wrong_class.sum() == 7
+    np.testing.assert_array_equal(verdict.rejected, verdict.wrong_class | verdict.far)
+    assert not ClassFilter(1, train, val, 1.0, 5)(val, sure[:300]).far.any()
+
+
+class EveryThird:
+    """Rejects two of three images, whatever they show."""
+
+    def __call__(self, features: np.ndarray, probabilities: np.ndarray) -> Rejection:
+        rejected = np.arange(len(features)) % 3 > 0
+        return Rejection(rejected, np.zeros(len(features), dtype=bool))
+
+
+@pytest.fixture
+def every_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filtering, "ClassFilter", lambda *_: EveryThird())
+
+
+@pytest.mark.usefixtures("every_third")
+def test_count_is_matched_and_rejections_are_reported(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp(*FILTERED)
+    assert "Filter rejected" in capsys.readouterr().out
+    run = only_run(tmp_path / "outputs")
+    found = results(run)
+    assert found["augmentation"]["method"] == "diffusion_filtered"
+    assert found["counts"]["synthetic"] == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
+    for tally in found["rejected"].values():
+        assert tally == {"looked_at": 34, "wrong_class": 22, "far": 0, "rejected": 22}
+    stages = {"network", "features", "generator", "synthetic", "filter", "classifier", "test"}
+    assert stages == set(found["costs"])
+    named = [cost["artifact"] for cost in found["costs"].values() if cost["artifact"]]
+    assert len(set(named)) == len(named) == 6
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "22 of 34 rejected (64.7 %)" in page
+    assert "iffusion, filtered 1×" in page
+
+
+@pytest.mark.usefixtures("every_third")
+def test_smaller_ratio_is_a_subset_and_kept_images_are_the_pools(svp_pipeline: Build) -> None:
+    stores = []
+    for ratio in (0.5, 1):
+        stores.append(svp_pipeline(*FILTERED, f"augmentation.ratio={ratio}").pool)
+    small, large = stores
+    for label in (1, 2):
+        a, b = (s.particles["id"].to_numpy()[s.indices(label=label)] for s in stores)
+        assert a.tolist() == b[: len(a)].tolist()
+        assert [int(name.rsplit("-")[-1]) for name in b] == list(range(0, 36, 3))
+        rows = large.indices(label=label)[: len(a)]
+        np.testing.assert_array_equal(small.images[small.indices(label=label)], large.images[rows])
+
+
+def test_hopeless_generator_is_refused(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nothing(EveryThird):
+        def __call__(self, features: np.ndarray, probabilities: np.ndarray) -> Rejection:
+            all_of_them = np.ones(len(features), dtype=bool)
+            return Rejection(all_of_them, all_of_them)
+
+    monkeypatch.setattr(filtering, "ClassFilter", lambda *_: Nothing())
+    pipeline = svp_pipeline(*FILTERED, "augmentation.filter.max_draws=2")
+    with pytest.raises(DataError, match=r"rejects too many.*0 of 12 wanted"):
+        _ = pipeline.pool
+
+
+def test_filter_is_part_of_the_arm_only_where_it_acts() -> None:
+    plain = AugmentationSettings(method="diffusion", extra="diffusion", ratio=1)
+    filtered = plain.model_copy(update={"filter": FilterSettings()})
+    assert filtered.filters
+    assert not plain.filters
+    assert plain.identity() != filtered.identity()
+    nothing = filtered.model_copy(update={"ratio": 0.0})
+    assert nothing.identity() == plain.model_copy(update={"ratio": 0.0}).identity()
+    with pytest.raises(ValueError, match=r"augmentation\.method=diffusion_filtered"):
+        AugmentationSettings.model_validate(filtered.model_dump())

@@ -1,0 +1,162 @@
+"""Images to predict are prepared as the classifier's were, or the difference is told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from svp_lightning.data.settings import FolderSettings, MfiSettings
+from svp_lightning.data.store import Store
+from svp_lightning.errors import SettingsError
+from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.stages.preparation import (
+    Preparation,
+    differences,
+    prepared_as_trained,
+    trained_preparation,
+)
+from svp_lightning.stages.settings import DataSettings
+from tests.conftest import only_run, results
+
+ROOT = Path("/images")
+
+
+def prepared(**changes: object) -> Preparation:
+    usual = {"source": "folder", "background": None, "background_grey": 168, "pixel_um": (0.5, 0.5)}
+    return Preparation.model_validate(usual | changes)
+
+
+@pytest.mark.parametrize(
+    ("data", "trained", "used"),
+    [
+        (FolderSettings(root=ROOT), 100, 100),
+        (FolderSettings(root=ROOT, background=100), 100, 100),
+        (FolderSettings(root=ROOT, background=100), None, 100),
+        (FolderSettings(root=ROOT), None, None),
+        (MfiSettings(root=ROOT), 100, 100),
+        (MfiSettings(root=ROOT), 210, 210),
+        (MfiSettings(root=ROOT), None, None),
+        (MfiSettings(root=ROOT, background=None), None, None),
+    ],
+)
+def test_the_training_runs_background_is_used(
+    data: FolderSettings | MfiSettings, trained: int | None, used: int | None
+) -> None:
+    found = prepared_as_trained(data, prepared(background=trained))
+    assert found == data.model_copy(update={"background": used})
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (FolderSettings(root=ROOT, background=120), "data.background=120"),
+        (MfiSettings(root=ROOT, background=None), "data.background=null"),
+    ],
+)
+def test_another_background_than_the_training_runs_is_refused(
+    data: DataSettings, named: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{named}, .* data.background=100"):
+        prepared_as_trained(data, prepared(background=100))
+
+
+def test_large_particles_are_scaled_down_where_the_training_run_did_so() -> None:
+    data = FolderSettings(root=ROOT)
+    assert prepared_as_trained(data, prepared(fit="shrink")).fit == "shrink"
+    assert prepared_as_trained(data, prepared()).fit == "cut"
+    with pytest.raises(SettingsError, match=r"data.fit=shrink, .* with data.fit=cut"):
+        prepared_as_trained(FolderSettings(root=ROOT, fit="shrink"), prepared())
+
+
+def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
+    trained = prepared(source="simulated")
+    data = MfiSettings(root=ROOT)
+    assert prepared_as_trained(data, trained) == data
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        ({"background_grey": 172, "pixel_um": (0.509, 0.509)}, []),
+        ({"pixel_um": None}, ["not compared: that of these images"]),
+        ({"pixel_um": (0.495, 0.505)}, []),
+        ({"pixel_um": (0.5, 1.25)}, ["0.5 to 1.25 µm .* 0.5 µm .* 40% to 100%"]),
+        ({"background_grey": 180}, ["180 (median).* 168. data.background=168 scales"]),
+        ({"pixel_um": (0.52, 0.52)}, ["0.52 µm .* 0.5 µm .* 96%"]),
+        ({"pixel_um": (0.48, 0.48), "background_grey": 100}, ["grey level 100", "104%"]),
+    ],
+)
+def test_only_differences_that_matter_are_told(changes: dict[str, object], told: list[str]) -> None:
+    lines = differences(ROOT, prepared(), prepared(**changes))
+    assert len(lines) == len(told)
+    for line, wanted in zip(lines, told, strict=True):
+        for part in wanted.split(".*"):
+            assert part.strip() in line
+
+
+def draw(folder: Path, level: int, size: int, generator: np.random.Generator) -> None:
+    """Twelve spots on a background of about 168."""
+    folder.mkdir(parents=True)
+    for number in range(12):
+        image = generator.normal(168, 2, (size, size)).clip(0, 255)
+        image[5:9, 5:9] = level
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
+
+
+def test_predicted_images_get_the_background_trained_on(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    for name, level in (("oil", 40), ("air", 90)):
+        draw(tmp_path / "images" / name, level, 16, generator)
+    data = ("data=folder", f"data.root={tmp_path / 'images'}")
+    own = f"paths.artifacts={tmp_path / 'own'}"
+    pixel = "data.pixel_size_um"
+    svp("augmentation=none", *data, "data.background=100", f"{pixel}=0.5", own)
+    run = only_run(tmp_path / "outputs")
+    trained = trained_preparation(run)
+    assert trained is not None
+    assert trained.model_dump(mode="json") == results(run)["provenance"]["preparation"]
+    assert (trained.background, trained.pixel_um) == (100, (0.5, 0.5))
+    assert trained.background_grey == pytest.approx(100, abs=2)
+
+    capsys.readouterr()
+    svp(
+        "task=predict",
+        f"predict.run={run}",
+        *data,
+        f"{pixel}=0.6",
+        "data.volume_ml={air: 0.1, oil: 0.4}",
+        "study=new",
+        own,
+    )
+    out = capsys.readouterr().out
+    assert "Backgrounds are scaled to grey level 100" in out
+    assert "a pixel is 0.6 µm in these images, 0.5 µm in" in out
+    assert "Warning: the background" not in out
+    stores = [Store.open(file.parent) for file in tmp_path.glob("own/store/*/manifest.json")]
+    (new,) = [store for store in stores if not store.class_names]
+    assert np.median(new.images[:, 0]) == pytest.approx(100, abs=2)
+    (table,) = tmp_path.glob("outputs/new/*/counts.csv")
+    kept = json.loads(table.with_name("preparation.json").read_text())
+    assert kept["data"] == new.sha256
+    assert kept["classifier"] == sha256_of_file(run / "classifier.ckpt")
+    assert [kept[side]["background"] for side in ("trained_on", "predicted")] == [100, 100]
+    counts = pd.read_csv(table).set_index(["group", "class"])
+    assert counts["per_ml"].xs("all", level="class").to_dict() == pytest.approx(
+        {"air": 120, "oil": 30, "all groups": 48}
+    )
+
+    with pytest.raises(SystemExit):
+        svp("task=predict", f"predict.run={run}", *data, "data.background=120", own)
+    assert "data.background=120, but the classifier" in capsys.readouterr().err
+    (run / "results.json").unlink()
+    svp("task=predict", f"predict.run={run}", *data, "study=old", own)
+    said = capsys.readouterr().out
+    assert "does not record how its images were prepared" in said
+    assert "data.volume_ml=<mL>" in said

@@ -1,0 +1,95 @@
+"""A run whose inputs have changed is another run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from svp_lightning.errors import DataError
+from svp_lightning.pipeline import Pipeline, run_folder, run_identity
+
+Build = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def own(svp_pipeline: Build, tmp_path: Path) -> Callable[..., Path]:
+    """The run folder of a configuration on ``images``, or another folder."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").write_text("old image")
+    (tmp_path / "labels.csv").write_text("id,label\n0.png,oil\n")
+
+    def folder(root: str = "images", *overrides: str) -> Path:
+        labels = f"data.labels={tmp_path / 'labels.csv'}"
+        data = ("data=folder", f"data.root={tmp_path / root}", labels)
+        return run_folder(svp_pipeline(*data, *overrides).config)
+
+    return folder
+
+
+def test_new_images_are_another_run(own: Callable[..., Path], tmp_path: Path) -> None:
+    before = own()
+    assert own() == before
+    (tmp_path / "images" / "0.png").write_text("new image")
+    assert own() != before
+
+
+def test_new_labels_are_another_run(own: Callable[..., Path], tmp_path: Path) -> None:
+    before = own()
+    (tmp_path / "labels.csv").write_text("id,label\n0.png,air\n")
+    assert own() != before
+
+
+def test_moved_images_are_the_same_run(own: Callable[..., Path], tmp_path: Path) -> None:
+    before = own()
+    (tmp_path / "images").rename(tmp_path / "moved")
+    assert own("moved") == before
+    with pytest.raises(DataError, match=r"data.root=.*images"):
+        own()
+    own("images", "task=doctor")  # asks for no images
+
+
+def test_results_among_the_images_make_no_other_run(
+    own: Callable[..., Path], tmp_path: Path
+) -> None:
+    places = [f"paths.{name}={tmp_path / 'images' / name}" for name in ("artifacts", "outputs")]
+    before = own("images", *places)
+    (tmp_path / "images" / "outputs").mkdir()
+    (tmp_path / "images" / "outputs" / "sheet.png").write_text("a result")
+    assert own("images", *places) == before
+
+
+def test_images_behind_a_link_are_seen_to_change(own: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.png").write_text("old image")
+    (tmp_path / "images" / "oil").symlink_to(tmp_path / "elsewhere")
+    before = own()
+    (tmp_path / "elsewhere" / "1.png").write_text("new image")
+    assert own() != before
+
+
+def test_simulated_data_is_its_settings(svp_pipeline: Build) -> None:
+    config = svp_pipeline().config
+    assert run_identity(config) == config.identity()
+
+
+def test_features_count_where_they_choose_the_generator(svp_pipeline: Build) -> None:
+    def identity(*overrides: str) -> object:
+        return svp_pipeline("augmentation.ratio=1", *overrides).config.identity()
+
+    chosen = "generator.selection.method=fidelity"
+    assert identity(chosen) != identity(chosen, "features.seed=1")
+    assert identity() == identity("features.seed=1")
+
+
+@pytest.mark.parametrize("part", ["classifier", "features.classifier"])
+def test_replaced_weights_are_other_settings(
+    svp_pipeline: Build, tmp_path: Path, part: str
+) -> None:
+    weights = tmp_path / "resnet18.pt"
+    weights.write_text("old")
+    given = f"+{part}.pretrained_weights={weights}".replace("+classifier", "classifier")
+    config = svp_pipeline(given).config
+    network = config.classifier if part == "classifier" else config.features
+    before = network.identity()
+    weights.write_text("newer")
+    assert network.identity() != before
