@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from svp_lightning.config import TASKS, SimulatedData
+from svp_lightning.config import TASKS
 from svp_lightning.data.settings import (
     CollageSettings,
     FlowCamSettings,
@@ -14,6 +14,7 @@ from svp_lightning.data.settings import (
     MfiSettings,
 )
 from svp_lightning.runtime.settings import Settings
+from svp_lightning.stages.settings import SimulatedData
 from tests.conftest import fresh_process
 
 ROOT = Path(__file__).parents[1]
