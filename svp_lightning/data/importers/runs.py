@@ -270,6 +270,10 @@ def _units(pictures: pd.Series) -> list[range]:
 def _common(pixel_sizes: pd.Series) -> float | None:
     """The calibration all particles share, or None."""
     known = pixel_sizes.dropna().astype(float)
-    if len(known) < len(pixel_sizes) or np.ptp(known) > _PIXEL_TOLERANCE * known.min():
+    if (
+        known.empty
+        or len(known) < len(pixel_sizes)
+        or np.ptp(known) > _PIXEL_TOLERANCE * known.min()
+    ):
         return None
     return float(known.median())

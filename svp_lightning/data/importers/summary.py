@@ -78,7 +78,7 @@ def pixel_range(store: Store) -> tuple[float, float] | None:
     if store.pixel_size_um is not None:
         return store.pixel_size_um, store.pixel_size_um
     sizes = store.particles.get("pixel_size_um")
-    if sizes is None or sizes.isna().any():
+    if sizes is None or sizes.empty or sizes.isna().any():
         return None
     return float(sizes.min()), float(sizes.max())
 

@@ -64,6 +64,8 @@ def choose_window(
         settings: see there.
     """
     large = larger_sides[:0] if ecd_um is None else larger_sides[ecd_um >= settings.at_least_um]
+    if not larger_sides.size:
+        return MIN_IMAGE_SIZE
     if large.size:
         side = float(np.quantile(large, settings.holds, method="inverted_cdf"))
     else:  # "lower": one picture of another kind must not decide for a few crops

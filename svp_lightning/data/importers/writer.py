@@ -20,6 +20,7 @@ Progress = Callable[[int], None]
 """Called with the number of images just done."""
 
 _ROWS_PER_WRITE = 2048
+_WINDOW_COLUMNS = ("width_px", "height_px", "background_grey", "scale", "cut")
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,15 @@ def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> 
     with nothing_left_on_failure(path):
         writer = StoreWriter(path, len(plan.particles), plan.image_size)
         # Pieces go down in order, so an interrupted import left all rows up to the first gap.
-        gaps = writer.pending(len(plan.particles))
+        gaps = writer.pending(max(len(plan.particles), 1))
         units = [unit for unit in plan.units if gaps and unit.start >= gaps[0].start]
         for rows, images, table in _gathered(_framed_units(plan, units, num_threads)):
             writer.write(rows.start, images, table)
             progress(len(rows))
+        if plan.particles.empty:  # runs of water: a result, too
+            columns = dict.fromkeys(_WINDOW_COLUMNS, pd.Series(dtype=float))
+            no_images = np.empty((0, plan.image_size, plan.image_size), np.uint8)
+            writer.write(0, no_images, plan.particles.assign(**columns))
         if len(plan.skipped):
             plan.skipped.to_csv(path / "skipped.csv", index=False)
         made_by = {
@@ -128,12 +133,12 @@ def _frame_unit(plan: Plan, unit: range) -> _Piece:
         frame(image, plan.image_size, mask, plan.background, plan.fit)
         for image, mask in zip(cut.images, opaque, strict=True)
     ]
+    window = [
+        (image.shape[1], image.shape[0], one.background_grey, one.scale, one.cut)
+        for image, one in zip(cut.images, framed, strict=True)
+    ]
     table = plan.particles.iloc[unit.start : unit.stop].assign(
-        width_px=[image.shape[1] for image in cut.images],
-        height_px=[image.shape[0] for image in cut.images],
-        background_grey=[one.background_grey for one in framed],
-        scale=[one.scale for one in framed],
-        cut=[one.cut for one in framed],
+        **dict(zip(_WINDOW_COLUMNS, zip(*window, strict=True), strict=True)),
         **cut.columns,
     )
     return unit, np.stack([one.image for one in framed]), table

@@ -319,11 +319,15 @@ def test_a_size_that_the_list_lacks_is_refused_with_the_other(tmp_path) -> None:
 # Blanks
 
 
+def write_blank(folder: Path) -> None:
+    write_run(folder, "water")
+    head = (folder / "water.lst").read_text().splitlines()[: 2 + len(FIELDS)]
+    (folder / "water.lst").write_text("\n".join(head) + "\n")
+    (folder / "water.cla").unlink()
+
+
 def test_a_run_without_particles_is_a_result(folder) -> None:
-    write_run(folder / "blank", "water")
-    cut = (folder / "blank" / "water.lst").read_text().splitlines()[: 2 + len(FIELDS)]
-    (folder / "blank" / "water.lst").write_text("\n".join(cut) + "\n")
-    (folder / "blank" / "water.cla").unlink()
+    write_blank(folder / "blank")
     found = plan(folder)
     assert len(found.particles) == 6
     blank = found.made_by["runs"]["water"]
@@ -331,3 +335,13 @@ def test_a_run_without_particles_is_a_result(folder) -> None:
     groups = summary_of(folder).groups
     assert groups["images"].to_dict() == {"run1": 6, "water": 0}
     assert groups["per mL"].to_dict() == pytest.approx({"run1": 6 / 0.0174, "water": 0})
+
+
+def test_water_alone_is_a_store_without_images(tmp_path) -> None:
+    write_blank(tmp_path)
+    store = import_runs(tmp_path / "store", root=tmp_path, labelled=False)
+    assert (len(store), store.image_size) == (0, 16)
+    assert store.manifest.made_by["runs"]["water"]["volume_ml"] == 0.0174
+    summary = summarise(store)
+    assert summary.lines()[0].startswith("0 images of 16 × 16 px:")
+    assert summary.groups["per mL"].to_dict() == {"water": 0}
