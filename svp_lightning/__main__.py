@@ -27,7 +27,7 @@ from svp_lightning.runtime.distributed import (
     started_by_srun,
 )
 from svp_lightning.runtime.files import explaining_write_errors, replacing
-from svp_lightning.stages.run_folder import finished, report_objective
+from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
 
 
 def config_folder() -> Path:
@@ -66,7 +66,7 @@ def execute(cfg: DictConfig) -> None:
     command = importlib.import_module(f"svp_lightning.commands.{config.task}")
     try:
         if is_main_process() and config.task in WITH_RESULTS:
-            _record(cfg, run_dir)
+            _record(_used_by_predict(cfg) if config.task == "predict" else cfg, run_dir)
         with closing(Pipeline(config, run_dir, partial(_build, cfg))) as pipeline:
             command.run(pipeline)
     except BaseException as error:
@@ -111,11 +111,19 @@ def _build(cfg: DictConfig, group: str) -> list[Any]:
         ) from error
 
 
+def _used_by_predict(cfg: DictConfig) -> DictConfig:
+    """The settings that decide predictions: none of this configuration's own classifier."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    parts = ("task", "study", "data", "predict", "trainer", "paths")
+    return OmegaConf.create({part: values[part] for part in parts})
+
+
 def _record(cfg: DictConfig, run_dir: Path) -> None:
     """Keep the resolved configuration and the command with the results."""
     with explaining_write_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
-    with replacing(run_dir / "config.yaml") as temporary:
+    with replacing(run_dir / CONFIG) as temporary:
         OmegaConf.save(cfg, temporary, resolve=True)
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     with replacing(run_dir / "command.txt") as temporary:

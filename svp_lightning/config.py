@@ -10,7 +10,7 @@ from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
-from svp_lightning.runtime.settings import Settings
+from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.stages.settings import DataSettings, EvaluationSettings, TrainerSettings
 
 TASKS = (
@@ -50,10 +50,10 @@ class ScaleSettings(Settings):
 
 
 class PredictSettings(Settings):
-    """What ``task=predict`` reads."""
+    """What ``task=predict`` and ``task=prevalence`` read."""
 
-    run: Path | None = None
-    """Run folder (or classifier folder) whose classifier is used; None: this configuration's."""
+    run: Path | None = runtime(None)
+    """Folder of an evaluated run, which must be given: its classifier (or predictions) is used."""
     uncertain_below: float = Field(0.7, gt=0, le=1)
     """Images whose largest class probability is lower are counted as uncertain."""
 
@@ -108,7 +108,17 @@ class Config(Settings):
         return self.task in ("train_classifier", "evaluate") and self.augmentation.needs_generator
 
     def identity(self) -> dict[str, Any]:
-        """What decides the results of a run: not its name, its place or its devices."""
+        """What decides the results of a run: not its name, its place or its devices.
+
+        The classifier that ``task=predict`` uses is a file and counted elsewhere; this
+        configuration's own has no part in it.
+        """
+        if self.task == "predict":
+            return {
+                "task": self.task,
+                "data": self.data.identity(),
+                "predict": self.predict.identity(),
+            }
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
         chosen = self.generator.selection.method == "fidelity"
@@ -118,8 +128,6 @@ class Config(Settings):
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}
         elif not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
-        if self.task == "predict":
-            values |= {"predict": self.predict.identity()}
         return values | {"task": self.task, "seed": self.seed}
 
 

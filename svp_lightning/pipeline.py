@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from svp_lightning.config import Config
 from svp_lightning.runtime.artifacts import ArtifactCache
-from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.terminal import quieten_libraries, say
 from svp_lightning.stages.input_files import input_hashes
+from svp_lightning.stages.run_folder import CLASSIFIER, evaluated_run
 from svp_lightning.stages.settings import SimulatedData
 
 if TYPE_CHECKING:
@@ -30,22 +31,33 @@ WITH_RESULTS = ("evaluate", "assess", "predict")
 
 
 def run_folder(config: Config) -> Path:
-    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes."""
+    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes.
+
+    Predictions are named after the run whose classifier they use.
+    """
     key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
     task = "" if config.task == "evaluate" else f"{config.task}_"
-    return config.paths.outputs / config.study / f"{task}{config.name}_seed{config.seed}_{key}"
+    name = f"{config.name}_seed{config.seed}"
+    if config.task == "predict":
+        name = evaluated_run(config.predict.run).name
+    return config.paths.outputs / config.study / f"{task}{name}_{key}"
 
 
 def run_identity(config: Config) -> dict[str, Any]:
-    """As :meth:`Config.identity`, where the images and tables count and not their place.
+    """As :meth:`Config.identity`, where the contents of files count and not their place.
 
     Raises:
         DataError: ``data.root`` is not there.
+        SvpError: there is no classifier to predict with.
     """
     identity, data = config.identity(), config.data
+    memory = config.paths.artifacts / MEMORY
+    if config.task == "predict":
+        weights = evaluated_run(config.predict.run) / CLASSIFIER
+        identity |= {"classifier": cached_hash(weights, sha256_of_file, memory)}
     if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
         return identity
-    hashes = input_hashes(data, config.paths.own, config.paths.artifacts / MEMORY)
+    hashes = input_hashes(data, config.paths.own, memory)
     return identity | {"data": identity["data"] | hashes}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.errors import DataError
+from svp_lightning.errors import CheckpointError, DataError
 from svp_lightning.pipeline import Pipeline, run_folder, run_identity
 
 Build = Callable[..., Pipeline]
@@ -46,6 +46,22 @@ def test_moved_images_are_the_same_run(own: Callable[..., Path], tmp_path: Path)
     with pytest.raises(DataError, match=r"data.root=.*images"):
         own()
     own("images", "task=doctor")  # asks for no images
+
+
+def test_predictions_are_named_after_the_classifier_that_is_used(
+    own: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = tmp_path / "resnet50_none_0x_seed2_01234567" / "classifier.ckpt"
+    weights.parent.mkdir()
+    weights.write_text("old")
+    predict = ("images", "task=predict", f"predict.run={weights.parent}")
+    before = own(*predict)
+    assert before.name.startswith("predict_resnet50_none_0x_seed2_01234567_")
+    assert own(*predict, "augmentation=none", "seed=3") == before  # has no part in it
+    weights.write_text("newer")
+    assert own(*predict) != before
+    with pytest.raises(CheckpointError, match="holds no classifier"):
+        own("images", "task=predict", f"predict.run={tmp_path}")
 
 
 def test_results_among_the_images_make_no_other_run(

@@ -1,19 +1,16 @@
 """``task=predict``: classify a run of one's own and print the counts of each class."""
 
-from pathlib import Path
-
 import numpy as np
-from rich.console import Console
 
 from svp_lightning.classifier.module import load_classifier
 from svp_lightning.data.settings import VolumeSettings
-from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
 from svp_lightning.runtime.files import sha256_of_file, write_json
-from svp_lightning.runtime.terminal import say
+from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.measuring import predict_all
 from svp_lightning.stages.preparation import (
     Preparation,
@@ -22,14 +19,17 @@ from svp_lightning.stages.preparation import (
     trained_preparation,
 )
 from svp_lightning.stages.real_store import build_store
-from svp_lightning.stages.run_folder import CLASSIFIER
+from svp_lightning.stages.run_folder import CLASSIFIER, CONFIG, evaluated_run, link
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 
 def run(pipeline: Pipeline) -> None:
-    """Write the predictions, the counts and how the images were prepared; print the counts."""
+    """Write the predictions, the counts and how the images were prepared; print the counts.
+
+    ``classifier_config.yaml`` is the configuration of the run whose classifier is used.
+    """
     config, folder = pipeline.config, pipeline.run_dir
-    run = _evaluated_run(config.predict.run)
+    run = evaluated_run(config.predict.run)
     module, trained = load_classifier(run / CLASSIFIER), trained_preparation(run)
     data = _prepared_alike(_unlabelled(config.data, module.image_size), trained)
     store = build_store(data, config.paths.own, pipeline.cache)
@@ -39,8 +39,7 @@ def run(pipeline: Pipeline) -> None:
             f"{store.image_size} px.",
             "Import the images at the classifier's size.",
         )
-    given = data.volume_ml if isinstance(data, VolumeSettings) else None
-    samples = samples_of(store, given)
+    samples = samples_of(store, data.volume_ml if isinstance(data, VolumeSettings) else None)
     found = Preparation.of(data, store)
     record = {
         "trained_on": trained and trained.model_dump(),
@@ -49,6 +48,8 @@ def run(pipeline: Pipeline) -> None:
         "data": store.sha256,
     }
     write_json(folder / "preparation.json", record)
+    if (run / CONFIG).is_file():
+        link(run / CONFIG, folder / f"classifier_{CONFIG}")
     for line in differences(run, trained, found):
         say(line)
     batch, device = config.evaluation.batch_size, pipeline.trainers.device
@@ -58,23 +59,10 @@ def run(pipeline: Pipeline) -> None:
     write_predictions(folder / PREDICTIONS, predicted)
     counts = count_table(predicted, store, samples, below)
     write_counts(folder, store, particle_table(predicted, store, below), counts)
-    Console().print(readable(store, counts, samples))
+    print_table(readable(store, counts, samples))
     for line in notes(store, counts, samples, below):
         say(line)
     say(f"Predictions: {folder}")
-
-
-def _evaluated_run(run: Path | None) -> Path:
-    if run is None:
-        raise SettingsError(
-            "predict.run is not set: no classifier to predict with.",
-            "Give the folder of an evaluated run (predict.run=outputs/…).",
-        )
-    if not (run / CLASSIFIER).is_file():
-        raise CheckpointError(
-            f"{run} holds no {CLASSIFIER}.", "Give the folder of an evaluated run."
-        )
-    return run
 
 
 def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:

@@ -176,7 +176,7 @@ def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for one in samples:
         reasons.setdefault(one.withheld, []).append(one.name)
-        if one.dilution not in (None, 1):
+        if one.dilution not in (None, 1) and not one.withheld:
             lines.append(
                 f"{one.name} was diluted {one.dilution:g} times: volume and concentrations are "
                 "those of the original sample."

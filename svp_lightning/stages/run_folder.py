@@ -5,10 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
+from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.runtime.files import replacing, write_json
 
 RESULTS, REPORT = "results.json", "report.html"
-FIGURES = "figures"
+CONFIG, FIGURES = "config.yaml", "figures"
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
 VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
 FIDELITY = "fidelity.json"
@@ -19,6 +20,25 @@ OBJECTIVE_FILE = "SVP_CELL_RESULT"
 def finished(run_dir: Path) -> bool:
     """Whether an evaluation has left its results and its report."""
     return (run_dir / RESULTS).is_file() and (run_dir / REPORT).is_file()
+
+
+def evaluated_run(run: Path | None) -> Path:
+    """The folder of the run whose classifier ``task=predict`` uses.
+
+    Raises:
+        SettingsError: none is given.
+        CheckpointError: it holds no classifier.
+    """
+    if run is None:
+        raise SettingsError(
+            "predict.run is not set: no classifier to predict with.",
+            "Give the folder of an evaluated run (predict.run=outputs/…).",
+        )
+    if not (run / CLASSIFIER).is_file():
+        raise CheckpointError(
+            f"{run} holds no {CLASSIFIER}.", "Give the folder of an evaluated run."
+        )
+    return run.resolve()
 
 
 def report_objective(run_dir: Path) -> None:

@@ -38,6 +38,11 @@ def test_predict_counts_every_particle(svp: Svp, tmp_path: Path) -> None:
     assert len(predictions) == 214
     uncertain = int(predictions["uncertain"].sum())
     assert counts.set_index("class").loc["uncertain", "count"] == uncertain
+    # Files and folder name the classifier that was used, not the one of the default settings.
+    assert folder.name.startswith(f"predict_{run.name}_")
+    assert (folder / "classifier_config.yaml").read_text() == (run / "config.yaml").read_text()
+    assert str(run) in (folder / "config.yaml").read_text()
+    assert "diffusion" not in (folder / "config.yaml").read_text()
 
 
 def test_audit_lists_suspects_by_id(svp: Svp, tmp_path: Path) -> None:
