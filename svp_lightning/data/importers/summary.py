@@ -54,7 +54,7 @@ class IngestSummary:
         held = ", ".join(f"{n:,} {name}" for name, n in self.classes["images"].items())
         lines = [f"{self.images:,} images of {side} × {side} px{pixel}: {held}"]
         if self.sizes and self.size_definition:
-            lines.append(f"Sizes are {self.size_definition}.")
+            lines.append(f"Sizes (ecd_um): {self.size_definition}.")
         if self.on_frame_edge:
             lines.append(f"On the edge of a camera frame: {self.on_frame_edge:,} (edge_of_frame)")
         for reason, count in self.skipped.items():
