@@ -74,23 +74,31 @@ def read_text(path: Path) -> str:
     """The text of ``path``, in UTF-8, UTF-16 (also without its byte order mark) or Latin-1.
 
     Raises:
-        DataError: the file is missing, empty, or no text.
+        DataError: the file is missing, may not be read, is empty, or no text.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} does not exist or is no file.", "Check the path.") from error
-    return _decoded(path, raw)
+    return _decoded(path, _bytes(path))
 
 
 def read_head(path: Path) -> str:
-    """The first lines of ``path``, "" where it is empty or no text: to tell what it is."""
-    with path.open("rb") as file:
-        raw = file.read(_HEAD_BYTES)
+    """The first lines of ``path``, to see what it is; "" where it is empty or no text.
+
+    Raises:
+        DataError: the file is missing, or may not be read.
+    """
+    raw = _bytes(path, _HEAD_BYTES)
     try:
         return _decoded(path, raw[: len(raw) // 4 * 4] if len(raw) == _HEAD_BYTES else raw)
     except DataError:
         return ""
+
+
+def _bytes(path: Path, at_most: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(at_most)
+    except OSError as error:
+        remedy = "Check the path and the permissions; a file that is not needed can be moved away."
+        raise DataError(f"{path} cannot be read ({error.strerror}).", remedy) from error
 
 
 def _decoded(path: Path, raw: bytes) -> str:

@@ -307,7 +307,10 @@ def test_size_names_the_diameter_that_sizes_are(folder, size) -> None:
     found = plan(folder, size=size)
     assert found.particles["ecd_um"].equals(found.particles[f"{size}_diameter_vendor_um"])
     assert found.made_by["size_definition"] == f"{size.upper()} diameter (vendor)"
-    assert f"Sizes (ecd_um): {size.upper()} diameter (vendor)." in summary_of(folder, size=size).lines()
+    assert (
+        f"Sizes (ecd_um): {size.upper()} diameter (vendor)."
+        in summary_of(folder, size=size).lines()
+    )
 
 
 def test_a_size_that_the_list_lacks_is_refused_with_the_other(tmp_path) -> None:

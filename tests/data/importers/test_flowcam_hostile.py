@@ -269,3 +269,22 @@ def test_several_runs_keep_what_is_whole(folder) -> None:
     volumes = summarise(store).groups["mL imaged"]
     assert volumes.isna().to_dict() == {f"run{k}": k == 1 for k in range(1, 5)}
     assert np.isfinite(store.particles["abd_diameter_recomputed_um"]).all()
+
+
+def test_a_table_that_may_not_be_read_is_refused_or_listed(folder, monkeypatch) -> None:
+    """It may be a run: other files are not opened."""
+    (folder / "secret.csv").write_text("Particle ID,Image File\n")
+    (folder / "notes.docx").write_text("")
+    opened = Path.open
+
+    def refusing(path: Path, *arguments: object, **options: object) -> object:
+        if path.name in ("secret.csv", "notes.docx"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(DataError, match=r"secret\.csv cannot be read \(Permission denied\)"):
+        ingest(folder)
+    plan = plan_flowcam(FlowCamSettings(root=folder, labelled=False, unreadable="skip"))
+    assert plan.skipped["file"].tolist() == ["secret.csv"]
+    assert len(plan.particles) == 6
