@@ -3,13 +3,18 @@
 Kept free of torch and numpy so that the command line can check a configuration at once.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.runtime.settings import Settings, runtime
 
+IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+"""Files that importers read as images."""
+RUN_SUFFIXES = frozenset({".lst", ".csv", ".txt", ".ctx", ".cla", ".flb"})
+"""Other files that importers of instrument runs read."""
 MIN_IMAGE_SIZE = 16
 MAX_IMAGE_SIZE = 128
 
@@ -108,8 +113,28 @@ class FolderSettings(_IngestSettings, VolumeSettings):
     known, for images that lie in no class folders; those it does not list stay unlabelled."""
     pixel_size_um: float | None = Field(None, gt=0)
     bit_depth: BitDepth | None = None
-    """Bits used by 16-bit images. ``None``: the smallest of 8, 10, 12, 14, 16 that holds
-    the brightest pixel of all images together."""
+    """Bits used by 16-bit images. ``None``: the smallest of 8, 10, 12, 14, 16 that holds nearly
+    all pixels of nearly all images."""
+    layout: Literal["auto", "class_first", "run_first"] = "auto"
+    """Which of two levels of folders holds the classes: ``root/<class>/<run>`` or
+    ``root/<run>/<class>``."""
+    group_pattern: str | None = None
+    """Regular expression with one group, which finds the run in a file's name."""
+    mask: str | None = None
+    """What to replace by background in every image, such as a burnt-in scale bar: a box
+    ``left:top:right:bottom`` in px (negative from the right and bottom, empty for an edge), or
+    an image in ``root`` that is not black there."""
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        try:
+            groups = 1 if pattern is None else re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError("give one pair of brackets, around the run: (.+)_")
+        return pattern
 
 
 class RunSettings(_IngestSettings):

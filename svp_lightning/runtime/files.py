@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 from svp_lightning.errors import ArtifactError, DataError
 
 HASH_BLOCK_BYTES = 1 << 22
+_LITTER = frozenset({"__MACOSX"})
+"""Folders that systems add to an archive."""
 
 
 @contextmanager
@@ -144,7 +146,7 @@ def files_below(
     inside: dict[str, frozenset[_Place]] = {str(root): frozenset()}
     for where, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
         around = inside.pop(where) | {_place(where)}
-        seen = [name for name in folders if hidden or not name.startswith(".")]
+        seen = [name for name in folders if name not in _LITTER and (hidden or name[0] != ".")]
         below = {name: os.path.join(where, name) for name in seen}
         folders[:] = sorted(n for n, path in below.items() if _place(path) not in around | shut)
         inside |= {below[name]: around for name in folders}
@@ -178,7 +180,8 @@ def subfolders(folder: Path, left_out: Collection[Path] = ()) -> list[Path]:
         left_out: as in :func:`files_below`.
     """
     shut = _places(left_out)
-    found = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = (path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    found = (path for path in found if path.name not in _LITTER)
     return sorted(path for path in found if _place(path) not in shut)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from svp_lightning.data.settings import FolderSettings, RunSettings
+from svp_lightning.data.settings import IMAGE_SUFFIXES, RUN_SUFFIXES, FolderSettings, RunSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import cached_hash, files_below, sha256_of_file
 
-TABLES = ("table", "labels")
+TABLES = ("table", "labels", "mask")
 """Settings of ``data`` that name a file, which may lie outside of the root."""
 
 
@@ -27,7 +27,7 @@ def input_hashes(
     Raises:
         DataError: ``data.root`` is not there or holds no file.
     """
-    read: Callable[[Path], str] = partial(fingerprint, left_out=own)
+    read: Callable[[Path], str] = partial(fingerprint, left_out=own, used=files_used(data))
     if memory is not None:
         read = partial(cached_hash, read=read, memory=memory, left_out=own)
     folder = data.root if data.root.is_dir() else data.root.parent
@@ -38,28 +38,55 @@ def input_hashes(
     return {name: read(place) for name, place in {"root": data.root, **there}.items()}
 
 
-def fingerprint(root: Path, left_out: Collection[Path] = ()) -> str:
-    """SHA-256 over the relative names and contents of all files below ``root``, links followed.
+def fingerprint(
+    root: Path, left_out: Collection[Path] = (), used: Callable[[Path], bool] = lambda _: True
+) -> str:
+    """SHA-256 over the relative names and contents of files below ``root``, links followed.
 
     Args:
         root: a folder, or one file.
         left_out: folders below it that are none of the user's data.
+        used: which files count; others are not opened.
 
     Raises:
         DataError: neither a folder nor a file is there, or the folder holds no file.
     """
     if root.is_file():
-        return sha256_of_file(root)
+        return _content(root)
     if not root.is_dir():
         raise DataError(
             f"data.root={root} is not a folder.", "Give the folder that holds the images."
         )
-    names = []
-    for file in files_below(root, left_out, hidden=True):  # a table may name them
-        content = sha256_of_file(file) if file.is_file() else "no file"  # a link to nothing
-        names.append(f"{file.relative_to(root).as_posix()}\0{content}\n")
-    if not names:
+    files = list(files_below(root, left_out, hidden=True))  # a table may name hidden ones
+    if not files:
         raise DataError(
             f"data.root={root} holds no files.", "Give the folder that holds the images."
         )
+    names = [f"{f.relative_to(root).as_posix()}\0{_content(f)}\n" for f in files if used(f)]
     return hashlib.sha256("".join(names).encode()).hexdigest()
+
+
+def _content(file: Path) -> str:
+    """The hash of a file; the importer reports one that cannot be read."""
+    try:
+        return sha256_of_file(file)
+    except OSError:  # a link to nothing, a missing permission
+        return "cannot be read"
+
+
+def files_used(data: FolderSettings | RunSettings) -> Callable[[Path], bool]:
+    """Which files below ``data.root`` an import may open."""
+    if not isinstance(data, FolderSettings):
+        return lambda file: file.suffix.lower() in IMAGE_SUFFIXES | RUN_SUFFIXES
+    listed = "" if data.table is None else _text_of(data.root / data.table)
+    return lambda file: file.suffix.lower() in IMAGE_SUFFIXES or file.name in listed
+
+
+def _text_of(table: Path) -> str:
+    # Imported when needed: it brings pandas.
+    from svp_lightning.data.importers.tables import read_text
+
+    try:
+        return read_text(table)
+    except DataError:  # the importer reports it
+        return ""

@@ -16,7 +16,7 @@ from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 WORTH_SAYING_SECONDS = 60
-IMPORT_VERSION = 3
+IMPORT_VERSION = 4
 """Raised when the same files and settings come to give another store of real images; raising the
 version of the stage would simulate again, too."""
 USES = ("prevalence", "rare_images", "rare_seed", "volume_ml")
@@ -47,6 +47,8 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
         identity |= input_hashes(data, own) | {"import": IMPORT_VERSION}
         make = partial(_import, data, own)
     store = Store.open(cache.build("store", identity, make))
+    for warning in store.manifest.made_by.get("warnings", []):
+        say(warning)
     if data.rare_images is None:
         return store
     return limit_rare(store, data.rare_images, data.rare_seed)
@@ -75,9 +77,9 @@ def announce_simulation(seconds: float) -> None:
 
 
 def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
-    with counting("Importing", 0) as progress:
-        importer = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
-        plan = getattr(importer, f"plan_{data.source}")(data, own)
+    importer = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
+    plan = getattr(importer, f"plan_{data.source}")(data, own)
+    with counting("Importing", len(plan.particles)) as progress:
         write_plan(folder, plan, data.num_threads, progress)
 
 

@@ -61,6 +61,38 @@ def test_linked_class_folders_are_told_apart_by_what_they_hold(svp_pipeline, tmp
     assert (np.unique(again.images, axis=0).shape[0], len(again)) == (16, 16)
 
 
+@pytest.mark.parametrize("name", ["notes.docx", "video.avi", "oil/x.xlsx"])
+def test_only_files_that_are_used_are_hashed(svp_pipeline, tmp_path, monkeypatch, name) -> None:
+    """Opening anything else may fail for want of permission, or take hours."""
+    write_classes(tmp_path / "images", 4000)
+    (tmp_path / "images" / name).write_text("not for us")
+    real = Path.open
+
+    def guarded(path: Path, *args, **options):
+        assert path.name != Path(name).name
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    assert len(svp_pipeline("data=folder", f"data.root={tmp_path / 'images'}").store) == 16
+
+
+def test_an_image_that_cannot_be_opened_is_named(svp_pipeline, tmp_path, monkeypatch) -> None:
+    write_classes(tmp_path / "images", 5000)
+    real = Path.open
+
+    def guarded(path: Path, *args, **options):
+        if path.name == "3.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    pipeline = svp_pipeline("data=folder", f"data.root={tmp_path / 'images'}")
+    (tmp_path / "images" / "oil" / "3.png").unlink()
+    (tmp_path / "images" / "oil" / "3.png").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(Path, "open", guarded)
+    with pytest.raises(DataError, match=r"oil/3\.png"):
+        _ = pipeline.store
+
+
 def test_a_folder_without_files_has_no_fingerprint(tmp_path) -> None:
     (tmp_path / "images" / "protein").mkdir(parents=True)
     with pytest.raises(DataError, match=r"data.root=.*images holds no files"):

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.data.importers.images import (
-    bit_depth_of,
+    depth_needed,
     picture_size,
     read_picture,
     to_8_bit,
@@ -107,9 +107,9 @@ def _leads_out(path: Path, root: Path) -> bool:
 
 
 def read_page(path: Path, least_bits: int = 8) -> Page:
-    """A picture in 8 bit; 16-bit samples use ``least_bits`` or as many as the brightest."""
+    """A picture in 8 bit; 16-bit samples use ``least_bits``, or as many as nearly all need."""
     picture = read_picture(path)
-    depth = max(least_bits, bit_depth_of(int(picture.grey.max())))
+    depth = max(least_bits, depth_needed(picture.grey))
     return Page(to_8_bit(picture.grey, depth), picture.opaque)
 
 

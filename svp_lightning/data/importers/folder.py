@@ -11,6 +11,7 @@ no copy of a training image is tested on; with it, or with given splits, copies 
 are refused.
 """
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.images import bit_depth_of, read_picture, survey, to_8_bit
+from svp_lightning.data.importers.images import read_picture, to_8_bit
 from svp_lightning.data.importers.labels import (
     assign_splits,
     labels_from_table,
@@ -26,6 +27,7 @@ from svp_lightning.data.importers.labels import (
     refuse_single_class,
 )
 from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
+from svp_lightning.data.importers.screening import Facts, Mask, marks, survey
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.window import choose_window
 from svp_lightning.data.importers.writer import Cut, Plan, Progress, write_plan
@@ -33,6 +35,10 @@ from svp_lightning.data.settings import FolderSettings
 from svp_lightning.errors import DataError
 
 _FILES_PER_UNIT = 128
+_ALONE = "image "
+"""Begins the group of an image that belongs to no run."""
+_MIN_NAMES = 8
+"""Fewer file names say nothing."""
 
 
 def ingest_folder(
@@ -56,102 +62,204 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
     """Look at every image and decide what the store will hold; see :func:`ingest_folder`."""
     if not settings.root.is_dir():
         raise DataError(
-            f"data.root={settings.root} is not a folder.", "Give the folder that holds the images."
+            f"data.root={settings.root} is not a folder.",
+            "Give the folder that holds the images; an archive must be unpacked first.",
         )
     skips = Skips(settings.unreadable)
-    listing = _listing(settings, skips, left_out)
-    facts = survey(listing["path"].tolist(), settings.unreadable, settings.num_threads)
-    broken = facts["error"].notna()
-    for name, error in zip(listing["id"][broken], facts["error"][broken], strict=True):
-        skips.add(name, "cannot be decoded", error)
-    listing = listing[~broken].reset_index(drop=True)
-    facts = facts[~broken].reset_index(drop=True)
-    if listing.empty:
-        raise DataError(f"{settings.root} holds no readable image.", "Check the files.")
-    particles = _particles(listing, facts, settings)
-    depth = _bit_depth(settings, int(facts["brightest"].max()))
-    paths = listing["path"].tolist()
-    sides = facts[["height_px", "width_px"]].max(axis=1).to_numpy()
+    mask = None if settings.mask is None else Mask.of(settings.mask, settings.root)
+    listing = _grouped_by_name(_listing(settings, skips, left_out), settings)
+    images = _readable(listing, settings, skips)
+    particles = _particles(images, settings, skips)
+    images = images.loc[particles.index].reset_index(drop=True)
+    particles = particles.reset_index(drop=True)
+    depth, warnings = _bit_depth(settings, images)
+    paths = images["path"].tolist()
+    sides = images[["height_px", "width_px"]].max(axis=1).to_numpy()
     ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
+    warnings += marks(
+        particles["label"], lambda k: _unmarked(paths[k], depth, mask), settings.num_threads
+    )
+    warnings += _hidden_runs(particles) if settings.labelled else []
     return Plan(
         particles=particles,
         units=_units(len(paths)),
-        read=lambda unit: _read(paths[unit.start : unit.stop], depth),
+        read=lambda unit: _read(paths[unit.start : unit.stop], depth, mask),
         image_size=settings.image_size or choose_window(sides, ecd_um, settings.window),
         background=settings.background,
         fit=settings.fit,
         class_names=ordered(particles["label"].dropna()),
         pixel_size_um=settings.pixel_size_um,
-        made_by={"source": "folder", "bit_depth_of_16_bit_files": depth, "seed": settings.seed},
+        made_by={
+            "source": "folder",
+            "bit_depth_of_16_bit_files": depth if images["bits"].any() else None,
+            "seed": settings.seed,
+            "warnings": warnings,
+        },
         skipped=skips.table(),
     )
 
 
 def _listing(settings: FolderSettings, skips: Skips, left_out: Collection[Path]) -> pd.DataFrame:
+    root = settings.root
     if settings.table is not None:
-        table = settings.root / settings.table
-        return list_table(table, settings.root, settings.labelled, skips)
+        return list_table(root / settings.table, root, settings.labelled, skips)
+    left_out = [*left_out, *(root / name for name in (settings.mask,) if name is not None)]
     if settings.labelled and settings.labels is None:
-        return list_class_folders(settings.root, skips, left_out)
-    listing = list_unlabelled(settings.root, skips, left_out)
+        return list_class_folders(root, settings.layout, skips, left_out)
+    listing = list_unlabelled(root, skips, left_out)
     if settings.labelled and settings.labels is not None:
-        given = labels_from_table(listing, settings.root / settings.labels, skips)
+        given = labels_from_table(listing, root / settings.labels, skips)
         group = given["group"].where(given["group"].notna(), listing["group"])
         listing = listing.assign(label=given["label"], group=group, split=given["split"])
     return listing
 
 
-def _bit_depth(settings: FolderSettings, brightest: int) -> int:
-    found = bit_depth_of(brightest)
+def _grouped_by_name(listing: pd.DataFrame, settings: FolderSettings) -> pd.DataFrame:
+    """With what ``data.group_pattern`` finds in the file names as the group.
+
+    Groups of a table are kept; folders that would be runs are not.
+    """
+    if settings.group_pattern is None:
+        return listing
+    found = [re.search(settings.group_pattern, path.name) for path in listing["path"]]
+    without = [path.name for path, match in zip(listing["path"], found, strict=True) if not match]
+    if without:
+        raise DataError(
+            f"{len(without)} file names do not match data.group_pattern="
+            f"{settings.group_pattern} (first: {without[0]}).",
+            "Give a pattern that every name matches, with the run in its brackets.",
+        )
+    runs = pd.Series([match and match[1] for match in found], listing.index, dtype=object)
+    tabled = settings.table is not None or settings.labels is not None
+    return listing.assign(group=listing["group"].fillna(runs) if tabled else runs)
+
+
+def _hidden_runs(particles: pd.DataFrame) -> list[str]:
+    """A warning where no group is known and file names begin alike, with a number."""
+    alone = particles["group"].str.startswith(_ALONE)
+    if not alone.all() or len(particles) < _MIN_NAMES:
+        return []
+    stems = particles["source"].map(lambda source: Path(source).stem)
+    for mark in "_- .":
+        starts = stems.str.rpartition(mark)[0]
+        shared = starts.duplicated(keep=False) & starts.str.contains(r"\d")
+        several = starts[shared].groupby(particles["label"][shared]).nunique()
+        if shared.mean() >= 0.9 and (several > 1).any():
+            example, count = starts[shared].value_counts().reset_index().iloc[0]
+            return [
+                f"Warning: file names look like they hold a run ({example} begins {count} of "
+                f"{len(stems)}), and images of one run may both train and test. "
+                f"\"data.group_pattern='(.+){'[.]' if mark == '.' else mark}'\" makes it the group."
+            ]
+    return []
+
+
+def _readable(listing: pd.DataFrame, settings: FolderSettings, skips: Skips) -> pd.DataFrame:
+    """The listing with what is in each file, without files that cannot be used."""
+    facts = survey(listing["path"].tolist(), settings.num_threads)
+    refused = facts["error"].notna()
+    first = facts["error"][refused].iloc[0] if refused.any() else None
+    if first is not None and settings.unreadable == "refuse":
+        more = f" {refused.sum() - 1} more files are refused." if refused.sum() > 1 else ""
+        raise DataError(first.what, first.remedy + more)
+    for row in np.flatnonzero(refused).tolist():
+        skips.add(listing["id"].iloc[row], facts["reason"].iloc[row], facts["error"].iloc[row])
+    if refused.all():
+        raise DataError(f"{settings.root} holds no image that can be used.", "Check the files.")
+    return listing.join(facts)[~refused].reset_index(drop=True)
+
+
+def _bit_depth(settings: FolderSettings, images: pd.DataFrame) -> tuple[int, list[str]]:
+    """Bits that 16-bit files use, and a warning where some hold brighter pixels.
+
+    One image in a hundred may need more, as a frame that was lit wrongly does.
+    """
+    deep = images[images["bits"] > 0]
+    if deep.empty:
+        return settings.bit_depth or 8, []
+    found = int(np.sort(deep["bits"])[len(deep) - 1 - len(deep) // 100])
     if settings.bit_depth is not None and settings.bit_depth < found:
         raise DataError(
-            f"data.bit_depth={settings.bit_depth} but the brightest pixel is {brightest}.",
+            f"data.bit_depth={settings.bit_depth}, but the images use {found} bit (the brightest "
+            f"pixel is {deep['brightest'].max()}).",
             f"Set it to {found}, or leave it out.",
         )
-    return settings.bit_depth or found
+    depth = settings.bit_depth or found
+    clipped = deep[deep["brightest"] >= 1 << depth]
+    if clipped.empty:
+        return depth, []
+    return depth, [
+        f"Warning: {len(clipped)} of {len(deep)} 16-bit images hold pixels above the {depth} bit "
+        f"that the others use (first: {clipped['id'].iloc[0]}); these pixels are clipped."
+    ]
 
 
-def _particles(
-    listing: pd.DataFrame, facts: pd.DataFrame, settings: FolderSettings
-) -> pd.DataFrame:
-    particles = listing.drop(columns="path").assign(
+def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> pd.DataFrame:
+    """The rows of the store; where copies are left out, the index has gaps."""
+    root, digest = settings.root, images["digest"]
+    particles = images.drop(columns=["path", *Facts._fields]).assign(
         origin="real",
-        source=[path.relative_to(settings.root).as_posix() for path in listing["path"]],
+        source=[path.relative_to(root).as_posix() for path in images["path"]],
     )
     columns = ["id", "label", "split", "group", "origin", "source"]
     particles = particles[[*columns, *particles.columns.difference(columns)]]
-    alone = particles["id"].groupby(facts["digest"]).transform("first")
+    alone = particles["id"].groupby(digest).transform("first")
     # The prefix keeps a lone image's group apart from a run of the same name.
-    particles["group"] = particles["group"].fillna("image " + alone)
+    particles["group"] = particles["group"].fillna(_ALONE + alone)
     if not settings.labelled:
         return particles.assign(split="")
-    refuse_single_class(particles, settings.root)
-    _refuse_contradictions(particles, facts["digest"])
+    refuse_single_class(particles, root)
+    particles = _of_one_label(particles, digest, skips)
+    particles = _in_one_split(particles, digest, skips)  # those given, and then those made
     particles = assign_splits(particles, settings.fractions, settings.seed)
-    _refuse_copies(particles, facts["digest"])
-    return particles
+    return _in_one_split(particles, digest, skips)
 
 
-def _refuse_contradictions(particles: pd.DataFrame, digest: pd.Series) -> None:
-    """The same pixels under two class names."""
+def _of_one_label(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> pd.DataFrame:
+    """Without images whose pixels have several labels."""
     labels = particles["label"].groupby(digest).transform("nunique")
-    if (labels > 1).any():
-        here = particles[digest == digest[labels > 1].iloc[0]].drop_duplicates("label")
-        one, two = here["id"].iloc[:2]
-        raise DataError(f"{one} and {two} are the same image with different labels.", "Keep one.")
+    twice = particles[labels > 1]
+    if twice.empty:
+        return particles
+    one, two = _two_copies(twice, digest, "label")
+    error = DataError(
+        f"{one['id']} and {two['id']} are the same image with different labels"
+        f"{_and_more(twice, digest)}.",
+        "Keep one of each; data.unreadable=skip leaves all of them out.",
+    )
+    for name in twice["id"]:
+        skips.add(name, "same image with another label", error)
+    return particles.drop(index=twice.index)
 
 
-def _refuse_copies(particles: pd.DataFrame, digest: pd.Series) -> None:
-    """The same pixels in two splits, where splits or groups were given."""
-    splits = particles["split"].groupby(digest).transform("nunique")
-    if (splits > 1).any():
-        here = particles[digest == digest[splits > 1].iloc[0]].drop_duplicates("split")
-        one, two = here.index[:2]
-        raise DataError(
-            f"{here['id'][one]} ({here['split'][one]}) and {here['id'][two]} "
-            f"({here['split'][two]}) are the same image in two splits.",
-            "Remove one, or give both the same group.",
-        )
+def _in_one_split(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> pd.DataFrame:
+    """Without copies of test (and validation) images in training, where groups are given."""
+    rank = particles["split"].map({"test": 0, "val": 1, "train": 2}).fillna(2)
+    first = rank.groupby(digest).transform("min")
+    copies = particles[rank > first]
+    if copies.empty:
+        return particles
+    one, two = _two_copies(particles[digest.isin(digest[copies.index])], digest, "split")
+    error = DataError(
+        f"{one['id']} ({one['split']}) and {two['id']} ({two['split']}) are the same image in two "
+        f"splits{_and_more(copies, digest)}.",
+        "Remove one of each, or give both the same group; data.unreadable=skip leaves the "
+        "training copies out.",
+    )
+    for name in copies["id"]:
+        skips.add(name, "copy of an image of another split", error, particle_lost=False)
+    return particles.drop(index=copies.index)
+
+
+def _two_copies(rows: pd.DataFrame, digest: pd.Series, column: str) -> list[pd.Series]:
+    """The first two copies of one image that differ in ``column``."""
+    same = rows[digest.loc[rows.index] == digest[rows.index[0]]].drop_duplicates(column)
+    return [same.iloc[0], same.iloc[1]]
+
+
+def _and_more(rows: pd.DataFrame, digest: pd.Series) -> str:
+    more = digest.loc[rows.index].nunique() - 1
+    return f", as are {more} more images" if more else ""
 
 
 def _units(num_images: int) -> list[range]:
@@ -159,7 +267,24 @@ def _units(num_images: int) -> list[range]:
     return [range(s, min(s + _FILES_PER_UNIT, num_images)) for s in starts]
 
 
-def _read(paths: list[Path], bit_depth: int) -> Cut:
-    pictures = [read_picture(path) for path in paths]
-    opaque: list[NDArray[np.bool_] | None] = [picture.opaque for picture in pictures]
-    return Cut([to_8_bit(picture.grey, bit_depth) for picture in pictures], opaque)
+def _read(paths: list[Path], bit_depth: int, mask: Mask | None) -> Cut:
+    images, opaque = zip(*(_read_one(path, bit_depth, mask) for path in paths), strict=True)
+    return Cut(list(images), list(opaque))
+
+
+def _read_one(
+    path: Path, bit_depth: int, mask: Mask | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """The grey levels of an image, and which of its pixels to keep; None for all."""
+    picture = read_picture(path)
+    opaque = picture.opaque
+    if mask is not None:
+        free = ~mask.covers(picture.grey.shape)
+        opaque = free if opaque is None else opaque & free
+    return to_8_bit(picture.grey, bit_depth), opaque
+
+
+def _unmarked(path: Path, bit_depth: int, mask: Mask | None) -> NDArray[np.uint8]:
+    """An image whose left-out pixels are at its median level."""
+    grey, opaque = _read_one(path, bit_depth, mask)
+    return grey if opaque is None else np.where(opaque, grey, np.median(grey)).astype(np.uint8)

@@ -5,23 +5,20 @@ and everything that can be wrong with a file ends in one :class:`DataError` that
 """
 
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import imagecodecs
 import numpy as np
-import pandas as pd
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from svp_lightning.data.settings import IMAGE_SUFFIXES
 from svp_lightning.errors import DataError
 
+SUFFIXES = IMAGE_SUFFIXES
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
-SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 MAX_PIXELS = 64_000_000
 """Refuse larger images before decoding; a particle crop or frame has a few million."""
 
@@ -99,9 +96,13 @@ def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> ND
     return scaled
 
 
-def bit_depth_of(brightest: int) -> int:
-    """The smallest usual camera depth (8, 10, 12, 14 or 16 bit) that holds ``brightest``."""
-    return next(depth for depth in _DEPTHS if brightest < 1 << depth)
+def depth_needed(grey: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
+    """The smallest usual camera depth (8, 10, 12, 14 or 16 bit) that holds nearly all pixels.
+
+    A thousandth of them, or three, may be brighter: hot pixels must not darken all others.
+    """
+    few = max(3, grey.size // 1000)
+    return next(d for d in _DEPTHS if int((grey >> (d - 1) >> 1).astype(bool).sum()) <= few)
 
 
 def digest_of(grey: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
@@ -118,6 +119,11 @@ def _cannot_be_read(path: Path, error: Exception) -> DataError:
     """
     if isinstance(error, Image.DecompressionBombError):
         return _too_large(path, str(error))
+    if isinstance(error, PermissionError):
+        return DataError(
+            f"{path} cannot be opened ({error.strerror}).",
+            "Check its permissions, or remove it; data.unreadable=skip leaves such files out.",
+        )
     if isinstance(error, UnidentifiedImageError):
         return DataError(f"{path} is not a PNG, TIFF, JPEG or BMP image.", _COPY_AGAIN)
     return DataError(f"{path} cannot be decoded ({error}).", _COPY_AGAIN)
@@ -192,45 +198,6 @@ def _too_large(path: Path, size: str) -> DataError:
         f"{MAX_PIXELS // 1_000_000} megapixels).",
         "Remove it, or cut the particles out of it first.",
     )
-
-
-def survey(
-    paths: Sequence[Path], unreadable: Literal["refuse", "skip"], num_threads: int
-) -> pd.DataFrame:
-    """Decode every file once.
-
-    Args:
-        paths: image files.
-        unreadable: whether a file that cannot be decoded ends the import.
-        num_threads: decoding threads.
-
-    Returns:
-        One row per file: ``height_px``, ``width_px``, ``brightest`` (largest 16-bit sample,
-        0 for 8-bit files), ``digest`` of the pixels, ``error`` (null where readable).
-
-    Raises:
-        DataError: for the first unreadable file, saying how many there are.
-    """
-    with ThreadPoolExecutor(num_threads) as pool:
-        found = list(pool.map(_look, paths))
-    facts = pd.DataFrame(
-        found, columns=["height_px", "width_px", "brightest", "digest", "error"]
-    ).astype({"height_px": np.int64, "width_px": np.int64, "brightest": np.int64})
-    broken = [error for *_, error in found if error is not None]
-    if broken and unreadable == "refuse":
-        more = f" So are {len(broken) - 1} more files." if len(broken) > 1 else ""
-        raise DataError(broken[0].what, broken[0].remedy + more)
-    return facts
-
-
-def _look(path: Path) -> tuple[int, int, int, str, DataError | None]:
-    try:
-        grey = read_picture(path).grey
-    except DataError as error:
-        return 0, 0, 0, "", error
-    height, width = grey.shape
-    brightest = int(grey.max()) if grey.dtype == np.uint16 else 0
-    return height, width, brightest, digest_of(grey), None
 
 
 _COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."

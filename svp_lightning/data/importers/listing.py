@@ -7,9 +7,9 @@ else a CSV holds.
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -34,40 +34,53 @@ from svp_lightning.runtime.files import files_below, subfolders
 
 _IMAGE_COLUMNS = ("path", "label", "group", "split", "id", "ecd_um", "label_confidence")
 _SYNONYMS = {"class": "label", "particle_id": "id", "size_um": "ecd_um"} | GROUP_SYNONYMS
+_SYNONYMS |= dict.fromkeys(("filename", "file", "image_path", "image_file", "image"), "path")
 _OTHER_IMAGES = frozenset(
     {".gif", ".webp", ".heic", ".heif", ".svg", ".npy", ".raw", ".dcm", ".jp2", ".exr", ".avif"}
 )
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
+_ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz"})
 _KNOWN = frozenset(
     {"protein", "silicone_oil", "silicone", "oil", "oil_drop", "oil_droplet", "silicone_droplet"}
     | {"silicone_oil_drop", "silicone_oil_droplet", "air_bubble", "bubble", "air"}
 )
 """What folders of the usual classes are called, without a plural's s."""
+_RUN_NAME = re.compile(
+    r"(run|day|week|month|date|sample|vial|batch|lot|syringe|plate|slide|session|exp|experiment"
+    r"|rep|replicate|measurement|lauf|tag|probe|charge)?[\W_]*\d[\d\W_]*[a-z]?",
+    re.IGNORECASE,
+)
+"""What folders of runs are called: a usual word with a number, or a date."""
 _LAYOUTS = (
     "Expected root/<class>/*.png (tif, jpg, bmp), root/{train,val,test}/<class>/*, "
     "root/<run>/<class>/*, or "
     "data.table=<csv> with the columns path and label."
 )
+Layout = Literal["auto", "class_first", "run_first"]
 
 
-def list_class_folders(root: Path, skips: Skips, left_out: Collection[Path] = ()) -> pd.DataFrame:
-    """Images in ``root/<class>/`` or ``root/<split>/<class>/``.
+def list_class_folders(
+    root: Path, layout: Layout, skips: Skips, left_out: Collection[Path] = ()
+) -> pd.DataFrame:
+    """Images in ``root/<class>/`` or ``root/<run>/<class>/``, perhaps below train, val and test.
 
     Subfolders of a class folder are runs: they become the images' groups, and a run may
-    appear under several classes. ``root/<run>/<class>/`` is known by the usual names of classes
-    (protein, silicone oil, air bubble), at least two of them, below folders of other names.
+    appear under several classes.
 
     Args:
         root: the folder.
+        layout: which of two levels of folders holds the classes. ``auto`` decides by names that
+            are usual for classes (protein, silicone oil, air bubble) or for runs (a word such as
+            day or vial with a number).
         skips: where files go that are no images.
-        left_out: folders that hold no images of the user's.
+        left_out: folders and files that are no images of the user's.
 
     Raises:
-        DataError: no class folders, an empty one, images outside them, or images of a
-            format that cannot be read.
+        DataError: no class folders, an empty one, images outside them, images of a format that
+            cannot be read, or two levels that can both be the classes.
     """
     rows: list[tuple[Path, str, str | None, str | None]] = []
-    found = _class_folders(root, left_out)
+    found = _class_folders(root, layout, left_out)
     names = class_names([one.folder.name for one in found], root)
     for folder, split, run in found:
         images = list(_images_below(folder, root, left_out, skips))
@@ -93,7 +106,10 @@ def list_unlabelled(root: Path, skips: Skips, left_out: Collection[Path] = ()) -
     """
     paths = list(_images_below(root, root, left_out, skips))
     if not paths:
-        raise DataError(f"{root} holds no images.", "Give a folder of PNG, TIFF, JPEG or BMP.")
+        raise DataError(
+            f"{root} holds no images{_archives_in(root)}.",
+            "Give a folder of PNG, TIFF, JPEG or BMP.",
+        )
     listing = pd.DataFrame({"path": paths})
     folders = [p.parent.relative_to(root).as_posix() for p in paths]
     listing["group"] = [None if folder == "." else folder for folder in folders]
@@ -111,32 +127,61 @@ class _ClassFolder(NamedTuple):
     run: str = ""
 
 
-def _class_folders(root: Path, left_out: Collection[Path]) -> list[_ClassFolder]:
+def _class_folders(root: Path, layout: Layout, left_out: Collection[Path]) -> list[_ClassFolder]:
     folders = subfolders(root, left_out)
-    splits = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
+    splits: list[str | None] = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
     if "train" not in splits:
-        return _classes_in(root, None, left_out)
-    _refuse_loose_images(root, True)
-    found: list[_ClassFolder] = []
-    for folder, split in zip(folders, splits, strict=True):
-        if split is None:
-            raise DataError(
-                f"{folder} stands beside train, val and test but is none of them.", _LAYOUTS
-            )
-        found += _classes_in(folder, split, left_out)
-    return found
+        folders, splits = [root], [None]
+    else:
+        _refuse_loose_images(root, True, left_out)
+    tops = dict(zip(folders, splits, strict=True))
+    nested: dict[Path, dict[Path, list[Path]]] = {}
+    for top, split in tops.items():
+        if split is None and top != root:
+            raise DataError(f"{top} is next to train, val and test but is none of them.", _LAYOUTS)
+        below = subfolders(top, left_out)
+        _refuse_loose_images(top, bool(below) or split is not None, left_out)
+        nested[top] = {folder: subfolders(folder, left_out) for folder in below}
+    pairs = {folder: inner for below in nested.values() for folder, inner in below.items()}
+    if not _runs_first(root, layout, pairs):
+        return [_ClassFolder(one, tops[top]) for top, below in nested.items() for one in below]
+    for run, inner in pairs.items():
+        _refuse_loose_images(run, bool(inner), left_out)
+    return [
+        _ClassFolder(one, tops[top], run.name)
+        for top, below in nested.items()
+        for run, inner in below.items()
+        for one in inner
+    ]
 
 
-def _classes_in(top: Path, split: str | None, left_out: Collection[Path]) -> list[_ClassFolder]:
-    folders = subfolders(top, left_out)
-    _refuse_loose_images(top, bool(folders) or split is not None)
-    inner = {folder: subfolders(folder, left_out) for folder in folders}
-    of_runs = {one.name for below in inner.values() for one in below}
-    if _usual(folder.name for folder in folders) or len(_usual(of_runs)) < 2:
-        return [_ClassFolder(folder, split) for folder in folders]
-    for run in folders:
-        _refuse_loose_images(run, bool(inner[run]))
-    return [_ClassFolder(one, split, run.name) for run in folders for one in inner[run]]
+def _runs_first(root: Path, layout: Layout, pairs: dict[Path, list[Path]]) -> bool:
+    """Whether the upper of two levels of folders holds the runs.
+
+    Args:
+        root: for the message.
+        layout: as the user says.
+        pairs: folder of the upper level -> its folders.
+
+    Raises:
+        DataError: ``layout`` is auto, and the names do not decide.
+    """
+    outer = sorted({folder.name for folder in pairs})
+    inner = [one.name for below in pairs.values() for one in below]
+    if layout != "auto":
+        return layout == "run_first"
+    class_first = bool(_usual(outer)) or (bool(inner) and all(map(_RUN_NAME.fullmatch, inner)))
+    run_first = len(_usual(inner)) >= 2 or (bool(inner) and all(map(_RUN_NAME.fullmatch, outer)))
+    repeated = len(set(inner)) < len(inner) or (len(outer) == 1 and len(inner) > 1)
+    if class_first == run_first and repeated and not any(map(_images_in, pairs)):
+        upper, lower = _some(outer), _some(sorted(set(inner)))
+        raise DataError(
+            f"{root} can be read in two ways: the upper folders are the classes ({upper}) and the "
+            f"lower ones the runs ({lower}), or the upper ones are the runs and the lower ones "
+            "the classes.",
+            "Add data.layout=class_first for the first, data.layout=run_first for the second.",
+        )
+    return run_first and not class_first
 
 
 def _usual(names: Iterable[str]) -> set[str]:
@@ -145,15 +190,28 @@ def _usual(names: Iterable[str]) -> set[str]:
     return {name.removesuffix("s") for name in plain} & _KNOWN
 
 
-def _refuse_loose_images(folder: Path, has_subfolders: bool) -> None:
-    loose = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def _refuse_loose_images(folder: Path, has_subfolders: bool, left_out: Collection[Path]) -> None:
+    loose = [path for path in _images_in(folder) if path not in left_out]
     if loose:
         raise DataError(
             f"{folder} holds {len(loose)} images outside class folders (first: {loose[0].name}).",
             "Move them into folders named by class, or set data.labelled=false to predict.",
         )
     if not has_subfolders:
-        raise DataError(f"{folder} holds no class folders.", _LAYOUTS)
+        raise DataError(f"{folder} holds no class folders{_archives_in(folder)}.", _LAYOUTS)
+
+
+def _archives_in(folder: Path) -> str:
+    packed = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _ARCHIVES)
+    return f", but {_some(packed)}, which must be unpacked first" if packed else ""
 
 
 def _images_below(
@@ -161,18 +219,21 @@ def _images_below(
 ) -> Iterator[Path]:
     """Image files below ``folder`` in a fixed order; others are noted in ``skips``."""
     for path in files_below(folder, left_out):
-        suffix = path.suffix.lower()
+        suffix, name = path.suffix.lower(), path.relative_to(root).as_posix()
+        if path in left_out:
+            continue
         if path.name.startswith(".") or path.name.lower() in _LITTER:
-            skips.note(path.relative_to(root).as_posix(), "hidden file")
+            skips.note(name, "hidden file")
         elif suffix in SUFFIXES:
             yield path
         elif suffix in _OTHER_IMAGES:
-            raise DataError(
+            error = DataError(
                 f"{path} is in a format that is not read ({suffix}).",
                 "Convert it to PNG or TIFF, or remove it.",
             )
+            skips.add(name, "format that is not read", error)
         else:
-            skips.note(path.relative_to(root).as_posix(), "not an image")
+            skips.note(name, "packed archive" if suffix in _ARCHIVES else "not an image")
 
 
 def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataFrame:
@@ -225,7 +286,7 @@ def _with_paths(table: Path, root: Path, rows: pd.DataFrame, skips: Skips) -> pd
             continue
         error = DataError(
             f"{table}, row {number}: {cell!r} does not exist in {table.parent}.",
-            "Paths are relative to the CSV; mend the row, copy the file there, or leave such "
+            "Paths are relative to the CSV; correct the row, copy the file there, or leave such "
             "rows out with data.unreadable=skip.",
         )
         skips.add(cell, "picture is missing", error)

@@ -33,6 +33,7 @@ class IngestSummary:
         not_split: why there is no split, if so.
         size_definition: what ``ecd_um`` is, if sizes are known.
         remarks: on runs: notes of the importer, dilutions, and why a concentration is withheld.
+        bit_depth: bits that 16-bit files use, where there are such files.
     """
 
     images: int
@@ -46,6 +47,7 @@ class IngestSummary:
     not_split: str | None
     size_definition: str | None
     remarks: list[str]
+    bit_depth: int | None
 
     def lines(self) -> list[str]:
         """For the terminal, tables left out."""
@@ -68,6 +70,8 @@ class IngestSummary:
             lines.append(
                 "No runs or vials are known (group): images of one run may both train and test."
             )
+        if self.bit_depth:
+            lines.append(f"16-bit files are read as {self.bit_depth} bit (data.bit_depth).")
         if self.not_split:
             lines.append(f"Imported without splits: {self.not_split}")
         return lines
@@ -109,6 +113,7 @@ def summarise(store: Store) -> IngestSummary:
         not_split=made_by.get("not_split"),
         size_definition=made_by.get("size_definition"),
         remarks=[text for run, facts in _facts(made_by).items() for text in _remarks(run, facts)],
+        bit_depth=made_by.get("bit_depth_of_16_bit_files"),
     )
 
 

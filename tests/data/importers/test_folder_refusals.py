@@ -77,7 +77,7 @@ def test_many_broken_files_are_counted(root, refuses) -> None:
 
 def test_a_bit_depth_that_would_clip_is_refused(root, refuses) -> None:
     Image.fromarray(particle(1).astype(np.uint16) * 16).save(root / "protein" / "deep.png")
-    refuses("bit_depth=10 but the brightest pixel", bit_depth=10)
+    refuses("bit_depth=10, but the images use 12 bit", bit_depth=10)
 
 
 def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> None:

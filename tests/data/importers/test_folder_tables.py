@@ -102,7 +102,7 @@ def test_bad_rows_are_named(root, refuses, extra, message) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("path,label", "file,label"), "lacks the column path"),
+        (("path,label", "photo,label"), "lacks the column path"),
         (("group,size_um", "path,size_um"), "column 'path' twice"),
         (("group,size_um", "id,size_um"), "row 6: id vial0 is listed twice"),
         ((",1.5", ",1.5 um"), "ecd_um is '1.5 um', not a number"),
