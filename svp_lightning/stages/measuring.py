@@ -69,8 +69,9 @@ def predict_all(
     module: ClassifierModule, store: Store, batch_size: int, device: torch.device
 ) -> NDArray[np.float32]:
     """(N, K) class probabilities of every image of a store, in its order, on one device."""
-    module = module.to(device).eval()
-    parts = [np.empty((0, len(module.class_names)), np.float32)]  # a blank has no image
+    if not len(store):  # a blank
+        return np.empty((0, len(module.class_names)), np.float32)
+    module, parts = module.to(device).eval(), []
     with torch.inference_mode(), counting("Classifying", len(store)) as progress:
         for batch in loader_of_rows(store, np.arange(len(store)), batch_size):
             images = to_model_range(batch["image"].to(device))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from svp_lightning.commands import audit
 from svp_lightning.report.figures.mistakes import worst_mistakes
 from tests.conftest import only_run
+from tests.data.importers.test_flowcam_facts import write_blank
 
 Svp = Callable[..., None]
 
@@ -24,7 +25,9 @@ def test_ingest_prints_what_the_store_holds(svp: Svp, capsys: pytest.CaptureFixt
     assert "Silicone oil │ 32 │ 12 │ 8 │ 12 │" in out  # all, train, val, test
 
 
-def test_predict_counts_every_particle(svp: Svp, tmp_path: Path) -> None:
+def test_predict_counts_every_particle(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     svp("augmentation=none")
     run = only_run(tmp_path / "outputs")
     svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
@@ -43,6 +46,16 @@ def test_predict_counts_every_particle(svp: Svp, tmp_path: Path) -> None:
     assert (folder / "classifier_config.yaml").read_text() == (run / "config.yaml").read_text()
     assert str(run) in (folder / "config.yaml").read_text()
     assert "diffusion" not in (folder / "config.yaml").read_text()
+
+    write_blank(tmp_path / "blank")  # water is a result
+    capsys.readouterr()
+    blank = ("data=flowcam", f"data.root={tmp_path / 'blank'}", "study=blank")
+    svp("task=predict", f"predict.run={run}", *blank)
+    assert "the 95 % interval of the expected count is 0 to 3.69" in capsys.readouterr().out
+    (file,) = tmp_path.glob("outputs/blank/*/counts.csv")
+    row = pd.read_csv(file).set_index(["run", "min_size_um", "class"]).loc[("water", 10, "all")]
+    assert row[["count", "per_ml"]].tolist() == [0, 0]
+    assert row["per_ml_high"] == pytest.approx(3.68888 / 0.0174, rel=1e-5)
 
 
 def test_audit_lists_suspects_by_id(svp: Svp, tmp_path: Path) -> None:
