@@ -52,24 +52,24 @@ class ScaleSettings(Settings):
 class PredictSettings(Settings):
     """What ``task=predict`` and ``task=prevalence`` read."""
 
-    run: Path | None = runtime(None)
+    run: Path | None = runtime()
     """Folder of an evaluated run, which must be given: its classifier (or predictions) is used."""
-    uncertain_below: float = Field(0.7, gt=0, le=1)
+    uncertain_below: float = Field(gt=0, le=1)
     """Images whose largest class probability is lower are counted as uncertain."""
 
 
 class ExportSettings(Settings):
     """What ``task=export`` writes."""
 
-    generator: Path | None = None
+    generator: Path | None
     """Folder of a trained generator; None: this configuration's, trained if missing."""
-    to: Path | None = None
+    to: Path | None
     """The new directory; None: one named after the weights, in the study's outputs."""
-    samples_per_class: int = Field(32, ge=1)
+    samples_per_class: int = Field(ge=1)
     """Images of each class in the sample data set that goes with it."""
-    fidelity: Path | None = None
+    fidelity: Path | None
     """``fidelity.json`` of ``task=assess`` for the model card; None: looked for in the outputs."""
-    licence: str | None = None
+    licence: str | None
     """SPDX name; None: apache-2.0 for simulated data, ``other`` where images are yours."""
 
 
@@ -92,7 +92,7 @@ class Config(Settings):
     evaluation: EvaluationSettings
     assess: AssessSettings
     predict: PredictSettings
-    export: ExportSettings = ExportSettings()
+    export: ExportSettings
     trainer: TrainerSettings
     paths: PathSettings
     logger: dict[str, Any] | None = None

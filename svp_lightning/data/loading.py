@@ -22,13 +22,13 @@ from svp_lightning.errors import DistributedError
 Batch = dict[str, Tensor]
 """``image`` (B, 1, H, W) uint8 as read, float in [-1, 1] on the device; ``label`` (B,)
 int64, -1 where unknown; ``index`` (B,) int64 row in its store."""
+Loader = DataLoader[Batch]
 
 
 class ParticleDataset(Dataset[Batch]):
-    """Rows of one or more stores; indexed by an array of positions, it returns a batch.
+    """Rows of one or more stores; an array of positions gives a batch, without a loop over images.
 
-    Use with ``DataLoader(dataset, batch_size=None, sampler=<sampler of index arrays>)``, so
-    that the loader hands over whole batches of positions.
+    Use with ``DataLoader(dataset, batch_size=None, sampler=<sampler of index arrays>)``.
 
     Args:
         stores: stores with images of one size.
@@ -88,16 +88,13 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
 
     Args:
         num_rows: rows to draw from.
-        batch_size: rows of the global batch, divisible by ``world_size``.
+        batch_size: rows of the global batch, a multiple of ``world_size``.
         steps_per_epoch: iterating ends at the next multiple of it.
         seed: of the permutations or draws.
         weights: (num_rows,) relative chance of each row, or None for permutations.
         rank: this process.
         world_size: number of processes.
         first_step: gives the step to continue at, each time an iteration starts.
-
-    Raises:
-        DistributedError: ``batch_size`` cannot be divided by ``world_size``.
     """
 
     def __init__(
@@ -111,12 +108,6 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         world_size: int = 1,
         first_step: Callable[[], int] = lambda: 0,
     ) -> None:
-        if batch_size % world_size:
-            raise DistributedError(
-                f"The global batch of {batch_size} images cannot be divided by {world_size} "
-                "processes.",
-                f"Choose a batch size that is a multiple of {world_size}.",
-            )
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
@@ -213,9 +204,9 @@ class ParticleDataModule(pl.LightningDataModule):
         mixture: Mixture | None,
         heldout: Store | None,
         batch_size: int,
-        steps_per_epoch: int,
-        seed: int,
-        transform: TrainTransform,
+        steps_per_epoch: int = 1,
+        seed: int = 0,
+        transform: TrainTransform = TrainTransform(),  # noqa: B008
         num_workers: int = 0,
         tested_split: str = "test",
     ) -> None:
@@ -228,7 +219,6 @@ class ParticleDataModule(pl.LightningDataModule):
         self.transform = transform
         self.num_workers = num_workers
         self.tested_split = tested_split
-        self._generator: torch.Generator | None = None
 
     def setup(self, stage: str) -> None:
         """Check the training rows.
@@ -239,9 +229,9 @@ class ParticleDataModule(pl.LightningDataModule):
         if self.mixture is not None:
             check_training_rows(self.mixture)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Loader:
         assert self.mixture is not None, "this data module was made for evaluation"
-        trainer = self._running_trainer()
+        trainer = self._running_trainer
         sampler = StepBatchSampler(
             len(self.mixture),
             self.batch_size,
@@ -256,37 +246,27 @@ class ParticleDataModule(pl.LightningDataModule):
         )
         return self._loader(ParticleDataset.of_mixture(self.mixture), sampler, _ResumableLoader)
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def val_dataloader(self) -> Loader | list[Loader]:
         return self._heldout_loader("val")
 
-    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+    def test_dataloader(self) -> Loader | list[Loader]:
         return self._heldout_loader(self.tested_split)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert, and in training transform, the images on their device."""
-        images = batch["image"]
-        if self._running_trainer().training:
-            images = self.transform(images, self._generator_for_step(images.device))
-        else:
-            images = to_model_range(images)
-        return {**batch, "image": images}
-
-    def _generator_for_step(self, device: torch.device) -> torch.Generator:
-        """A generator that depends on seed, step and rank alone, so a resumed run agrees."""
-        if self._generator is None or self._generator.device != device:
-            self._generator = torch.Generator(device)
-        trainer = self._running_trainer()
+        images, trainer = batch["image"], self._running_trainer
+        if not trainer.training:
+            return {**batch, "image": to_model_range(images)}
+        # Of seed, step and rank alone, so a resumed run agrees.
         key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
-        self._generator.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
-        return self._generator
+        random = torch.Generator(images.device)
+        random.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
+        return {**batch, "image": self.transform(images, random)}
 
-    def _heldout_loader(self, split: str) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        if self.heldout is None:
+    def _heldout_loader(self, split: str) -> Loader | list[Loader]:
+        if self.heldout is None or not len(rows := self.heldout.indices(split=split)):
             return []
-        rows = self.heldout.indices(split=split)
-        if len(rows) == 0:
-            return []
-        trainer = self._running_trainer()
+        trainer = self._running_trainer
         sampler = ShardedSampler(
             len(rows), self.batch_size, trainer.global_rank, trainer.world_size
         )
@@ -296,27 +276,25 @@ class ParticleDataModule(pl.LightningDataModule):
         self,
         dataset: ParticleDataset,
         sampler: Sampler[NDArray[np.int64]],
-        kind: type[DataLoader[Batch]] = DataLoader,
-    ) -> DataLoader[Batch]:
+        kind: type[Loader] = DataLoader,
+    ) -> Loader:
         return kind(
             dataset,
             batch_size=None,  # the sampler yields whole batches
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=self._running_trainer().strategy.root_device.type == "cuda",
+            pin_memory=self._running_trainer.strategy.root_device.type == "cuda",
         )
 
+    @property
     def _running_trainer(self) -> pl.Trainer:
         assert self.trainer is not None, "loaders need the trainer they belong to"
         return self.trainer
 
 
 class _ResumableLoader(DataLoader[Batch]):
-    """Tells Lightning that resuming in the middle of an epoch is safe.
-
-    There is no state to keep: the position follows from the trainer's own counters.
-    """
+    """Lets Lightning resume in the middle of an epoch: its position follows from the step."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -327,7 +305,7 @@ class _ResumableLoader(DataLoader[Batch]):
 
 def loader_of_rows(
     store: Store, rows: NDArray[np.int64], batch_size: int, num_workers: int = 0
-) -> DataLoader[Batch]:
+) -> Loader:
     """Rows of a store in order, once each, as uint8 batches, for use without a trainer."""
     return DataLoader(
         ParticleDataset.of_rows(store, rows),

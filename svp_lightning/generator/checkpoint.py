@@ -4,7 +4,6 @@ Plain data only; nothing is unpickled. Sampling needs no more than the folder.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,25 +62,6 @@ class Generator:
                 "Train a generator on data with that class.",
             )
         return self.info.class_names.index(class_name)
-
-    def require(self, class_names: Sequence[str], image_size: int) -> None:
-        """Check that the generator fits a store.
-
-        Raises:
-            CheckpointError: it was trained on other classes or another image size.
-        """
-        if tuple(class_names) != self.info.class_names:
-            raise CheckpointError(
-                f"The generator was trained on the classes {', '.join(self.info.class_names)}, "
-                f"the data has {', '.join(class_names)}.",
-                "Train a generator on this data.",
-            )
-        if image_size != self.info.image_size:
-            raise CheckpointError(
-                f"The generator makes images of {self.info.image_size} px, the data has "
-                f"{image_size} px.",
-                "Train a generator on this data, or import the data at the generator's size.",
-            )
 
 
 def save_generator(directory: Path, denoiser: Denoiser, info: GeneratorInfo) -> None:

@@ -38,14 +38,8 @@ def build_fidelity(
 ) -> Path:
     """The folder with ``fidelity.json`` and the figures of a pool, made if missing.
 
-    Args:
-        settings: how images are compared.
-        scale: name of the scale, for the record.
-        store: real images.
-        pool: generated images.
-        features: folder of the feature network.
-        cache: of artifacts.
-        device: where to compare.
+    The network in the folder ``features`` compares the pool with the real images of the store;
+    ``scale`` is recorded.
     """
     identity = {
         "data": store.sha256,

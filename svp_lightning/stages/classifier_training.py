@@ -49,14 +49,8 @@ def build_classifier(
 ) -> Path:
     """The folder of the trained classifier (``best.ckpt``, ``training.json``).
 
-    Args:
-        settings: network, optimiser and schedule.
-        augmentation: the arm; ``rows`` follow from it, it decides on transforms and mixup.
-        seed: of weights, batches and transforms.
-        rows: what it trains on; the real store validates it.
-        prevalence: class name -> share in the field, which weights the validation score.
-        cache: of artifacts.
-        trainers: of the run.
+    ``rows`` are those of the ``augmentation``, which decides on transforms and mixup besides. The
+    validation score is that at ``prevalence`` (class name -> share in the field).
 
     Raises:
         DataError: the validation or test split lacks a class.
@@ -71,17 +65,7 @@ def build_classifier(
         "data": store.sha256,
         "synthetic": rows.stores[1].sha256 if len(rows.stores) > 1 else None,
     }
-    module = partial(_module, settings, augmentation.mixup, seed, rows, prevalence)
-    datamodule = ParticleDataModule(
-        rows,
-        heldout=store,
-        batch_size=settings.batch_size,
-        steps_per_epoch=settings.validate_every,
-        seed=seed,
-        transform=TrainTransform.of(augmentation),
-        num_workers=trainers.settings.num_workers,
-    )
-    make = partial(_train, settings, module, datamodule, trainers)
+    make = partial(_train, settings, augmentation, seed, rows, prevalence, trainers)
     return cache.build("classifier", identity, make, every_rank=True)
 
 
@@ -100,34 +84,34 @@ def require_heldout(store: Store) -> None:
             )
 
 
-def _module(
+def _train(
     settings: ClassifierSettings,
-    mixup: float,
+    augmentation: AugmentationSettings,
     seed: int,
     rows: Mixture,
     prevalence: Mapping[str, float],
-) -> ClassifierModule:
-    return ClassifierModule(
+    trainers: Trainers,
+    folder: Path,
+) -> None:
+    module = ClassifierModule(
         settings,
         rows.class_names,
         rows.stores[0].image_size,
         seed=seed,
         class_weights=None if rows.class_weights is None else rows.class_weights.tolist(),
         logit_shift=None if rows.logit_shift is None else rows.logit_shift.tolist(),
-        mixup=mixup,
+        mixup=augmentation.mixup,
         prevalence=[prevalence[name] for name in rows.class_names],
     )
-
-
-def _train(
-    settings: ClassifierSettings,
-    make_module: "partial[ClassifierModule]",
-    datamodule: ParticleDataModule,
-    trainers: Trainers,
-    folder: Path,
-) -> None:
-    module, rows = make_module(), datamodule.mixture
-    assert rows is not None
+    datamodule = ParticleDataModule(
+        rows,
+        heldout=rows.stores[0],
+        batch_size=settings.batch_size,
+        steps_per_epoch=settings.validate_every,
+        seed=seed,
+        transform=TrainTransform.of(augmentation),
+        num_workers=trainers.settings.num_workers,
+    )
     callbacks = checkpoint_callbacks(folder)
     trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)
     require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size)

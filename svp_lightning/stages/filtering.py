@@ -90,11 +90,11 @@ def build_filtered(
 
     Args:
         settings: what is rejected.
-        features: folder of the feature network.
+        features: folder of the feature network that judges.
         store: the real images.
         wanted: class name -> images to keep.
-        draw: from a factor to a pool of that many times the images wanted.
-        cache: of artifacts.
+        draw: gives a pool of ``factor`` times the images wanted.
+        cache: where filtered pools are kept.
         device: where to judge.
 
     Raises:

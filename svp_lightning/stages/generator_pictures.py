@@ -38,16 +38,11 @@ def write_pictures(
     folder: Path,
     device: torch.device,
 ) -> None:
-    """Write sheets of real and generated images, and how images come about.
+    """Write sheets of real and generated images, and pictures of how images come about.
 
-    Args:
-        generator: to draw from.
-        store: the real images it has learnt from.
-        sampler: how to draw.
-        folder: gets ``contact_sheet_<class>.png``, ``noise_to_image.png``,
-            ``real_and_generated.png``, ``interpolation.png``, and ``guidance_sweep.png`` of a
-            generator trained with hidden classes, the only ones that guidance makes sense for.
-        device: where to draw.
+    ``folder`` gets ``contact_sheet_<class>.png``, ``noise_to_image.png``, ``interpolation.png``,
+    ``real_and_generated.png``, and ``guidance_sweep.png`` of a generator trained with hidden
+    classes, the only ones that guidance makes sense for.
     """
     artist = _Artist(generator, store, sampler, folder, device)
     artist.sheets()

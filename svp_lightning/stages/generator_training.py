@@ -59,14 +59,9 @@ def build_generator(
     cache: ArtifactCache,
     trainers: Trainers,
 ) -> Path:
-    """The folder of the trained generator, with ``figures/`` of its images.
+    """The folder of the generator trained on ``rows``, with ``figures/`` of its images.
 
-    Args:
-        settings: network, diffusion process and training.
-        rows: what it trains on (:func:`generator_rows`).
-        features: folder of the network that judges checkpoints; None where the last is kept.
-        cache: of artifacts.
-        trainers: of the run.
+    ``features`` is the folder of the network that judges checkpoints; None where the last is kept.
     """
     identity: dict[str, Any] = {
         "generator": settings.identity(),

@@ -15,7 +15,7 @@ from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.loading import ParticleDataModule, loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.data.transforms import TrainTransform, to_model_range
+from svp_lightning.data.transforms import to_model_range
 from svp_lightning.evaluation.calibration import calibration_of, working_points
 from svp_lightning.evaluation.intervals import confidence_intervals
 from svp_lightning.evaluation.predictions import (
@@ -54,9 +54,6 @@ def predict_split(
         None,
         heldout=store,
         batch_size=batch_size,
-        steps_per_epoch=1,
-        seed=0,  # of training batches; there are none
-        transform=TrainTransform(),
         num_workers=trainers.settings.num_workers,
         tested_split=split,
     )

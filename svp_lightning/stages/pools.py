@@ -49,8 +49,8 @@ def build_pool(
         sampler: how to draw.
         counts: class name -> images wanted.
         class_names: those of the real store, which the pool shares.
-        cache: of artifacts.
-        trainers: of the run.
+        cache: where pools are kept.
+        trainers: for drawing on the run's devices.
     """
     resolved = resolve_precision(sampler, trainers.device)
     weights = weights_hash(generator)
@@ -68,10 +68,6 @@ def build_pool(
 
 def require_drawable(counts: Mapping[str, int], learnt: Collection[str]) -> None:
     """Refuse counts that no pool can meet, before a generator is trained for it.
-
-    Args:
-        counts: class name -> images wanted.
-        learnt: classes that the generator learns.
 
     Raises:
         SettingsError: no image is wanted, or one of a class that the generator does not learn.
@@ -192,13 +188,9 @@ class Pool:
 def pool_table(
     names: Iterable[str], numbers: Iterable[int], seeds: NDArray[np.int64], weights: str
 ) -> pd.DataFrame:
-    """Table rows of generated images.
+    """Table rows of n images: each one's class, number within the class and seed.
 
-    Args:
-        names: class of each.
-        numbers: its number among the images of the class.
-        seeds: (n,) its seed.
-        weights: SHA-256 of the generator's weights.
+    ``weights`` is the SHA-256 of the generator's weights.
     """
     return pd.DataFrame(
         {
@@ -217,11 +209,7 @@ class PoolModule(pl.LightningModule):
     """Draws and writes a pool under ``Trainer.predict``, on any number of processes.
 
     Process r of R takes every R-th of the missing batches. A batch is the same whoever draws
-    it, so the store does not depend on R.
-
-    Args:
-        pool: what to draw.
-        folder: of the store.
+    it, so the store in ``folder`` does not depend on R.
     """
 
     def __init__(self, pool: Pool, folder: Path) -> None:
@@ -243,16 +231,11 @@ class PoolModule(pl.LightningModule):
         return self._writer
 
     def setup(self, stage: str) -> None:
-        if self.trainer.is_global_zero:
-            self._open()
-        self.trainer.strategy.barrier("the store's files are there")
-        if not self.trainer.is_global_zero:
-            self._open()
-
-    def _open(self) -> None:
-        self._writer = StoreWriter(
-            self.folder, self.pool.total, self.pool.generator.info.image_size
-        )
+        size = self.pool.generator.info.image_size
+        for opens in (self.trainer.is_global_zero, not self.trainer.is_global_zero):
+            if opens:
+                self._writer = StoreWriter(self.folder, self.pool.total, size)
+            self.trainer.strategy.barrier("the store's files are there")
 
     def predict_dataloader(self) -> DataLoader[tuple[int, int]]:
         # One list for all: a process that looks later would find another's first batches.

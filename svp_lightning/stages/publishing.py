@@ -37,15 +37,10 @@ def write_samples(
     device: torch.device,
     weights: str,
 ) -> None:
-    """Draw ``per_class`` images of each class into ``folder``.
+    """Draw the first ``per_class`` images of each class.
 
-    Args:
-        folder: gets one folder of PNG per class, ``store/`` and ``sheet.png``.
-        generator: to draw from.
-        settings: the sampler.
-        per_class: images 0 to this of each class.
-        device: where to draw.
-        weights: SHA-256 of the generator's weights, for the manifest.
+    ``folder`` gets one folder of PNG per class, ``store/`` and ``sheet.png``; ``weights`` is the
+    SHA-256 of the generator's, for the manifest.
     """
     info = generator.info
     writer = StoreWriter(folder / "store", per_class * len(info.class_names), info.image_size)

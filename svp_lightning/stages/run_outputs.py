@@ -29,11 +29,7 @@ def write_figures(
 ) -> None:
     """Write curves, confusion, mistakes, and sheets of the images trained on.
 
-    Args:
-        run_dir: the run's folder, which holds ``metrics.csv`` already.
-        rows: what the classifier trained on.
-        tested: its predictions of the test images.
-        prevalence: class name -> share in the field.
+    The run's folder holds ``metrics.csv`` already.
     """
     store, folder = rows.stores[0], run_dir / FIGURES
     names = store.class_names

@@ -53,8 +53,8 @@ class SimulatedData(RaritySettings):
     source: Literal["simulated"]
     image_size: int = Field(ge=16, le=128, multiple_of=16)
     """Height and width, in pixels."""
-    seed: int = 0
-    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    seed: int
+    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
     """Class name -> relative frequency in the field; None: that of the test images."""
     simulation: SimulationSettings
 
@@ -66,16 +66,14 @@ DataSettings = Annotated[SimulatedData | ImportedData, Field(discriminator="sour
 class EvaluationSettings(Settings):
     """How results are measured."""
 
-    bootstrap_resamples: int = Field(1000, ge=10)
-    resample: Literal["images", "groups"] = "images"
+    bootstrap_resamples: int = Field(ge=10)
+    resample: Literal["images", "groups"]
     """What the bootstrap redraws within a class: single images, or whole runs (vials). Groups
     where images of one run resemble one another; it takes many runs per class."""
-    prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(
-        (1.0, 10.0, 100.0, 1000.0), min_length=1
-    )
+    prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(min_length=1)
     """Particles of the common class (the largest of ``data.prevalence``) per particle of each
     other class, in ``prevalence.csv``."""
-    batch_size: int = runtime(512, ge=1)
+    batch_size: int = runtime(ge=1)
 
 
 class TrainerSettings(Settings):
@@ -89,11 +87,11 @@ class TrainerSettings(Settings):
 
     accelerator: str
     devices: int | str | list[int]
-    strategy: str = "auto"
-    num_nodes: int = Field(1, ge=1)
-    precision: str | None = None
+    strategy: str
+    num_nodes: int = Field(ge=1)
+    precision: str | None
     """None: bf16 where the device multiplies it, on a CPU for training only; float32 elsewhere."""
-    num_workers: int = Field(0, ge=0)
+    num_workers: int = Field(ge=0)
     """Processes per loader; reading a memory map needs none."""
 
     @property

@@ -166,11 +166,6 @@ def require_divisible(name: str, batch_size: int, world_size: int) -> None:
 def require_finished(name: str, done: int, steps: int) -> None:
     """Refuse to take a training that something has stopped early for the whole one.
 
-    Args:
-        name: of the network, as in the settings.
-        done: optimiser steps taken.
-        steps: optimiser steps asked for.
-
     Raises:
         TrainingError: fewer were taken.
     """
@@ -191,14 +186,8 @@ def announce_training(
 ) -> None:
     """Say on which device training runs and how long it will take, before it starts.
 
-    The time of a few images is measured on a copy of the network and scaled up.
-
-    Args:
-        trainer: the trainer that will train.
-        network: what it will train.
-        loss: of the network on images (n, 1, H, W) in [-1, 1] and labels (n,).
-        rows: the training rows, of which a few are tried.
-        images: training images of the whole budget, over all processes.
+    The time of a few images is measured on a copy of the network and scaled up to ``images``, the
+    whole budget over all processes. ``loss`` takes images (n, 1, H, W) in [-1, 1] and labels (n,).
     """
     device = trainer.strategy.root_device
     probe = copy.deepcopy(network).to(device)
@@ -224,9 +213,7 @@ class _KeepCost(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, *_: Any, **__: Any) -> None:
         keep_cost(self.folder)
 
 
@@ -256,39 +243,31 @@ class StepsProgress(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         if self._enabled:
             self._bar = bar(
                 self.description, trainer.max_steps, " steps", initial=trainer.global_step
             )
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any, **__: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         if self._bar is not None:
             self._bar.update(trainer.global_step - self._bar.n)
             if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
                 self._show(trainer)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         if self._bar is not None:
             self._show(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._close()
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        self._close()
+    on_exception = on_train_end
 
     def _show(self, trainer: pl.Trainer) -> None:
         assert self._bar is not None
         metrics = trainer.callback_metrics
         shown = {label: f"{metrics[k]:.3f}" for k, label in self.SHOWN.items() if k in metrics}
         self._bar.set_postfix(shown, refresh=False)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

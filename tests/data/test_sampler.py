@@ -69,8 +69,3 @@ def test_weights_set_the_frequencies() -> None:
     counts = np.bincount(np.concatenate(list(sampler)), minlength=4) / 10_000
     assert counts == pytest.approx([0, 0.25, 0.75, 0], abs=0.02)
     assert counts[0] == counts[3] == 0
-
-
-def test_an_indivisible_batch_is_refused() -> None:
-    with pytest.raises(DistributedError, match="10 images cannot be divided by 4"):
-        StepBatchSampler(100, 10, 1, 0, world_size=4)

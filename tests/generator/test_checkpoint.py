@@ -98,15 +98,6 @@ def test_foreign_description_is_refused(folder: Path, changes: dict[str, object]
         load_generator(folder)
 
 
-def test_other_classes_or_sizes_are_refused(folder: Path) -> None:
-    generator = load_generator(folder)
-    generator.require(("protein", "silicone_oil"), 16)
-    with pytest.raises(CheckpointError, match=r"16 px.*64 px"):
-        generator.require(("protein", "silicone_oil"), 64)
-    with pytest.raises(CheckpointError, match=r"silicone_oil.*air_bubble"):
-        generator.require(("protein", "air_bubble"), 16)
-
-
 def test_classes_have_their_label(folder: Path) -> None:
     generator = load_generator(folder)
     assert generator.label_of("silicone_oil") == 1

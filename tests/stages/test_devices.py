@@ -15,7 +15,9 @@ Machine = Callable[..., None]
 
 
 def trainer(accelerator: str = "auto", devices: Any = 1, **more: Any) -> TrainerSettings:
-    return TrainerSettings(accelerator=accelerator, devices=devices, **more)
+    usual = {"strategy": "auto", "num_nodes": 1, "precision": None, "num_workers": 0}
+    given = {"accelerator": accelerator, "devices": devices}
+    return TrainerSettings.model_validate(usual | given | more)
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from svp_lightning.stages.settings import INSTEAD, TrainerSettings
 
 
 def trainer(**settings: Any) -> TrainerSettings:
-    return TrainerSettings.parse({"accelerator": "cpu", "devices": 1, **settings}, "trainer")
+    usual = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
+    usual |= {"precision": None, "num_workers": 0}
+    return TrainerSettings.parse(usual | settings, "trainer")
 
 
 @pytest.mark.parametrize("name", ["max_epochs", "fast_dev_run", "max_time", "limit_train_batches"])
