@@ -109,11 +109,13 @@ class ClassifierModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) images in [-1, 1] -> (B, K) logits."""
-        return self.network(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) images in [-1, 1] -> (B, K) float32 probabilities."""
-        return self(images).float().softmax(dim=1)
+        probabilities: Tensor = self(images).float().softmax(dim=1)
+        return probabilities
 
     # Training
 

@@ -27,7 +27,8 @@ def class_shares(
         raise SettingsError(
             f"prevalence is {dict(prevalence)}.", "Every relative frequency must be above 0."
         )
-    return share / share.sum()
+    normalised: NDArray[np.float64] = share / share.sum()
+    return normalised
 
 
 def prevalence_weights(
@@ -50,7 +51,8 @@ def prevalence_weights(
     share = class_shares(prevalence, class_names)
     counts = np.bincount(labels, minlength=len(class_names))
     refuse_missing(counts, class_names)
-    return (share / counts * len(labels))[labels]
+    weight: NDArray[np.float64] = (share / counts * len(labels))[labels]
+    return weight
 
 
 def refuse_missing(counts: NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:

@@ -234,7 +234,7 @@ def _units(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
             "A class has test images of one run or vial only; whole groups cannot be redrawn.",
             "Test on more runs, or set evaluation.resample=images.",
         )
-    return unit
+    return np.asarray(unit, dtype=np.intp)
 
 
 def percentile_intervals(

@@ -98,7 +98,8 @@ class Denoiser(nn.Module):
         prediction = self(self.schedule.add_noise(images, eps, t), t, labels, augmentation)
         error = prediction - self.schedule.target(images, eps, t)
         error = error.abs() if self.settings.loss == "l1" else error.square()
-        return (self.schedule.weight(t) * error.mean(dim=(1, 2, 3))).mean()
+        loss: Tensor = (self.schedule.weight(t) * error.mean(dim=(1, 2, 3))).mean()
+        return loss
 
     def _draw_times(
         self, batch: int, device: torch.device, generator: torch.Generator | None

@@ -34,4 +34,5 @@ class GuidedDenoiser(nn.Module):
         nulls = torch.full_like(labels, self.denoiser.null_label)
         both = self.denoiser(torch.cat((x_t, x_t)), torch.cat((t, t)), torch.cat((labels, nulls)))
         conditional, unconditional = both.chunk(2)
-        return unconditional + self.weight * (conditional - unconditional)
+        guided: Tensor = unconditional + self.weight * (conditional - unconditional)
+        return guided

@@ -68,4 +68,5 @@ def _mix(z: Tensor) -> Tensor:
 
 def _shift_right(z: Tensor, by: int) -> Tensor:
     """Shift in zeros; torch's own shift copies the sign bit."""
-    return (z >> by) & (2 ** (64 - by) - 1)
+    shifted: Tensor = (z >> by) & (2 ** (64 - by) - 1)
+    return shifted

@@ -33,7 +33,8 @@ class StandardisedConv2d(nn.Conv2d):
         # In float32 even under autocast: a variance over many weights loses its digits.
         variance, mean = torch.var_mean(self.weight, dim=(1, 2, 3), keepdim=True, correction=0)
         weight = (self.weight - mean) * (variance + 1e-5).rsqrt()
-        return self._conv_forward(x, weight, self.bias)
+        convolved: Tensor = self._conv_forward(x, weight, self.bias)
+        return convolved
 
 
 class ResidualBlock(nn.Module):

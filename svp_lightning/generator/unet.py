@@ -20,5 +20,5 @@ class ParticleUNet(UNet2DModel):
     # diffusers reads the names of the settings off this signature.
     @wraps(UNet2DModel.__init__)  # type: ignore[misc]
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+        super().__init__(*arguments, **settings)  # type: ignore[no-untyped-call]
         self.conv_norm_out = nn.Identity()

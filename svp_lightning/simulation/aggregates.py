@@ -50,7 +50,9 @@ def fractal(rng: np.random.Generator) -> Thickness:
     return _splat(centres, radii)
 
 
-def _grow(rng: np.random.Generator, radii: NDArray[np.float64], exponent: float) -> NDArray:
+def _grow(
+    rng: np.random.Generator, radii: NDArray[np.float64], exponent: float
+) -> NDArray[np.float64]:
     """Attach spheres one by one; the parent is the farthest of a few drawn at random."""
     count = len(radii)
     directions = rng.normal(size=(count, 3))
@@ -161,7 +163,7 @@ def _grid(extent_um: float) -> tuple[_Map, _Map]:
 
 
 def _soft_step(value: _Map, softness: float) -> _Map:
-    return (0.5 * (1 + np.tanh(value / np.float32(softness)))).astype(np.float32)
+    return np.asarray(0.5 * (1 + np.tanh(value / np.float32(softness))), dtype=np.float32)
 
 
 def _texture(rng: np.random.Generator, size: int, correlation_um: float) -> _Map:
@@ -173,7 +175,7 @@ def _texture(rng: np.random.Generator, size: int, correlation_um: float) -> _Map
     gain_x = np.exp(-((np.pi * correlation_um * half) ** 2))
     white = np.fft.rfft2(rng.standard_normal((padded, padded), dtype=np.float32))
     noise = np.fft.irfft2(white * (gain_y * gain_x), s=(padded, padded))[:size, :size]
-    return ((noise - noise.mean()) / (noise.std() + 1e-9)).astype(np.float32)
+    return np.asarray((noise - noise.mean()) / (noise.std() + 1e-9), dtype=np.float32)
 
 
 def _splat(centres: NDArray[np.float64], radii: NDArray[np.float64]) -> Thickness:

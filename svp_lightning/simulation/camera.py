@@ -114,7 +114,8 @@ def _grain(size: int, sensor_px: float) -> NDArray[np.float32]:
     width = _GRAIN_PER_PIXEL * math.sqrt(max(sensor_px**2 - 1, 0)) + 1e-3
     position = np.arange(size)
     kernel = np.exp(-0.5 * ((position[:, None] - position) / width) ** 2)
-    return (kernel / np.linalg.norm(kernel, axis=1, keepdims=True)).astype(np.float32)
+    kernel /= np.linalg.norm(kernel, axis=1, keepdims=True)
+    return np.asarray(kernel, dtype=np.float32)
 
 
 def detected(light: Tensor, pixel_um: float, min_area_um2: float, min_contrast: float) -> Tensor:
@@ -143,7 +144,7 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
     noise = grain @ noise @ grain.T
     sigma = (session.read_noise**2 + session.shot_noise**2 * seen).sqrt()
     columns = torch.from_numpy(session.columns).to(device)
-    grey = illumination * seen + columns + sigma * noise
+    grey: Tensor = illumination * seen + columns + sigma * noise
     return grey.round().clamp(0, WHITE).to(torch.uint8)
 
 

@@ -167,7 +167,7 @@ def _with_neighbour(
 
 def _depth_scale(session: Session) -> float:
     """A coarser session sees deeper: the flow cell is matched to the magnification."""
-    return session.pixel_scale**1.5
+    return float(session.pixel_scale**1.5)
 
 
 def _aberrations(rng: np.random.Generator, median_waves: float) -> NDArray[np.float32]:

@@ -151,7 +151,8 @@ def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Parti
 
 def bubble_profile(optics: BubbleOptics, radius_node: int, focus_node: int) -> NDArray[np.float32]:
     """I(r) of a bubble, at r = 0, 0.15, ... um; background 1 beyond the halo."""
-    return _profiles(optics, radius_node)[focus_node]
+    profile: NDArray[np.float32] = _profiles(optics, radius_node)[focus_node]
+    return profile
 
 
 @cache
@@ -180,7 +181,8 @@ def _profiles(optics: BubbleOptics, radius_node: int) -> NDArray[np.float32]:
                 total += weight * light.double()
     profiles = total.numpy().astype(np.float32)
     fade = np.clip((count - np.arange(count)) * _STEP_UM / 3.0, 0, 1).astype(np.float32)
-    return 1 + (profiles - 1) * fade
+    faded: NDArray[np.float32] = 1 + (profiles - 1) * fade
+    return faded
 
 
 def _with_flat_disc(
@@ -201,7 +203,7 @@ def _with_flat_disc(
     flat = level + 0.25 * (profile - level)
     result = profile + even * (flat - profile)
     result += rim * np.exp(-((distance / _RIM_WIDTH_UM) ** 2))
-    return result.astype(np.float32)
+    return np.asarray(result, dtype=np.float32)
 
 
 def _transfer(
@@ -278,7 +280,8 @@ def _weighted_coefficients(wavelength: float, medium_index: float) -> NDArray[np
     x = 2 * math.pi * medium_index / wavelength * RADII_UM
     a, b = mie_coefficients(x, 1.0 / medium_index)
     n = np.arange(1, a.shape[0] + 1)[:, None]
-    return (2 * n + 1) / (n * (n + 1)) * (a + b)
+    series: NDArray[np.complex128] = (2 * n + 1) / (n * (n + 1)) * (a + b)
+    return series
 
 
 @lru_cache(maxsize=1)

@@ -242,7 +242,8 @@ def _whole_crops(
             _SAME_RUN,
         )
         skips.add(str(table["id"].iloc[k]), "crop of another size than its box", error)
-    return table.assign(x=0, y=0, h=shapes[:, 0], w=shapes[:, 1])[~odd]
+    kept: pd.DataFrame = table.assign(x=0, y=0, h=shapes[:, 0], w=shapes[:, 1])[~odd]
+    return kept
 
 
 def _pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[str, Any]]:
