@@ -1,7 +1,6 @@
 """``task=ingest``: images from the simulator, a folder or an instrument into the real store."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
 
-from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
 from svp_lightning.data.store import Store
 from svp_lightning.pipeline import Pipeline
@@ -37,25 +35,21 @@ def run(pipeline: Pipeline) -> None:
 def show(summary: IngestSummary) -> None:
     """Print the counts."""
     say("\n".join(summary.lines()))
-    classes = summary.classes
-    if len(classes) > 1:
-        classes = pd.concat([classes, classes.sum().to_frame("all").T])
-    print_table(_table("Classes", "class", classes, display_name))
-    if len(summary.groups):
-        shown = summary.groups.head(MAX_GROUPS_SHOWN)
-        print_table(_table("Groups (a split never divides one)", "group", shown, str))
-        if len(shown) < len(summary.groups):
-            say(f"and {len(summary.groups) - len(shown):,} more groups")
+    for title, rows in summary.tables().items():
+        _print(title, rows)
+    if (more := len(summary.groups) - MAX_GROUPS_SHOWN) > 0:
+        say(f"and {more:,} more groups")
 
 
-def _table(title: str, index: str, rows: pd.DataFrame, named: Callable[[str], str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column(index, overflow="fold")
+def _print(title: str, rows: pd.DataFrame) -> None:
+    table = Table()
+    table.add_column(str(rows.index.name), overflow="fold")
     for column in rows.columns:
         table.add_column(str(column), justify="left" if column == "split" else "right")
     for name, *cells in rows.astype(object).itertuples(name=None):
-        table.add_row(named(str(name)), *map(_cell, cells))
-    return table
+        table.add_row(str(name), *map(_cell, cells))
+    say(f"\n{title}")
+    print_table(table)
 
 
 def _cell(value: object) -> str:

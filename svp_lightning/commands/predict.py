@@ -3,6 +3,7 @@
 import numpy as np
 
 from svp_lightning.classifier.module import load_classifier
+from svp_lightning.data.importers.summary import too_large, window_table
 from svp_lightning.data.settings import VolumeSettings
 from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.particle_counts import samples_of
@@ -50,7 +51,8 @@ def run(pipeline: Pipeline) -> None:
     write_json(folder / "preparation.json", record)
     if (run / CONFIG).is_file():
         link(run / CONFIG, folder / f"classifier_{CONFIG}")
-    for line in differences(run, trained, found):
+    window = too_large(window_table(store.particles), store.image_size, "train with ")
+    for line in [*differences(run, trained, found), *window]:
         say(line)
     batch, device = config.evaluation.batch_size, pipeline.trainers.device
     probabilities = predict_all(module, store, batch, device)

@@ -39,7 +39,8 @@ from svp_lightning.data.settings import MfiSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
-NOT_KNOWN = "not known"
+_NOT_KNOWN = "not known"
+_UNSURE = "its sizes are too few or too alike to tell the pixel size, which is {}."
 _DARKEST, _BRIGHTEST = "intensity_min_vendor_grey", "intensity_max_vendor_grey"
 _FRAME = (1024, 1280)
 """Rows and columns of the camera."""
@@ -76,7 +77,6 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
-    particles = _of_their_pictures(particles, settings, skips).drop(columns="table")
     sizes = _pixel_sizes(particles, settings.pixel_size_um)
     size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in sizes.items()})
     particles = particles.assign(pixel_size_um=size.astype(float))
@@ -113,8 +113,9 @@ def _read_run(
     table = read_table(file, skips)
     if table.empty:
         return table
-    table = table.assign(id=_ids(run, table), group=run, table=str(file))
-    return _with_pictures(file, table, settings.margin_px, skips, left_out)
+    table = table.assign(id=_ids(run, table), group=run)
+    table = _with_pictures(file, table, settings.margin_px, skips, left_out)
+    return _of_their_pictures(file, table, settings, skips)
 
 
 def _numbered_by(table: pd.DataFrame) -> list[str]:
@@ -261,6 +262,7 @@ def _pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict
             "pixel_size_from": "data.pixel_size_um" if given else source,
             "ecd_um_per_px": law.pixel_size_um if law else None,
             "ecd_offset_um": law.offset_um if law else None,
+            "notes": [] if law or given else [_UNSURE.format(source)],
         }
     return facts
 
@@ -269,53 +271,64 @@ def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None
     """Pixel size for the runs that do not tell theirs, µm, and where it is from."""
     sizes = [law.pixel_size_um for law in known]
     if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
-        return float(np.median(sizes)), "the other runs"
+        return float(np.median(sizes)), "that of the other runs"
     law = None if sizes else size_law(particles)
-    return (law.pixel_size_um, "all runs together") if law else (None, NOT_KNOWN)
+    return (law.pixel_size_um, "that of all runs together") if law else (None, _NOT_KNOWN)
 
 
 def _of_their_pictures(
-    particles: pd.DataFrame, settings: MfiSettings, skips: Skips
+    file: Path, table: pd.DataFrame, settings: MfiSettings, skips: Skips
 ) -> pd.DataFrame:
     """The particles whose intensities in the table are those of the pixels in their boxes.
 
-    The contrast of each particle to its background is compared. A run is of other pictures if
-    less than half of its particles fit, and intensities are not correlated either, as they are
-    where pictures were made brighter. In a run that fits, so is a picture without any that fits.
+    The contrast of each particle to its background is compared. The pictures are of another run
+    if less than half of the particles fit, and intensities are not correlated either, as they
+    are where pictures were made brighter. Otherwise, so is a picture without any that fits.
     """
-    if _DARKEST not in particles:
-        return particles
+    if _DARKEST not in table or table.empty:
+        return table
     with ThreadPoolExecutor(settings.num_threads) as pool:
-        seen = pd.concat(pool.map(_levels, [rows for _, rows in particles.groupby("picture")]))
-    table = seen.join(particles[["group", "picture", _DARKEST]])
-    stated = _contrast(table["ground"], table[_DARKEST], particles.get(_BRIGHTEST))
-    ratio = _contrast(table["ground"], table["low"], table["high"]) / stated
-    judged = table.assign(fits=ratio.between(0.5, 2))[stated >= _LEAST_CONTRAST]
-    wrong = pd.Series(False, particles.index)
-    for run, rows in judged.groupby("group"):
-        if rows["fits"].mean() >= _LEAST_FITTING:
-            each = rows.groupby("picture")["fits"].agg(["size", "any"])
-            others = each.index[(each["size"] >= _LEAST_IN_PICTURE) & ~each["any"]]
-            wrong |= particles["picture"].isin(others)
-        elif not _correlated(table[table["group"] == run]):
-            wrong |= particles["group"] == run
-    _report_others(particles[wrong], judged, skips)
-    return particles[~wrong].reset_index(drop=True)
+        seen = pd.concat(pool.map(_levels, [rows for _, rows in table.groupby("picture")]))
+    seen = seen.join(table.reindex(columns=["picture", _DARKEST, _BRIGHTEST]))
+    stated = _contrast(seen["ground"], seen[_DARKEST], seen[_BRIGHTEST])
+    ratio = _contrast(seen["ground"], seen["low"], seen["high"]) / stated
+    judged = seen.assign(fits=ratio.between(0.5, 2))[stated >= _LEAST_CONTRAST]
+    others: Collection[str] = []
+    if judged.empty or judged["fits"].mean() >= _LEAST_FITTING:
+        each = judged.groupby("picture")["fits"].agg(["size", "any"])
+        others = each.index[(each["size"] >= _LEAST_IN_PICTURE) & ~each["any"].astype(bool)]
+    elif not _correlated(seen):
+        others = table["picture"].unique()
+    wrong = table["picture"].isin(others)
+    if wrong.any():
+        _report_others(file, table[wrong], judged.loc[judged["picture"].isin(others)], skips)
+    return table[~wrong]
 
 
 def _levels(rows: pd.DataFrame) -> pd.DataFrame:
-    """Grey levels in the boxes of one picture: darkest, brightest, and of the border."""
-    page = read_page(Path(rows["picture"].iloc[0]), CAMERA_BITS).grey
-    boxes = rows[list(BOX)].itertuples(index=False, name=None)
-    tiles = [page[y : y + h, x : x + w] for x, y, w, h in boxes]
-    levels = [(tile.min(), tile.max(), np.median(border(tile))) for tile in tiles]
-    return pd.DataFrame(levels, index=rows.index, columns=["low", "high", "ground"], dtype=float)
+    """Grey levels in the boxes of one picture: darkest, brightest, and of the border.
+
+    Without those of a picture that cannot be read and of boxes outside: these are reported
+    when pictures are checked.
+    """
+    columns = ["low", "high", "ground"]
+    try:
+        page = read_page(Path(rows["picture"].iloc[0]), CAMERA_BITS).grey
+    except DataError:
+        return pd.DataFrame(columns=columns, dtype=float)
+    boxes = rows[list(BOX)].clip(lower=0).itertuples(name=None)
+    tiles = {row: page[y : y + h, x : x + w] for row, x, y, w, h in boxes}
+    levels = {
+        row: (tile.min(), tile.max(), np.median(border(tile)))
+        for row, tile in tiles.items()
+        if tile.size
+    }
+    return pd.DataFrame.from_dict(levels, orient="index", columns=columns, dtype=float)
 
 
-def _contrast(ground: pd.Series, low: pd.Series, high: pd.Series | None) -> pd.Series:
+def _contrast(ground: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
     """Largest distance of a particle's grey levels from the background."""
-    dark = ground - low
-    return dark if high is None else dark.combine(high - ground, max)
+    return pd.concat([ground - low, high - ground], axis=1).max(axis=1)
 
 
 def _correlated(rows: pd.DataFrame) -> bool:
@@ -324,16 +337,14 @@ def _correlated(rows: pd.DataFrame) -> bool:
     return bool(rows["low"].corr(rows[_DARKEST], method="spearman") >= _LEAST_CORRELATION)
 
 
-def _report_others(wrong: pd.DataFrame, judged: pd.DataFrame, skips: Skips) -> None:
+def _report_others(file: Path, wrong: pd.DataFrame, judged: pd.DataFrame, skips: Skips) -> None:
     """Refuse, or list, particles whose pictures are of another run."""
-    for table, rows in wrong.groupby("table"):
-        fits = judged.loc[judged.index.isin(rows.index), "fits"]
-        pictures = rows["picture"].unique()
-        more = f" and {len(pictures) - 1} more pictures" if len(pictures) > 1 else ""
-        error = DataError(
-            f"{table} and {pictures[0]}{more} are not of the same run: {(~fits).sum()} "
-            f"of {len(fits)} particles are not as dark in the pictures as the table says.",
-            f"{_SAME_RUN} data.unreadable=skip leaves these particles out.",
-        )
-        for name in rows["id"]:
-            skips.add(str(name), "its picture is of another run", error)
+    pictures = wrong["picture"].unique()
+    more = f" and {len(pictures) - 1} more pictures" if len(pictures) > 1 else ""
+    error = DataError(
+        f"{file} and {pictures[0]}{more} are not of the same run: {(~judged['fits']).sum()} "
+        f"of {len(judged)} particles are not as dark in the pictures as the table says.",
+        f"{_SAME_RUN} data.unreadable=skip leaves these particles out.",
+    )
+    for name in wrong["id"]:
+        skips.add(str(name), "its picture is of another run", error)

@@ -269,11 +269,7 @@ def _units(pictures: pd.Series) -> list[range]:
 
 def _common(pixel_sizes: pd.Series) -> float | None:
     """The calibration all particles share, or None."""
-    known = pixel_sizes.dropna().astype(float)
-    if (
-        known.empty
-        or len(known) < len(pixel_sizes)
-        or np.ptp(known) > _PIXEL_TOLERANCE * known.min()
-    ):
+    sizes = pixel_sizes.astype(float)
+    if sizes.empty or sizes.isna().any() or np.ptp(sizes) > _PIXEL_TOLERANCE * sizes.min():
         return None
-    return float(known.median())
+    return float(sizes.median())

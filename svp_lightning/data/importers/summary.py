@@ -6,8 +6,15 @@ from typing import Any
 
 import pandas as pd
 
+from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.runs import RunFacts
-from svp_lightning.data.importers.window import size_bins
+from svp_lightning.data.importers.window import (
+    LARGE_BINS,
+    UNKNOWN_SIZE,
+    size_bins,
+    window_counts,
+)
+from svp_lightning.data.settings import MAX_IMAGE_SIZE
 from svp_lightning.data.store import SPLITS, Store
 
 UNLABELLED = "unlabelled"
@@ -21,6 +28,7 @@ class IngestSummary:
     Attributes:
         images: all images.
         image_size: side, px.
+        window: what :func:`window_table` gives.
         pixel_um: smallest and largest calibration of its runs, if known.
         classes: one row per class (and :data:`UNLABELLED`): ``images``, one column for each
             split there is, and one for each size bin if sizes are known.
@@ -38,6 +46,7 @@ class IngestSummary:
 
     images: int
     image_size: int
+    window: pd.DataFrame
     pixel_um: tuple[float, float] | None
     classes: pd.DataFrame
     groups: pd.DataFrame
@@ -57,6 +66,7 @@ class IngestSummary:
         lines = [f"{self.images:,} images of {side} × {side} px{pixel}: {held}"]
         if self.sizes and self.size_definition:
             lines.append(f"Sizes (ecd_um): {self.size_definition}.")
+        lines += too_large(self.window, side)
         if self.on_frame_edge:
             lines.append(f"On the edge of a camera frame: {self.on_frame_edge:,} (edge_of_frame)")
         for reason, count in self.skipped.items():
@@ -75,6 +85,23 @@ class IngestSummary:
         if self.not_split:
             lines.append(f"Imported without splits: {self.not_split}")
         return lines
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Title -> rows to print, under the name of their index; only tables that tell anything."""
+        sizes = f" (sizes: {self.size_definition})" if self.sizes and self.size_definition else ""
+        classes = self.classes
+        if len(classes) > 1:
+            classes = pd.concat([classes, classes.sum().to_frame("all").T])
+        tables = {
+            f"Classes{sizes}": classes.rename(index=display_name).rename_axis("class"),
+            f"Larger than the window of {self.image_size} px{sizes}": self.window.rename_axis(
+                "size"
+            ),
+            "Groups (a split never divides one)": self.groups[:MAX_GROUPS_SHOWN].rename_axis(
+                "group"
+            ),
+        }
+        return {title: rows for title, rows in tables.items() if len(rows)}
 
 
 def pixel_range(store: Store) -> tuple[float, float] | None:
@@ -104,6 +131,7 @@ def summarise(store: Store) -> IngestSummary:
     return IngestSummary(
         images=len(store),
         image_size=store.image_size,
+        window=window_table(particles),
         pixel_um=pixel_range(store),
         classes=_class_table(label, particles["split"], bins, order),
         groups=_group_table(particles, label, order, made_by),
@@ -115,6 +143,42 @@ def summarise(store: Store) -> IngestSummary:
         remarks=[text for run, facts in _facts(made_by).items() for text in _remarks(run, facts)],
         bit_depth=made_by.get("bit_depth_of_16_bit_files"),
     )
+
+
+def window_table(particles: pd.DataFrame) -> pd.DataFrame:
+    """A row per size bin, as in :func:`window_counts`; empty where all particles fit."""
+    if "cut" not in particles:
+        return pd.DataFrame()
+    table = pd.DataFrame.from_dict(window_counts(particles), orient="index")
+    return table if len(table) and table[["cut", "shrunk"]].to_numpy().any() else table[:0]
+
+
+def too_large(window: pd.DataFrame, image_size: int, remedy: str = "") -> list[str]:
+    """Sentences on the particles of 10 µm and more (or of any size) that are cut or shrunk.
+
+    Args:
+        window: from :func:`window_table`.
+        image_size: side of the images, px.
+        remedy: what to do with the settings that keep particles whole (``"train with "``).
+    """
+    large = window[window.index.isin(LARGE_BINS)] if len(window) else window
+    kind = "particles ≥ 10 µm"
+    if len(window) and set(window.index) == {UNKNOWN_SIZE}:
+        large, kind = window, "particles"
+    if large.empty:
+        return []
+    total, cut, shrunk = (int(large[name].sum()) for name in ("particles", "cut", "shrunk"))
+    of = f"of the {total:,} {kind}"
+    lines = []
+    if cut:
+        larger = "a larger data.image_size, or " * (image_size < MAX_IMAGE_SIZE)
+        lines.append(
+            f"Warning: the window of {image_size} px cuts {cut:,} {of} ({cut / total:.0%}). "
+            f"To keep them whole: {remedy}{larger}data.fit=shrink."
+        )
+    if shrunk:
+        lines.append(f"Scaled down to fit the window: {shrunk:,} {of} (column scale).")
+    return lines
 
 
 def _class_table(

@@ -8,7 +8,6 @@ particle, ``fit="shrink"`` scales the whole crop down instead.
 
 import zlib
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +20,8 @@ from svp_lightning.data.settings import MAX_IMAGE_SIZE, MIN_IMAGE_SIZE, WindowSe
 
 SIZE_EDGES_UM = (2.0, 5.0, 10.0, 25.0)
 """Thresholds of USP <1788> counting, equivalent circular diameter."""
+_BINS = ("< 2 µm", "2-5 µm", "5-10 µm", "10-25 µm", "≥ 25 µm")
+LARGE_BINS = _BINS[3:]
 UNKNOWN_SIZE = "size unknown"
 
 _LARGEST = 0.2
@@ -76,28 +77,31 @@ def choose_window(
 
 def size_bins(ecd_um: pd.Series) -> pd.Series:
     """The size bin of each particle (``"5-10 µm"``), :data:`UNKNOWN_SIZE` where it has no size."""
-    edges = [0.0, *SIZE_EDGES_UM, np.inf]
-    names = [f"< {edges[1]:g} µm"]
-    names += [f"{a:g}-{b:g} µm" for a, b in pairwise(SIZE_EDGES_UM)]
-    names.append(f"≥ {edges[-2]:g} µm")
-    bins = pd.cut(ecd_um, edges, right=False, labels=names)
+    bins = pd.cut(ecd_um, [0.0, *SIZE_EDGES_UM, np.inf], right=False, labels=_BINS)
     if bins.isna().any():
         bins = bins.cat.add_categories(UNKNOWN_SIZE).fillna(UNKNOWN_SIZE)
     return bins
 
 
-def window_counts(particles: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Size bin -> ``particles``, ``cut`` by the window and ``shrunk`` to fit, bins in order.
+def window_counts(particles: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """How many particles of each size the window cuts, and how many were shrunk to fit.
 
     Args:
         particles: of a store, with ``cut``, ``scale`` and perhaps ``ecd_um``.
+
+    Returns:
+        Size bin -> ``particles``, ``cut``, ``shrunk`` and ``smallest_scale``, bins in order.
     """
-    facts = pd.DataFrame({"cut": particles["cut"], "shrunk": particles["scale"] < 1})
     sizes = particles.get("ecd_um", pd.Series(np.nan, particles.index)).astype(float)
-    table = facts.assign(particles=1).groupby(size_bins(sizes), observed=True).sum()
-    columns = ["particles", "cut", "shrunk"]
-    rows = table[columns].astype(int).itertuples(name=None)
-    return {str(name): dict(zip(columns, row, strict=True)) for name, *row in rows}
+    return {
+        str(name): {
+            "particles": len(rows),
+            "cut": int(rows["cut"].sum()),
+            "shrunk": int((rows["scale"] < 1).sum()),
+            "smallest_scale": float(rows["scale"].min()),
+        }
+        for name, rows in particles.groupby(size_bins(sizes), observed=True)
+    }
 
 
 def frame(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.mfi import plan_mfi
+from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.writer import Plan, write_plan
 from svp_lightning.data.settings import MfiSettings
 from svp_lightning.data.store import Store
@@ -289,6 +290,20 @@ def test_another_magnification_is_found(tmp_path) -> None:
     assert sizes.tolist() == pytest.approx([SLOPE, 1.6], rel=0.005)
 
 
+def test_a_run_without_particles_is_a_run_with_none(tmp_path) -> None:
+    write_discs(tmp_path / "run", 1)
+    (tmp_path / "water").mkdir()
+    (tmp_path / "water" / "water.csv").write_text(HEADER + "\n")
+    plan = imported(tmp_path)
+    assert plan.pixel_size_um == pytest.approx(SLOPE, rel=0.005)
+    facts = plan.made_by["runs"]["water"]
+    assert (facts["particles"], facts["withheld"]) == (0, None)
+    write_plan(tmp_path / "store", imported(tmp_path / "water"), 1, lambda n: None)
+    store = Store.open(tmp_path / "store")
+    assert (len(store), list(store.manifest.made_by["runs"])) == (0, ["water"])
+    assert summarise(store).groups["images"].to_dict() == {"water": 0}
+
+
 def of_one_size(folder: Path) -> None:
     """All areas and diameters of a run become 113 px and 9.5 µm."""
     lines = (folder / "table.csv").read_text().splitlines()
@@ -302,7 +317,7 @@ def test_a_run_of_one_size_has_the_pixel_size_of_the_others_or_none(tmp_path) ->
         write_discs(tmp_path / f"run{k}", k)
     of_one_size(tmp_path / "run1")
     facts = imported(tmp_path).made_by["runs"]
-    assert facts["run1/table"]["pixel_size_from"] == "the other runs"
+    assert facts["run1/table"]["pixel_size_from"] == "that of the other runs"
     assert facts["run1/table"]["pixel_size_um"] == facts["run0/table"]["pixel_size_um"]
     of_one_size(tmp_path / "run0")
     plan = imported(tmp_path)
@@ -321,9 +336,10 @@ def test_frames_of_another_run_are_refused_or_left_out(tmp_path) -> None:
     with pytest.raises(DataError, match=r"b/table.csv and .*b/f1.png and 2 more pictures are not"):
         imported(tmp_path)
     plan = imported(tmp_path, unreadable="skip")
+    assert set(plan.made_by["runs"]) == {"good/table", "a/table"}
     assert plan.particles["group"].value_counts().to_dict() == {"good/table": 36, "a/table": 36}
-    assert plan.skipped["reason"].tolist() == ["its picture is of another run"] * 36
-    assert set(plan.skipped["file"].str[:8]) == {"b/table/"}
+    assert (plan.skipped["reason"] == "its picture is of another run").sum() == 36
+    assert set(plan.skipped["file"].str[:8]) == {"b/table/", "b/table."}
 
 
 def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
@@ -332,7 +348,10 @@ def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
     Image.fromarray(np.full((256, 256), 210, np.uint8)).save(file)
     with pytest.raises(DataError, match=r"a/f2.png are not of the same run: 12 of 12"):
         imported(tmp_path)
-    assert len(imported(tmp_path, unreadable="skip").particles) == 24
+    plan = imported(tmp_path, unreadable="skip")
+    facts = plan.made_by["runs"]["table"]
+    assert (len(plan.particles), facts["particles"], facts["particles_lost"]) == (24, 24, 12)
+    assert "12 particles" in facts["withheld"]
 
 
 @pytest.mark.parametrize("gain", [0.6, 1.15])

@@ -180,7 +180,8 @@ def test_cut_and_shrunk_particles_are_counted_for_each_size() -> None:
     )
     found = window_counts(table)
     assert list(found) == ["< 2 µm", "5-10 µm", "10-25 µm", "≥ 25 µm", "size unknown"]
-    assert found["5-10 µm"] == {"particles": 2, "cut": 1, "shrunk": 0}
-    assert found["≥ 25 µm"] == {"particles": 1, "cut": 0, "shrunk": 1}
-    without_sizes = window_counts(table.drop(columns="ecd_um"))
-    assert without_sizes == {"size unknown": {"particles": 6, "cut": 2, "shrunk": 1}}
+    assert found["5-10 µm"] == {"particles": 2, "cut": 1, "shrunk": 0, "smallest_scale": 1}
+    assert found["≥ 25 µm"] == {"particles": 1, "cut": 0, "shrunk": 1, "smallest_scale": 0.5}
+    (unknown,) = window_counts(table.drop(columns="ecd_um")).items()
+    expected = {"particles": 6, "cut": 2, "shrunk": 1, "smallest_scale": 0.5}
+    assert unknown == ("size unknown", expected)
