@@ -19,12 +19,12 @@ from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.evaluation.fidelity.neighbours import _nearest
-from svp_lightning.generator import sampler
 from svp_lightning.generator.augmentation import augment
 from svp_lightning.generator.denoiser import build_denoiser
-from svp_lightning.generator.ema import AveragedDenoiser
-from svp_lightning.generator.optimization import build_optimizer
+from svp_lightning.generator.drawing import build_pipeline
+from svp_lightning.generator.noise import gaussian
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.training import AveragedDenoiser, build_optimizer
 from svp_lightning.simulation.camera import detected, record
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.settings import SimulationSettings
@@ -111,12 +111,18 @@ def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = SamplerSettings.model_validate(
         {"name": name, "steps": 3, "guidance": 1.5, "precision": "float32"}
     )
-    levels = sampler.levels(denoiser.schedule, settings)
-    monkeypatch.setattr(sampler, "levels", lambda *_: levels)
+    pipeline = build_pipeline(denoiser, settings)
+    pipeline.set_progress_bar_config(disable=True)
+    scheduler = pipeline.scheduler
+    scheduler.set_timesteps(3)  # on the CPU, as always
+    scheduler.set_begin_index(0)
+    monkeypatch.setattr(scheduler, "set_timesteps", lambda *_: None)
     with fake():
-        states = list(sampler._walk(denoiser, np.zeros(4, np.int64), np.arange(4), settings, GPU))
-    assert {state.x_t.device for state in states} == {GPU}
-    assert {state.x_0.device for state in states} == {GPU}
+        denoiser.to(GPU)
+        seeds, labels = torch.arange(4, device=GPU), torch.zeros(4, device=GPU).long()
+        states = list(pipeline.states(labels, lambda number: gaussian(seeds, number, 16, 16)))
+    assert len(states) == 4
+    assert {images.device for state in states for images in state} == {GPU}
 
 
 def test_classifier_trains_and_collects() -> None:

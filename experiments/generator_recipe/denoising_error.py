@@ -70,7 +70,7 @@ def denoising_errors(
     denoiser, schedule = generator.denoiser, generator.denoiser.schedule
     clean = torch.from_numpy(images.astype(np.float32) / 127.5 - 1)[:, None]
     labels = torch.full((len(clean),), generator.label_of(class_name))
-    ratios = np.log([schedule.noise_ratio(t) for t in range(schedule.timesteps)])
+    ratios = np.log(schedule.noise_ratio)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     errors = []
     for ratio in RATIOS:

@@ -22,8 +22,8 @@ from svp_lightning.__main__ import config_folder
 from svp_lightning.config import Config, parse_config
 from svp_lightning.data.store import Store
 from svp_lightning.generator.checkpoint import Generator, load_generator
+from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import cost_of

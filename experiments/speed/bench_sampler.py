@@ -18,9 +18,8 @@ import numpy as np
 import torch
 
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.precision import resolve_precision
-from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings, SamplerSettings
 
 PAPER = NetworkSettings(

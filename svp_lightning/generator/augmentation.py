@@ -12,12 +12,9 @@ References:
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-AMOUNTS = 7
-"""Numbers that describe an augmentation: log2 of the scale, cosine - 1 and sine of the angle,
-two shifts, gain, offset. All are 0 where nothing was done."""
 SCALE = 0.2
 """Standard deviation of log2 of the scale, as in the reference."""
 SHIFT = 0.06
@@ -37,7 +34,8 @@ def augment(
         generator: on the images' device; None takes torch's global one.
 
     Returns:
-        The images, cut off at [-1, 1], and what was done to each, (B, :data:`AMOUNTS`).
+        The images, cut off at [-1, 1], and what was done to each, (B, 7): log2 of the scale,
+        cosine - 1 and sine of the angle, two shifts, gain, offset; 0 where nothing was done.
     """
     count, device = len(images), images.device
     on = torch.rand(count, 4, generator=generator, device=device) < probability
@@ -70,27 +68,3 @@ def _warp(images: Tensor, log_scale: Tensor, angle: Tensor, shift: Tensor) -> Te
     return functional.grid_sample(
         images, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
-
-
-class AugmentedEmbedding(nn.Embedding):
-    """Class labels, and what was done to the images, as one vector.
-
-    A plain embedding of labels when nothing was done: there is no bias, so a trained network
-    samples without this class.
-
-    Args:
-        num_labels: class labels, the null class included.
-        width: of the vector.
-    """
-
-    def __init__(self, num_labels: int, width: int) -> None:
-        super().__init__(num_labels, width)
-        self.augmentation = nn.Linear(AMOUNTS, width, bias=False)
-
-    def forward(self, condition: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """Labels (B,), or labels and amounts (B, :data:`AMOUNTS`) -> (B, width)."""
-        if isinstance(condition, Tensor):
-            return super().forward(condition)
-        labels, amounts = condition
-        embedding: Tensor = super().forward(labels) + self.augmentation(amounts)
-        return embedding

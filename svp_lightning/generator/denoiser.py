@@ -10,13 +10,16 @@ learns both the conditional and the unconditional distribution (Ho & Salimans 20
 import torch
 from torch import Tensor, nn
 
-from svp_lightning.generator.network import build_network
+from svp_lightning.errors import SettingsError
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import (
     DiffusionSettings,
     GeneratorSettings,
     NetworkSettings,
 )
+
+MIN_BOTTLENECK = 4
+"""Fewest positions along a side of the lowest level, so that shape is still resolved."""
 
 
 class Denoiser(nn.Module):
@@ -129,4 +132,52 @@ def build_denoiser(settings: GeneratorSettings, image_size: int, num_classes: in
         image_size,
         num_classes,
         augmented=settings.augmentation > 0,
+    )
+
+
+def build_network(
+    settings: NetworkSettings, image_size: int, num_labels: int, augmented: bool = False
+) -> nn.Module:
+    """A network (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
+
+    Args:
+        settings: the wanted shape.
+        image_size: H = W, px.
+        num_labels: class labels, the null class included.
+        augmented: whether it takes the description of an augmentation besides (``unet``).
+
+    Raises:
+        SettingsError: the images are too small for so many levels.
+    """
+    # Here: diffusers takes a second to import, which most commands do without.
+    from svp_lightning.generator.networks import PaperUNet, ParticleUNet
+
+    patch = fitting_patch(settings, image_size)
+    channels, dropout = settings.block_channels, settings.dropout
+    if settings.kind == "paper":
+        return PaperUNet(channels, num_labels, dropout)
+    return ParticleUNet(
+        image_size, num_labels, channels, settings.layers_per_block, settings.attention,
+        patch, dropout, augmented,
+    )  # fmt: skip
+
+
+def fitting_patch(settings: NetworkSettings, image_size: int) -> int:
+    """The largest folding factor up to ``settings.patch`` that leaves a usable lowest level.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    levels = len(settings.block_channels)
+    patch: int = settings.patch
+    while patch:
+        side, rest = divmod(image_size, patch * 2 ** (levels - 1))
+        if not rest and side >= MIN_BOTTLENECK:
+            return patch
+        patch //= 2
+    fitting = max(image_size // MIN_BOTTLENECK, 1).bit_length()
+    raise SettingsError(
+        f"generator.network.block_channels: {levels} levels do not fit images of "
+        f"{image_size} px, whose side must be a multiple of {MIN_BOTTLENECK * 2 ** (levels - 1)}.",
+        f"Use at most {fitting} levels, or another image size.",
     )

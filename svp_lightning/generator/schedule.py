@@ -37,6 +37,8 @@ class NoiseSchedule(nn.Module):
 
     alpha: Tensor
     sigma: Tensor
+    skip: Tensor
+    out: Tensor
     _weight: Tensor
 
     def __init__(self, settings: DiffusionSettings) -> None:
@@ -44,51 +46,36 @@ class NoiseSchedule(nn.Module):
         self.settings = settings
         self.timesteps = settings.timesteps
         alpha_squared = torch.cumprod(1 - _variances(settings), dim=0)
-        self._ratio: list[float] = ((1 - alpha_squared) / alpha_squared).sqrt().tolist()
-        self.register_buffer("alpha", alpha_squared.sqrt().float(), persistent=False)
-        self.register_buffer("sigma", (1 - alpha_squared).sqrt().float(), persistent=False)
+        alpha, sigma = alpha_squared.sqrt().float(), (1 - alpha_squared).sqrt().float()
+        self.noise_ratio: list[float] = (sigma.double() / alpha.double()).tolist()
+        """sigma_t / alpha_t of every t: the noise level in units of the image's own range."""
+        self.register_buffer("alpha", alpha, persistent=False)
+        self.register_buffer("sigma", sigma, persistent=False)
+        skip, out = self._coefficients()
+        self.register_buffer("skip", skip, persistent=False)
+        self.register_buffer("out", out, persistent=False)
         self.register_buffer("_weight", self._weights(), persistent=False)
-
-    def at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t of each image: t (B,) int64 -> two tensors (B, 1, 1, 1)."""
-        return self.alpha[t].view(-1, 1, 1, 1), self.sigma[t].view(-1, 1, 1, 1)
-
-    def noise_ratio(self, t: int) -> float:
-        """sigma_t / alpha_t, the noise level in units of the image's own range."""
-        return self._ratio[t]
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t from the clean images, all (B, 1, H, W)."""
-        alpha, sigma = self.at(t)
-        return alpha * x_0 + sigma * eps
+        return _at(self.alpha, t) * x_0 + _at(self.sigma, t) * eps
 
     def target(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """What the network should predict, (B, 1, H, W)."""
-        alpha, sigma = self.at(t)
         match self.settings.prediction:
             case "epsilon":
                 return eps
             case "v_prediction":
-                return alpha * eps - sigma * x_0
+                return _at(self.alpha, t) * eps - _at(self.sigma, t) * x_0
             case "velocity":
                 return eps - x_0
             case _:
-                skip, out = self._residual_coefficients(t)
-                return (x_0 - skip * (alpha * x_0 + sigma * eps)) / out
+                x_t = self.add_noise(x_0, eps, t)
+                return (x_0 - _at(self.skip, t) * x_t) / _at(self.out, t)
 
     def x_0(self, prediction: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The clean images that a prediction amounts to, (B, 1, H, W)."""
-        alpha, sigma = self.at(t)
-        match self.settings.prediction:
-            case "epsilon":
-                return (x_t - sigma * prediction) / alpha
-            case "v_prediction":
-                return alpha * x_t - sigma * prediction
-            case "velocity":
-                return (x_t - sigma * prediction) / (alpha + sigma)
-            case _:
-                skip, out = self._residual_coefficients(t)
-                return skip * x_t + out * prediction
+        return _at(self.skip, t) * x_t + _at(self.out, t) * prediction
 
     def weight(self, t: Tensor) -> Tensor:
         """Loss weight of each image, (B,), of mean one over all times.
@@ -104,26 +91,35 @@ class NoiseSchedule(nn.Module):
         Their mean is one so that the limit on the gradient's norm means the same for every
         weighting; min-SNR's own is 0.1 with the residual, and its gradients were hardly limited.
         """
-        t = torch.arange(self.timesteps)
         if self.settings.weighting == "uniform":
             return torch.ones(self.timesteps)
-        zeros = torch.zeros(self.timesteps, 1, 1, 1)
-        error_of_x_0 = self.x_0(zeros + 1, zeros, t).flatten()
         snr = (self.alpha / self.sigma) ** 2
-        weights = snr.clamp(max=MIN_SNR_GAMMA) * error_of_x_0**2
+        weights = snr.clamp(max=MIN_SNR_GAMMA) * self.out**2
         return weights / weights.mean()
 
-    def _residual_coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """c_skip and c_out of each image, (B, 1, 1, 1).
+    def _coefficients(self) -> tuple[Tensor, Tensor]:
+        """``skip`` and ``out`` of x_0 = skip x_t + out F, F the prediction; (``timesteps``,) each.
 
-        c_skip x_t is the best linear guess of an image's unpredictable part, of standard
-        deviation ``FINE``; c_out gives the network's target unit variance on images of
+        Of the residual, skip x_t is the best linear guess of an image's unpredictable part, of
+        standard deviation ``FINE``; out gives the network's target unit variance on images of
         standard deviation ``COARSE``. With FINE = COARSE these are Karras et al.'s.
         """
-        alpha, sigma = self.at(t)
-        skip = alpha * FINE**2 / ((alpha * FINE) ** 2 + sigma**2)
-        out = torch.hypot((1 - alpha * skip) * COARSE, skip * sigma)
-        return skip, out
+        alpha, sigma = self.alpha, self.sigma
+        match self.settings.prediction:
+            case "epsilon":
+                return 1 / alpha, -sigma / alpha
+            case "v_prediction":
+                return alpha, -sigma
+            case "velocity":
+                return 1 / (alpha + sigma), -sigma / (alpha + sigma)
+            case _:
+                skip = alpha * FINE**2 / ((alpha * FINE) ** 2 + sigma**2)
+                return skip, torch.hypot((1 - alpha * skip) * COARSE, skip * sigma)
+
+
+def _at(table: Tensor, t: Tensor) -> Tensor:
+    """The values of each image: (T,) and (B,) -> (B, 1, 1, 1)."""
+    return table[t].view(-1, 1, 1, 1)
 
 
 def _variances(settings: DiffusionSettings) -> Tensor:

@@ -5,7 +5,7 @@ import os
 import torch
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.generator.precision import multiplies_bfloat16
+from svp_lightning.generator.drawing import multiplies_bfloat16
 from svp_lightning.stages.settings import TrainerSettings
 
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.store import Store
 from svp_lightning.generator.checkpoint import Generator
-from svp_lightning.generator.interpolation import interpolate
+from svp_lightning.generator.drawing import interpolate, sample, trajectory
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.sampler import sample, trajectory
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.report.figures.generator import (
     guidance_sweep,

@@ -18,9 +18,8 @@ from torch.utils.data import DataLoader
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.checkpoint import Generator, load_generator
+from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.precision import resolve_precision
-from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
 from svp_lightning.runtime.distributed import is_main_process

@@ -16,8 +16,8 @@ from PIL import Image
 from svp_lightning.data.store import StoreWriter
 from svp_lightning.errors import ArtifactError, DataError
 from svp_lightning.generator.checkpoint import Generator
+from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.sampler import sample
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.report.figures.generator import class_sheet
 from svp_lightning.report.style import save_figure

@@ -16,7 +16,7 @@ from svp_lightning.generator.checkpoint import (
     save_generator,
 )
 from svp_lightning.generator.denoiser import Denoiser
-from svp_lightning.generator.sampler import sample
+from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.runtime.files import sha256_of_file
 

@@ -44,7 +44,7 @@ def test_v_and_epsilon_are_turned_into_each_other() -> None:
     """Salimans & Ho 2022, appendix D: eps = sigma x_t + alpha v."""
     by_v, by_eps = a_schedule(prediction="v_prediction"), a_schedule(prediction="epsilon")
     x_t, v, t = random_noising()
-    alpha, sigma = by_v.at(t)
+    alpha, sigma = (table[t].view(-1, 1, 1, 1) for table in (by_v.alpha, by_v.sigma))
     eps = sigma * x_t + alpha * v
     torch.testing.assert_close(by_eps.x_0(eps, x_t, t), by_v.x_0(v, x_t, t), atol=1e-3, rtol=1e-3)
 
@@ -87,7 +87,7 @@ def test_rectified_paths_are_straight() -> None:
     """Scaled back, x_t = (1 - s) x_0 + s eps with s = t / T (Liu et al. 2023, eq. 1)."""
     schedule = a_schedule(schedule="rectified", prediction="velocity")
     x_0, eps, t = random_noising()
-    alpha, sigma = schedule.at(t)
+    alpha, sigma = (table[t].view(-1, 1, 1, 1) for table in (schedule.alpha, schedule.sigma))
     straight = schedule.add_noise(x_0, eps, t) / (alpha + sigma)
     s = ((t + 1) / T).view(-1, 1, 1, 1)
     torch.testing.assert_close(straight, (1 - s) * x_0 + s * eps, atol=1e-5, rtol=1e-4)
@@ -99,7 +99,7 @@ def test_noise_ratio_is_sigma_over_alpha(name: str) -> None:
     schedule = a_schedule(schedule=name)
     for t in (0, 90, T - 2):
         expected = float(schedule.sigma[t] / schedule.alpha[t])
-        assert schedule.noise_ratio(t) == pytest.approx(expected, rel=1e-3)
+        assert schedule.noise_ratio[t] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(("size", "signal"), [(16, 2.0), (32, 1.0), (64, 0.5), (96, 1 / 3)])

@@ -10,10 +10,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from svp_lightning.generator.denoiser import Denoiser
-from svp_lightning.generator.module import GeneratorModule
-from svp_lightning.generator.selection import Check, CheckpointSelection
 from svp_lightning.generator.settings import GeneratorSettings, SelectionSettings
-from tests.generator.test_module import ConstantImages
+from svp_lightning.generator.training import Check, CheckpointSelection, GeneratorModule
+from tests.generator.test_training import ConstantImages
 
 MakeSettings = Callable[..., GeneratorSettings]
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from svp_lightning.config import Config
-from svp_lightning.generator.network import build_network
+from svp_lightning.generator.denoiser import build_network
 from svp_lightning.pipeline import Pipeline
 
 TIMES_FEWER = 100

@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -6,12 +6,18 @@ import torch
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.drawing import (
+    build_pipeline,
+    interpolate,
+    resolve_precision,
+    sample,
+    slerp,
+    trajectory,
+)
 from svp_lightning.generator.noise import gaussian, image_seeds
-from svp_lightning.generator.precision import resolve_precision
-from svp_lightning.generator.sampler import sample, trajectory
+from svp_lightning.generator.sampling import ParticleScheduler
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import DiffusionSettings, SamplerSettings
-from svp_lightning.generator.solvers import CLEAN, levels, solve
 
 NAMES = ["dpm_solver", "ddim", "ddpm"]
 PINNED_SEEDS = [3770075631662096682, 4733405671058256113]
@@ -107,20 +113,28 @@ def test_trajectory_runs_from_noise_to_the_sampled_image(denoiser: Denoiser) -> 
     assert noisy[0].std() > 60  # pure noise: standard deviation 127.5, cut off at 0 and 255
 
 
-@pytest.mark.parametrize("name", NAMES)
+def a_scheduler(process: NoiseSchedule, **changes: object) -> ParticleScheduler:
+    """The scheduler of a process; a prediction is the clean image itself."""
+    zeros, ones = [0.0] * process.timesteps, [1.0] * process.timesteps
+    chosen = {"sampler": "dpm_solver", "spacing": "karras", **changes}
+    return ParticleScheduler(process.noise_ratio, zeros, ones, **chosen)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("spacing", ["karras", "uniform"])
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "rectified"])
 @pytest.mark.parametrize("steps", [2, 20, 90, 100])
-def test_levels_fall_to_the_clean_image(name: str, spacing: str, schedule: str, steps: int) -> None:
+def test_levels_fall_to_the_clean_image(spacing: str, schedule: str, steps: int) -> None:
     values = {"schedule": schedule, "timesteps": 100}
     process = NoiseSchedule(DiffusionSettings.model_validate(values))
-    visited = levels(process, settings(name=name, spacing=spacing, steps=steps))
-    assert len(visited) == steps + 1
-    assert visited[-1] is CLEAN
-    times = [level.t for level in visited]
+    scheduler = a_scheduler(process, spacing=spacing)
+    scheduler.set_timesteps(steps)
+    times = scheduler.timesteps.tolist()
+    assert len(times) == steps
     assert times == sorted(set(times), reverse=True)
     assert times[0] >= 90
-    assert times[-2] < 100 / steps
+    assert times[-1] < 100 / steps
+    ratios = [process.noise_ratio[t] for t in times]
+    assert scheduler.sigmas.tolist() == pytest.approx([*ratios, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -139,11 +153,13 @@ def test_guidance_interval_of_everything_or_nothing(
 
 def test_guidance_costs_nothing_outside_its_interval(denoiser: Denoiser) -> None:
     sizes: list[int] = []
-    denoiser.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    denoiser.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     labels, seeds = eight_images()
     chosen = settings(guidance=2.0, guidance_interval=(0.2, 2.0), steps=10)
     sample(denoiser, labels, seeds, chosen)
-    ratios = [level.sigma / level.alpha for level in levels(denoiser.schedule, chosen)[:-1]]
+    scheduler = a_scheduler(denoiser.schedule)
+    scheduler.set_timesteps(10)
+    ratios = [denoiser.schedule.noise_ratio[t] for t in scheduler.timesteps.tolist()]
     assert sizes == [16 if 0.2 <= ratio <= 2.0 else 8 for ratio in ratios]
     assert {8, 16} == set(sizes)
 
@@ -187,30 +203,24 @@ def test_compiling_happens_once_and_keeps_weights_and_images(
     assert settings(compile=True).identity() != settings().identity()
 
 
-class OnDeviceWithoutFloat64:
-    """A table as it is on Apple's GPUs."""
-
-    def __init__(self, values: torch.Tensor) -> None:
-        self.values = values
-
-    def cpu(self) -> torch.Tensor:
-        return self.values
-
-    def double(self) -> torch.Tensor:
-        raise TypeError("the MPS framework doesn't support float64")
-
-
-def test_levels_need_no_float64_on_the_device() -> None:
-    schedule = NoiseSchedule(DiffusionSettings())
-    tables = {name: OnDeviceWithoutFloat64(getattr(schedule, name)) for name in ("alpha", "sigma")}
-    there = SimpleNamespace(timesteps=schedule.timesteps, **tables)
-    assert levels(there, settings()) == levels(schedule, settings())  # type: ignore[arg-type]
-
-
 def test_more_steps_than_the_process_has_are_refused(denoiser: Denoiser) -> None:
     labels, seeds = eight_images()
     with pytest.raises(SettingsError, match=r"sampler\.steps: 101 .* 100"):
         sample(denoiser, labels, seeds, settings(steps=101))
+
+
+def solved(
+    scheduler: ParticleScheduler,
+    predict_x_0: Callable[[torch.Tensor, int], torch.Tensor],
+    draw_noise: Callable[[int], torch.Tensor],
+    steps: int,
+) -> torch.Tensor:
+    scheduler.set_timesteps(steps)
+    x = draw_noise(0)
+    for number, t in enumerate(scheduler.timesteps.tolist()):
+        noise = draw_noise(number + 1)
+        x = scheduler.step(predict_x_0(x, t), t, x, variance_noise=noise).prev_sample
+    return x
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -218,37 +228,75 @@ def test_more_steps_than_the_process_has_are_refused(denoiser: Denoiser) -> None
 def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: str) -> None:
     """For x_0 ~ N(m, s^2) the ideal denoiser is known, so the solver alone is on trial."""
     mean, deviation = 0.3, 0.1
-    schedule = NoiseSchedule(DiffusionSettings())
+    process = NoiseSchedule(DiffusionSettings())
 
     def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        alpha, sigma = schedule.alpha[t], schedule.sigma[t]
+        alpha, sigma = process.alpha[t], process.sigma[t]
         gain = alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2)
         return mean + gain * (x_t - alpha * mean)
 
     def draw_noise(number: int) -> torch.Tensor:
         return torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(number))
 
-    steps = 40 if name == "dpm_solver" else 200
-    visited = levels(schedule, settings(name=name, steps=steps, spacing=spacing))
-    *_, last = solve(predict_x_0, draw_noise, visited, name)
-    assert last.x_t.mean() == pytest.approx(mean, abs=0.01)
-    assert last.x_t.std() == pytest.approx(deviation, rel=0.1)
+    scheduler = a_scheduler(process, sampler=name, spacing=spacing)
+    last = solved(scheduler, predict_x_0, draw_noise, 40 if name == "dpm_solver" else 200)
+    assert last.mean() == pytest.approx(mean, abs=0.01)
+    assert last.std() == pytest.approx(deviation, rel=0.1)
 
 
 def test_second_order_beats_first_order() -> None:
     """With few steps DPM-Solver must be nearer to the exact flow than DDIM."""
     deviation = 0.3
-    schedule = NoiseSchedule(DiffusionSettings())
+    process = NoiseSchedule(DiffusionSettings())
     start = torch.full((1, 1, 1, 1), 0.9)
 
     def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        alpha, sigma = schedule.alpha[t], schedule.sigma[t]
+        alpha, sigma = process.alpha[t], process.sigma[t]
         return alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2) * x_t
 
-    visited = levels(schedule, settings(steps=10))
-    ends = {}
-    for name in ("dpm_solver", "ddim"):
-        *_, last = solve(predict_x_0, lambda number: start, visited, name)
-        ends[name] = last.x_t.item()
+    ends = {
+        name: solved(a_scheduler(process, sampler=name), predict_x_0, lambda _: start, 10).item()
+        for name in ("dpm_solver", "ddim")
+    }
     exact = deviation * 0.9
     assert abs(ends["dpm_solver"] - exact) < 0.5 * abs(ends["ddim"] - exact)
+
+
+def test_guidance_extrapolates_from_the_null_class(denoiser: Denoiser) -> None:
+    pipeline = build_pipeline(denoiser, settings())
+    x, labels = torch.rand(4, 1, 16, 16) * 2 - 1, torch.arange(4) % 2
+    nulls = torch.full_like(labels, denoiser.null_label)
+
+    def predicted(y: torch.Tensor, guidance: float) -> torch.Tensor:
+        pipeline.scheduler.set_timesteps(5)
+        t = int(pipeline.scheduler.timesteps[0])
+        pipeline._step(x, t, y, guidance, None)
+        found: torch.Tensor = pipeline.scheduler.model_outputs[-1]
+        return found
+
+    conditional, unconditional = predicted(labels, 1.0), predicted(nulls, 1.0)
+    expected = {0.0: unconditional, 0.999999: conditional}
+    expected[3.0] = 3 * conditional - 2 * unconditional  # x_0 is linear in the prediction
+    for guidance, wanted in expected.items():
+        torch.testing.assert_close(predicted(labels, guidance), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_ends_are_the_images_of_the_two_seeds(denoiser: Denoiser) -> None:
+    frames = interpolate(denoiser, 1, (5, 6), np.array([0.0, 0.5, 1.0]), settings(steps=3))
+    own = sample(denoiser, np.array([1, 1]), np.array([5, 6]), settings(steps=3))
+    assert np.abs(frames[[0, 2]].astype(int) - own).max() <= 1
+    assert not np.array_equal(frames[1], frames[0])
+    assert not np.array_equal(frames[1], frames[2])
+
+
+def test_noise_on_the_arc_keeps_its_strength() -> None:
+    a, b = torch.randn(2, 1, 64, 64)
+    between = slerp(a, b, torch.linspace(0, 1, 5))
+    assert torch.allclose(between[0], a, atol=1e-5)
+    assert torch.allclose(between[-1], b, atol=1e-5)
+    assert between.std(dim=(1, 2, 3)).sub(1).abs().max() < 0.05
+
+
+def test_noisy_sampler_is_refused(denoiser: Denoiser) -> None:
+    with pytest.raises(SettingsError, match="ddpm"):
+        interpolate(denoiser, 0, (1, 2), np.array([0.0, 1.0]), settings(name="ddpm"))

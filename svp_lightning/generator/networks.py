@@ -1,12 +1,6 @@
-"""The network of the paper's recipe, written from its description.
+"""The denoising networks, as diffusers models.
 
-Ozbulak et al. 2025 (arXiv 2508.06021) name a U-Net of width 64 with multipliers 1-2-4-8,
-linear attention and weight-standardised convolutions, 35.7 M parameters. Details that the
-description leaves open follow common practice: two residual blocks and one linear attention
-per level, full attention at the lowest resolution, GroupNorm + SiLU, time as scale and shift.
-
-The paper trains one network per class: ``generator.classes=silicone_oil`` gives one. By default
-one network serves all classes, through a class embedding added to the time embedding.
+Nothing of this package is imported: an exported generator carries this file.
 
 References:
     Ho et al. 2020, arXiv 2006.11239 (U-Net and time embedding).
@@ -16,14 +10,131 @@ References:
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+from diffusers import ConfigMixin, ModelMixin, UNet2DModel
+from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
+RADIAL_CHANNELS = 8
+"""Maps that say how far a position is from the centre. Crops are centred on their particle, so
+round shapes are learnt sooner."""
+ATTENTION_HEAD_CHANNELS = 32
+AMOUNTS = 7
+"""Numbers that describe an augmentation, see :mod:`~svp_lightning.generator.augmentation`."""
 GROUPS = 8
 HEADS = 4
 HEAD_CHANNELS = 32
+
+
+class AugmentedEmbedding(nn.Embedding):
+    """Class labels, and how the images were augmented, as one vector.
+
+    There is no bias: without augmentation this is a plain embedding of labels.
+
+    Args:
+        num_labels: class labels, the null class included.
+        width: of the vector.
+    """
+
+    def __init__(self, num_labels: int, width: int) -> None:
+        super().__init__(num_labels, width)
+        self.augmentation = nn.Linear(AMOUNTS, width, bias=False)
+
+    def forward(self, condition: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """Labels (B,), or labels and amounts (B, :data:`AMOUNTS`) -> (B, width)."""
+        if isinstance(condition, Tensor):
+            return super().forward(condition)
+        labels, amounts = condition
+        embedding: Tensor = super().forward(labels) + self.augmentation(amounts)
+        return embedding
+
+
+class ParticleUNet(ModelMixin, ConfigMixin):
+    """diffusers' U-Net on pixel blocks: each ``patch`` x ``patch`` block becomes channels.
+
+    Folding costs almost no detail here, since the skip connections carry every pixel's value
+    to the output, and saves a factor of up to patch^2 in time.
+
+    Args:
+        image_size: H = W, px.
+        num_labels: class labels, the null class included.
+        block_channels: width of each level, multiples of 8.
+        layers_per_block: residual blocks of each level.
+        attention: whether each level attends over positions.
+        patch: side of a pixel block.
+        dropout: inside every residual block.
+        augmented: whether it takes the description of an augmentation besides the label.
+    """
+
+    radial: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int,
+        num_labels: int,
+        block_channels: Sequence[int],
+        layers_per_block: int,
+        attention: Sequence[bool],
+        patch: int,
+        dropout: float = 0.0,
+        augmented: bool = False,
+    ) -> None:
+        super().__init__()
+        channels = tuple(block_channels)
+        groups = math.gcd(32, *channels)
+        down = ["AttnDownBlock2D" if here else "DownBlock2D" for here in attention]
+        up = ["AttnUpBlock2D" if here else "UpBlock2D" for here in reversed(attention)]
+        self.patch = patch
+        self.unet: Any = UNet2DModel(
+            sample_size=image_size // patch,
+            in_channels=patch**2 + RADIAL_CHANNELS,
+            out_channels=patch**2,
+            block_out_channels=channels,
+            layers_per_block=layers_per_block,
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+            dropout=dropout,
+            resnet_time_scale_shift="scale_shift",
+            attention_head_dim=math.gcd(ATTENTION_HEAD_CHANNELS, *channels),
+            norm_num_groups=groups,
+            # Without it diffusers leaves the middle attention's input unnormalised whenever
+            # ``scale_shift`` is used: its logits grow into the millions and gradients explode.
+            attn_norm_num_groups=groups,
+            num_class_embeds=num_labels,
+        )
+        # diffusers normalises, image by image, what the last convolution sees. With nearly as many
+        # groups as channels that removes the image's own brightness and contrast: a window that a
+        # large bubble darkens looks like one with a small particle.
+        self.unet.conv_norm_out = nn.Identity()
+        if augmented:
+            width = self.unet.class_embedding.embedding_dim
+            self.unet.class_embedding = AugmentedEmbedding(num_labels, width)
+        self.register_buffer("radial", _radial_maps(image_size // patch), persistent=False)
+
+    def forward(
+        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+    ) -> Tensor:
+        """(B, 1, H, W), (B,), (B,) and perhaps (B, :data:`AMOUNTS`) -> (B, 1, H, W)."""
+        blocks = functional.pixel_unshuffle(x_t, self.patch)
+        radial = self.radial.to(blocks).expand(len(blocks), -1, -1, -1)
+        # diffusers hands class_labels to the embedding as they are.
+        condition = labels if augmentation is None else (labels, augmentation)
+        inputs = torch.cat((blocks, radial), dim=1)
+        prediction = self.unet(inputs, t, class_labels=condition, return_dict=False)[0]
+        return functional.pixel_shuffle(prediction, self.patch)
+
+
+def _radial_maps(side: int) -> Tensor:
+    """Bumps at rising distances from the centre, (1, RADIAL_CHANNELS, side, side) in 0 to 1."""
+    positions = (torch.arange(side) + 0.5) / side * 2 - 1
+    distance = torch.hypot(positions[:, None], positions[None, :])
+    centres = torch.linspace(0, 2**0.5, RADIAL_CHANNELS).view(1, -1, 1, 1)
+    width = 2**0.5 / (RADIAL_CHANNELS - 1)
+    return torch.exp(-(((distance - centres) / width) ** 2))
 
 
 class StandardisedConv2d(nn.Conv2d):
@@ -125,17 +236,29 @@ class UpLevel(Level):
         return resized
 
 
-class PaperUNet(nn.Module):
-    """The U-Net described above.
+class PaperUNet(ModelMixin, ConfigMixin):
+    """The network of the paper's recipe, written from its description.
+
+    Ozbulak et al. 2025 (arXiv 2508.06021) name a U-Net of width 64 with multipliers 1-2-4-8,
+    linear attention and weight-standardised convolutions, 35.7 M parameters. Details that the
+    description leaves open follow common practice: two residual blocks and one linear attention
+    per level, full attention at the lowest resolution, GroupNorm + SiLU, time as scale and shift.
+
+    The paper trains one network per class: ``generator.classes=silicone_oil`` gives one. By
+    default one network serves all classes: a class embedding is added to the time embedding.
 
     Args:
-        channels: width of each level; the paper's are (64, 128, 256, 512).
+        block_channels: width of each level; the paper's are (64, 128, 256, 512).
         num_labels: class labels, the null class included.
         dropout: inside every residual block.
     """
 
-    def __init__(self, channels: Sequence[int], num_labels: int, dropout: float) -> None:
+    @register_to_config
+    def __init__(
+        self, block_channels: Sequence[int], num_labels: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
+        channels = tuple(block_channels)
         first = channels[0]
         self.embedding_width = first
         embedding = 4 * first
@@ -144,7 +267,7 @@ class PaperUNet(nn.Module):
         )
         self.label = nn.Embedding(num_labels, embedding)
         self.inlet = nn.Conv2d(1, first, 7, padding=3)
-        inputs, outputs = (first, *channels[:-1]), tuple(channels)
+        inputs, outputs = (first, *channels[:-1]), channels
         last = len(channels) - 1
         self.down = nn.ModuleList(
             DownLevel(a, 0, embedding, dropout, _narrow(a, b, halve=level < last))
@@ -161,6 +284,7 @@ class PaperUNet(nn.Module):
         self.outlet = nn.Conv2d(first, 1, 1)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """(B, 1, H, W), (B,), (B,) -> (B, 1, H, W)."""
         embedding = self.time(_sinusoidal(t, self.embedding_width)) + self.label(labels)
         x = inlet = self.inlet(x_t)
         skips: list[Tensor] = []

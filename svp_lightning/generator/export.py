@@ -1,0 +1,62 @@
+"""Write a generator as a diffusers pipeline directory, which needs torch and diffusers only.
+
+==================================  ================================================
+``model_index.json``                the pipeline, its defaults and its parts
+``particle_sampling_<hash>.py``     its code, with ``particle_noise_<hash>.py``
+``unet/``                           weights in safetensors, shape, and its source
+``scheduler/``                      noise levels, sampler and its source
+``generator.json``                  how the generator was made
+==================================  ================================================
+
+diffusers copies all local code into one folder and module: the hash of the sources in the names
+keeps exports of different versions apart in one process.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+from svp_lightning.generator import networks, noise, sampling
+from svp_lightning.generator.checkpoint import INFO, Generator
+from svp_lightning.generator.drawing import build_pipeline
+from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.runtime.files import write_json
+
+TRAVELLING = {"": (sampling, noise), "unet": (networks,), "scheduler": (sampling, noise)}
+"""Folder of the export -> modules whose source it needs."""
+OWN_MODULE = re.compile(r"svp_lightning\.generator\.(\w+)")
+
+
+def write_pipeline(folder: Path, generator: Generator, sampler: SamplerSettings) -> None:
+    """Write ``generator`` with ``sampler``'s settings as its defaults into ``folder``.
+
+    Raises:
+        SettingsError: the generator has fewer time steps than the sampler.
+    """
+    info = generator.info
+    pipeline = build_pipeline(
+        generator.denoiser,
+        sampler,
+        class_names=list(info.class_names),
+        pixel_size_um=info.pixel_size_um,
+    )
+    pipeline.save_pretrained(folder)
+    write_json(folder / INFO, info.model_dump(mode="json"))
+    sources = {module.__name__: source_of(module) for module in (networks, noise, sampling)}
+    digest = hashlib.sha256("".join(sources.values()).encode()).hexdigest()[:12]
+    for name, modules in TRAVELLING.items():
+        for module in modules:
+            source = OWN_MODULE.sub(rf".particle_\1_{digest}", sources[module.__name__])
+            file = f"particle_{module.__name__.rpartition('.')[2]}_{digest}.py"
+            (folder / name / file).write_text(source, encoding="utf-8")
+    index_file = folder / "model_index.json"
+    index = OWN_MODULE.sub(rf"particle_\1_{digest}", index_file.read_text(encoding="utf-8"))
+    of_pipeline = [f"particle_sampling_{digest}", type(pipeline).__name__]
+    write_json(index_file, json.loads(index) | {"_class_name": of_pipeline})
+
+
+def source_of(module: ModuleType) -> str:
+    """The code of a module."""
+    return Path(str(module.__file__)).read_text(encoding="utf-8")

@@ -1,0 +1,300 @@
+"""From noise to images: the sampler of the program and of exported generators.
+
+Needs torch and diffusers only. An exported generator carries this file::
+
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained("path/to/the/export", trust_remote_code=True)
+    images = pipe(class_labels=["air_bubble"] * 4, seed=1).images
+
+References:
+    Lu et al., DPM-Solver++, 2022, arXiv 2211.01095, algorithm 2 and section 3.5.
+    Karras et al., Elucidating the design space, 2022, arXiv 2206.00364, eq. 5.
+    Ho & Salimans, Classifier-free diffusion guidance, 2022, arXiv 2207.12598 (their weight
+    is w - 1).
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    ImagePipelineOutput,
+    ModelMixin,
+)
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from svp_lightning.generator.noise import gaussian, image_seeds
+
+KARRAS_RHO = 7.0
+MAX_NOISE_RATIO = 80.0
+"""Largest sigma/alpha that Karras spacing starts from; above it images are pure noise."""
+
+
+class ParticleScheduler(DPMSolverMultistepScheduler):
+    """DPM-Solver++, DDIM or DDPM from a table of noise levels.
+
+    One solver serves all three: second order is DPM-Solver++(2M), first order is DDIM, and first
+    order with fresh noise is ancestral sampling (DDPM).
+
+    Args:
+        noise_ratio: sigma/alpha of each training time step, rising.
+        clean_skip: the clean image that a prediction F amounts to is
+            ``clean_skip[t] * x_t + clean_out[t] * F``, whatever the network predicts.
+        clean_out: see ``clean_skip``.
+        sampler: ``dpm_solver``, ``ddim`` or ``ddpm``.
+        spacing: ``karras`` or ``uniform`` time steps.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        noise_ratio: list[float],
+        clean_skip: list[float],
+        clean_out: list[float],
+        sampler: str = "dpm_solver",
+        spacing: str = "karras",
+    ) -> None:
+        alpha_squared = 1 / (1 + np.square(noise_ratio))
+        before = np.concatenate(([1.0], alpha_squared[:-1]))
+        super().__init__(
+            num_train_timesteps=len(noise_ratio),
+            trained_betas=(1 - alpha_squared / before).tolist(),
+            algorithm_type="sde-dpmsolver++" if sampler == "ddpm" else "dpmsolver++",
+            solver_order=2 if sampler == "dpm_solver" else 1,
+            prediction_type="sample",
+            final_sigmas_type="zero",
+        )
+
+    def set_timesteps(
+        self, num_inference_steps: int, device: torch.device | str | None = None, **_: Any
+    ) -> None:
+        """Choose the noise levels of a run of ``num_inference_steps``.
+
+        Raises:
+            ValueError: the training had fewer.
+        """
+        ratio = np.asarray(self.config.noise_ratio)
+        if num_inference_steps > len(ratio):
+            raise ValueError(f"{num_inference_steps} steps; the training had {len(ratio)}.")
+        if self.config.spacing == "karras":
+            times = karras_times(ratio, num_inference_steps)
+        else:
+            times = uniform_times(len(ratio), num_inference_steps)
+        self._times: list[int] = times.tolist()
+        super().set_timesteps(timesteps=self._times, device=device)
+        # Not by way of 1 - alpha^2, which has few digits left where there is little noise.
+        self.sigmas = torch.from_numpy(np.append(ratio[times], 0.0)).float()
+
+    def convert_model_output(
+        self, model_output: Tensor, *_: Any, sample: Tensor, **__: Any
+    ) -> Tensor:
+        """The clean images that the network's output amounts to, (B, 1, H, W)."""
+        t = self._times[self.step_index]
+        x_0 = self.config.clean_skip[t] * sample + self.config.clean_out[t] * model_output
+        return x_0 if self.config.sampler == "dpm_solver" else x_0.clamp(-1, 1)
+
+
+def karras_times(ratio: NDArray[np.float64], steps: int) -> NDArray[np.int64]:
+    """The time steps nearest to Karras et al.'s noise ratios, each once, falling."""
+    bottom = ratio[0] ** (1 / KARRAS_RHO)
+    top = min(ratio[-1], MAX_NOISE_RATIO) ** (1 / KARRAS_RHO)
+    wanted = np.linspace(bottom, top, steps) ** KARRAS_RHO
+    nearest = np.interp(np.log(wanted), np.log(ratio), np.arange(len(ratio))).round()
+    # Neighbours that round to one time step are moved apart, up first, then down.
+    order = np.arange(steps)
+    distinct = np.maximum.accumulate(nearest - order) + order
+    return np.minimum(distinct, len(ratio) - steps + order).astype(np.int64)[::-1]
+
+
+def uniform_times(timesteps: int, steps: int) -> NDArray[np.int64]:
+    """Equally spaced time steps from the last one down."""
+    return (np.linspace(timesteps, 0, steps + 1)[:-1].round() - 1).astype(np.int64)
+
+
+class ParticlePipeline(DiffusionPipeline):
+    """Draws grey images of particles.
+
+    Args:
+        unet: the network, (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
+        scheduler: the sampler; it also knows what the network predicts.
+        class_names: K class names, in label order; label K stands for "any class".
+        image_size: H = W, px.
+        guidance_scale: default weight of the class; 1 is the class as learnt.
+        guidance_interval: default ``[low, high]`` of sigma / alpha between which that weight acts;
+            None: everywhere.
+        num_inference_steps: default steps of the sampler.
+        pixel_size_um: µm per px, where known.
+    """
+
+    bfloat16 = False
+    """Whether the network multiplies in bfloat16, whatever its weights are."""
+
+    def __init__(
+        self,
+        unet: ModelMixin,
+        scheduler: SchedulerMixin,
+        class_names: list[str] = [],  # noqa: B006  diffusers takes what has a default from its index
+        image_size: int = 64,
+        guidance_scale: float = 1.0,
+        guidance_interval: list[float] | None = None,
+        num_inference_steps: int = 20,
+        pixel_size_um: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            class_names=class_names,
+            image_size=image_size,
+            guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
+            num_inference_steps=num_inference_steps,
+            pixel_size_um=pixel_size_um,
+        )
+
+    def __call__(
+        self,
+        class_labels: str | int | Sequence[str | int],
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        start: int = 0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        guidance_interval: Sequence[float] | None = None,
+    ) -> Any:
+        """Draw one image for each label.
+
+        Args:
+            class_labels: class names or numbers, one per image.
+            num_inference_steps: evaluations of the network; None: the default.
+            guidance_scale: above 1 exaggerates the class at the cost of variety; None: the
+                default.
+            seed: image k of a class depends on (seed, class, k) alone, not on its batch.
+            start: the first k of each class, to draw more images later.
+            generator: torch generators to take the noise from instead, as diffusers does.
+            output_type: ``pil`` (8-bit grey images) or ``np`` (n, H, W) uint8.
+            return_dict: False gives a plain tuple.
+            guidance_interval: ``(low, high)`` of sigma / alpha between which the weight acts;
+                None: the default. ``(0, math.inf)`` is everywhere.
+
+        Raises:
+            ValueError: a class is unknown.
+        """
+        labels = self._labels(class_labels)
+        images: Any = self.draw(
+            torch.tensor(labels, device=self._execution_device),
+            self._noise(labels, seed, start, generator),
+            num_inference_steps,
+            guidance_scale,
+            guidance_interval,
+        )
+        if output_type == "pil":
+            images = [Image.fromarray(image) for image in images]
+        return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    def draw(
+        self, labels: Tensor, draw_noise: Callable[[int], Tensor], *options: Any
+    ) -> NDArray[np.uint8]:
+        """Grey levels (n, H, W) of the images at the end of :meth:`states`."""
+        last = deque(self.states(labels, draw_noise, *options), maxlen=1)  # one state in memory
+        return self.grey_levels(last.pop()[0])
+
+    def states(
+        self,
+        labels: Tensor,
+        draw_noise: Callable[[int], Tensor],
+        steps: int | None = None,
+        guidance: float | None = None,
+        interval: Sequence[float] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Noisy images and the clean ones predicted from them before each step, then the result.
+
+        Args:
+            labels: classes (n,), on the network's device.
+            draw_noise: standard normal noise number 0, 1, ..., (n, 1, H, W); 0 is the start.
+            steps: evaluations of the network; None: the default, as for the next two.
+            guidance: weight of the class.
+            interval: where the weight acts, as of the call.
+        """
+        weight = self.config.guidance_scale if guidance is None else guidance
+        low, high = interval or self.config.guidance_interval or (0, math.inf)
+        self.scheduler.set_timesteps(steps or self.config.num_inference_steps)
+        x = draw_noise(0)
+        for number, t in enumerate(self.progress_bar(self.scheduler.timesteps.tolist())):
+            inside = low <= self.scheduler.config.noise_ratio[t] <= high
+            fresh = draw_noise(number + 1) if self.scheduler.config.sampler == "ddpm" else None
+            before, x = x, self._step(x, t, labels, weight if inside else 1.0, fresh)
+            yield before, self.scheduler.model_outputs[-1]
+        yield x, x
+
+    @torch.no_grad()
+    def _step(self, x: Tensor, t: int, labels: Tensor, guidance: float, noise: Any) -> Tensor:
+        """One step, with the class strengthened: f(null) + w (f(class) - f(null))."""
+        if guidance == 1:
+            prediction = self._predict(x, t, labels)
+        else:
+            nulls = torch.full_like(labels, self._null_label)
+            both = self._predict(torch.cat((x, x)), t, torch.cat((labels, nulls)))
+            conditional, unconditional = both.chunk(2)
+            prediction = unconditional + guidance * (conditional - unconditional)
+        stepped: Tensor = self.scheduler.step(
+            prediction, t, x, variance_noise=noise, return_dict=False
+        )[0]
+        return stepped
+
+    def _predict(self, x: Tensor, t: int, labels: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            prediction: Tensor = self.unet(
+                x.to(self.unet.dtype), torch.full_like(labels, t), labels
+            )
+        return prediction.float()
+
+    @property
+    def _null_label(self) -> int:
+        """The label that stands for any class."""
+        return int(self.unet.config.num_labels) - 1
+
+    def _labels(self, class_labels: str | int | Sequence[str | int]) -> list[int]:
+        names = list(self.config.class_names)
+        wanted = [class_labels] if isinstance(class_labels, str | int) else list(class_labels)
+        strange = [
+            c
+            for c in wanted
+            if (c not in names if isinstance(c, str) else not 0 <= c <= len(names))
+        ]
+        if strange:
+            raise ValueError(f"The classes are {', '.join(names)}; not {strange[0]!r}.")
+        return [names.index(c) if isinstance(c, str) else c for c in wanted]
+
+    def _noise(self, labels, seed, start, generator):  # type: ignore[no-untyped-def]
+        """Draw number -> standard normal noise of all images, (n, 1, H, W)."""
+        size, device = self.config.image_size, self._execution_device
+        if generator is not None:
+            shape = (len(labels), 1, size, size)
+            return lambda _: randn_tensor(shape, generator=generator, device=device)
+        names, seen, seeds = [*self.config.class_names, ""], Counter[int](), []
+        for label in labels:
+            k = start + seen[label]
+            seen[label] += 1
+            seeds.append(int(image_seeds(seed, names[label], k, k + 1)[0]))
+        on_device = torch.tensor(seeds, device=device)
+        return lambda draw: gaussian(on_device, draw, size, size)
+
+    @staticmethod
+    def grey_levels(images: Tensor) -> NDArray[np.uint8]:
+        """(n, 1, H, W) in [-1, 1] -> (n, H, W) in 0 to 255, rounded, cut off outside."""
+        levels = images[:, 0].float().add(1).mul(127.5).round().clamp(0, 255)
+        array: NDArray[np.uint8] = levels.to(torch.uint8).cpu().numpy()
+        return array
