@@ -5,7 +5,7 @@ from typing import Any
 
 from svp_lightning.config import Config
 from svp_lightning.generator.checkpoint import Generator, load_generator
-from svp_lightning.generator.export import write_pipeline
+from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.settings import SamplerSettings, require_guidable
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.model_card import Card, write_model_card

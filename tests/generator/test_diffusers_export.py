@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from svp_lightning.generator import export
+from svp_lightning.generator import diffusers_export
 from svp_lightning.generator.checkpoint import Generator, GeneratorInfo
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.drawing import build_pipeline, sample
-from svp_lightning.generator.export import write_pipeline
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 
@@ -81,9 +81,11 @@ def test_exports_of_all_kinds_and_versions_load_in_one_process_without_this_pack
         expected[name] = own_images(generator, settings)
         assert expected[name].std() > 5  # a flat image would equal anything
     # A later version of the code that draws negatives.
-    original = export.source_of
+    original = diffusers_export.source_of
     changed = ("mul(127.5)", "mul(-127.5).add(255)")
-    monkeypatch.setattr(export, "source_of", lambda module: original(module).replace(*changed))
+    monkeypatch.setattr(
+        diffusers_export, "source_of", lambda module: original(module).replace(*changed)
+    )
     write_pipeline(tmp_path / "negative", generator, settings)
     code = """
 import sys
