@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SIBLINGS = ("generator", "classifier", "simulation", "evaluation", "report")
 KNOW_THE_CONFIG = {"__main__", "config", "pipeline", "commands"}
 COMMAND_LINES = 100
-REPEATED = {"assess", "augmentation", "calibration", "features", "intervals", "module", "pipeline"}
+REPEATED = {"assess", "calibration", "features", "intervals"}
 REPEATED |= {"predictions", "prevalence", "tables"}
 """Names of several files that are still to become one; to be emptied, never to grow."""
 

@@ -19,12 +19,12 @@ from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.evaluation.fidelity.neighbours import _nearest
-from svp_lightning.generator.augmentation import augment
 from svp_lightning.generator.denoiser import build_denoiser
+from svp_lightning.generator.denoiser_training import AveragedDenoiser, build_optimizer
 from svp_lightning.generator.drawing import build_pipeline
 from svp_lightning.generator.noise import gaussian
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
-from svp_lightning.generator.training import AveragedDenoiser, build_optimizer
+from svp_lightning.generator.warping import augment
 from svp_lightning.simulation.camera import detected, record
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.settings import SimulationSettings

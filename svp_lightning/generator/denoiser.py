@@ -66,7 +66,7 @@ class Denoiser(nn.Module):
             x_t: noisy images (B, 1, H, W).
             t: time steps (B,), 0 to ``timesteps`` - 1.
             labels: classes (B,), 0 to K.
-            augmentation: of :func:`~svp_lightning.generator.augmentation.augment`; None: the
+            augmentation: of :func:`~svp_lightning.generator.warping.augment`; None: the
                 images are as they were taken.
         """
         condition = () if augmentation is None else (augmentation,)
@@ -155,11 +155,13 @@ def build_network(
     patch = fitting_patch(settings, image_size)
     channels, dropout = settings.block_channels, settings.dropout
     if settings.kind == "paper":
-        return PaperUNet(channels, num_labels, dropout)
-    return ParticleUNet(
+        paper: nn.Module = PaperUNet(channels, num_labels, dropout)
+        return paper
+    unet: nn.Module = ParticleUNet(
         image_size, num_labels, channels, settings.layers_per_block, settings.attention,
         patch, dropout, augmented,
     )  # fmt: skip
+    return unet
 
 
 def fitting_patch(settings: NetworkSettings, image_size: int) -> int:

@@ -193,8 +193,8 @@ def resolve_precision(
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether in hardware; emulated it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def _ready(denoiser: Denoiser, settings: SamplerSettings, device: torch.device | str) -> Any:

@@ -23,7 +23,7 @@ RADIAL_CHANNELS = 8
 round shapes are learnt sooner."""
 ATTENTION_HEAD_CHANNELS = 32
 AMOUNTS = 7
-"""Numbers that describe an augmentation, see :mod:`~svp_lightning.generator.augmentation`."""
+"""Numbers that describe an augmentation, see :mod:`~svp_lightning.generator.warping`."""
 GROUPS = 8
 HEADS = 4
 HEAD_CHANNELS = 32

@@ -123,7 +123,7 @@ class GeneratorSettings(Settings):
     augmentation: float = Field(0.0, ge=0, le=1)
     """Chance of each of scaling, turning, moving and lighting a training image; the network is
     told, so that samples show none of it (``unet`` only). See
-    :mod:`~svp_lightning.generator.augmentation`."""
+    :mod:`~svp_lightning.generator.warping`."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """``muon`` (Jordan et al. 2024): better images from as many steps, about as good as those of
     AdamW from two to four times as many; a step takes as much longer as some seven more images."""

@@ -16,10 +16,10 @@ from svp_lightning.evaluation.fidelity.distribution import kernel_distance
 from svp_lightning.evaluation.fidelity.neighbours import SYMMETRIES, symmetric_images
 from svp_lightning.evaluation.fidelity.segmentation import shows_something
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.denoiser_training import Check
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.generator.training import Check
 
 FIRST_SEED = 2**30
 """Images are drawn from seeds far from those of any pool and of the pictures."""

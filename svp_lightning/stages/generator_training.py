@@ -19,8 +19,8 @@ from svp_lightning.generator.checkpoint import (
     save_generator,
 )
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.denoiser_training import CheckpointSelection, GeneratorModule
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
-from svp_lightning.generator.training import CheckpointSelection, GeneratorModule
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_file

@@ -10,9 +10,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.denoiser_training import Check, CheckpointSelection, GeneratorModule
 from svp_lightning.generator.settings import GeneratorSettings, SelectionSettings
-from svp_lightning.generator.training import Check, CheckpointSelection, GeneratorModule
-from tests.generator.test_training import ConstantImages
+from tests.generator.test_denoiser_training import ConstantImages
 
 MakeSettings = Callable[..., GeneratorSettings]
 

@@ -13,9 +13,9 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.assess import pixel_closeness
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
-from svp_lightning.generator.training import GeneratorModule
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import checkpoint_judge
 from svp_lightning.stages.checkpoint_judge import Judge

@@ -14,10 +14,10 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from svp_lightning.errors import TrainingError
-from svp_lightning.generator.augmentation import augment
 from svp_lightning.generator.denoiser import Denoiser, build_denoiser
 from svp_lightning.generator.muon import Muon
 from svp_lightning.generator.settings import GeneratorSettings, SelectionSettings
+from svp_lightning.generator.warping import augment
 
 CHECK_EVERY = 20
 """Steps between looks at the loss; each look makes a GPU wait for its queue."""

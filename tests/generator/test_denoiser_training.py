@@ -13,10 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from svp_lightning.errors import TrainingError
 from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser_training import (
+    AveragedDenoiser,
+    GeneratorModule,
+    build_optimizer,
+)
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.muon import Muon
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
-from svp_lightning.generator.training import AveragedDenoiser, GeneratorModule, build_optimizer
 
 MakeSettings = Callable[..., GeneratorSettings]
 PAPERS = {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}

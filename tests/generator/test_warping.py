@@ -7,12 +7,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from svp_lightning.generator.augmentation import _warp, augment
 from svp_lightning.generator.checkpoint import GeneratorInfo, load_generator, save_generator
 from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.networks import AMOUNTS
 from svp_lightning.generator.settings import GeneratorSettings
-from svp_lightning.generator.training import GeneratorModule
+from svp_lightning.generator.warping import _warp, augment
 
 MakeSettings = Callable[..., GeneratorSettings]
 SIDE = 64
