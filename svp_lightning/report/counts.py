@@ -62,7 +62,7 @@ def particle_table(found: Predictions, store: Store, uncertain_below: float) -> 
     if "edge_of_frame" in particles and particles["edge_of_frame"].notna().any():
         table["edge_of_frame"] = particles["edge_of_frame"].to_numpy()
     for name, column in zip(found.class_names, found.probabilities.T, strict=True):
-        table[f"probability_{name}"] = column.round(5)
+        table[f"probability_{name}"] = column.astype(np.float64).round(5)
     return table
 
 
@@ -172,8 +172,8 @@ def _about_sizes(store: Store) -> list[str]:
 
 
 def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
-    lines = []
-    reasons: dict[str, list[str]] = {}
+    lines, reasons = [], dict[str, list[str]]()
+    can_give = store.manifest.made_by.get("source") in WITHOUT_VOLUME
     for one in samples:
         reasons.setdefault(one.withheld, []).append(one.name)
         if one.dilution not in (None, 1) and not one.withheld:
@@ -184,9 +184,10 @@ def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
     for reason, names in reasons.items():
         if reason:
             shown = "" if len(names) == len(samples) else f" of {_listed(names)}"
-            lines.append(f"No concentration{shown}: {reason}.")
-    if UNKNOWN_VOLUME in reasons and store.manifest.made_by.get("source") in WITHOUT_VOLUME:
-        lines.append("data.volume_ml=<mL> gives the volume imaged.")
+            remedy = (
+                " (data.volume_ml=<mL> gives it)" if reason == UNKNOWN_VOLUME and can_give else ""
+            )
+            lines.append(f"No concentration{shown}: {reason}{remedy}.")
     return lines
 
 

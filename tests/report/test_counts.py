@@ -99,6 +99,7 @@ def test_predictions_have_size_definition_and_edge(tmp_path: Path) -> None:
     assert table["size_definition"].unique().tolist() == [ECD]
     assert table["edge_of_frame"].tolist() == [True, False, False]
     assert table["uncertain"].tolist() == [False, False, True]
+    assert table["probability_protein"].tolist() == [0.9, 0.1, 0.5]
 
 
 def test_a_water_blank_counts_0_with_an_interval(tmp_path: Path) -> None:
