@@ -171,7 +171,7 @@ def count_particles(
     """
     everything = together(samples, together_as)
     of = {one.name: one for one in (*samples, everything)}
-    kinds = [*class_names, UNCERTAIN]
+    kinds = list(dict.fromkeys([*class_names, UNCERTAIN]))  # a class may have that name
     wide = {}
     for least in (ALL_SIZES, *thresholds_um):
         large = particles if least == ALL_SIZES else particles[particles["size_um"] >= least]

@@ -94,6 +94,12 @@ def test_intervals_are_exact_poisson_and_wilson() -> None:
     )
 
 
+def test_a_class_named_uncertain_counts_with_the_uncertain() -> None:
+    table = count_particles(PARTICLES, ("oil", "air", "uncertain"), [A, B])
+    whole = table[table["sample"] == "all runs"].set_index("class")["count"]
+    assert whole.to_dict() == {"oil": 3, "air": 1, "uncertain": 1, "all": 5}
+
+
 def test_every_image_counts_once() -> None:
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 1000).astype(np.float32)
     ids = np.arange(1000).astype(object)
