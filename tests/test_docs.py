@@ -104,7 +104,7 @@ def check(folder: Path, command: str) -> None:
     elif words[0] == "python":
         _check_script(folder / words[1], words[2:])
     else:
-        raise AssertionError("neither checked nor listed in NOT_RUN")
+        raise AssertionError("neither checked nor in NOT_RUN; blocks of output begin with ```text")
 
 
 def compose_as_the_program_does(arguments: list[str]) -> None:
