@@ -23,10 +23,19 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_same_classifier_same_metrics(one_process: Path, tmp_path: Path) -> None:
-    """``trainer`` is no setting that matters, so two processes test what one has trained."""
-    artifacts = one_process / "artifacts"
-    fresh_process(tmp_path, *tiny(artifacts, CELL, "trainer=ddp_cpu"))
+def test_two_processes_draw_the_same_pool_and_test_the_same(
+    one_process: Path, tmp_path: Path
+) -> None:
+    """``trainer`` is no setting that matters: two processes test what one has trained."""
+    artifacts = tmp_path / "artifacts"
+    for stage in ("store", "generator", "classifier"):
+        shutil.copytree(one_process / "artifacts" / stage, artifacts / stage)
+    done = fresh_process(tmp_path, *tiny(artifacts, CELL, BATCHES, "trainer=ddp_cpu"))
+    assert "24 images" in done.stdout
+    assert "2 × CPU" in done.stdout
+    assert "Building classifier" not in done.stdout
+    pools = (next(p.glob("artifacts/synthetic/*/manifest.json")) for p in (one_process, tmp_path))
+    assert len({Store.open(pool.parent).sha256 for pool in pools}) == 1
     one, two = only_run(one_process / "outputs"), only_run(tmp_path / "outputs")
     a, b = (read_predictions(folder / "predictions.parquet") for folder in (one, two))
     assert a.ids.tolist() == b.ids.tolist()
@@ -37,40 +46,15 @@ def test_same_classifier_same_metrics(one_process: Path, tmp_path: Path) -> None
             assert results(two)["metrics"][name] == pytest.approx(value, abs=1e-9)
 
 
-def test_processes_share_a_pool_that_is_the_same(one_process: Path, tmp_path: Path) -> None:
-    (one,) = one_process.glob("artifacts/synthetic/*/manifest.json")
-    artifacts = tmp_path / "artifacts"
-    for stage in ("store", "generator"):
-        shutil.copytree(one_process / "artifacts" / stage, artifacts / stage)
-    done = fresh_process(
-        tmp_path, *tiny(artifacts, CELL, BATCHES, "trainer=ddp_cpu", "task=sample")
-    )
-    assert "24 images" in done.stdout
-    assert "2 × CPU" in done.stdout
-    (two,) = artifacts.glob("synthetic/*/manifest.json")
-    assert Store.open(two.parent).sha256 == Store.open(one.parent).sha256
-
-
 def test_sweep_over_device_counts_trains_and_counts_every_image(tmp_path: Path) -> None:
-    """2, 1, 2, 1 processes in one multirun, each training for itself."""
+    """1, then 2 processes in one multirun, each training for itself."""
     places = "paths.artifacts=a/${trainer.devices}", "paths.outputs=o/${trainer.devices}"
     overrides = tiny(tmp_path, CELL, "trainer=ddp_cpu", *places)
-    fresh_process(tmp_path, "-m", *overrides, "seed=1,2", "trainer.devices=2,1")
+    fresh_process(tmp_path, "-m", *overrides, "trainer.devices=1,2")
     for devices in (1, 2):
-        found = sorted((tmp_path / "o" / str(devices)).rglob("results.json"))
-        assert {results(file.parent)["seed"] for file in found} == {1, 2}
-        for file in found:
-            assert sum(results(file.parent)["counts"]["test"].values()) == 84
-            assert len(read_predictions(file.parent / "predictions.parquet").ids) == 84
-            cpus = results(file.parent)["provenance"]["device"]
-            assert cpus.startswith("2 × ") == (devices == 2)
+        run = only_run(tmp_path / "o" / str(devices))
+        assert sum(results(run)["counts"]["test"].values()) == 84
+        assert len(read_predictions(run / "predictions.parquet").ids) == 84
+        assert results(run)["provenance"]["device"].startswith("2 × ") == (devices == 2)
         info = json.loads(next((tmp_path / "a" / str(devices)).rglob("generator.json")).read_text())
         assert info["generator"]["training"]["processes"] == devices
-
-
-def test_batch_that_cannot_be_divided_is_refused(tmp_path: Path) -> None:
-    overrides = tiny(tmp_path / "artifacts", CELL, "trainer=ddp_cpu", "generator.batch_size=7")
-    done = fresh_process(tmp_path, *overrides, check=False)
-    assert done.returncode == 1
-    assert "generator.batch_size=7" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Every experiment file runs, and leaves what a run promises to leave."""
+"""Every experiment file composes, and those that differ in kind leave what a run promises."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,13 @@ import pytest
 from svp_lightning.__main__ import config_folder
 from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.evaluation.results import read_results
+from svp_lightning.pipeline import Pipeline
 from tests.conftest import only_run
 
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
-# The filter's network knows nothing at this scale: test_filter.py runs that arm with another one.
+RUN = ("resnet18_aug_ratio_0x", "resnet50_aug_ratio_0_5x", "demo", "controls")
+"""Runs of the others (learning_curve, paper_grid, search, …) are in test_controls.py."""
+# The filter's network knows nothing at this scale: test_filtering.py runs that arm with another.
 ELSEWHERE = ("base", "diffusion_filtered")
 METHODS = sorted(
     file.stem
@@ -26,30 +29,30 @@ def test_the_promised_experiments_exist() -> None:
     assert cells | {"paper_grid", "demo"} <= set(EXPERIMENTS)
 
 
-# The cells differ in what they train on, not in their figures.
-DRAWN = [
-    name if "aug_ratio" in name else pytest.param(name, marks=pytest.mark.draws)
-    for name in EXPERIMENTS
-]
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_composes(svp_pipeline: Callable[..., Pipeline], name: str) -> None:
+    config = svp_pipeline(f"+experiment={name}").config
+    if "aug_ratio" in name:
+        backbone, _, _, ratio = name.split("_", maxsplit=3)
+        assert config.classifier.backbone == backbone
+        assert config.augmentation.ratio == float(ratio.removesuffix("x").replace("_", "."))
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.draws
+@pytest.mark.parametrize("name", RUN)
 def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) -> None:
     svp(f"+experiment={name}")
     folder = only_run(tmp_path / "outputs")
     found = read_results(folder / "results.json")
     if "aug_ratio" in name:
-        backbone, _, _, ratio = name.split("_", maxsplit=3)
-        assert found.backbone == backbone
-        assert found.augmentation.ratio == float(ratio.removesuffix("x").replace("_", "."))
         added = int(found.augmentation.ratio * 12)  # 12 real images of each rare class
         expected = {"protein": 0, "silicone_oil": added, "air_bubble": added}
         assert found.counts.synthetic == (expected if added else {})
     assert len(read_predictions(folder / "predictions.parquet").ids) == sum(
         found.counts.test.values()
     )
-    for name in ("config.yaml", "command.txt", "report.html", "metrics.csv", "classifier.ckpt"):
-        assert (folder / name).is_file(), name
+    for file in ("config.yaml", "command.txt", "report.html", "metrics.csv", "classifier.ckpt"):
+        assert (folder / file).is_file(), file
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -104,22 +107,3 @@ def test_what_does_not_matter_rebuilds_nothing(
     assert "Building synthetic" in out
     assert "Building classifier" in out
     assert "Building generator" not in out
-
-
-def test_a_larger_pool_begins_with_the_smaller_one(
-    svp: Callable[..., None], tmp_path: Path, shared_artifacts: Path
-) -> None:
-    from svp_lightning.data.store import Store
-
-    for ratio in (1, 2):
-        svp("task=sample", f"augmentation.ratio={ratio}", "sampler.seed=7")
-    stores = [Store.open(p.parent) for p in shared_artifacts.glob("synthetic/*/manifest.json")]
-    small, large = sorted((s for s in stores if _seeded(s)), key=len)
-    assert (len(small), len(large)) == (24, 48)
-    for label in (1, 2):
-        first = large.indices(label=label)[:12]
-        assert (small.images[small.indices(label=label)] == large.images[first]).all()
-
-
-def _seeded(store: object) -> bool:
-    return store.manifest.made_by["sampler"]["seed"] == 7  # type: ignore[attr-defined]

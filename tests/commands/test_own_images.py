@@ -38,10 +38,9 @@ def test_images_without_classes_are_imported_as_the_refusal_says(
     assert "3 unlabelled" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("num_classes", [2, 7])
-def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path, num_classes: int) -> None:
+def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    names = [f"kind_{k}" for k in range(num_classes)]
+    names = [f"kind_{k}" for k in range(5)]
     for kind, name in enumerate(names):
         for number in range(30 if kind == 0 else 12):
             draw(tmp_path / "images" / name, kind, number, generator)
@@ -57,4 +56,4 @@ def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path, num_clas
 
     svp("task=predict", f"predict.run={folder}", "data=folder", root, "study=new")
     (predicted,) = tmp_path.glob("outputs/new/*/counts.csv")
-    assert pd.read_csv(predicted)["count"].max() == 30 + 12 * (num_classes - 1)
+    assert pd.read_csv(predicted)["count"].max() == 30 + 12 * 4
