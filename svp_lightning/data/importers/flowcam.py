@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.cutting import picture_sizes, read_page
 from svp_lightning.data.importers.flowcam_facts import (
-    Classification,
+    CONTEXT,
     Evidence,
-    read_classifications,
     read_context,
     read_summary,
 )
+from svp_lightning.data.importers.flowcam_labels import saved_labels
 from svp_lightning.data.importers.flowcam_lists import (
     BOX_FIELDS,
     LIBRARY,
@@ -41,7 +41,7 @@ from svp_lightning.data.importers.flowcam_lists import (
     with_pictures,
 )
 from svp_lightning.data.importers.images import read_picture
-from svp_lightning.data.importers.labels import class_name, class_names
+from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.runs import RunFacts, Runs, gather, plan_runs, require_folder
 from svp_lightning.data.importers.tables import Skips, header_of, read_head
 from svp_lightning.data.importers.writer import Plan
@@ -174,20 +174,21 @@ class _Reader:
         return self._named(file, run, table, evidence.context)
 
     def _read_beside(self, file: Path, evidence: Evidence) -> None:
-        """Context and summaries; one that is broken costs no particle, but the concentration."""
+        """Context and summaries; one that is broken costs no particle."""
         try:
             evidence.context = read_context(self._of_run(file, ".ctx"))
         except DataError as error:
-            self._unread(file, "context", error, evidence)
-        try:
-            endings = ("_summary.csv", "_run_summary.txt")
-            evidence.summary = read_summary([self._of_run(file, ending) for ending in endings])
-        except DataError as error:
-            self._unread(file, "run summary", error, evidence)
+            self._unread(file, CONTEXT, error, evidence)
+        for ending in ("_summary.csv", "_run_summary.txt"):
+            try:
+                for name, stated in read_summary(self._of_run(file, ending)).items():
+                    evidence.summary.setdefault(name, []).extend(stated)
+            except DataError as error:
+                self._unread(file, "run summary", error, evidence)
 
     def _unread(self, file: Path, kind: str, error: DataError, evidence: Evidence) -> None:
         self.skips.add(file.stem, f"{kind} cannot be read", error, particle_lost=False)
-        evidence.unread.append(f"its {kind} cannot be read")
+        evidence.unread.append(kind)
 
     def _of_run(self, file: Path, ending: str) -> Path:
         return self.beside(file.parent, file.stem + ending)
@@ -227,78 +228,16 @@ class _Reader:
         """Classes as spelled: the folder of a library, or what the ``.cla`` holds."""
         if file.suffix.lower() == LIBRARY:
             return [file.parent.name] * len(table)
-        saved = self._of_run(file, ".cla")
-        labels: dict[int, str] = {}
+        saved, labels = self._of_run(file, ".cla"), dict[int, str]()
+        evidence = self.evidence[run]
         if saved.is_file():
+            last, choice = max(evidence.highest_id, evidence.listed), self.settings.classification
             try:
-                labels = self._saved_labels(saved, run, self.evidence[run], file)
+                labels, self.notes[run] = saved_labels(saved, choice, last, self.skips)
             except DataError as error:
-                self.skips.add(
-                    saved.name, "classification cannot be used", error, particle_lost=False
-                )
+                reason = "classification cannot be used"
+                self.skips.add(saved.name, reason, error, particle_lost=False)
         return [labels.get(particle) for particle in table["id"]]
-
-    def _saved_labels(
-        self, saved: Path, run: str, evidence: Evidence, file: Path
-    ) -> dict[int, str]:
-        found = self._chosen(saved, read_classifications(saved), run)
-        highest = max((max(ids) for one in found for ids in one.classes.values() if ids), default=0)
-        last = max(evidence.highest_id, evidence.listed)
-        if highest > last:
-            raise DataError(
-                f"{saved} classifies particle {highest}, and {file.name} lists particles up to "
-                f"{last}: the list was cut or renumbered, and labels would be wrong.",
-                "Take both files from the same run, or give the labels as a CSV (data.labels).",
-            )
-        each = [self._one_label_each(saved, one) for one in found]
-        labels: dict[int, str] = {}
-        several = set()
-        for more in each:
-            several |= {k for k, v in more.items() if k in labels and not _same(labels[k], v)}
-            labels = more | labels
-        if several:
-            self.notes.setdefault(run, []).append(
-                f"{len(several):,} particles have different labels in the classifications of "
-                f"{saved.name} and stay without one; data.classification=<name> chooses."
-            )
-        return {particle: name for particle, name in labels.items() if particle not in several}
-
-    def _chosen(self, saved: Path, found: list[Classification], run: str) -> list[Classification]:
-        wanted = self.settings.classification
-        if wanted is None:
-            chosen = found
-        else:
-            chosen = [one for one in found if one.name == str(wanted)]
-            if not chosen and str(wanted).isdecimal():
-                chosen = found[int(wanted) - 1 : int(wanted)] if int(wanted) else []
-            if not chosen:
-                raise DataError(
-                    f"{saved} has no classification {wanted!r}; it has {_listed(found)}.",
-                    "Set data.classification to a name or a number from 1, or leave it out.",
-                )
-        if len(found) > 1:
-            used = "all are" if wanted is None else f"{chosen[0].name!r} is"
-            self.notes.setdefault(run, []).append(
-                f"{saved.name} has {len(found)} classifications, {_listed(found)}; {used} used."
-            )
-        return chosen
-
-    def _one_label_each(self, saved: Path, one: Classification) -> dict[int, str]:
-        labels: dict[int, str] = {}
-        several: dict[int, str] = {}
-        for spelled, ids in one.classes.items():
-            for particle in ids:
-                if not _same(labels.setdefault(particle, spelled), spelled):
-                    several[particle] = spelled
-        for particle, other in several.items():
-            error = DataError(
-                f"The classification {saved}: particle {particle} is in {labels.pop(particle)} "
-                f"and {other}.",
-                "Correct it, or give the labels as a CSV (data.labels).",
-            )
-            what = f"{saved.stem}/{particle:06d}"
-            self.skips.add(what, "label left out: it has several", error, particle_lost=False)
-        return labels
 
     def _named(
         self, file: Path, run: str, table: pd.DataFrame, context: dict[str, float]
@@ -364,14 +303,6 @@ class _Reader:
 def _run_key(file: Path) -> str:
     """Equal for the files of one run, whatever the case of their names."""
     return str(file.with_suffix("")).lower()
-
-
-def _same(one: str, other: str) -> bool:
-    return one == other or class_name(one) == class_name(other)
-
-
-def _listed(found: list[Classification]) -> str:
-    return ", ".join(f"{one.name!r} (labels: {one.num_labels:,})" for one in found) or "none"
 
 
 def _of_library(table: pd.DataFrame, run: str) -> pd.DataFrame:

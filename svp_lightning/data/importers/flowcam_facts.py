@@ -1,4 +1,4 @@
-"""What the files beside a FlowCam list say of the run: classes, context, volumes, counts.
+"""What the files beside a FlowCam list say of the run: context, volumes, counts.
 
 Numbers that are in several files must agree within the last digit that each prints. Where they
 do not, or where the printed concentration is not the count divided by the volume, no
@@ -17,66 +17,6 @@ from svp_lightning.data.importers.tables import Skips, lines_of, read_text, type
 from svp_lightning.errors import DataError
 
 _REMOVE = "Fix or remove it; data.unreadable=skip continues without it."
-
-
-@dataclass(frozen=True)
-class Classification:
-    """One classification of a ``.cla``.
-
-    Attributes:
-        name: as saved.
-        classes: class as spelled in the file -> ids of its particles.
-    """
-
-    name: str
-    classes: dict[str, list[int]]
-
-    @property
-    def num_labels(self) -> int:
-        """Particles it labels, each as often as it is listed."""
-        return sum(map(len, self.classes.values()))
-
-
-def read_classifications(path: Path) -> list[Classification]:
-    """All classifications saved with a run (``.cla``).
-
-    The file is a list of lines: version, number of classifications; for each of these its name
-    and number of classes; for each class its name, ``OR``, the number of filters, the filters,
-    the number of particles, their ids.
-
-    Raises:
-        DataError: the file does not read like this.
-    """
-    lines = iter(lines_of(read_text(path)))
-    found = []
-    try:
-        version = next(lines).strip()
-        if version != "v3":
-            raise ValueError(f"version {version[:20]!r} where v3 is known")
-        for _ in range(_count(next(lines))):
-            name, classes = next(lines).strip(), dict[str, list[int]]()
-            for _ in range(_count(next(lines))):
-                spelled, _ = next(lines).strip(), next(lines)
-                for _ in range(_count(next(lines))):
-                    next(lines)
-                ids = [_count(next(lines)) for _ in range(_count(next(lines)))]
-                classes[spelled] = classes.get(spelled, []) + ids
-            found.append(Classification(name, classes))
-        if any(line.strip() for line in lines):
-            raise ValueError("there is more in it than it announces")
-    except (ValueError, StopIteration) as error:
-        why = str(error) or "it ends too early"
-        raise DataError(
-            f"The classification {path} cannot be read: {why}.",
-            "Give the labels as a CSV (data.labels) or remove this file.",
-        ) from error
-    return found
-
-
-def _count(line: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", line.strip(), re.ASCII):
-        raise ValueError(f"{line[:20]!r} where a number is expected")
-    return int(line)
 
 
 _CONTEXT = (
@@ -150,8 +90,8 @@ _VALUE = re.compile(
 _ML_PER_UNIT = {None: 1.0, "ml": 1.0, "ul": 1e-3}
 
 
-def read_summary(files: list[Path]) -> Summary:
-    """Volumes, counts, concentration and calibration of the summaries that are there.
+def read_summary(file: Path) -> Summary:
+    """Volumes, counts, concentration and calibration of a summary; nothing where it is missing.
 
     Lines without a number say nothing.
 
@@ -159,20 +99,19 @@ def read_summary(files: list[Path]) -> Summary:
         DataError: a volume is written in a way that is not understood.
     """
     found: Summary = {}
-    for file in files:
-        for line in lines_of(read_text(file)) if file.is_file() else []:
-            for name, label in (_VOLUMES | _NUMBERS).items():
-                match = label.search(line) if name in _VOLUMES else label.match(line)
-                if match and re.search(r"[0-9]", line[match.end() :]):
-                    stated = _stated(file, line[match.end() :])
-                    if stated is not None:
-                        found.setdefault(name, []).append(stated)
-                    elif name in _VOLUMES:
-                        raise DataError(
-                            f"{file}: {line.strip()[:80]!r} is not understood as a volume.",
-                            "Write it like 0.0174 ml; data.unreadable=skip continues without "
-                            "the volumes.",
-                        )
+    for line in lines_of(read_text(file)) if file.is_file() else []:
+        for name, label in (_VOLUMES | _NUMBERS).items():
+            match = label.search(line) if name in _VOLUMES else label.match(line)
+            if match is None or not re.search(r"[0-9]", line[match.end() :]):
+                continue
+            stated = _stated(file, line[match.end() :])
+            if stated is not None:
+                found.setdefault(name, []).append(stated)
+            elif name in _VOLUMES:
+                raise DataError(
+                    f"{file}: {line.strip()[:80]!r} is not understood as a volume.",
+                    "Write it like 0.0174 ml; data.unreadable=skip continues without the volumes.",
+                )
     return found
 
 
@@ -198,6 +137,10 @@ def agreed(stated: list[Stated], unit: str) -> tuple[Stated | None, str | None]:
     return finest, None
 
 
+CONTEXT = "context"
+_DILUTION = "; data.dilution=<factor> states what to multiply by (1: nothing)"
+
+
 @dataclass
 class Evidence:
     """What is known of one run beside its particles.
@@ -208,7 +151,7 @@ class Evidence:
         listed: particles that the list holds, whether or not they can be used.
         in_export: particles of a ``.csv`` that has some which the list lacks.
         highest_id: of the list.
-        unread: files that could not be read.
+        unread: kinds of files that could not be read.
     """
 
     context: dict[str, float] = field(default_factory=dict)
@@ -228,7 +171,8 @@ class Evidence:
         volumes = {name: agreed(self.summary.get(name, []), "mL")[0] for name in _VOLUMES}
         volume, conflict = agreed(self.summary.get("volume_imaged_ml", []), "mL imaged")
         factor, doubt = self._dilution(volume, dilution)
-        reasons = [conflict, self._count_conflict(), doubt, *self.unread]
+        unread = None if volume else ", ".join(f"its {kind} cannot be read" for kind in self.unread)
+        reasons = [conflict, self._count_conflict(), doubt, unread]
         withheld = "; ".join(filter(None, reasons)) or None
         known = volume is not None and volume.value > 0 and not withheld
         return RunFacts(
@@ -251,13 +195,15 @@ class Evidence:
     def _dilution(self, volume: Stated | None, given: float | None) -> tuple[float, str | None]:
         """The factor, and why it is not certain that the numbers can be used, if so."""
         used = self.context.get("usedilutioncalculation", 0) == 1
-        claimed = self.context.get("sampledilution", 1.0) if used else 1.0
-        if given is not None:
-            return given, None
+        claimed = given or (self.context.get("sampledilution", 1.0) if used else 1.0)
+        if given is not None or volume is None or volume.value <= 0:
+            return claimed, None
         printed = self.summary.get("per_ml", [])
-        if volume is None or volume.value <= 0 or not printed or self._count_conflict():
-            unsure = f"a dilution of {claimed:g} is set, and no printed concentration shows it"
-            return claimed, None if claimed == 1 or volume is None else unsure + _DILUTION
+        if not printed or self._count_conflict():
+            doubt = None if claimed == 1 else f"a dilution of {claimed:g} is set"
+            if CONTEXT in self.unread:
+                doubt = "its context, and so its dilution, is not known"
+            return claimed, doubt and f"{doubt}, and no printed concentration shows it{_DILUTION}"
         per_ml, tolerance = printed[0], volume.step / volume.value + 2e-3
         plain = self.listed / volume.value
         if abs(per_ml.value - plain * claimed) <= tolerance * plain * claimed + per_ml.step:
@@ -266,6 +212,3 @@ class Evidence:
             f"{per_ml.file} says {per_ml.value:,.0f} particles/mL, and {self.listed:,} in "
             f"{volume.value:g} mL are {plain:,.0f} (dilution set: {claimed:g}){_DILUTION}"
         )
-
-
-_DILUTION = "; data.dilution=<factor> states what to multiply by (1: nothing)"

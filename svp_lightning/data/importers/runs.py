@@ -95,30 +95,17 @@ def gather(
         DataError: a run cannot be read or is a copy (unless skipped), or no run is left.
     """
     names = dict(zip(files, run_names(settings.root, files), strict=True))
-    tables: dict[Path, pd.DataFrame] = {}
-    lost: dict[Path, int] = {}
-    for file, name in names.items():
-        before = skips.lost
-        try:
-            tables[file] = read_run(file, name)
-            lost[file] = skips.lost - before
-            _refuse_all_lost(file, tables[file], lost[file])
-        except DataError as error:
-            tables.pop(file, None)
-            skips.add(named_from(settings.root, file), "run cannot be read", error)
+    tables, lost = _read_all(names, settings.root, read_run, skips)
     blank = {file: tables.pop(file) for file in list(tables) if tables[file].empty}
     tables = once_each(tables, settings.root, settings.num_threads, skips)
-    if not tables and not blank:
-        raise _nothing_left(settings.root)
-    particles = pd.concat(list((tables or blank).values()), ignore_index=True)
-    particles = particles.reindex(columns=particles.columns.union(_COLUMNS, sort=False))
-    particles = particles.drop(columns="content", errors="ignore")
-    order = [str(_run_of(particles).name), "picture", "particle_id"]
-    particles = particles.sort_values(order, ignore_index=True)
+    particles = _joined(list((tables or blank).values()))
     listed = Counter(_run_of(particles).tolist())
     particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
     if particles.empty and not blank:
-        raise _nothing_left(settings.root)
+        raise DataError(
+            f"Nothing in {settings.root} could be imported.",
+            "Set data.unreadable=refuse to see the first problem.",
+        )
     imported = Counter(_run_of(particles).tolist())
     missing = listed - imported
     for file, table in tables.items():
@@ -129,23 +116,38 @@ def gather(
     }
 
 
-def _nothing_left(root: Path) -> DataError:
-    return DataError(
-        f"Nothing in {root} could be imported.",
-        "Set data.unreadable=refuse to see the first problem.",
-    )
+def _read_all(
+    names: dict[Path, str], root: Path, read_run: Callable[[Path, str], pd.DataFrame], skips: Skips
+) -> tuple[dict[Path, pd.DataFrame], dict[Path, int]]:
+    """Table of each run that can be read, and how many particles were left out of it."""
+    tables, lost = {}, {}
+    for file, name in names.items():
+        before = skips.lost
+        try:
+            table = read_run(file, name)
+            lost[file] = skips.lost - before
+            if table.empty and lost[file]:
+                raise DataError(
+                    f"None of the {lost[file]} particles that {file} lists can be used.",
+                    "Export the run again.",
+                )
+            tables[file] = table
+        except DataError as error:
+            skips.add(named_from(root, file), "run cannot be read", error)
+    return tables, lost
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    particles = pd.concat(tables or [pd.DataFrame()], ignore_index=True)
+    particles = particles.reindex(columns=particles.columns.union(_COLUMNS, sort=False))
+    particles = particles.drop(columns="content", errors="ignore")
+    order = [str(_run_of(particles).name), "picture", "particle_id"]
+    return particles.sort_values(order, ignore_index=True)
 
 
 def _run_of(particles: pd.DataFrame) -> pd.Series:
     """The run of each particle: its group, unless groups are something else."""
     return particles["run"] if "run" in particles else particles["group"]
-
-
-def _refuse_all_lost(file: Path, table: pd.DataFrame, lost: int) -> None:
-    if table.empty and lost:
-        raise DataError(
-            f"None of the {lost} particles that {file} lists can be used.", "Export the run again."
-        )
 
 
 def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
@@ -190,7 +192,8 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
 def _completed(found: Runs, particles: pd.DataFrame) -> dict[str, RunFacts]:
     """Facts with the calibration, and without a volume where particles are lost."""
     run_of = _run_of(particles)
-    calibrations = particles.groupby(run_of)["pixel_size_um"].apply(_common)
+    sizes = particles.groupby(run_of)["pixel_size_um"]
+    calibrations = {str(run): _common(of_run) for run, of_run in sizes}  # None, where NaN is none
     imported = Counter(run_of.tolist())
     completed = {}
     for run, facts in found.facts.items():

@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from svp_lightning.data.importers.flowcam import plan_flowcam
-from svp_lightning.data.importers.flowcam_facts import read_classifications
+from svp_lightning.data.importers.flowcam_labels import read_classifications
 from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.writer import write_plan
@@ -283,7 +283,7 @@ def test_a_real_run_imports_whole(tmp_path) -> None:
         assert gap.abs().max() < 1e-4
     assert store.images.min(axis=(1, 2)).min() > 0  # no black of the collage got in
     (saved,) = read_classifications(next(root.glob("*.cla")))
-    assert (saved.name, saved.num_labels) == ("karla_protist_class_2", 343)
+    assert str(saved) == "'karla_protist_class_2' (labels: 343)"
     facts = store.manifest.made_by["runs"][next(root.glob("*.lst")).stem]
     assert (facts["particles"], facts["volume_ml"], facts["withheld"]) == (1000, 0.01737, None)
     assert summarise(store).groups["per mL"].item() == pytest.approx(57_555, rel=3e-4)  # printed

@@ -121,7 +121,7 @@ def test_within_one_classification_a_particle_has_one_label(folder) -> None:
 
 def test_labels_of_a_longer_list_are_refused(folder) -> None:
     cut_list(folder, keep=[2, 4, 6], renumber=True)
-    with pytest.raises(DataError, match=r"classifies particle 4.*lists particles up to 3"):
+    with pytest.raises(DataError, match=r"classifies particle 4.*has particles up to 3"):
         plan(folder)
     found = plan(folder, unreadable="skip")
     assert labels(found) == [None, None, None]
@@ -216,7 +216,7 @@ def test_volumes_that_disagree_are_both_named_and_neither_is_used(folder) -> Non
 )
 def test_volumes_are_read_with_their_unit(tmp_path, line, ml) -> None:
     (tmp_path / "s.csv").write_text(f"Count,1000\n{line}\nPPI,1.88\n")
-    found, _ = agreed(read_summary([tmp_path / "s.csv"]).get("volume_imaged_ml", []), "mL")
+    found, _ = agreed(read_summary(tmp_path / "s.csv").get("volume_imaged_ml", []), "mL")
     assert (found and found.value) == (None if ml is None else pytest.approx(ml))
     assert found is None or found.step == pytest.approx(1e-4)
 
@@ -225,7 +225,7 @@ def test_volumes_are_read_with_their_unit(tmp_path, line, ml) -> None:
 def test_volumes_that_are_not_understood_are_refused(tmp_path, value) -> None:
     (tmp_path / "s.txt").write_text(f"Fluid Volume Imaged: {value}\n")
     with pytest.raises(DataError, match="not understood as a volume"):
-        read_summary([tmp_path / "s.txt"])
+        read_summary(tmp_path / "s.txt")
 
 
 # Dilution
@@ -348,3 +348,14 @@ def test_water_alone_is_a_store_without_images(tmp_path) -> None:
     summary = summarise(store)
     assert summary.lines()[0].startswith("0 images of 16 × 16 px:")
     assert summary.groups["per mL"].to_dict() == {"water": 0}
+
+
+def test_one_run_may_have_several_calibrations(tmp_path) -> None:
+    """The 10X and the 20X optics of one day; a run of both has none of its own."""
+    write_run(tmp_path / "a", "run1")
+    write_run(tmp_path / "b", "run2")
+    lst = tmp_path / "b" / "run2.lst"
+    lst.write_text(lst.read_text().replace(f"|{CAL}|", "|0.27|", 3))
+    store = import_runs(tmp_path / "store", root=tmp_path, labelled=False)
+    sizes = {run: of["pixel_size_um"] for run, of in store.manifest.made_by["runs"].items()}
+    assert sizes == {"run1": CAL, "run2": None}

@@ -12,11 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam_facts import (
-    read_classifications,
-    read_context,
-    read_summary,
-)
+from svp_lightning.data.importers.flowcam_facts import read_context, read_summary
+from svp_lightning.data.importers.flowcam_labels import read_classifications
 from svp_lightning.data.importers.flowcam_lists import BOX_FIELDS, read_particles
 from svp_lightning.data.importers.images import picture_size, read_picture
 from svp_lightning.data.importers.labels import labels_from_table
@@ -63,7 +60,7 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "run.csv": (skipping(read_particles), CSV),
     "run.ctx": (read_context, CTX),
     "run.cla": (read_classifications, CLA),
-    "run_run_summary.txt": (lambda p: read_summary([p]), TXT),
+    "run_run_summary.txt": (read_summary, TXT),
     "mfi.csv": (skipping(read_table), MFI),
     "labels.csv": (skipping(labels), LABELS),
     "list.csv": (skipping(lambda p, skips: list_table(p, p.parent, True, skips)), LIST),
