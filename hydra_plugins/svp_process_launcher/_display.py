@@ -1,70 +1,48 @@
 """What the user sees of a sweep while it runs."""
 
 import re
-import sys
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-from hydra_plugins.svp_process_launcher._running import Running
 
 _TAIL_BYTES = 65_536
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _REFRESH_SECONDS = 1.0
 
 
-class LineDisplay(AbstractContextManager["LineDisplay"]):
-    """One line per event: for logs, pipes, and cells that have the terminal to themselves."""
+class Display:
+    """One line per event and, on a terminal that no cell uses, a table of the running cells below.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
+    Args:
+        live: whether to draw the table; :attr:`live` is then to be entered.
+    """
 
-    def say(self, text: str) -> None:
-        """Print ``text`` now."""
-        print(text, flush=True)
-
-    def update(self, running: Mapping[int, Running], counts: Mapping[str, int]) -> None:
-        """Show what is going on; nothing here, for lines cannot be taken back."""
-
-
-class LiveDisplay(LineDisplay):
-    """A table of the running cells below the lines, on a terminal."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._console = Console(highlight=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+    def __init__(self, live: bool) -> None:
+        self.live: Any = None
         self._next_refresh = 0.0
+        if live:
+            from rich.console import Console
+            from rich.live import Live
 
-    def __enter__(self) -> "LiveDisplay":
-        self._live.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._live.stop()
+            console = Console(highlight=False)
+            self.live = Live(console=console, auto_refresh=False, transient=True)
 
     def say(self, text: str) -> None:
-        """Print ``text`` above the table."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        """Print ``text`` now, above the table."""
+        if self.live is None:
+            print(text, flush=True)
+        else:
+            self.live.console.print(text, markup=False, soft_wrap=True)
 
-    def update(self, running: Mapping[int, Running], counts: Mapping[str, int]) -> None:
+    def update(self, running: Sequence[tuple[str, float, Path | None, int]], counts: str) -> None:
         """Redraw the table, at most once a second.
 
         Args:
-            running: by slot, the running cells.
-            counts: cells per state, in the order to show them.
+            running: name, start, log and the log's first byte of each running cell.
+            counts: cells per state.
         """
-        if time.monotonic() < self._next_refresh:
+        if self.live is None or time.monotonic() < self._next_refresh:
             return
         self._next_refresh = time.monotonic() + _REFRESH_SECONDS
         from rich.console import Group
@@ -72,18 +50,12 @@ class LiveDisplay(LineDisplay):
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False)
-        for name in ("running cell", "for", "last line"):
-            table.add_column(name, no_wrap=True, overflow="ellipsis")
-        for cell in running.values():
-            last = log_tail(cell.log, cell.log_start, lines=1) if cell.log else ""
-            table.add_row(escape(cell.cell.name), duration(cell.seconds), escape(last))
-        total = ", ".join(f"{count} {state}" for state, count in counts.items())
-        self._live.update(Group(table, total), refresh=True)
-
-
-def display_for(parallel: int) -> LineDisplay:
-    """The live table where there is a terminal to draw it on and no cell is using it."""
-    return LiveDisplay() if parallel > 1 and sys.stdout.isatty() else LineDisplay()
+        for title in ("running cell", "for", "last line"):
+            table.add_column(title, no_wrap=True, overflow="ellipsis")
+        for name, started, log, log_start in running:
+            last = log_tail(log, log_start, lines=1) if log else ""
+            table.add_row(escape(name), duration(time.monotonic() - started), escape(last))
+        self.live.update(Group(table, counts), refresh=True)
 
 
 def log_tail(log: Path, start: int, lines: int = 15) -> str:

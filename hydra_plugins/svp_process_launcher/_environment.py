@@ -5,7 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hydra_plugins.svp_process_launcher._errors import LauncherError
+from hydra.errors import CompactHydraException
+
+from svp_lightning.errors import DistributedError
 
 # Left over from a distributed job, these would make a cell wait for ranks that never come;
 # a run id from the caller would merge the W&B runs of all cells.
@@ -14,6 +16,10 @@ _STALE = re.compile(
     r"|ROLE_RANK|ROLE_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_.*"
     r"|PL_GLOBAL_SEED|PL_SEED_WORKERS|SVP_LAUNCH_ID|WANDB_RUN_ID)$"
 )
+
+
+class LauncherError(DistributedError, CompactHydraException):
+    """A sweep cannot be run as asked; Hydra prints the message without a traceback."""
 
 
 def refuse_inside_distributed_job(environ: Mapping[str, str]) -> None:
@@ -35,7 +41,9 @@ def cell_environment(environ: Mapping[str, str], parallel: int) -> dict[str, str
     """``environ`` as every cell gets it: without stale ranks, with its share of the cores."""
     clean = {name: value for name, value in environ.items() if not _STALE.match(name)}
     if parallel > 1:
-        clean.setdefault("OMP_NUM_THREADS", str(max(1, _usable_cores() // parallel)))
+        affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+        cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+        clean.setdefault("OMP_NUM_THREADS", str(max(1, cores // parallel)))
         clean["PYTHONUNBUFFERED"] = "1"  # so that the logs can be followed
     return clean
 
@@ -60,12 +68,16 @@ def device_groups(
     if devices is None:
         chosen = list(visible or ()) if parallel > 1 else []
     else:
-        chosen = [_name_of(position, visible) for position in devices]
-        if not chosen or len(set(chosen)) < len(chosen):
-            raise LauncherError(
-                f"hydra.launcher.devices={list(devices)} is empty or names a device twice.",
-                "List each accelerator once, or leave it null to use all.",
-            )
+        remedy = "Count each accelerator once, from 0 among the visible ones; null takes all."
+        if not devices or len(set(devices)) < len(devices):
+            asked = f"hydra.launcher.devices={list(devices)} is empty or names a device twice."
+            raise LauncherError(asked, remedy)
+        count = max(devices) + 1 if visible is None else len(visible)
+        for position in devices:
+            if not 0 <= position < count:
+                asked = f"hydra.launcher.devices asks for device {position}"
+                raise LauncherError(f"{asked}, but {count} are visible.", remedy)
+        chosen = [visible[k] if visible is not None else str(k) for k in devices]
     size = max(1, len(chosen) // parallel)
     groups = min(parallel, len(chosen))
     return [",".join(chosen[group * size : (group + 1) * size]) for group in range(groups)]
@@ -87,20 +99,3 @@ def visible_devices(environ: Mapping[str, str], device_folder: Path) -> list[str
         return [name for name in names if name not in ("", "-1")]
     count = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in device_folder.iterdir())
     return [str(position) for position in range(count)] or None
-
-
-def _name_of(position: int, visible: Sequence[str] | None) -> str:
-    if visible is None:
-        return str(position)
-    if not 0 <= position < len(visible):
-        raise LauncherError(
-            f"hydra.launcher.devices asks for device {position}, but {len(visible)} are visible.",
-            "Count from 0 among the devices that CUDA_VISIBLE_DEVICES leaves visible.",
-        )
-    return visible[position]
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,43 +9,27 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import IO
 
 POLL_SECONDS = 0.05
 # How long what is left of a cell's group may take to leave before it is killed.
 GRACE_SECONDS = 5.0
 
 
-@dataclass
-class StopRequest:
-    """Signals received so far. A flag, not an exception: no child can be lost half-started."""
-
-    signals: list[int] = field(default_factory=list)
-
-    @property
-    def hurried(self) -> bool:
-        """Asked a second time: leave no more grace."""
-        return len(self.signals) > 1
-
-
 @contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Record SIGINT, SIGTERM and SIGHUP instead of dying from them; ignored ones stay ignored."""
-    request = StopRequest()
+def stop_signals() -> Iterator[list[int]]:
+    """Record SIGINT, SIGTERM and SIGHUP in a list instead of ending; ignored ones stay ignored.
 
-    def record(signum: int, frame: FrameType | None) -> None:
-        request.signals.append(signum)
-
+    A record, not an exception: no child can be lost half-started.
+    """
+    received: list[int] = []
     previous = {}
     if threading.current_thread() is threading.main_thread():
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(signum) is not signal.SIG_IGN:
-                previous[signum] = signal.signal(signum, record)
+                previous[signum] = signal.signal(signum, lambda got, _: received.append(got))
     try:
-        yield request
+        yield received
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
@@ -74,7 +58,6 @@ def start(
     """
     if log is None:
         return subprocess.Popen(command, env=environment, start_new_session=True)
-    output: IO[bytes]
     with log.open("ab") as output:
         return subprocess.Popen(
             command,
@@ -87,21 +70,21 @@ def start(
 
 
 def end(
-    leaders: Sequence[subprocess.Popen[bytes]], signum: int | None, request: StopRequest
+    leaders: Sequence[subprocess.Popen[bytes]], signum: int | None, received: Sequence[int]
 ) -> None:
-    """See the groups of ``leaders`` off, leaders included, and reap the leaders.
+    """End the groups of ``leaders``, leaders included, and reap the leaders.
 
     Args:
         leaders: as :func:`start` returned them, running or not.
         signum: signal to send first; ``None``: only wait.
-        request: a second signal in it cuts the grace short.
+        received: signals so far; a second one ends the grace.
     """
     for leader in leaders:
         if signum is not None:
             _signal_group(leader.pid, signum)
     deadline = time.monotonic() + GRACE_SECONDS
     left = [leader for leader in leaders if _group_exists(leader)]
-    while left and time.monotonic() < deadline and not request.hurried:
+    while left and time.monotonic() < deadline and len(received) < 2:
         time.sleep(POLL_SECONDS)
         left = [leader for leader in left if _group_exists(leader)]
     for leader in left:

@@ -96,7 +96,7 @@ class ProcessLauncher(Launcher):
             SystemExit: after a dry run (0), a signal, or failures nobody else would report (1).
         """
         # Hydra imports every plugin module at start-up unless its name begins with "_".
-        from hydra_plugins.svp_process_launcher import _launch
+        from hydra_plugins.svp_process_launcher import _sweep
 
         assert self.config is not None
-        return _launch.launch(self, self.config, job_overrides, initial_job_idx)
+        return _sweep.launch(self, self.config, job_overrides, initial_job_idx)

@@ -52,12 +52,10 @@ def test_ddp_cells_in_a_multirun_see_every_sample_once_whatever_the_device_count
     app: Any,
 ) -> None:
     (app.folder / "app" / "__main__.py").write_text(PROGRAM)
-    # In one process, the third cell would find the ranks of the first in its environment.
-    done = app.run("-m", "+devices=2,1,2", timeout=400)
+    # In one process, the second cell would find the ranks of the first in its environment.
+    done = app.run("-m", "+devices=2,1", timeout=400)
     assert done.returncode == 0, done.stderr
-    results = [
-        json.loads((app.folder / f"result_{number}.json").read_text()) for number in (1, 2, 3)
-    ]
-    assert results == [[2, 101], [1, 101], [2, 101]]
-    ranks = [(app.folder / f"ranks_{number}.txt").read_text().split() for number in (1, 2, 3)]
-    assert [sorted(started) for started in ranks] == [["0", "1"], ["0"], ["0", "1"]]
+    results = [json.loads((app.folder / f"result_{number}.json").read_text()) for number in (1, 2)]
+    assert results == [[2, 101], [1, 101]]
+    ranks = [(app.folder / f"ranks_{number}.txt").read_text().split() for number in (1, 2)]
+    assert [sorted(started) for started in ranks] == [["0", "1"], ["0"]]

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from hydra_plugins.svp_process_launcher._display import duration, log_tail
-from hydra_plugins.svp_process_launcher._environment import device_groups, visible_devices
-from hydra_plugins.svp_process_launcher._errors import LauncherError
+from hydra_plugins.svp_process_launcher._environment import (
+    LauncherError,
+    device_groups,
+    visible_devices,
+)
 
 
 def test_runs_as_many_cells_at_once_as_asked_each_with_a_log(app: Any) -> None:

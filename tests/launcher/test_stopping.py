@@ -87,7 +87,7 @@ def test_ranks_left_by_a_failed_cell_are_ended_at_once(app: Any) -> None:
 
 
 @pytest.mark.parametrize(("status", "grace"), [(0, 0.5), (3, 60.0)])
-def test_ranks_that_outlive_rank_0_get_the_grace_or_if_it_failed_are_told_to_end(
+def test_ranks_that_outlive_rank_0_get_the_grace_or_if_it_failed_are_ended(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, grace: float
 ) -> None:
     monkeypatch.setattr(_processes, "GRACE_SECONDS", grace)
@@ -98,7 +98,7 @@ def test_ranks_that_outlive_rank_0_get_the_grace_or_if_it_failed_are_told_to_end
     rank = int((tmp_path / "pid").read_text())
     assert alive(rank)
     started = time.monotonic()
-    _processes.end([leader], signal.SIGTERM if status else None, _processes.StopRequest())
+    _processes.end([leader], signal.SIGTERM if status else None, [])
     took = time.monotonic() - started
     assert took < 30
     assert status or took >= grace
