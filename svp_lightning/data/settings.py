@@ -178,7 +178,7 @@ class MfiSettings(RunSettings, VolumeSettings):
     background: int | None = Field(210, ge=1, le=255)
     """As for every importer; by default each crop is brought to the usual MFI level."""
     pixel_size_um: float | None = Field(None, gt=0)
-    """Calibration, µm/px. ``None``: derived from each run's ECD and area columns."""
+    """Pixel size, µm. ``None``: the slope of each run's ECD over the diameter in px."""
     margin_px: int = Field(4, ge=0, le=64)
     """Pixels of the frame kept around each particle's box."""
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from svp_lightning.data.importers.mfi import plan_mfi
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import FolderSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
@@ -21,6 +23,7 @@ from svp_lightning.stages.preparation import (
 )
 from svp_lightning.stages.settings import DataSettings
 from tests.conftest import only_run, results
+from tests.data.importers.test_mfi import write_discs
 
 ROOT = Path("/images")
 
@@ -97,6 +100,22 @@ def test_only_differences_that_matter_are_told(changes: dict[str, object], told:
     for line, wanted in zip(lines, told, strict=True):
         for part in wanted.split(".*"):
             assert part.strip() in line
+
+
+def test_mfi_runs_of_small_and_of_large_particles_have_one_pixel_size(tmp_path: Path) -> None:
+    found = {}
+    for name, radii, slope in (
+        ("trained", (3, 6), 1.35),
+        ("large", (6, 20), 1.35),
+        ("other", (3, 20), 1.5),
+    ):
+        write_discs(tmp_path / name, 1, slope, radii)
+        settings = MfiSettings(root=tmp_path / name, labelled=False)
+        write_plan(tmp_path / f"{name}_store", plan_mfi(settings), 2, lambda n: None)
+        found[name] = Preparation.of(settings, Store.open(tmp_path / f"{name}_store"))
+    assert differences(ROOT, found["trained"], found["large"]) == []
+    (warning,) = differences(ROOT, found["trained"], found["other"])
+    assert "a pixel is 1.5 µm in these images, 1.35 µm in the" in warning
 
 
 def draw(folder: Path, level: int, size: int, generator: np.random.Generator) -> None:

@@ -262,9 +262,17 @@ def _pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict
             "pixel_size_from": "data.pixel_size_um" if given else source,
             "ecd_um_per_px": law.pixel_size_um if law else None,
             "ecd_offset_um": law.offset_um if law else None,
-            "notes": [] if law or given else [_UNSURE.format(source)],
+            "notes": _remarks(law, given, source),
         }
     return facts
+
+
+def _remarks(law: SizeLaw | None, given: float | None, source: str) -> list[str]:
+    if given is None:
+        return [] if law else [_UNSURE.format(source)]
+    if law is None or abs(given / law.pixel_size_um - 1) <= _SAME_LAW:
+        return []
+    return [f"data.pixel_size_um is {given:g}, and its sizes follow {law.pixel_size_um:.4g} µm/px."]
 
 
 def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None, str]:

@@ -242,7 +242,7 @@ def write_discs(
     folder: Path, seed: int, slope: float = SLOPE, radii: tuple[float, float] = (3, 20), n: int = 36
 ) -> None:
     """Dark discs, twelve a frame, on grey 210; sizes by ECD = slope d + OFFSET."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     lines = [HEADER.removesuffix(",label")]
     rows, columns = np.mgrid[:256, :256]
@@ -279,6 +279,15 @@ def test_the_pixel_size_is_the_slope_of_the_sizes_whatever_the_sizes_are(tmp_pat
         assert fact["pixel_size_um"] == pytest.approx(SLOPE, rel=0.005)
         assert fact["ecd_offset_um"] == pytest.approx(OFFSET, abs=0.05)
         assert fact["pixel_size_from"] == "its sizes"
+
+
+def test_a_pixel_size_that_the_sizes_contradict_is_used_and_said(tmp_path) -> None:
+    write_discs(tmp_path, 1)
+    for given, said in ((1.36, []), (2.0, ["data.pixel_size_um is 2, and its sizes follow 1.35"])):
+        plan = imported(tmp_path, pixel_size_um=given)
+        (facts,) = plan.made_by["runs"].values()
+        assert (plan.pixel_size_um, facts["pixel_size_um"]) == (given, given)
+        assert [note.split(" µm/px")[0] for note in facts["notes"]] == said
 
 
 def test_another_magnification_is_found(tmp_path) -> None:
