@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.evaluation.fidelity.neighbours import _nearest
+from svp_lightning.evaluation.fidelity.copies import _nearest
 from svp_lightning.generator.denoiser import build_denoiser
 from svp_lightning.generator.denoiser_training import AveragedDenoiser, build_optimizer
 from svp_lightning.generator.drawing import build_pipeline

@@ -25,8 +25,9 @@ from train import JUDGED, configuration, load_facts
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.fidelity.distribution import frechet_distance, kernel_distance
-from svp_lightning.evaluation.fidelity.intervals import Estimate, with_half_sample_intervals
+from svp_lightning.evaluation.fidelity.measures import frechet_distance, kernel_distance
+from svp_lightning.evaluation.intervals import with_half_sample_intervals
+from svp_lightning.evaluation.schema import Estimate
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import figure_style, new_figure, save_figure

@@ -12,7 +12,7 @@ import wandb_workspaces.workspaces as workspaces
 from wandb_workspaces import expr
 
 from svp_lightning.data.classes import PAPER_CLASSES, display_name
-from svp_lightning.report.wording import METRIC_NAMES
+from svp_lightning.report.text import METRIC_NAMES
 
 MACRO = ("macro_auprc", "macro_precision", "macro_recall", "macro_f1")
 PER_CLASS = ("precision", "recall", "auprc", "recall_at_precision_95")

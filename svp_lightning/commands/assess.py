@@ -1,8 +1,7 @@
 """``task=assess``: how good are the generated images, and are they copies?"""
 
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.fidelity_page import fidelity_report
-from svp_lightning.report.fidelity_table import print_fidelity
+from svp_lightning.report.fidelity import fidelity_report, print_fidelity
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.assessment import attach_fidelity, build_fidelity

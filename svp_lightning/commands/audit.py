@@ -11,7 +11,7 @@ from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.label_issues import find_label_issues
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.figures.mistakes import worst_mistakes
+from svp_lightning.report.figures.sheets import worst_mistakes
 from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import explaining_write_errors, replacing

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from svp_lightning.classifier.validation import BEST
-from svp_lightning.evaluation.results import SCHEMA, Results, write_results
+from svp_lightning.evaluation.schema import SCHEMA, Results, write_results
 from svp_lightning.evaluation.tally import Tally
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.html import run_report
+from svp_lightning.report.run import run_report
 from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_json
@@ -76,7 +76,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
         "scale": config.scale.name,
         "seed": config.seed,
         "backbone": config.classifier.backbone,
-        "augmentation": {"method": arm.method, "ratio": arm.ratio},
+        "augmentation": {"method": arm.method, "ratio": arm.ratio, "parts": arm.parts},
         "prevalence": pipeline.prevalence,
         "prevalence_stated": config.data.prevalence is not None,
         "rare_classes": list(rows.rare),

@@ -1,9 +1,9 @@
 """``task=export``: the generator as a diffusers pipeline, with a model card and sample images."""
 
 from pathlib import Path
-from typing import Any
 
 from svp_lightning.config import Config
+from svp_lightning.evaluation.schema import Fidelity
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.settings import SamplerSettings, require_guidable
@@ -14,8 +14,8 @@ from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.generator_training import weights_hash
 from svp_lightning.stages.publishing import (
+    fidelity_of,
     find_fidelity,
-    read_fidelity,
     refuse_existing,
     write_samples,
     writing_whole,
@@ -73,7 +73,7 @@ def _card(
     )
 
 
-def _fidelity(config: Config, weights: str) -> dict[str, Any] | None:
+def _fidelity(config: Config, weights: str) -> Fidelity | None:
     if given := config.export.fidelity:
-        return read_fidelity(given, weights)
+        return fidelity_of(given, weights)
     return find_fidelity(config.paths.own, weights)

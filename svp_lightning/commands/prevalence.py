@@ -8,10 +8,10 @@ from svp_lightning.config import Config
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions
+from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.evaluation.tally import Tally, prevalence_table
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.html import run_report
-from svp_lightning.report.inputs import read_results
+from svp_lightning.report.run import run_report
 from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.measuring import commonest, write_prevalence
 from svp_lightning.stages.run_folder import PREVALENCE
@@ -25,8 +25,8 @@ def run(pipeline: Pipeline) -> None:
     stored = read_predictions(folder / PREDICTIONS, with_ids=False).labelled()
     tally = Tally(stored.labels, stored.probabilities, stored.class_names)
     images = int(tally.confusion.sum())
-    found = read_results(folder)
-    common = commonest(found.train, found.prevalence if found.prevalence_is_given else None)
+    found = read_results(folder / RESULTS)
+    common = commonest(found.counts.train, found.prevalence if found.prevalence_stated else None)
     table = prevalence_table(tally, common, config.evaluation.prevalence_ratios)
     write_prevalence(folder, table)
     (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before

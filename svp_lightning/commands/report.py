@@ -5,17 +5,16 @@ from pathlib import Path
 from svp_lightning.config import Config
 from svp_lightning.errors import DataError
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.html import study_report
-from svp_lightning.report.inputs import read_study
-from svp_lightning.report.tables import print_table, study_table
+from svp_lightning.report.arms import read_study
+from svp_lightning.report.study import study_report
+from svp_lightning.report.study_tables import print_table, study_table
 from svp_lightning.runtime.terminal import say
-from svp_lightning.tasks.judge import paired_judge
 
 
 def run(pipeline: Pipeline) -> None:
     """Write the report of ``study`` and print its table."""
     folder = study_folder(pipeline.config)
-    page = study_report(folder, paired_judge())
+    page = study_report(folder)
     print_table(study_table(read_study(folder)))
     say(f"Report: {page}")
 

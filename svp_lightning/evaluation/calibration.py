@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from svp_lightning.evaluation.intervals import precision, wilson_interval
 from svp_lightning.evaluation.priors import class_shares, prevalence_weights
-from svp_lightning.evaluation.proportions import precision, wilson_interval
 from svp_lightning.evaluation.tally import check_predictions, is_precise, precision_recall
 
 BINS = 15

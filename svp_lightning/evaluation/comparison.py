@@ -1,4 +1,4 @@
-"""Differences between two arms of a study, over training seeds and test images together.
+"""Means and differences of a study's arms, over training seeds and test images together.
 
 Both arms are trained once per seed and tested on the same images. With d_s the difference of
 seed s, and D_sr the same after the r-th redraw of the test images, the mean difference varies
@@ -11,8 +11,8 @@ The interval is mean ± t * sqrt(C + s^2 / S), with Welch and Satterthwaite's de
 (S - 1 for the second part, the first counts as known; 1 with two seeds, whose spread says too
 little to trust it), and never narrower than the images alone make it.
 
-Three values are near to one another by luck now and then, and among many arms there is always
-such a one: with its own small s^2 and the many degrees of freedom that follow, it would be called
+Now and then three values are close to one another by luck, and among many arms there is always
+such a case: with its own small s^2 and the many degrees of freedom that follow, it would be called
 different at p = 1e-10. So s^2 is at least its mean over the arms that share a control
 (:func:`shared_trainings`).
 
@@ -22,15 +22,79 @@ what images do to one seed three times: where seeds differ much it holds the tru
 time with three of them (``experiments/interval_coverage``).
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from svp_lightning.evaluation.predictions import Resamples
+from svp_lightning.evaluation.schema import Estimate, Results
+
 ROUNDING = 1e-12
 """Differences of metrics below this are rounding."""
+ALPHA = 0.05
+
+Verdict = Literal["higher", "lower", "no detectable difference", "not judged"]
+
+
+class Evaluated(Protocol):
+    """One run: its results, and its metrics on redrawn test sets if it kept them."""
+
+    @property
+    def results(self) -> Results: ...
+
+    @property
+    def resamples(self) -> Resamples | None: ...
+
+
+Runs = Sequence[Evaluated]
+"""Runs that differ in their seed only."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Arm minus reference, in the unit of the metric, with a 95 % interval.
+
+    Attributes:
+        metric: such as ``macro_auprc`` or ``silicone_oil/recall``.
+        value: None where the arms share no seed, or the metric is not defined.
+        low, high: None where nothing varies: too few images to judge.
+        seeds: those that both arms have.
+        p_value: two-sided, of no difference; None where only intervals were compared.
+        p_adjusted: the same, corrected for ``compared`` comparisons (Holm); decides the
+            verdict where it is known.
+        compared: comparisons of this metric against the same kind of reference.
+        standardised: difference over its standard deviation between seeds (Cohen's d_z).
+        error_reduction: share of what the reference lacks to 1 that is made up for.
+    """
+
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    seeds: tuple[int, ...]
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    compared: int = 1
+    standardised: float | None = None
+    error_reduction: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What may be said about it."""
+        if self.value is None or self.low is None or self.high is None:
+            return "not judged"
+        if self.p_adjusted is not None:
+            if self.p_adjusted > ALPHA:
+                return "no detectable difference"
+            return "higher" if self.value > 0 else "lower"
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "no detectable difference"
 
 
 @dataclass(frozen=True)
@@ -178,3 +242,175 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted.tolist()
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean over seeds, with an interval clipped to [0, 1].
+
+    One seed: the interval of its own results (resampled test images). Several: Student's t
+    over the seeds and the mean interval over test images, added in quadrature, because all
+    seeds share one test set and averaging them does not make it larger.
+    """
+    values = [e.value for e in estimates if e.value is not None]
+    if len(values) < len(estimates):
+        return Estimate(None)
+    if len(estimates) == 1:
+        return estimates[0]
+    mean = float(np.mean(values))
+    half = math.hypot(_t_half_width(values), _mean_half_width(estimates))
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def judge(
+    pairs: Sequence[tuple[Runs, Runs]], metric: str, families: Sequence[str]
+) -> list[Difference]:
+    """Judge pairs over seeds and test images, corrected for their number (Holm).
+
+    Runs of one seed are compared on the redrawn test sets that both kept. Pairs whose runs kept
+    none, or drew them differently, are judged from their intervals (:func:`by_intervals`) and
+    take no part in the correction; runs on other data are not compared (:func:`comparable`).
+    What trainings vary is estimated from all pairs with one reference (:func:`shared_trainings`).
+
+    Args:
+        pairs: runs of a treated arm and of its reference; arms with one reference hold the same
+            object.
+        metric: such as ``macro_auprc`` or ``silicone_oil/recall``.
+        families: for each pair the kind of reference: one family of tests.
+
+    Raises:
+        ArtifactError: a run's ``bootstrap.parquet`` is broken.
+    """
+    drawn = [_drawn(*pair, metric) for pair in pairs]
+    arms: dict[int, list[NDArray[np.float64]]] = {}
+    for (_, reference), one in zip(pairs, drawn, strict=True):
+        if one is not None and len(one.seeds) > 1:
+            arms.setdefault(id(reference), []).append(one.observed)
+    shared = {key: shared_trainings(observed) for key, observed in arms.items()}
+    found = [
+        _paired(one, metric, shared.get(id(pair[1]))) if one else by_intervals(*pair, metric)
+        for pair, one in zip(pairs, drawn, strict=True)
+    ]
+    for family in set(families):
+        p_values = {
+            at: p
+            for at, one in enumerate(found)
+            if families[at] == family and (p := one.p_value) is not None
+        }
+        for at, p in zip(p_values, holm(list(p_values.values())), strict=True):
+            found[at] = replace(found[at], p_adjusted=p, compared=len(p_values))
+    return found
+
+
+def by_intervals(runs: Runs, reference: Runs, metric: str) -> Difference:
+    """A difference judged from results files alone, on the careful side.
+
+    - One common seed: from the largest difference to the smallest that the two intervals
+      allow, so it has no zero only where the intervals do not overlap. It does not cover the
+      chance of training (another seed), which nobody can know from one.
+    - Several: the mean of the paired differences; Student's t over seeds and the intervals
+      over test images of both, added in quadrature. Since both are measured on the same
+      test images, the true interval is usually narrower.
+    """
+    both = [
+        (run.results.seed, run.results.estimate(metric), other.results.estimate(metric))
+        for run, other in _common(runs, reference)
+        if comparable(run.results, other.results)
+    ]
+    both = [one for one in both if one[1].value is not None and one[2].value is not None]
+    seeds = tuple(seed for seed, _, _ in both)
+    if not both:
+        return Difference(metric, None, None, None, seeds)
+    a, b = (np.array([[e.value, e.low, e.high] for e in part], float)
+            for part in zip(*(pair[1:] for pair in both), strict=True))  # fmt: skip
+    deltas = a[:, 0] - b[:, 0]
+    mean = float(deltas.mean())
+    if len(both) == 1:
+        return Difference(metric, mean, float(a[0, 1] - b[0, 2]), float(a[0, 2] - b[0, 1]), seeds)
+    half = math.hypot(
+        _t_half_width(deltas.tolist()),
+        _mean_half_width([one for _, one, _ in both]),
+        _mean_half_width([other for _, _, other in both]),
+    )
+    return Difference(metric, mean, mean - half, mean + half, seeds)
+
+
+def comparable(run: Results, other: Results) -> bool:
+    """Whether both were tested on the same data, and state metrics for one mixture of classes.
+
+    The draws alone do not tell: ids of simulated images are those of any other simulation.
+    """
+    return (
+        run.provenance.data == other.provenance.data
+        and run.prevalence.keys() == other.prevalence.keys()
+        and all(
+            math.isclose(share, other.prevalence[name], rel_tol=1e-6)
+            for name, share in run.prevalence.items()
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Differences of two arms: (S,) observed and (S, R) redrawn; the reference's mean."""
+
+    seeds: tuple[int, ...]
+    observed: NDArray[np.float64]
+    redrawn: NDArray[np.float64]
+    before: float
+
+
+def _drawn(runs: Runs, reference: Runs, metric: str) -> _Drawn | None:
+    """None where some seed that both have is not paired."""
+    seeds, observed, redrawn, before = [], [], [], []
+    for run, other in _common(runs, reference):
+        new, old = (one.results.estimate(metric).value for one in (run, other))
+        a, b = run.resamples, other.resamples
+        if new is None or old is None or a is None or b is None or a.draw != b.draw:
+            return None
+        if metric not in a.names or metric not in b.names:
+            return None
+        if not comparable(run.results, other.results):
+            return None
+        size = min(len(a.values), len(b.values))  # a longer run's draws begin with the shorter's
+        seeds.append(run.results.seed)
+        observed.append(new - old)
+        redrawn.append(a.of(metric)[:size] - b.of(metric)[:size])
+        before.append(old)
+    if not seeds:
+        return None
+    size = min(map(len, redrawn))
+    rows = np.stack([one[:size] for one in redrawn])
+    return _Drawn(tuple(seeds), np.array(observed), rows, float(np.mean(before)))
+
+
+def _common(runs: Runs, reference: Runs) -> list[tuple[Evaluated, Evaluated]]:
+    """Runs of both by common seed."""
+    others = {run.results.seed: run for run in reference}
+    return [(run, others[run.results.seed]) for run in runs if run.results.seed in others]
+
+
+def _paired(drawn: _Drawn, metric: str, shared: Trainings | None) -> Difference:
+    found = paired_over_seeds(drawn.observed, drawn.redrawn, shared=shared)
+    certain = found.p_value is None  # nothing varies: too few images to judge
+    return Difference(
+        metric,
+        found.value,
+        None if certain else max(-1.0, found.low),  # metrics are in [0, 1]
+        None if certain else min(1.0, found.high),
+        drawn.seeds,
+        p_value=found.p_value,
+        standardised=found.standardised,
+        error_reduction=found.value / (1 - drawn.before) if drawn.before < 1 else None,
+    )
+
+
+def _t_half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of a mean, from the spread of at least two values."""
+    n = len(values)
+    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def _mean_half_width(estimates: Sequence[Estimate]) -> float:
+    """Root mean square half-width of the intervals that are known, 0 where none is."""
+    halves = [(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
+    return float(np.sqrt(np.mean(np.square(halves)))) if halves else 0.0

@@ -18,8 +18,8 @@ from scipy.stats import chi2
 from svp_lightning.data.importers.summary import particles_lost
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.proportions import wilson_interval
 
 UNCERTAIN = "uncertain"
 """Class of particles whose largest probability is below the threshold."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.proportions import wilson_interval
+from svp_lightning.evaluation.intervals import wilson_interval
 
 SIZE_EDGES_UM = (0.0, 2.0, 5.0, 10.0, 25.0, np.inf)
 """The sizes quality control counts at (USP <787>, <1788.3>), in µm."""

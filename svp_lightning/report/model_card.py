@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
-from svp_lightning.report.fidelity_schema import Memorised
-from svp_lightning.report.fidelity_verdict import few_copies
+from svp_lightning.evaluation.schema import Compared, Estimate, Fidelity
+from svp_lightning.report.fidelity import few_copies
 from svp_lightning.runtime.files import replacing
 
 VERDICTS = {
@@ -31,7 +31,7 @@ class Card:
         origin: where the training images come from, as a sentence.
         parameters: weights of the network.
         samples_per_class: images of each class in the sample data set.
-        fidelity: the content of ``fidelity.json``, where there is one.
+        fidelity: what ``task=assess`` found, where it has run.
         licence: SPDX name, or ``other``.
         weights_sha256: of the generator as trained.
         seconds: wall time of its training, where its record says so.
@@ -42,7 +42,7 @@ class Card:
     origin: str
     parameters: int
     samples_per_class: int
-    fidelity: Mapping[str, Any] | None
+    fidelity: Fidelity | None
     licence: str
     weights_sha256: str
     seconds: float | None
@@ -72,46 +72,48 @@ def write_model_card(path: Path, card: Card) -> None:
     environment.filters["display"] = display_name
     text = environment.get_template("model_card.md.j2").render(
         card=card,
-        measures=list(measures(card.fidelity or {})),
-        verdicts=list(verdicts(card.fidelity or {})),
+        measures=list(measures(card.fidelity)) if card.fidelity else [],
+        verdicts=list(verdicts(card.fidelity)) if card.fidelity else [],
         version=__version__,
     )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def measures(values: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[Measure]:
-    """Every estimate ``{"value", "low", "high"}`` of a fidelity file, with its floor.
-
-    Where ``generated`` and ``floor`` stand side by side they make one measure.
-    """
-    own = values.get("generated", values)
-    if isinstance(own, Mapping) and isinstance(own.get("value"), int | float):
-        low, high = own.get("low"), own.get("high")
-        *where, name = [part for part in place if part != "classes"] or ["value"]
-        floor = values.get("floor")
-        yield Measure(
-            of=", ".join(map(display_name, where)),
-            name=display_name(name),
-            value=_number(own["value"]),
-            interval="" if low is None or high is None else f"{_number(low)} to {_number(high)}",
-            floor=_number(floor.get("value")) if isinstance(floor, Mapping) else "",
-        )
-        return
-    for name, inner in values.items():
-        if isinstance(inner, Mapping):
-            yield from measures(inner, (*place, name))
+def measures(found: Fidelity) -> Iterator[Measure]:
+    """Every estimate of a fidelity file, with its floor where it has one."""
+    for class_name, one in found.classes.items():
+        name, copies = display_name(class_name), one.memorisation
+        for feature, pair in one.features.items():
+            yield _compared(f"{name}, Features", feature, pair)
+        yield _compared(name, "recognised", one.recognised)
+        for measure, distance in one.morphology.items():
+            where = f"{name}, Morphology, {display_name(measure)}"
+            yield _compared(where, "ks", distance.ks)
+            yield _compared(where, "wasserstein", distance.wasserstein)
+        for space in ("pixel", "feature"):
+            signs, where = getattr(copies, space), f"{name}, Memorisation, {display_name(space)}"
+            yield _measure(f"{where}, Closer", "share", signs.closer.share)
+            yield _measure(f"{where}, Singular", "share", signs.singular.share)
+            yield _measure(where, "copies", signs.copies)
+        yield _measure(f"{name}, Memorisation, Duplicates", "share", copies.duplicates.share)
 
 
-def verdicts(values: Mapping[str, Any]) -> Iterator[str]:
+def _compared(of: str, name: str, pair: Compared) -> Measure:
+    return _measure(of, name, pair.generated, _number(pair.floor.value))
+
+
+def _measure(of: str, name: str, one: Estimate, floor: str = "") -> Measure:
+    known = one.low is not None and one.high is not None
+    interval = f"{_number(one.low)} to {_number(one.high)}" if known else ""
+    return Measure(of, display_name(name), _number(one.value), interval, floor)
+
+
+def verdicts(found: Fidelity) -> Iterator[str]:
     """What a fidelity file says about copies of training images, class by class."""
-    for name, found in values.get("classes", {}).items():
-        memorised = found.get("memorisation", {})
-        if (verdict := memorised.get("verdict")) is None:
-            continue
-        words = f"{display_name(name)}: {VERDICTS.get(verdict, verdict)}"
-        details = few_copies(Memorised.model_validate(memorised)) if "pixel" in memorised else ""
-        yield f"{words}. {details}".removesuffix(". ")
+    for name, one in found.classes.items():
+        words = f"{display_name(name)}: {VERDICTS[one.memorisation.verdict]}"
+        yield f"{words}. {few_copies(one.memorisation)}"
 
 
 def _number(value: float | None) -> str:

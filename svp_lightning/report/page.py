@@ -14,13 +14,22 @@ from matplotlib.figure import Figure
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
-from svp_lightning.report import wording
-from svp_lightning.report.run_figures import Shown
+from svp_lightning.report import text
 from svp_lightning.report.style import DPI, class_colours, figure_style
 from svp_lightning.runtime.files import replacing
 
+REPORT, FIGURES = "report.html", "figures"
 CSS_PX_PER_INCH = 118
 """A figure 8 inches wide fills the page, and its letters are as large as the page's."""
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure on disk and what a page says about it."""
+
+    path: Path
+    title: str
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -46,16 +55,14 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "display": display_name,
-        "images": wording.images,
-        "score": wording.score,
-        "interval": wording.interval,
-        "percent": wording.percent,
-        "points": wording.points,
-        "duration": wording.duration,
-        "expected": wording.expected_count,
-        "backbone": wording.backbone_name,
-        "treatment": wording.treatment,
-        "metric": wording.metric_name,
+        "score": text.score,
+        "interval": text.interval,
+        "percent": text.percent,
+        "points": text.points,
+        "duration": text.duration,
+        "expected": text.expected_count,
+        "backbone": text.backbone_name,
+        "metric": text.metric_name,
     }
     environment.globals |= {"version": __version__, "class_colours": class_colours}
     return environment
@@ -63,13 +70,13 @@ def _environment() -> Environment:
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:
     """Render ``template`` with ``values`` to ``path``, whole or not at all."""
-    text = _environment().get_template(template).render(values)
+    page = _environment().get_template(template).render(values)
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def embedded_file(shown: Shown) -> Picture:
+def embedded_file(shown: FigureFile) -> Picture:
     """A PNG on disk, to be shown at the size its letters were drawn for."""
     content = shown.path.read_bytes()
     width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))  # IHDR
@@ -95,3 +102,27 @@ def embedded_figure(figure: Figure, name: str, title: str, caption: str) -> Pict
 
 def _data_uri(content: bytes, mime: str) -> Markup:
     return Markup(f"data:{mime};base64,{base64.b64encode(content).decode()}")
+
+
+PROVENANCE_NAMES = {
+    "data": "Real data (SHA-256)",
+    "generator": "Generator (SHA-256)",
+    "synthetic": "Synthetic data (SHA-256)",
+    "config": "Configuration (SHA-256)",
+    "git": "Source revision",
+    "wall_seconds": "Wall time",
+}
+
+
+def provenance_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of everything recorded about the making of a result."""
+    rows = []
+    for key, value in facts.items():
+        if value in (None, "", {}, []):
+            continue
+        if isinstance(value, Mapping):
+            words = ", ".join(f"{name} {version}" for name, version in value.items())
+        else:
+            words = text.duration(value) if key == "wall_seconds" else str(value)
+        rows.append((PROVENANCE_NAMES.get(key, key.replace("_", " ").capitalize()), words))
+    return rows

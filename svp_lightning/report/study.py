@@ -1,266 +1,276 @@
-"""The cells of a study over their seeds, and how each differs from its control.
+"""``report.html``, tables and figures of a study."""
 
-:func:`over_seeds` and :func:`difference` need nothing but ``results.json`` and are conservative
-on purpose; they state what their intervals cover. Where runs keep their redrawn test sets, the
-report task judges differences pairwise instead and hands them in (:data:`Judge`).
-"""
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from matplotlib.figure import Figure
 
-import numpy as np
-from scipy import stats
+from svp_lightning.data.classes import display_name
+from svp_lightning.evaluation.comparison import Difference
+from svp_lightning.evaluation.priors import prevalence_weights
+from svp_lightning.report.arms import (
+    PRIMARY_METRIC,
+    Group,
+    Run,
+    command_of,
+    group_runs,
+    read_study,
+    unfinished_cells,
+)
+from svp_lightning.report.figures.curves import compared_precision_recall
+from svp_lightning.report.figures.effects import (
+    augmentation_effect,
+    differences_from_control,
+    learning_curve,
+)
+from svp_lightning.report.page import (
+    FIGURES,
+    REPORT,
+    FigureFile,
+    Picture,
+    embedded_figure,
+    embedded_file,
+    write_page,
+)
+from svp_lightning.report.run import known_figures, sample_sheets
+from svp_lightning.report.run_findings import prevalence_sentence
+from svp_lightning.report.study_findings import (
+    Comparison,
+    caveats,
+    compare_cells,
+    study_headline,
+    verdict_sentence,
+)
+from svp_lightning.report.study_tables import (
+    STAGES,
+    cost_rows,
+    differences_table,
+    runs_table,
+    study_metrics,
+    study_table,
+    study_total,
+    to_csv,
+    to_markdown,
+    total_sentence,
+)
+from svp_lightning.report.style import save_figure
+from svp_lightning.report.text import duration, glossary
+from svp_lightning.runtime.files import replacing
 
-from svp_lightning.report.inputs import Cell, Estimate, RunResult
+MAX_PANELS = 3
+CLOSE_UP = ("confusion", "worst_mistakes")
+FIGURE_WORDS = {
+    "augmentation_effect": (
+        "Metrics against the number of added images, with 95 % intervals",
+        "Means over seeds with 95 % intervals, small dots the seeds. Dashed line and grey band: "
+        "the control, the same classifier with nothing done about the rare classes.",
+    ),
+    "differences": (
+        "Differences from the control, with 95 % intervals",
+        "In percentage points, paired over seeds and test images. Filled points count as a "
+        "difference after correction for the number of comparisons, open ones do not.",
+    ),
+    "learning_curve": (
+        "Metrics against the number of real images of each rare class",
+        "Means over seeds, with bands of 95 %. Where the lines lie apart, the remedy pays.",
+    ),
+    "close_up": (
+        "Precision of the cell with the largest gain, and of its control",
+        "On a logarithmic scale of the errors. The largest gain on these test images, in part by "
+        "luck.",
+    ),
+}
 
-ALPHA = 0.05
-Verdict = Literal["higher", "lower", "no detectable difference", "not judged"]
 
+def study_report(study_dir: Path | str) -> Path:
+    """Gather every ``results.json`` below a folder into one page and its tables.
 
-Place = tuple[str, int | None]
-"""Backbone and real images: a treated cell and its control have them in common."""
+    Writes in ``study_dir``: ``report.html``; ``table.md`` and ``table.csv`` (cells over their
+    seeds), ``runs.csv`` (each seed), ``differences.csv`` (each comparison); and
+    ``figures/augmentation_effect.png``, ``figures/differences.png``, and
+    ``figures/learning_curve.png`` where the number of real images varies (each also as ``.svg``).
+    Runs that were started but have no result are listed.
 
+    Args:
+        study_dir: the folder that holds the run folders of a study.
 
-@dataclass(frozen=True)
-class Group:
-    """Runs that differ in their seed only.
+    Returns:
+        The path of the page.
 
-    Attributes:
-        cell: the cell of the first run (its seed means nothing here).
-        runs: by ascending seed.
+    Raises:
+        DataError: the folder is missing or has no result.
+        ArtifactError: a file of a run is malformed.
     """
-
-    cell: Cell
-    runs: tuple[RunResult, ...]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(run.cell.seed for run in self.runs)
-
-    def estimate(self, metric: str) -> Estimate:
-        return over_seeds([run.estimate(metric) for run in self.runs])
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Cell minus reference, in the unit of the metric, with a 95 % interval.
-
-    ``seeds`` are those that both have. ``value`` is None where no seed is shared or the
-    metric is not defined.
-
-    Attributes:
-        p_value: two-sided, of no difference; None where only intervals were compared.
-        p_adjusted: the same, corrected for ``compared`` comparisons (Holm); decides the
-            verdict where it is known.
-        compared: comparisons of this metric against the same kind of control.
-        standardised: difference over its standard deviation between seeds (Cohen's d_z).
-        error_reduction: share of what the reference lacks to 1 that is made up for.
-    """
-
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    seeds: tuple[int, ...]
-    p_value: float | None = None
-    p_adjusted: float | None = None
-    compared: int = 1
-    standardised: float | None = None
-    error_reduction: float | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        if self.value is None or self.low is None or self.high is None:
-            return "not judged"
-        if self.p_adjusted is not None:
-            if self.p_adjusted > ALPHA:
-                return "no detectable difference"
-            return "higher" if self.value > 0 else "lower"
-        if self.low > 0:
-            return "higher"
-        return "lower" if self.high < 0 else "no detectable difference"
-
-
-Judge = Callable[[Sequence[tuple[Group, Group]], str], list[Difference]]
-"""(group, reference) pairs and a metric -> the difference of each pair."""
-
-
-def judge_by_intervals(pairs: Sequence[tuple[Group, Group]], metric: str) -> list[Difference]:
-    """:func:`difference` of each pair: what results files alone allow."""
-    return [difference(group, reference, metric) for group, reference in pairs]
-
-
-def group_runs(results: Sequence[RunResult]) -> tuple[Group, ...]:
-    """Groups in the order of ``results``; a control is a group whatever its method's name.
-
-    Of controls with one seed (nothing added, and 0 × generated images: the same training) the
-    first counts: twice the same is not two seeds. Variants, needed to tell treated cells apart,
-    tell controls apart only where they are different trainings.
-    """
-    apart = _places_of_several_controls(results)
-    groups: dict[Cell, dict[int, RunResult]] = {}
-    for run in results:
-        cell = replace(run.cell, seed=0)
-        if cell.is_control:
-            variant = cell.variant if _place(cell) in apart else ""
-            cell = replace(cell, method="none", ratio=0.0, variant=variant)
-        groups.setdefault(cell, {}).setdefault(run.cell.seed, run)
-    return tuple(
-        Group(cell, tuple(sorted(runs.values(), key=lambda run: run.cell.seed)))
-        for cell, runs in groups.items()
+    folder = Path(study_dir)
+    runs = read_study(folder)
+    groups = group_runs(runs)
+    metrics = effect_metrics(runs)
+    judged = [PRIMARY_METRIC, "macro_precision", *metrics[1:]]
+    comparisons = compare_cells(groups, judged)
+    _write_tables(folder, runs, comparisons)
+    shown = _figures(folder, groups, comparisons, metrics)
+    return write_page(
+        folder / REPORT,
+        "study.html.j2",
+        {
+            "title": study_title(folder, runs),
+            "headline": study_headline(groups, comparisons),
+            "caveats": caveats(groups, comparisons),
+            "verdicts": [verdict_sentence(c) for c in comparisons if not c.shows_nothing],
+            "no_difference": [verdict_sentence(c) for c in comparisons if c.shows_nothing],
+            "comparisons": comparisons,
+            "corrected": any(d.p_adjusted is not None for c in comparisons for d in c.differences),
+            "difference_metrics": judged,
+            "groups": groups,
+            "metrics": study_metrics(runs),
+            "mixtures": sorted({prevalence_sentence(run.results) for run in runs}),
+            "effect": shown["augmentation_effect"],
+            "apart": shown.get("differences"),
+            "curve": shown.get("learning_curve"),
+            "close_up": _close_up(compared_runs(comparisons, runs)),
+            "costs": cost_rows(groups, comparisons),
+            "stages": STAGES,
+            "total": total_sentence(study_total(runs)),
+            "varies": _varies(groups),
+            "runs": [_run_row(folder, run) for run in runs],
+            "unfinished": [
+                (path.relative_to(folder).as_posix(), command_of(path))
+                for path in unfinished_cells(folder)
+            ],
+            "missing": missing_seeds(groups),
+            "samples": [embedded_file(one) for one in study_samples(runs)],
+            "glossary": glossary(),
+        },
     )
 
 
-def _places_of_several_controls(results: Sequence[RunResult]) -> set[Place]:
-    """Where controls of one seed are not one training (another learning rate, say)."""
-    first: dict[tuple[Place, int], RunResult] = {}
-    controls = [run for run in results if run.cell.is_control]
+def _write_tables(folder: Path, runs: Sequence[Run], comparisons: Sequence[Comparison]) -> None:
+    table = study_table(runs)
+    texts = {
+        "table.md": to_markdown(table),
+        "table.csv": to_csv(table),
+        "runs.csv": to_csv(runs_table(runs)),
+        "differences.csv": to_csv(differences_table(comparisons)),
+    }
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _figures(
+    folder: Path,
+    groups: Sequence[Group],
+    comparisons: Sequence[Comparison],
+    metrics: Sequence[str],
+) -> dict[str, Picture]:
+    """Draw and write the study's figures."""
+    most = max(group.cell.real_images or 0 for group in groups)
+    whole = [group for group in groups if (group.cell.real_images or 0) == most]
+    drawn: dict[str, Figure] = {"augmentation_effect": augmentation_effect(whole, metrics)}
+    if arms := arms_apart(comparisons):
+        drawn["differences"] = differences_from_control(arms)
+    if _varies(groups):
+        drawn["learning_curve"] = learning_curve(groups, metrics)
+    for name, figure in drawn.items():
+        save_figure(figure, folder / FIGURES / f"{name}.png", svg=True)
     return {
-        _place(run.cell)
-        for run in controls
-        if not _same_training(first.setdefault((_place(run.cell), run.cell.seed), run), run)
+        name: embedded_figure(figure, name, *FIGURE_WORDS[name]) for name, figure in drawn.items()
     }
 
 
-def _place(cell: Cell) -> Place:
-    return cell.backbone, cell.real_images
+def _varies(groups: Sequence[Group]) -> bool:
+    """Whether the number of real images varies."""
+    return any(group.cell.real_images is not None for group in groups)
 
 
-def _same_training(run: RunResult, other: RunResult) -> bool:
-    """Whether two runs of one seed tested one classifier, or two that answer the same."""
-    costs = run.costs.get("classifier"), other.costs.get("classifier")
-    artifacts = {cost.artifact for cost in costs if cost is not None}
-    one_artifact = None not in costs and len(artifacts) == 1 and None not in artifacts
-    return one_artifact or (run.overall == other.overall and run.per_class == other.per_class)
+def arms_apart(comparisons: Sequence[Comparison]) -> dict[str, tuple[Difference, ...]]:
+    """Arm -> its differences from the control, the largest of the first metric first."""
+    pairs = [c for c in comparisons if c.reference.cell.is_control]
+    pairs = [c for c in pairs if any(one.value is not None for one in c.differences)]
+    pairs.sort(key=lambda c: c.differences[0].value or 0.0, reverse=True)
+    several = len({c.group.cell.place for c in pairs}) > 1
+    return {c.group.cell.name if several else c.group.cell.treatment: c.differences for c in pairs}
 
 
-def control_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The control of the same backbone and real images (and variant, where controls have one)."""
-    controls = [
-        other
-        for other in groups
-        if other.cell.is_control and _place(other.cell) == _place(group.cell)
-    ]
-    same = [other for other in controls if other.cell.variant == group.cell.variant]
-    if same:
-        return same[0]
-    return controls[0] if len(controls) == 1 else None
+def compared_runs(comparisons: Sequence[Comparison], runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Control and the cell that gains most on it by the primary metric, first common seed.
 
-
-def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """What else could have been done: the treated groups without generated images.
-
-    Of the same backbone and number of real images; of those that add images, the ones that
-    add as many to each rare class (duplicates).
+    A choice for illustration: it gains most on the test images, by luck in part.
     """
-    return [
-        other
-        for other in groups
-        if not other.cell.is_control
-        and not is_generative(other.cell)
-        and _place(other.cell) == _place(group.cell)
-        and other.cell.ratio in (0, group.cell.ratio)
-    ]
-
-
-def is_generative(cell: Cell) -> bool:
-    """Whether generated images are trained on, alone or beside another remedy."""
-    return "diffusion" in cell.method and cell.ratio > 0
-
-
-def adds_to_all_classes(cell: Cell) -> bool:
-    """Whether images are added to the plentiful classes, too."""
-    return "all_classes" in cell.method
-
-
-def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean over seeds, with an interval clipped to [0, 1].
-
-    One seed: the interval of its own results (resampled test images). Several: Student's t
-    over the seeds and the mean interval over test images, added in quadrature, because all
-    seeds share one test set and averaging them does not make it larger.
-    """
-    values = [e.value for e in estimates if e.value is not None]
-    if len(values) < len(estimates):
-        return Estimate(None)
-    if len(estimates) == 1:
-        return estimates[0]
-    mean = float(np.mean(values))
-    half = math.hypot(_t_half_width(values), _mean_half_width(estimates))
-    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
-
-
-def difference(group: Group, reference: Group, metric: str) -> Difference:
-    """How much higher ``group`` is than ``reference``, paired by seed.
-
-    Only runs evaluated on the same data (``provenance.data``), at the same prevalence, are
-    compared.
-
-    - One common seed: from the largest difference to the smallest that the two intervals
-      allow, so it has no zero only where the intervals do not overlap. It does not cover the
-      chance of training (another seed), which nobody can know from one.
-    - Several: the mean of the paired differences; Student's t over seeds and the intervals
-      over test images of both, added in quadrature. Since both are measured on the same
-      test images, the true interval is usually narrower.
-    """
-    pairs = _pairs(group, reference, metric)
-    seeds = tuple(seed for seed, _, _ in pairs)
+    pairs = [c for c in comparisons if c.reference.cell.is_control]
+    pairs = [c for c in pairs if c.differences[0].value is not None]
     if not pairs:
-        return Difference(metric, None, None, None, seeds)
-    deltas = [a.value - b.value for _, a, b in pairs if a.value is not None and b.value is not None]
-    mean = float(np.mean(deltas))
-    bounds = [(a.low, a.high, b.low, b.high) for _, a, b in pairs]
-    if any(bound is None for four in bounds for bound in four):
-        return Difference(metric, mean, None, None, seeds)
-    if len(pairs) == 1:
-        (a_low, a_high, b_low, b_high) = np.array(bounds[0], dtype=float)
-        return Difference(metric, mean, float(a_low - b_high), float(a_high - b_low), seeds)
-    half = math.hypot(
-        _t_half_width(deltas),
-        _mean_half_width([a for _, a, _ in pairs]),
-        _mean_half_width([b for _, _, b in pairs]),
-    )
-    return Difference(metric, mean, mean - half, mean + half, seeds)
-
-
-def _pairs(group: Group, reference: Group, metric: str) -> list[tuple[int, Estimate, Estimate]]:
-    others = {run.cell.seed: run for run in reference.runs}
-    pairs = []
-    for run in group.runs:
-        other = others.get(run.cell.seed)
-        if other is None or not comparable(run, other):
-            continue
-        a, b = run.estimate(metric), other.estimate(metric)
-        if a.value is not None and b.value is not None:
-            pairs.append((run.cell.seed, a, b))
-    return pairs
-
-
-def comparable(run: RunResult, other: RunResult) -> bool:
-    """Whether both were tested on the same data, and state metrics for one mixture of classes.
-
-    Files that do not name their data are taken to be of the same when neither does.
-    """
-    same_data = run.provenance.get("data") == other.provenance.get("data")
-    return same_data and _same_prevalence(run, other)
-
-
-def _same_prevalence(run: RunResult, other: RunResult) -> bool:
-    return run.prevalence.keys() == other.prevalence.keys() and all(
-        math.isclose(share, other.prevalence[name], rel_tol=1e-6)
-        for name, share in run.prevalence.items()
+        return tuple(runs[:1])
+    best = max(pairs, key=lambda c: c.differences[0].value or 0.0)
+    seed = best.differences[0].seeds[0]
+    return tuple(
+        next(run for run in group.runs if run.cell.seed == seed)
+        for group in (best.reference, best.group)
     )
 
 
-def _t_half_width(values: Sequence[float]) -> float:
-    """Half the 95 % interval of a mean, from the spread of at least two values."""
-    n = len(values)
-    return float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n))
+def _close_up(runs: Sequence[Run]) -> list[Picture]:
+    """Curves of the runs over each other, then confusion and mistakes of each."""
+    curves = _close_up_curves(runs)
+    words = FIGURE_WORDS["close_up"]
+    pictures = [] if curves is None else [embedded_figure(curves, "close_up", *words)]
+    own = [
+        embedded_file(replace(shown, title=f"{shown.title}: {run.cell.name}, seed {run.cell.seed}"))
+        for run in runs
+        for shown in known_figures(run.folder)
+        if shown.path.stem in CLOSE_UP
+    ]
+    return pictures + [replace(one, name=f"{one.name}_{at}") for at, one in enumerate(own, 1)]
 
 
-def _mean_half_width(estimates: Sequence[Estimate]) -> float:
-    """Root mean square half-width of the intervals that are known, 0 where none is."""
-    halves = [(e.high - e.low) / 2 for e in estimates if e.low is not None and e.high is not None]
-    return float(np.sqrt(np.mean(np.square(halves)))) if halves else 0.0
+def _close_up_curves(runs: Sequence[Run]) -> Figure | None:
+    """Precision-recall on a log scale, a panel per rare class; None without predictions."""
+    first, curves = runs[0].results, {}
+    for run in runs:
+        found = run.predictions()
+        if found is None or found.class_names != first.class_names:
+            return None
+        weights = prevalence_weights(found.labels, run.results.prevalence, found.class_names)
+        curves[run.cell.name] = (found.labels, found.probabilities, weights)
+    return compared_precision_recall(curves, first.class_names, first.rare_classes)
+
+
+def study_title(folder: Path, runs: Sequence[Run]) -> str:
+    """The study's name where the runs agree on one, else that of the folder."""
+    names = {run.results.study for run in runs if run.results.study}
+    return display_name(names.pop() if len(names) == 1 else folder.resolve().name)
+
+
+def effect_metrics(runs: Sequence[Run]) -> list[str]:
+    """The primary metric, and the recall at 95 % precision of the first rare classes."""
+    rare = list(dict.fromkeys(name for run in runs for name in run.results.rare_classes))
+    own = [f"{name}/recall_at_precision_95" for name in rare]
+    return [PRIMARY_METRIC, *own[: MAX_PANELS - 1]]
+
+
+def missing_seeds(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
+    """Groups that lack a seed which another group has."""
+    seeds = sorted({seed for group in groups for seed in group.seeds})
+    lacking = [(group, [s for s in seeds if s not in group.seeds]) for group in groups]
+    return [(group, absent) for group, absent in lacking if absent]
+
+
+def study_samples(runs: Sequence[Run]) -> list[FigureFile]:
+    """Sample sheets of the first run with generated images (else of the first with sheets)."""
+    for run in sorted(runs, key=lambda run: not any(run.results.counts.synthetic.values())):
+        if sheets := sample_sheets(run):
+            strips = [one for one in known_figures(run.folder) if one.path.stem == "noise_to_image"]
+            return [*sheets, *strips]
+    return []
+
+
+def _run_row(folder: Path, run: Run) -> dict[str, object]:
+    place = run.folder.relative_to(folder)
+    has_page = (run.folder / REPORT).is_file()
+    return {
+        "run": run,
+        "place": place.as_posix(),
+        "link": (place / REPORT).as_posix() if has_page else "",
+        "wall": duration(run.results.provenance.wall_seconds),
+    }

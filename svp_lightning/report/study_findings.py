@@ -3,29 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from svp_lightning.report.study import (
-    ALPHA,
-    Difference,
-    Group,
-    Judge,
-    adds_to_all_classes,
-    control_of,
-    is_generative,
-    judge_by_intervals,
-    remedies_of,
-)
-from svp_lightning.report.wording import (
-    cell_name,
-    listing,
-    method_name,
-    metric_name,
-    p_value,
-    points,
-    score,
-    treatment,
-)
+from svp_lightning.evaluation.comparison import ALPHA, Difference, judge
+from svp_lightning.report.arms import PRIMARY_METRIC, Group, control_of, remedies_of
+from svp_lightning.report.text import listing, lower_first, metric_name, p_value, points, score
 
-PRIMARY_METRIC = "macro_auprc"
 MAX_NAMED = 4
 """So many cells are named in one sentence."""
 AS_MANY = "the same number of duplicated real images, generated images"
@@ -35,7 +16,7 @@ NO_IMAGES = (
 )
 """What is compared with what, where generated images are judged against other remedies."""
 FEW_PASSES = 10
-"""Below so many passes over its images a classifier rather lacks training than images."""
+"""Below so many passes over its images a classifier may lack training rather than images."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +33,7 @@ class Comparison:
         return self.differences[0].verdict == "no detectable difference"
 
 
-def compare_cells(
-    groups: Sequence[Group], metrics: Sequence[str], judge: Judge = judge_by_intervals
-) -> list[Comparison]:
+def compare_cells(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]:
     """Each treated cell against nothing added; generated images against every other remedy."""
     pairs = []
     for group in groups:
@@ -62,10 +41,12 @@ def compare_cells(
             continue
         control = control_of(group, groups)
         references = [] if control is None else [control]
-        if is_generative(group.cell):
+        if group.cell.is_generative:
             references += remedies_of(group, groups)
         pairs += [(group, reference) for reference in references]
-    columns = [judge(pairs, metric) for metric in metrics]
+    runs = [(group.runs, reference.runs) for group, reference in pairs]
+    families = [reference.cell.method for _, reference in pairs]
+    columns = [judge(runs, metric, families) for metric in metrics]
     return [
         Comparison(group, reference, tuple(column[at] for column in columns))
         for at, (group, reference) in enumerate(pairs)
@@ -75,13 +56,13 @@ def compare_cells(
 def verdict_sentence(comparison: Comparison) -> str:
     """The primary metric of one comparison in words."""
     first = comparison.differences[0]
-    name = cell_name(comparison.group.cell)
+    name = comparison.group.cell.name
     against = reference_name(comparison)
     if first.value is None:
         return f"{name}: no run of {against} with the same seed and data to compare with."
-    size = f"{points(first.value)} percentage points of {_in_text(first.metric)}"
+    size = f"{points(first.value)} percentage points of {lower_first(metric_name(first.metric))}"
     if first.low is None or first.high is None:
-        return f"{name}: {size} against {against}; without intervals this is not judged."
+        return f"{name}: {size} against {against}; too few test images to judge."
     between = f"(95 % interval {points(first.low)} to {points(first.high)}"
     between += ", one seed" if len(first.seeds) == 1 else f", {len(first.seeds)} seeds"
     between += f", {p_words(first)})" if first.p_adjusted is not None else ")"
@@ -89,13 +70,13 @@ def verdict_sentence(comparison: Comparison) -> str:
         words = f"{name}: no detectable difference from {against}: {size} {between}"
         apart = first.low > 0 or first.high < 0
         return (
-            f"{words}; by itself it would count, among {first.compared} it does not."
+            f"{words}; it would count alone, not among {first.compared}."
             if (apart and first.compared > 1)
             else f"{words}."
         )
     words = f"{name}: {first.verdict} than {against}, {size} {between}"
     if len(first.seeds) == 1:
-        return f"{words}, in the one training compared; another seed may differ."
+        return f"{words}, in one training; another seed may differ."
     return f"{words}."
 
 
@@ -105,10 +86,10 @@ def reference_name(comparison: Comparison) -> str:
     if cell.is_control:
         return "the control"
     if cell.method == "duplicate":
-        if adds_to_all_classes(comparison.group.cell):
+        if comparison.group.cell.adds_to_all_classes:
             return "duplicates of the rare classes alone"
-        return f"the same number of {method_name(cell.method).lower()}"
-    return _lower_first(treatment(cell))
+        return "the same number of duplicates"
+    return lower_first(cell.treatment)
 
 
 def p_words(found: Difference) -> str:
@@ -124,9 +105,9 @@ def study_headline(groups: Sequence[Group], comparisons: Sequence[Comparison]) -
     """The answer of a study in a few sentences."""
     against_control = [c for c in comparisons if c.reference.cell.is_control]
     if not any(group.cell.is_control for group in groups):
-        return ["There is no control (nothing added) in this study, so no gain can be judged."]
+        return ["This study has no control (nothing added), so no gain can be judged."]
     if all(group.cell.is_control for group in groups):
-        return ["Only the control has results so far, so there is nothing to compare it with."]
+        return ["Only the control has results: there is nothing to compare it with."]
     answer = _answer(against_control) if against_control else []
     return [*answer, *_without_control(groups, against_control), *_remedies_sentences(comparisons)]
 
@@ -144,10 +125,10 @@ def _answer(against_control: Sequence[Comparison]) -> list[str]:
         )
         if word in verdicts
     ]
-    name = _in_text(PRIMARY_METRIC)
+    name = lower_first(metric_name(PRIMARY_METRIC))
     if len(verdicts) == 1:
         return [verdict_sentence(against_control[0])]
-    words = f"By {name}, of the {len(verdicts)} cells that did something about the rare classes: "
+    words = f"By {name}, of the {len(verdicts)} cells with a remedy: "
     return [f"{words}{listing(counted)}.", *_largest_gain(against_control)]
 
 
@@ -157,7 +138,7 @@ def _without_control(groups: Sequence[Group], against_control: Sequence[Comparis
     lacking = [g.cell for g in groups if not g.cell.is_control and id(g) not in judged]
     if not lacking:
         return []
-    names = [cell_name(cell) for cell in lacking[:MAX_NAMED]]
+    names = [cell.name for cell in lacking[:MAX_NAMED]]
     if len(lacking) > MAX_NAMED:
         names.append(f"{len(lacking) - MAX_NAMED} more")
     alike = ["classifier"]
@@ -174,14 +155,14 @@ def _largest_gain(comparisons: Sequence[Comparison]) -> list[str]:
         return []
     best = max(judged, key=lambda c: c.differences[0].value or 0.0)
     found = best.differences[0]
-    gain, name = found.value or 0.0, cell_name(best.group.cell)
+    gain, name = found.value or 0.0, best.group.cell.name
     which = "The largest gain is that of" if gain > 0 else "None scores higher; the nearest is"
     words = f"{which} {name}: {points(gain)} percentage points"
     if best.group.seeds == best.reference.seeds == found.seeds:
         now, before = best.group.estimate(found.metric), best.reference.estimate(found.metric)
         words += f", from {score(before.value)} to {score(now.value)}"
     if best.shows_nothing:
-        words += ", which the intervals do not tell from chance"
+        words += ", which may be chance"
     return [f"{words}."]
 
 
@@ -202,7 +183,7 @@ def _remedies_sentences(comparisons: Sequence[Comparison]) -> list[str]:
 def _kind(comparison: Comparison) -> str:
     if comparison.reference.cell.method != "duplicate":
         return NO_IMAGES
-    return ALL_CLASSES if adds_to_all_classes(comparison.group.cell) else AS_MANY
+    return ALL_CLASSES if comparison.group.cell.adds_to_all_classes else AS_MANY
 
 
 def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[str]:
@@ -211,32 +192,29 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
     notes = []
     if fewest == 1:
         notes.append(
-            "One seed only (in some cells at least): how much a result would move with another "
-            "seed is not known, and the intervals of such cells cover the test images alone. "
-            "Three seeds or more are advisable."
+            "One seed only (in some cells at least): intervals of such cells cover the test images "
+            "alone, not another training. Use three seeds or more."
         )
     elif fewest == 2:
-        notes.append(
-            "Two seeds in some cells: their spread is barely known and intervals are wide."
-        )
+        notes.append("Two seeds in some cells: their spread is barely known, intervals are wide.")
     passes = _fewest_passes(groups)
     if passes is not None and passes < FEW_PASSES:
         notes.append(
             f"Without added images the classifier saw each training image {passes:.1f} times on "
-            "average. Trained so briefly it may lack training rather than images, and then no "
-            "added image can help: train longer (classifier.steps) before concluding that none do."
+            "average. So brief a training may lack steps rather than images: train longer "
+            "(classifier.steps) before you conclude that added images do not help."
         )
     judged = [d for c in comparisons for d in c.differences if d.verdict != "not judged"]
     corrected = [d for d in judged if d.p_adjusted is not None]
     if corrected:
         notes.append(
             f"A difference counts where p is at most {ALPHA:g} after Holm's correction for all "
-            "comparisons of that metric against the same kind of control. The intervals are "
-            "not corrected."
+            "comparisons of that metric against the same kind of control. Intervals are not "
+            "corrected."
         )
     elif len(judged) > 1:
         notes.append(
-            f"{len(judged)} differences are judged below at 95 %. If nothing made a difference, "
+            f"{len(judged)} differences are judged at 95 %. If nothing made a difference, "
             f"{_by_chance(len(judged))} of them could look like one by chance."
         )
     return notes
@@ -249,8 +227,8 @@ def _fewest_passes(groups: Sequence[Group]) -> float | None:
         for group in groups
         for run in group.runs
         if group.cell.is_control
-        and isinstance(drawn := run.provenance.get("training_images_drawn"), int)
-        and (images := sum(run.train.values()))
+        and (drawn := run.results.provenance.training_images_drawn) is not None
+        and (images := sum(run.results.counts.train.values()))
     ]
     return min(passes, default=None)
 
@@ -258,11 +236,3 @@ def _fewest_passes(groups: Sequence[Group]) -> float | None:
 def _by_chance(judged: int) -> str:
     expected = ALPHA * judged
     return f"about {expected:.0f}" if expected >= 1.5 else "one"
-
-
-def _in_text(metric: str) -> str:
-    return _lower_first(metric_name(metric))
-
-
-def _lower_first(words: str) -> str:
-    return words[0].lower() + words[1:]

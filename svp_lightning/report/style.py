@@ -1,8 +1,8 @@
 """One look for every figure: colours that colour-blind readers tell apart, few lines, no boxes.
 
-A class has the same colour in every figure of a report, and so has an augmentation method.
-Colours are those of Okabe and Ito (2008) for classes and of Paul Tol's "muted" set for
-methods; every figure also uses position, markers or text, so none depends on colour alone.
+A class has the same colour (Okabe and Ito 2008) in every figure of a report, and so has an arm of
+a study (:mod:`~.arms`); every figure also uses position, markers or text, so none depends on colour
+alone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,26 +19,6 @@ from svp_lightning.runtime.files import replacing
 
 KNOWN_CLASS_COLOURS = {PROTEIN: "#0072B2", SILICONE_OIL: "#D55E00", AIR_BUBBLE: "#009E73"}
 OTHER_CLASS_COLOURS = ("#CC79A7", "#8C6D1F", "#56B4E9", "#6E6E6E", "#E69F00", "#5B3A8E")
-
-METHOD_COLOURS = {
-    "diffusion": "#332288",
-    "diffusion_filtered": "#88CCEE",
-    "diffusion_all_classes": "#117733",
-    "duplicate": "#CC6677",
-    "classical": "#44AA99",
-    "class_weights": "#AA7700",
-    "balanced_sampling": "#882255",
-}
-METHOD_MARKERS = {
-    "diffusion": "o",
-    "diffusion_filtered": "p",
-    "diffusion_all_classes": "h",
-    "duplicate": "s",
-    "classical": "D",
-    "class_weights": "^",
-    "balanced_sampling": "v",
-}
-OTHER_METHOD_COLOUR, OTHER_METHOD_MARKER = "#555555", "P"
 
 INK, MUTED, RULE = "#1f2933", "#5b6774", "#d5dbe1"
 DPI = 160
@@ -69,7 +49,7 @@ _STYLE: dict[Any, Any] = {
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
     "figure.facecolor": "white",
-    "svg.hashsalt": "svp_lightning",  # otherwise ids in the file are random
+    "svg.hashsalt": "svp_lightning",  # else ids in the file are random
     "svg.fonttype": "path",
 }
 
@@ -89,7 +69,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def class_colours(class_names: Sequence[str]) -> Mapping[str, str]:
-    """Class name -> hex colour; the paper's classes keep theirs whatever stands beside them."""
+    """Class name -> hex colour; the paper's classes keep theirs whatever else is drawn."""
     others = [name for name in class_names if name not in KNOWN_CLASS_COLOURS]
     colours = {
         name: OTHER_CLASS_COLOURS[position % len(OTHER_CLASS_COLOURS)]
@@ -104,7 +84,7 @@ def save_figure(figure: Figure, path: Path, *, svg: bool = False) -> None:
     Args:
         figure: what to write.
         path: the PNG's path.
-        svg: also write an SVG of the same name beside it.
+        svg: also write an SVG of the same name.
     """
     formats = {".png": {"Software": None}} | ({".svg": {"Date": None}} if svg else {})
     with figure_style():

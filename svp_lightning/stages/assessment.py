@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.fidelity.assess import ImageSet, assess_class, class_record
-from svp_lightning.evaluation.fidelity.neighbours import SYMMETRIES, symmetric_images
+from svp_lightning.evaluation.fidelity.assess import ImageSet, assess_class
+from svp_lightning.evaluation.fidelity.copies import SYMMETRIES, symmetric_images
+from svp_lightning.evaluation.schema import FIDELITY, Fidelity, write_fidelity
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
 from svp_lightning.runtime.files import write_json
 from svp_lightning.runtime.terminal import bar
 from svp_lightning.stages.assessment_pictures import write_class_figures
 from svp_lightning.stages.environment import git_revision, package_versions
-from svp_lightning.stages.run_folder import FIDELITY, FIGURES
+from svp_lightning.stages.run_folder import FIGURES
 
-SCHEMA = 1
 HELD_OUT = "test"
 """No generator, checkpoint or filter has been chosen on this split."""
 
@@ -51,7 +51,8 @@ def build_fidelity(
     def make(folder: Path) -> None:
         inputs = _Inputs(settings, store, pool, load_features(features), device)
         records = _assess(inputs, folder)
-        write_json(folder / FIDELITY, _results(inputs, scale, records))
+        found = Fidelity.model_validate(_facts(inputs, scale) | {"classes": records})
+        write_fidelity(folder / FIDELITY, found)
         for name in records:
             _part(folder, name).unlink()
 
@@ -120,8 +121,7 @@ def _assess_one(inputs: _Inputs, name: str, figures: Path) -> dict[str, Any]:
         device=inputs.device,
     )
     write_class_figures(figures, name, train, heldout, generated, found)
-    counts = {"train": len(train), "heldout": len(heldout), "generated": len(generated)}
-    return {"counts": counts, **class_record(found)}
+    return found.found.model_dump(mode="json")
 
 
 def spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
@@ -150,11 +150,9 @@ def _image_set(
     )
 
 
-def _results(inputs: _Inputs, scale: str, records: dict[str, Any]) -> dict[str, Any]:
+def _facts(inputs: _Inputs, scale: str) -> dict[str, Any]:
     store, pool = inputs.store, inputs.pool
     return {
-        "schema": SCHEMA,
-        "task": "assess",
         "scale": scale,
         "held_out_split": HELD_OUT,
         "image_size": store.image_size,
@@ -164,7 +162,6 @@ def _results(inputs: _Inputs, scale: str, records: dict[str, Any]) -> dict[str, 
             "components": inputs.network.num_features,
         },
         "settings": inputs.settings.identity(),
-        "classes": records,
         "provenance": {
             "data": store.sha256,
             "generator": pool.manifest.made_by["generator"],

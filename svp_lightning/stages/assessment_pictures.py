@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.fidelity.assess import ClassFidelity, ImageSet
+from svp_lightning.evaluation.fidelity.assess import Assessment, ImageSet
+from svp_lightning.evaluation.fidelity.copies import Neighbours, symmetric_images
 from svp_lightning.evaluation.fidelity.morphology import MEASURES, Morphology
-from svp_lightning.evaluation.fidelity.neighbours import Neighbours, symmetric_images
-from svp_lightning.report.fidelity_names import MEASURE_NAMES, SPACE_NAMES
-from svp_lightning.report.figures.fidelity import (
+from svp_lightning.report.fidelity import MEASURE_NAMES
+from svp_lightning.report.figures.particles import (
     closest_pairs,
     distance_histograms,
     morphology_histograms,
@@ -17,6 +17,10 @@ from svp_lightning.report.figures.fidelity import (
 from svp_lightning.report.style import save_figure
 
 PAIRS = 8
+SPACE_NAMES = {
+    "pixel": "Distance to the nearest training image, grey levels (RMS)",
+    "feature": "… in feature space",
+}
 
 
 def write_class_figures(
@@ -25,10 +29,10 @@ def write_class_figures(
     train: ImageSet,
     heldout: ImageSet,
     generated: ImageSet,
-    found: ClassFidelity,
+    found: Assessment,
 ) -> None:
     """Write the class's histograms and its closest pairs into ``folder``."""
-    real, _, new = found.measured
+    real, new = found.measured
     histograms = morphology_histograms(_columns(real), _columns(new), MEASURE_NAMES, name)
     save_figure(histograms, folder / f"fidelity_morphology_{name}.png")
     panels = {

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.mix import Mixture
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.assess import closeness, pixel_closeness
-from svp_lightning.evaluation.fidelity.distribution import kernel_distance
-from svp_lightning.evaluation.fidelity.neighbours import SYMMETRIES, symmetric_images
-from svp_lightning.evaluation.fidelity.segmentation import shows_something
+from svp_lightning.evaluation.fidelity.copies import (
+    SYMMETRIES,
+    closeness,
+    pixel_closeness,
+    symmetric_images,
+)
+from svp_lightning.evaluation.fidelity.measures import kernel_distance
+from svp_lightning.evaluation.fidelity.morphology import shows_something
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import Check
 from svp_lightning.generator.drawing import sample
@@ -118,7 +122,7 @@ class Judge:
         )
         return Check(
             distance=kernel_distance(real.heldout_features[0, :size], features[0, :size]),
-            copies=max(space.copies.value for space in spaces),
+            copies=max(space.copies.value or 0.0 for space in spaces),
             novel=all(space.verdict != "copies" for space in spaces),
         )
 

@@ -15,7 +15,7 @@ from svp_lightning.classifier.features import FeatureNetwork, describe, load_fea
 from svp_lightning.data.settings import FilterSettings
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.rejection import ClassFilter
+from svp_lightning.evaluation.fidelity.measures import ClassFilter
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 

@@ -12,12 +12,13 @@ from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import interpolate, sample, trajectory
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.report.figures.generator import (
+from svp_lightning.report.figures.sheets import (
+    contact_sheet,
     guidance_sweep,
     interpolation,
+    noise_to_image_strip,
     real_and_generated,
 )
-from svp_lightning.report.figures.sheets import contact_sheet, noise_to_image_strip
 from svp_lightning.report.style import save_figure
 
 SHEET_IMAGES = 32

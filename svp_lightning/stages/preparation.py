@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from svp_lightning.data.importers.summary import as_range, pixel_range
 from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
-from svp_lightning.evaluation.results import read_results
+from svp_lightning.evaluation.schema import read_results
 from svp_lightning.stages.run_folder import RESULTS
 from svp_lightning.stages.settings import DataSettings, ImportedData, SimulatedData
 

@@ -1,12 +1,10 @@
 """What an export consists of besides the pipeline: sample images, and what was measured of it."""
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +13,16 @@ from PIL import Image
 
 from svp_lightning.data.store import StoreWriter
 from svp_lightning.errors import ArtifactError, DataError
+from svp_lightning.evaluation.schema import FIDELITY, Fidelity, read_fidelity
 from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.report.figures.generator import class_sheet
+from svp_lightning.report.figures.sheets import class_sheet
 from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.files import explaining_write_errors
 from svp_lightning.runtime.terminal import counting
 from svp_lightning.stages.pools import pool_table
-from svp_lightning.stages.run_folder import FIDELITY
 
 SHEET_IMAGES = 12
 
@@ -97,7 +95,7 @@ def refuse_existing(target: Path) -> None:
         )
 
 
-def find_fidelity(folders: Iterable[Path], weights: str) -> dict[str, Any] | None:
+def find_fidelity(folders: Iterable[Path], weights: str) -> Fidelity | None:
     """What ``task=assess`` has measured of these very weights, if it has.
 
     Args:
@@ -107,22 +105,21 @@ def find_fidelity(folders: Iterable[Path], weights: str) -> dict[str, Any] | Non
     for folder in folders:
         for path in sorted(folder.glob(f"**/{FIDELITY}")):
             if weights in path.read_text(encoding="utf-8", errors="replace"):
-                return read_fidelity(path, weights)
+                return fidelity_of(path, weights)
     return None
 
 
-def read_fidelity(path: Path, weights: str) -> dict[str, Any]:
-    """The content of ``fidelity.json``.
+def fidelity_of(path: Path, weights: str) -> Fidelity:
+    """An assessment of these weights.
 
     Raises:
-        DataError: the file cannot be read, or is about other weights.
+        ArtifactError: the file cannot be read.
+        DataError: it is about other weights.
     """
-    remedy = "Give the fidelity.json that task=assess wrote for this generator."
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise DataError(f"export.fidelity: {path} cannot be read: {error}.", remedy) from error
-    if not isinstance(values, dict) or weights not in text:
-        raise DataError(f"{path} is not about this generator ({weights[:12]}…).", remedy)
-    return values
+    found = read_fidelity(path)
+    if found.provenance.get("generator") != weights:
+        raise DataError(
+            f"{path} is not about this generator ({weights[:12]}…).",
+            "Give the fidelity.json that task=assess wrote for this generator.",
+        )
+    return found

@@ -12,11 +12,9 @@ from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.priors import prevalence_weights
-from svp_lightning.evaluation.results import Results
-from svp_lightning.report.figures.curves import confusion, precision_recall
-from svp_lightning.report.figures.mistakes import worst_mistakes
-from svp_lightning.report.figures.sheets import contact_sheet
-from svp_lightning.report.figures.training import training_curves
+from svp_lightning.evaluation.schema import Results
+from svp_lightning.report.figures.curves import confusion, precision_recall, training_curves
+from svp_lightning.report.figures.sheets import contact_sheet, worst_mistakes
 from svp_lightning.report.style import save_figure
 from svp_lightning.stages.run_folder import FIGURES, METRICS
 

@@ -7,7 +7,7 @@ import pytest
 
 from svp_lightning.__main__ import config_folder
 from svp_lightning.evaluation.predictions import read_predictions
-from svp_lightning.evaluation.results import read_results
+from svp_lightning.evaluation.schema import read_results
 from svp_lightning.pipeline import Pipeline
 from tests.conftest import only_run
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from svp_lightning.commands import audit
-from svp_lightning.report.figures.mistakes import worst_mistakes
+from svp_lightning.report.figures.sheets import worst_mistakes
 from tests.conftest import only_run
 from tests.data.importers.test_flowcam_facts import write_blank
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.results import Results, read_results, write_results
+from svp_lightning.evaluation.schema import Results, read_results, write_results
 from svp_lightning.evaluation.tally import Tally, percentile_intervals
 
 NAMES = ("protein", "silicone_oil", "air_bubble")

@@ -14,13 +14,13 @@ from svp_lightning.report.figures.curves import (
     precision_recall,
 )
 from svp_lightning.report.figures.differences import DifferencePoint, differences_from_control
-from svp_lightning.report.figures.mistakes import worst_mistakes
 from svp_lightning.report.figures.sheets import (
     GAP_PX,
     WHITE,
     contact_sheet,
     mosaic,
     noise_to_image_strip,
+    worst_mistakes,
 )
 from svp_lightning.report.figures.training import training_curves
 from svp_lightning.report.style import KNOWN_CLASS_COLOURS, class_colours, save_figure

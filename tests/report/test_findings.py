@@ -7,7 +7,7 @@ from svp_lightning.report.run_findings import (
     expected_counts,
     headline,
 )
-from svp_lightning.report.wording import metric_name, percent, points, score
+from svp_lightning.report.text import metric_name, percent, points, score
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 

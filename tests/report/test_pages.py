@@ -11,7 +11,7 @@ from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.html import run_report, study_report
 from svp_lightning.report.inputs import read_results
 from svp_lightning.report.style import save_figure
-from svp_lightning.report.wording import score
+from svp_lightning.report.text import score
 
 REPORTS = {"run": run_report, "study": study_report}
 

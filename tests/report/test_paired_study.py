@@ -21,7 +21,7 @@ from svp_lightning.report.study_findings import (
     verdict_sentence,
 )
 from svp_lightning.report.study_page import effect_points
-from svp_lightning.report.wording import score
+from svp_lightning.report.text import score
 from svp_lightning.tasks import judge
 from svp_lightning.tasks.judge import paired_judge
 

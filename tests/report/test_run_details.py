@@ -8,7 +8,7 @@ from svp_lightning.report.html import run_report
 from svp_lightning.report.inputs import read_results
 from svp_lightning.report.run_details import slice_tables, threshold_rows
 from svp_lightning.report.run_findings import headline
-from svp_lightning.report.wording import interval, with_interval
+from svp_lightning.report.text import interval, with_interval
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 

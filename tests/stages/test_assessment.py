@@ -80,7 +80,7 @@ def test_interrupted_assessment_keeps_its_classes(
 
 def image_set(seed: int, n: int, images: np.ndarray | None = None) -> ImageSet:
     """Random images whose features are a few of their pixels; every fourth is taken for others."""
-    from svp_lightning.evaluation.fidelity.neighbours import symmetric_images
+    from svp_lightning.evaluation.fidelity.copies import symmetric_images
 
     if images is None:
         images = np.random.default_rng(seed).integers(60, 200, (n, 16, 16), dtype=np.uint8)

@@ -8,7 +8,7 @@ import pytest
 
 from svp_lightning.data.settings import AugmentationSettings, FilterSettings
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.rejection import ClassFilter, Rejection
+from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import filtering
 from tests.conftest import only_run, results

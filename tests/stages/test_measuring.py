@@ -11,7 +11,7 @@ import torch
 
 from svp_lightning.classifier.validation import Collector
 from svp_lightning.evaluation.predictions import read_predictions, read_resamples
-from svp_lightning.evaluation.results import read_results
+from svp_lightning.evaluation.schema import read_results
 from svp_lightning.stages.measuring import commonest
 from tests.conftest import only_run
 

@@ -1,17 +1,106 @@
-"""Size, shape and brightness of particles, measured on the images alone."""
+"""Size, shape and brightness of particles, measured on the images alone, and their distances."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.stats import ks_2samp, wasserstein_distance
 
-from svp_lightning.evaluation.fidelity.segmentation import WITHIN_IMAGE, segment
+from svp_lightning.evaluation.intervals import with_half_sample_intervals
+from svp_lightning.evaluation.schema import Estimate
 
 RINGS = 8
 OUTERMOST = 1.5
 """Radius of the last ring's outer edge, in equivalent radii."""
 CHUNK_IMAGES = 1024
+MIN_VALUES = 2
+BORDER_PX = 2
+"""The frame around a crop that is taken for background."""
+BLUR_PX = 1.0
+"""Standard deviation of the smoothing before the threshold."""
+NOISE_FACTOR = 4.0
+MIN_CONTRAST = 4.0
+"""Grey levels: what differs less from the background is not a particle, however clean."""
+RELATIVE_CONTRAST = 0.15
+"""Share of an image's strongest contrast: what differs less is the blur around its particle."""
+
+WITHIN_IMAGE = np.zeros((3, 3, 3), dtype=bool)
+WITHIN_IMAGE[1] = True
+"""Pixels of an image touch all 8 neighbours, and none of the next image."""
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """Particles and backgrounds of n images.
+
+    Attributes:
+        mask: (n, H, W) bool, the largest connected particle of each image, holes filled; all
+            False where none stands out.
+        background: (n,) grey level.
+    """
+
+    mask: NDArray[np.bool_]
+    background: NDArray[np.float32]
+
+
+def shows_something(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(n,) whether any two pixels of an image (n, H, W) differ by :data:`MIN_CONTRAST` or more."""
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    spread: NDArray[np.float32] = flat.max(axis=1) - flat.min(axis=1)
+    return spread >= MIN_CONTRAST
+
+
+def segment(images: NDArray[np.uint8]) -> Segmented:
+    """Segment each image by its difference from its own background.
+
+    Background and noise are the median and the scaled median deviation of the border pixels;
+    what differs by more than 4 times the noise, 4 grey levels and 15 % of the strongest contrast
+    is particle. Its outline lies about 1 px outside a sharp edge.
+
+    Args:
+        images: (n, H, W), grey levels 0 to 255.
+    """
+    grey = images.astype(np.float32)
+    background = border_level(grey)
+    difference = grey - background[:, None, None]
+    smooth = ndimage.gaussian_filter(difference, (0, BLUR_PX, BLUR_PX), mode="nearest")
+    noise = 1.4826 * np.median(np.abs(_border(smooth)), axis=1)
+    contrast = np.abs(smooth)
+    relative = RELATIVE_CONTRAST * contrast.max(axis=(1, 2))
+    threshold = np.maximum.reduce([NOISE_FACTOR * noise, relative]).clip(MIN_CONTRAST)
+    mask = contrast > threshold[:, None, None]
+    # Holes are closed through sides only: a diagonal gap lets nothing through.
+    sides = WITHIN_IMAGE & ndimage.generate_binary_structure(3, 1)
+    return Segmented(_largest(ndimage.binary_fill_holes(mask, sides)), background)
+
+
+def border_level(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n,) median grey level of the border pixels of (n, H, W) images."""
+    level: NDArray[np.float32] = np.median(_border(grey), axis=1).astype(np.float32)
+    return level
+
+
+def _border(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, pixels) the frame of each image."""
+    inner = np.ones(images.shape[1:], dtype=bool)
+    inner[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX] = False
+    return images[:, inner]
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep the largest connected part of each image."""
+    parts, count = ndimage.label(mask, WITHIN_IMAGE)
+    if count == 0:
+        return mask
+    area = np.bincount(parts.ravel(), minlength=count + 1)
+    area[0] = 0
+    # Parts are numbered image by image, so an image's largest is found through its pixels.
+    size = area[parts]
+    best = size.reshape(len(mask), -1).argmax(axis=1)
+    chosen = parts.reshape(len(mask), -1)[np.arange(len(mask)), best]
+    return mask & (parts == np.where(chosen > 0, chosen, -1)[:, None, None])
 
 
 @dataclass(frozen=True)
@@ -133,3 +222,68 @@ def _or_nan(values: NDArray[np.generic]) -> NDArray[np.float64]:
     """Zero means that there is nothing to divide by."""
     numbers = values.astype(np.float64)
     return np.where(numbers > 0, numbers, np.nan)
+
+
+SCALARS = len(MEASURES) - 1
+LIMITS = {f"{name}/ks": (0.0, 1.0) for name in MEASURES} | {
+    f"{name}/wasserstein": (0.0, np.inf) for name in MEASURES
+}
+
+
+def morphology_distances(
+    real: Morphology, generated: Morphology, *, draws: int = 50, seed: int = 0
+) -> dict[str, dict[str, Estimate]]:
+    """Measure -> its distances ``ks`` and ``wasserstein`` (:class:`~..schema.MorphologyDistance`).
+
+    None where fewer than two particles of a set have the measure. Sets are cut to the smaller
+    one's size, since both distances fall with it.
+
+    Args:
+        real: of held-out real images of one class.
+        generated: of generated images, or of real training images for the floor.
+        draws: random halves for the intervals.
+        seed: of the draws.
+    """
+    a, b = real.columns(), generated.columns()
+    size = min(len(a), len(b))
+    found = with_half_sample_intervals(_distances, a[:size], b[:size], draws, seed, LIMITS)
+    return {
+        name: {kind: found[f"{name}/{kind}"] for kind in ("ks", "wasserstein")} for name in MEASURES
+    }
+
+
+def mean_measures(found: Morphology) -> dict[str, float | None]:
+    """Measure -> its mean over the particles, of a profile over its rings too; None: no value."""
+    columns = found.columns()
+    scalars = [columns[:, :SCALARS], _mean(columns[:, SCALARS:], axis=1)]
+    means = _mean(np.column_stack(scalars), axis=0).tolist()
+    return {n: m if np.isfinite(m) else None for n, m in zip(MEASURES, means, strict=True)}
+
+
+def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean of what is a number; NaN, without a warning, where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _distances(real: NDArray[Any], generated: NDArray[Any]) -> dict[str, float]:
+    pairs = [_column_distance(a, b) for a, b in zip(real.T, generated.T, strict=True)]
+    rings = _mean(np.array(pairs[SCALARS:]), axis=0)
+    values = [*pairs[:SCALARS], tuple(rings)]
+    return {
+        f"{name}/{kind}": float(value)
+        for name, pair in zip(MEASURES, values, strict=True)
+        for kind, value in zip(("ks", "wasserstein"), pair, strict=True)
+    }
+
+
+def _column_distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    a, b = a[~np.isnan(a)], b[~np.isnan(b)]
+    if min(len(a), len(b)) < MIN_VALUES:
+        return np.nan, np.nan
+    deviation = a.std()
+    shift = wasserstein_distance(a, b)
+    scaled = shift / deviation if deviation > 0 else (0.0 if shift == 0 else np.nan)
+    return float(ks_2samp(a, b, method="asymp").statistic), float(scaled)

@@ -1,9 +1,12 @@
-"""Precision-recall curves and the confusion matrix of one classifier."""
+"""Curves of one classifier: precision and recall, confusion, calibration, prevalence, training."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
@@ -15,24 +18,40 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
+from svp_lightning.errors import DataError
+from svp_lightning.evaluation.schema import Calibrated, Calibration
 from svp_lightning.evaluation.tally import PRECISION_TARGET, recall_at_precision
 from svp_lightning.evaluation.tally import precision_recall as curve_of
+from svp_lightning.report.arms import ARMS
 from svp_lightning.report.style import (
     INK,
-    METHOD_COLOURS,
+    KNOWN_CLASS_COLOURS,
     MUTED,
     class_colours,
     figure_style,
     new_figure,
 )
-from svp_lightning.report.wording import percent
+from svp_lightning.report.text import metric_name, percent
 
 LINE_STYLES = ("-", "--", "-.", ":")
 MAX_POINTS = 2000
 """Points drawn per curve: more cannot be seen and half a million would slow the drawing."""
+COLUMNS = 4
+SMALLEST_SHARE = 1e-6
+PANELS: Mapping[str, str] = {
+    "precision": "Precision (most probable class)",
+    "recall_at_precision_95": "Recall at 95 % precision",
+    "auprc": "AUPRC",
+}
+MARKERS = "osD^v<>P"
+STAGES = {"train": "Training", "val": "Validation"}
+STAGE_COLOURS = dict(zip(STAGES, KNOWN_CLASS_COLOURS.values(), strict=False))
+MARKED_POINTS = 40
+NOT_METRICS = ("lr", "learning_rate")
+_NAME = re.compile(r"^(train|val)[/_](.+?)(_epoch)?$")
 
 Scored = tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]
-RUN_COLOURS = (MUTED, METHOD_COLOURS["diffusion"])
+RUN_COLOURS = (MUTED, ARMS["diffusion"].colour)
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -194,3 +213,127 @@ def confusion(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure
+
+
+def reliability_diagram(found: Calibration, class_names: Sequence[str]) -> Figure:
+    """One panel per class; a larger dot stands for more of the particles.
+
+    Args:
+        found: before and after temperature scaling.
+        class_names: K names.
+    """
+    colours = class_colours(class_names)
+    columns = min(COLUMNS, len(class_names))
+    rows = -(-len(class_names) // columns)
+    with figure_style():
+        figure = new_figure(max(4.5, 2.7 * columns), 2.9 * rows + 0.4)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, name in zip(grid, class_names, strict=False):
+            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)),
+                      label="perfectly calibrated")  # fmt: skip
+            _draw_bins(
+                axes, found.scaled, name, MUTED, f"after scaling (T = {found.temperature:.2f})"
+            )
+            _draw_bins(axes, found.as_is, name, colours[name], None)
+            axes.set(title=display_name(name), xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+            axes.set_aspect("equal")
+            axes.set_xlabel("Probability given")
+        for axes in grid[::columns]:
+            axes.set_ylabel("Share that is of the class", color=INK)
+        for axes in grid[len(class_names) :]:
+            axes.set_axis_off()
+        handles, names = grid[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_bins(axes: Axes, found: Calibrated, name: str, colour: str, label: str | None) -> None:
+    bins = np.array(found.reliability[name])
+    size = 14 + 46 * (1 + np.log10(np.maximum(bins[:, 2], SMALLEST_SHARE)) / 6)
+    hollow = label is not None
+    axes.plot(bins[:, 0], bins[:, 1], color=colour, linewidth=1.0, alpha=0.7)
+    axes.scatter(bins[:, 0], bins[:, 1], s=size, edgecolors=colour, label=label, zorder=3,
+                 facecolors="white" if hollow else colour)  # fmt: skip
+
+
+def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], common: str) -> Figure:
+    """Per-class metrics over particles of the common class per particle of each other class.
+
+    Args:
+        table: ``prevalence.csv``: ``ratio`` and ``<class>/<metric>``.
+        class_names: K names.
+        common: the class whose share the table varies.
+    """
+    colours = class_colours(class_names)
+    with figure_style():
+        figure = new_figure(8.0, 3.3)
+        for axes, (metric, title) in zip(
+            figure.subplots(1, len(PANELS), sharey=True),
+            PANELS.items(),
+            strict=True,
+        ):
+            for position, name in enumerate(class_names):
+                axes.plot(table["ratio"], table[f"{name}/{metric}"], color=colours[name],
+                          marker=MARKERS[position % len(MARKERS)], markersize=4.5,
+                          label=display_name(name))  # fmt: skip
+            if metric == "precision":
+                axes.axhline(PRECISION_TARGET, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.set(title=title, xscale="log", ylim=(-0.02, 1.03))
+            axes.title.set_fontsize(9)
+            axes.set_xticks([r for r in (1, 10, 100, 1000) if r <= table["ratio"].max()])
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.10g} : 1"))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+            axes.set_xlabel(f"{display_name(common)} : each other class")
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
+    return figure
+
+
+def training_curves(metrics: pd.DataFrame) -> Figure:
+    """Loss and every other logged metric, training and validation in one panel each.
+
+    Args:
+        metrics: the log, one row per logging call; columns ``train/loss`` or ``val_macro_f1``,
+            and ``epoch`` or ``step``. Columns ending in ``_step`` are passed over.
+
+    Raises:
+        DataError: no column holds a training or validation metric.
+    """
+    panels = _panels(metrics)
+    if not panels:
+        raise DataError(
+            f"The training log has no train or val metric among {list(metrics.columns)}.",
+            "Give the metrics.csv that Lightning wrote in the run folder.",
+        )
+    x = "epoch" if "epoch" in metrics else "step"
+    columns = min(3, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with figure_style():
+        figure = new_figure(2.7 * columns + 0.3, 2.4 * rows + 0.3)
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (name, stages) in zip(grid, panels.items(), strict=False):
+            for stage, column in stages.items():
+                series = metrics[[x, column]].dropna().groupby(x)[column].mean()
+                marker = "o" if len(series) <= MARKED_POINTS else ""
+                axes.plot(series.index, series.to_numpy(), marker=marker, markersize=3,
+                          color=STAGE_COLOURS[stage], label=STAGES[stage])  # fmt: skip
+            axes.set(title=metric_name(name), xlabel=x.capitalize())
+            if len(stages) > 1:
+                axes.legend()
+            elif "val" in stages:
+                axes.set_title(f"{metric_name(name)} (validation)")
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+    return figure
+
+
+def _panels(metrics: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Metric -> stage -> column, the loss first."""
+    panels: dict[str, dict[str, str]] = {}
+    for column in metrics.columns:
+        match = _NAME.match(column)
+        skipped = column.endswith("_step") or (match and match[2] in NOT_METRICS)
+        if match and not skipped and metrics[column].notna().any():
+            panels.setdefault(match[2], {})[match[1]] = column
+    return dict(sorted(panels.items(), key=lambda item: ("loss" not in item[0], item[0])))

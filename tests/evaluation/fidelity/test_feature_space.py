@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.distribution import frechet_distance, kernel_distance
 from svp_lightning.evaluation.fidelity.features import feature_fidelity
 from svp_lightning.evaluation.fidelity.intervals import wilson, with_half_sample_intervals
 from svp_lightning.evaluation.fidelity.manifold import manifold_coverage
+from svp_lightning.evaluation.fidelity.measures import frechet_distance, kernel_distance
 from svp_lightning.evaluation.fidelity.two_sample import two_sample_auc
 
 

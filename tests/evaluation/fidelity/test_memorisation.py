@@ -8,18 +8,18 @@ from scipy.stats import binom, fisher_exact
 from svp_lightning.data.transforms import apply_symmetry
 from svp_lightning.evaluation.fidelity import neighbours as module
 from svp_lightning.evaluation.fidelity.assess import pixel_closeness
+from svp_lightning.evaluation.fidelity.copies import (
+    Neighbours,
+    nearest_neighbours,
+    pixel_vectors,
+    symmetric_images,
+)
 from svp_lightning.evaluation.fidelity.finds import compare_finds
 from svp_lightning.evaluation.fidelity.memorisation import (
     copied,
     duplicates,
     lower_excess,
     memorisation,
-)
-from svp_lightning.evaluation.fidelity.neighbours import (
-    Neighbours,
-    nearest_neighbours,
-    pixel_vectors,
-    symmetric_images,
 )
 from tests.evaluation.fidelity.test_morphology import ellipses
 

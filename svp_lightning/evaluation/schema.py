@@ -1,0 +1,432 @@
+"""What is stored about a run, one model a file: ``results.json`` and ``fidelity.json``.
+
+The tables beside them are in :mod:`~.predictions`. Both files refuse unknown keys and values that
+are no numbers; a value that is not defined is null.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from svp_lightning.errors import ArtifactError
+from svp_lightning.evaluation.tally import MACRO_METRICS
+from svp_lightning.runtime.files import write_json
+
+RESULTS, FIDELITY = "results.json", "fidelity.json"
+SCHEMA: Literal[3] = 3
+FIDELITY_SCHEMA: Literal[1] = 1
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+Interval = tuple[Share, Share]
+"""[low, high] of a 95 % interval."""
+
+ValueT = TypeVar("ValueT", float, Interval)
+FileT = TypeVar("FileT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; None where it is not defined or not known."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
+    )
+
+
+class ClassMetrics(_Part, Generic[ValueT]):
+    """One class against the rest; see :mod:`~.tally` for the definitions."""
+
+    precision: ValueT
+    recall: ValueT
+    f1: ValueT
+    auprc: ValueT
+    recall_at_precision_95: ValueT
+
+
+class Metrics(_Part, Generic[ValueT]):
+    """The metrics of a run, or their intervals."""
+
+    macro_precision: ValueT
+    macro_recall: ValueT
+    macro_f1: ValueT
+    macro_auprc: ValueT
+    accuracy: ValueT
+    per_class: dict[str, ClassMetrics[ValueT]]
+
+
+class Augmentation(_Part):
+    """What was done about the rare classes."""
+
+    method: str
+    """Name of the arm."""
+    ratio: float = Field(ge=0)
+    """Added images per real image of each rare class."""
+    parts: tuple[str, ...]
+    """What the arm is made of (``diffusion``, ``filtered``, ``mixup``); empty for the control."""
+
+
+class Counts(_Part):
+    """Images per class."""
+
+    train: dict[str, Count]
+    """Real training images."""
+    synthetic: dict[str, Count]
+    """Added training images; empty without any."""
+    test: dict[str, Count]
+    validation: dict[str, Count]
+
+
+class WorkingPoint(_Part):
+    """A class counted wherever its probability reaches a threshold chosen on validation images.
+
+    ``threshold`` is None where none is precise enough there; the class is then never counted. The
+    intervals cover the number of test images, not that other validation images would have chosen
+    another threshold.
+    """
+
+    threshold: Share | None
+    validation_precision: Share
+    validation_recall: Share
+    precision: Share
+    recall: Share
+    precision_ci95: Interval
+    recall_ci95: Interval
+
+
+class Calibrated(_Part):
+    """How far probabilities are from frequencies."""
+
+    ece: Share
+    """Expected calibration error of the most probable class."""
+    classwise_ece: Share
+    """Mean over the classes' own."""
+    brier: float = Field(ge=0, le=2)
+    """Mean squared distance to the one-hot label."""
+    reliability: dict[str, list[tuple[float, float, float]]]
+    """Class name -> bins of mean probability, observed frequency and share of the weight."""
+
+
+class Calibration(_Part):
+    """Test probabilities as they are, and after temperature scaling fitted on validation."""
+
+    temperature: float = Field(gt=0)
+    as_is: Calibrated
+    scaled: Calibrated
+
+
+class Slice(_Part):
+    """Recall of one class in one bin of a property; see :func:`~.slices.recall_slices`."""
+
+    column: str
+    slice: str
+    class_name: str = Field(alias="class")
+    images: Count
+    recall: Share
+    ci95: Interval
+
+
+class Cost(_Part):
+    """What one stage took, once; several runs may share its product."""
+
+    wall_seconds: Seconds
+    cpu_seconds: Seconds
+    """Of the main process and the processes it waited for."""
+    gpu_seconds: Seconds = 0.0
+    """GPUs held times wall seconds."""
+    artifact: str | None = None
+    """Key of the artifact made; runs with the same key paid once."""
+
+
+class Provenance(_Part):
+    """What made the run; further facts are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    data: str
+    """SHA-256 of the real store."""
+    generator: str | None = None
+    synthetic: str | None = None
+    rare_images: int | None = None
+    """``data.rare_images``: real training images kept of each rare class; None: all."""
+    training_images_drawn: int | None = None
+    """Optimiser steps times the images of a step."""
+    config: str
+    git: str | None = None
+    packages: dict[str, str]
+    device: str
+    wall_seconds: Seconds
+
+
+class Results(_Part):
+    """All of ``results.json``."""
+
+    schema_version: Literal[3] = Field(SCHEMA, alias="schema")
+    task: Literal["evaluate"] = "evaluate"
+    experiment: str
+    """Name of the run."""
+    study: str
+    scale: str
+    seed: int
+    backbone: str
+    augmentation: Augmentation
+    prevalence: dict[str, Share]
+    """Share of each class in the field, at which the metrics are stated."""
+    prevalence_stated: bool
+    """Whether ``data.prevalence`` says so; else it is that of the test images."""
+    rare_classes: tuple[str, ...]
+    """The classes that ``augmentation.ratio`` is about."""
+    counts: Counts
+    rejected: dict[str, dict[str, Count]] = {}
+    """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,
+    ``far``, ``rejected``); empty where nothing was filtered."""
+    validation_score: Share | None
+    """Macro AUPRC on the validation split of the checkpoint that was tested."""
+    metrics: Metrics[Share]
+    ci95: Metrics[Interval]
+    working_points: dict[str, WorkingPoint]
+    """Class name -> the threshold of 95 % precision on validation, and what it achieves."""
+    calibration: Calibration
+    slices: tuple[Slice, ...]
+    costs: dict[str, Cost]
+    """Stage (``generator``, ``synthetic``, ``features``, ``filter``, ``classifier``, ``test``)
+    -> its cost."""
+    provenance: Provenance
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the classifier's outputs."""
+        return tuple(self.metrics.per_class)
+
+    def estimate(self, metric: str) -> Estimate:
+        """``"macro_f1"`` or, of one class, ``"protein/recall"``, with its interval.
+
+        A class that the run does not know gives an estimate of None.
+        """
+        name, _, of_class = metric.partition("/")
+        if not of_class:
+            return Estimate(getattr(self.metrics, name), *getattr(self.ci95, name))
+        if name not in self.metrics.per_class:
+            return Estimate(None)
+        one, ends = self.metrics.per_class[name], self.ci95.per_class[name]
+        return Estimate(getattr(one, of_class), *getattr(ends, of_class))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = self.class_names
+        if tuple(self.ci95.per_class) != names:
+            raise ValueError(f"metrics are of {names}, intervals of {tuple(self.ci95.per_class)}")
+        named: dict[str, dict[str, Any]] = {
+            "counts.train": self.counts.train,
+            "counts.test": self.counts.test,
+            "prevalence": self.prevalence,
+        }
+        for part, values in named.items():
+            if set(values) != set(names):
+                raise ValueError(f"metrics are of {names}, {part} of {sorted(values)}")
+        if strange := set(self.rare_classes) - set(names):
+            raise ValueError(f"rare_classes holds {sorted(strange)}, not in {names}")
+        for path, (low, high) in _intervals(self.ci95):
+            if low > high:
+                raise ValueError(f"ci95.{path} is [{low}, {high}], low before high")
+        return self
+
+
+def _intervals(ci95: Metrics[Interval]) -> Iterator[tuple[str, Interval]]:
+    for name in MACRO_METRICS:
+        yield name, getattr(ci95, name)
+    for class_name, metrics in ci95.per_class.items():
+        for name, interval in metrics:
+            yield f"per_class.{class_name}.{name}", interval
+
+
+Verdict = Literal["copies", "close", "novel"]
+"""``copies``: of training images; ``close``: nearer than held-out images, to no single ones."""
+
+SIGNIFICANT = 0.01
+"""Probability of calling a sign of copying significant where there is none."""
+
+
+class Compared(_Part):
+    """Generated images, and real training images in their place: the floor."""
+
+    generated: Estimate
+    floor: Estimate
+
+
+class MorphologyDistance(_Part):
+    """How one measure's distribution differs from that of held-out real images."""
+
+    ks: Compared
+    """Kolmogorov-Smirnov distance, 0 to 1; of a profile, the mean over its rings."""
+    wasserstein: Compared
+    """Earth mover's distance in standard deviations of the real values."""
+    real_mean: float | None
+    """In the measure's unit."""
+    generated_mean: float | None
+
+
+class TailCount(_Part):
+    """How many values lie below the lowest 5 % of their reference."""
+
+    count: Count
+    total: Count
+    share: Estimate
+    """Of the values, with its Wilson interval."""
+    expected: Share
+    """The share if both sets came from one distribution (about 5 %; more where the reference has
+    fewer than 19 values)."""
+    p_value: Share
+    """Chance of as many or more under that assumption (beta-binomial: it knows that the threshold
+    itself is one of the reference's values)."""
+    threshold: float
+    """In the values' unit."""
+
+    @property
+    def significant(self) -> bool:
+        """More values below the threshold than chance explains."""
+        return self.p_value < SIGNIFICANT
+
+
+class SignCount(_Part):
+    """How many generated images have a sign of copying, and how many held-out real ones."""
+
+    count: Count
+    total: Count
+    heldout_count: Count
+    heldout_total: Count
+    p_value: Share
+    """Chance of as many or more among the generated ones if both sets came from one distribution
+    (Fisher's exact test, one-sided)."""
+    smallest_share: Share | None
+    """The smallest share of the generated images at which the test would have called the sign
+    significant; None where not even all of them suffice."""
+
+    @property
+    def significant(self) -> bool:
+        """More than chance explains."""
+        return self.p_value < SIGNIFICANT
+
+
+class Memorisation(_Part):
+    """Generated against held-out images in their distances to the training images, in one space.
+
+    See :mod:`~.fidelity.copies`.
+    """
+
+    closer: TailCount
+    """On d1, the root mean square distance to the nearest training image."""
+    singular: TailCount
+    """On d1 / d2, d2 the distance to the second nearest."""
+    copies: Estimate
+    """Share of images with both signs."""
+    both: SignCount
+    """Images with both signs."""
+    identical: SignCount
+    """Images that equal a training image."""
+    median_distance: float
+    """Of the generated images' d1."""
+    heldout_median_distance: float
+    """Of the held-out images' d1: the floor."""
+    verdict: Verdict
+
+
+class Copies(_Part):
+    """Signs of copying of one class."""
+
+    verdict: Verdict
+    """The graver of both spaces."""
+    pixel: Memorisation
+    """In grey levels above the background."""
+    feature: Memorisation
+    """In feature space."""
+    duplicates: TailCount
+    """Generated images nearer to one another than real ones are, in grey levels."""
+
+
+class ClassFidelity(_Part):
+    """The assessment of one class."""
+
+    counts: dict[str, Count]
+    """Images that there were: ``train``, ``heldout``, ``generated``."""
+    compared: Count
+    """Images of each set in ``features`` and ``morphology``."""
+    features: dict[str, Compared]
+    """Measure (:data:`~.fidelity.measures.LIMITS`) -> generated against held-out images."""
+    recognised: Compared
+    """Share taken for this class, of generated and of held-out images. (Of training images it
+    would be higher: the network knows them.) Far below, many show another class; far above, they
+    are plainer than real ones."""
+    morphology: dict[str, MorphologyDistance]
+    memorisation: Copies
+
+
+class Fidelity(_Part):
+    """All of ``fidelity.json``."""
+
+    schema_version: Literal[1] = Field(FIDELITY_SCHEMA, alias="schema")
+    task: Literal["assess"] = "assess"
+    scale: str
+    held_out_split: str
+    image_size: int
+    """Px."""
+    pixel_size_um: float | None
+    feature_network: dict[str, Any]
+    settings: dict[str, Any]
+    classes: dict[str, ClassFidelity]
+    provenance: dict[str, Any]
+
+
+def write_results(path: Path, results: Results) -> None:
+    """Write ``results.json``, whole or not at all."""
+    write_json(path, results.model_dump(mode="json"))
+
+
+def read_results(path: Path) -> Results:
+    """Read and check ``results.json``.
+
+    Raises:
+        ArtifactError: the file is missing, no JSON, of another schema, or incomplete.
+    """
+    return _read(path, Results, SCHEMA, "Run task=evaluate again for this run.")
+
+
+def write_fidelity(path: Path, fidelity: Fidelity) -> None:
+    """Write ``fidelity.json``, whole or not at all."""
+    write_json(path, fidelity.model_dump(mode="json"))
+
+
+def read_fidelity(path: Path) -> Fidelity:
+    """Read and check ``fidelity.json``.
+
+    Raises:
+        ArtifactError: the file is missing, no JSON, of another schema, or incomplete.
+    """
+    return _read(path, Fidelity, FIDELITY_SCHEMA, "Run task=assess again to rewrite it.")
+
+
+def _read(path: Path, model: type[FileT], schema: int, remedy: str) -> FileT:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}).", remedy) from error
+    found = values.get("schema") if isinstance(values, dict) else None
+    if found != schema:
+        raise ArtifactError(f"{path} has schema {found}, expected {schema}.", remedy)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise ArtifactError(f"{path}: {place}: {first['msg']}.", remedy) from error

@@ -1,0 +1,254 @@
+"""``report.html`` of one run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.errors import DataError
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.priors import prevalence_weights
+from svp_lightning.evaluation.schema import Estimate, Results, Slice
+from svp_lightning.evaluation.tally import CLASS_METRICS, MACRO_METRICS
+from svp_lightning.report.arms import Run, read_run
+from svp_lightning.report.fidelity import fidelity_section
+from svp_lightning.report.figures.curves import (
+    confusion,
+    metrics_by_prevalence,
+    precision_recall,
+    reliability_diagram,
+)
+from svp_lightning.report.page import (
+    FIGURES,
+    REPORT,
+    FigureFile,
+    embedded_file,
+    provenance_rows,
+    write_page,
+)
+from svp_lightning.report.run_findings import (
+    PARTICLES,
+    expected_counts,
+    headline,
+    prevalence_sentence,
+)
+from svp_lightning.report.style import save_figure
+from svp_lightning.report.text import FIDELITY_TERMS, RUN_TERMS, glossary
+
+PREVALENCE = "prevalence.csv"
+PREVALENCE_METRICS = ("precision", "recall_at_precision_95", "auprc")
+COLUMN_NAMES = {
+    "ecd_um": "Equivalent circular diameter (µm)",
+    "radius_um": "Radius (µm)",
+    "defocus_um": "Distance from focus (µm)",
+    "morphology": "Morphology",
+}
+SMALL_SLICE = 20
+"""The page greys slices of fewer images."""
+GENERATOR_FIGURES = ("noise_to_image",)
+CAPTIONS = {
+    "precision_recall": (
+        "Precision and recall",
+        "Each point of a curve is a threshold on the probability of a class. The dot is the "
+        "largest recall at a precision of 95 % (dashed line).",
+    ),
+    "precision_recall_log": (
+        "Precision near 100 %",
+        "The same curves with the errors on a logarithmic scale.",
+    ),
+    "confusion": (
+        "What is taken for what",
+        "Test images by label (rows) and predicted class (columns), with the share of the row, "
+        "whatever the prevalence.",
+    ),
+    "prevalence": (
+        "Metrics as the common class becomes more common",
+        "The same predictions at other mixtures of the classes; the dashed line is 95 %.",
+    ),
+    "reliability": (
+        "Calibration",
+        "Test images in bins of the probability given to a class, against the share that is of "
+        "the class. Larger dots: more particles. Hollow: after temperature scaling.",
+    ),
+    "worst_mistakes": (
+        "Most confident mistakes",
+        "Test images whose label and prediction differ, most confident first. Some are mistakes "
+        "of the classifier, some of the label.",
+    ),
+    "training_curves": (
+        "Training",
+        "Loss and metrics over training. Validation images are real ones.",
+    ),
+    "noise_to_image": (
+        "From noise to particle",
+        "The diffusion model at work: pure noise on the left, a finished image on the right.",
+    ),
+}
+"""File name without suffix -> title, caption; in the order of the page."""
+
+
+@dataclass(frozen=True)
+class ThresholdRow:
+    """One class in the table of thresholds."""
+
+    name: str
+    threshold: float | None
+    chosen_on: int
+    validation_precision: float
+    validation_recall: float
+    precision: Estimate
+    recall: Estimate
+    best_on_test: Estimate
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """Recall by the bins of one property; a cell is None where a class has no image."""
+
+    title: str
+    rows: tuple[tuple[str, tuple[Slice | None, ...]], ...]
+
+
+def run_report(run_dir: Path | str) -> Path:
+    """Write ``report.html`` of a finished evaluation; figures not drawn yet are drawn first.
+
+    The page is self-contained: it opens without a network and can be sent by mail.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        DataError: a file is missing, or a table lacks a column.
+        ArtifactError: a file is malformed.
+    """
+    run = read_run(Path(run_dir))
+    folder, results = run.folder, run.results
+    predictions, table = run.predictions(), prevalence_table(run)
+    fidelity = fidelity_section(folder)
+    _draw_missing(run, predictions, table)
+    figures = [embedded_file(shown) for shown in known_figures(folder)]
+    return write_page(
+        folder / REPORT,
+        "run.html.j2",
+        {
+            "title": run.cell.name,
+            "run": run,
+            "results": results,
+            "headline": headline(results, predictions),
+            "prevalence": prevalence_sentence(results),
+            "overall_metrics": MACRO_METRICS,
+            "class_metrics": CLASS_METRICS,
+            "particles": PARTICLES,
+            "expected": expected_counts(results, predictions) if predictions else None,
+            "thresholds": threshold_rows(results),
+            "slices": slice_tables(results),
+            "small_slice": SMALL_SLICE,
+            "by_prevalence": [] if table is None else table.to_dict("records"),
+            "common": None if table is None else str(table["common"][0]),
+            "prevalence_metrics": PREVALENCE_METRICS,
+            "figures": [one for one in figures if one.name not in GENERATOR_FIGURES],
+            "generator_figures": [one for one in figures if one.name in GENERATOR_FIGURES],
+            "sheets": [embedded_file(shown) for shown in sample_sheets(run)],
+            "provenance": provenance_rows(results.provenance.model_dump()),
+            "fidelity": fidelity,
+            "glossary": glossary(RUN_TERMS + (FIDELITY_TERMS if fidelity else ())),
+        },
+    )
+
+
+def threshold_rows(results: Results) -> list[ThresholdRow]:
+    """The working points in class order."""
+    return [
+        ThresholdRow(
+            name,
+            point.threshold,
+            results.counts.validation.get(name, 0),
+            point.validation_precision,
+            point.validation_recall,
+            Estimate(point.precision, *point.precision_ci95),
+            Estimate(point.recall, *point.recall_ci95),
+            results.estimate(f"{name}/recall_at_precision_95"),
+        )
+        for name, point in ((name, results.working_points[name]) for name in results.class_names)
+    ]
+
+
+def slice_tables(results: Results) -> list[SliceTable]:
+    """One table per property, numeric bins by their lower end, names by the alphabet."""
+    tables = []
+    for column in dict.fromkeys(one.column for one in results.slices):
+        own = {(one.slice, one.class_name): one for one in results.slices if one.column == column}
+        bins = sorted(dict.fromkeys(one for one, _ in own), key=_bin_order)
+        rows = tuple((b, tuple(own.get((b, name)) for name in results.class_names)) for b in bins)
+        tables.append(SliceTable(COLUMN_NAMES.get(column, column), rows))
+    return tables
+
+
+def _bin_order(words: str) -> tuple[float, str]:
+    try:
+        return float(words.split(" ", 1)[0]), ""
+    except ValueError:
+        return float("inf"), words
+
+
+def prevalence_table(run: Run) -> pd.DataFrame | None:
+    """``prevalence.csv`` of a run, or None where there is none.
+
+    Raises:
+        DataError: it lacks a column.
+    """
+    file = run.folder / PREVALENCE
+    if not file.is_file():
+        return None
+    table = pd.read_csv(file)
+    names = run.results.class_names
+    wanted = ["ratio", "common", *(f"{c}/{m}" for c in names for m in PREVALENCE_METRICS)]
+    if missing := [name for name in wanted if name not in table]:
+        raise DataError(
+            f"{file} lacks the columns {missing}.", "Run task=prevalence again to rewrite it."
+        )
+    return table
+
+
+def _draw_missing(run: Run, predictions: Predictions | None, table: pd.DataFrame | None) -> None:
+    """Draw the figures that need no images, unless the evaluation already has."""
+    results, names = run.results, run.results.class_names
+    drawings: dict[str, Callable[[], Figure]] = {
+        "reliability": lambda: reliability_diagram(results.calibration, names)
+    }
+    if predictions is not None:
+        weights = prevalence_weights(predictions.labels, results.prevalence, names)
+        data = (predictions.labels, predictions.probabilities, names)
+        drawings |= {
+            "precision_recall": lambda: precision_recall(*data, weights=weights),
+            "precision_recall_log": lambda: precision_recall(*data, weights=weights, scale="log"),
+            "confusion": lambda: confusion(predictions.confusion(), names),
+        }
+    if table is not None:
+        common = str(table["common"][0])
+        drawings["prevalence"] = lambda: metrics_by_prevalence(table, names, common)
+    for name, draw in drawings.items():
+        path = run.folder / FIGURES / f"{name}.png"
+        if not path.is_file():
+            save_figure(draw(), path)
+
+
+def known_figures(folder: Path) -> list[FigureFile]:
+    """Figures of :data:`CAPTIONS` that the run ``folder`` holds, in page order."""
+    return [
+        FigureFile(path, title, caption)
+        for name, (title, caption) in CAPTIONS.items()
+        if (path := folder / FIGURES / f"{name}.png").is_file()
+    ]
+
+
+def sample_sheets(run: Run) -> list[FigureFile]:
+    """The contact sheets in the run's folder, in class order."""
+    return [
+        FigureFile(path, f"Images: {display_name(name).lower()}", "")
+        for name in run.results.class_names
+        if (path := run.folder / FIGURES / f"contact_sheet_{name}.png").is_file()
+    ]

@@ -1,0 +1,270 @@
+"""The tables of a study: cells over their seeds, single runs, differences, and costs."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from svp_lightning.evaluation.schema import Cost, Estimate
+from svp_lightning.evaluation.tally import MACRO_METRICS, metric_names
+from svp_lightning.report.arms import Cell, Group, Run, group_runs
+from svp_lightning.report.study_findings import Comparison
+from svp_lightning.report.text import backbone_name, duration, metric_name, with_interval
+
+KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatment", "seeds")
+LOW, HIGH = "_low", "_high"
+CONSOLE_METRICS = ("macro_auprc", "macro_precision")
+STAGES = {
+    "network": "Training the network that judges images",
+    "features": "Its features",
+    "generator": "Training the generator",
+    "synthetic": "Drawing images",
+    "filter": "Keeping the filtered",
+    "classifier": "Training the classifier",
+    "test": "Validation and test",
+}
+
+
+def study_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Metrics of a study's table: all macro ones, and for each rare class what matters most."""
+    rare = dict.fromkeys(name for run in runs for name in run.results.rare_classes)
+    names = ("precision", "auprc", "recall_at_precision_95")
+    return (*MACRO_METRICS, *(f"{c}/{name}" for c in rare for name in names))
+
+
+def study_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per cell of the study, its metrics averaged over seeds.
+
+    Columns: :data:`KEY_COLUMNS`, then for each metric (``macro_auprc``,
+    ``silicone_oil/precision``) its mean, and the same name with ``_low`` and ``_high`` for the
+    95 % interval (:func:`~svp_lightning.evaluation.comparison.over_seeds`); NaN where not defined.
+    """
+    metrics = study_metrics(runs)
+    rows = []
+    for group in group_runs(runs):
+        images = group.cell.real_images
+        row = _key(group.cell) | {
+            "real_images": "" if images is None else str(images),
+            "treatment": group.cell.treatment,
+            "seeds": " ".join(map(str, group.seeds)),
+        }
+        rows.append(row | _flat({metric: group.estimate(metric) for metric in metrics}))
+    columns = [*KEY_COLUMNS, *(metric + end for metric in metrics for end in ("", LOW, HIGH))]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.astype({name: float for name in columns if name not in KEY_COLUMNS})
+
+
+def _key(cell: Cell) -> dict[str, object]:
+    return {
+        "backbone": cell.backbone,
+        "method": cell.method,
+        "ratio": cell.ratio,
+        "variant": cell.variant,
+    }
+
+
+def _flat(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
+    """Columns of a table: ``macro_f1``, ``macro_f1_low``, ``macro_f1_high``."""
+    ends = {"": "value", LOW: "low", HIGH: "high"}
+    return {
+        metric + end: getattr(one, attribute)
+        for metric, one in estimates.items()
+        for end, attribute in ends.items()
+    }
+
+
+def _estimate_in(row: Mapping[Hashable, Any], metric: str) -> Estimate:
+    values = (row[metric + end] for end in ("", LOW, HIGH))
+    return Estimate(*(None if np.isnan(value) else value for value in values))
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as strings with readable headings, intervals in square brackets."""
+    words: dict[str, list[str]] = {"Classifier": [backbone_name(n) for n in table["backbone"]]}
+    if (table["real_images"] != "").any():
+        words["Real rare images"] = list(table["real_images"])
+    words["Rare classes"] = list(table["treatment"])
+    words["Seeds"] = [seeds.replace(" ", ", ") for seeds in table["seeds"]]
+    rows = table.to_dict("records")
+    for metric in (name.removesuffix(LOW) for name in table.columns if name.endswith(LOW)):
+        words[metric_name(metric)] = [with_interval(_estimate_in(row, metric)) for row in rows]
+    return pd.DataFrame(words)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table of :func:`readable`; numbers are aligned to the right."""
+    words = readable(table)
+    align = ["---" if name in ("Classifier", "Rare classes") else "---:" for name in words]
+    rows = [list(words.columns), align, *words.to_numpy().tolist()]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """All columns at full precision; an empty field where a value is not defined."""
+    table = table.drop(columns="treatment", errors="ignore")
+    return table.to_csv(index=False, lineterminator="\n")
+
+
+def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per run (cell and seed): all metrics with intervals, counts, thresholds, seconds.
+
+    ``n_train/…``, ``n_added/…`` and ``n_test/…`` are images, ``…/threshold`` and
+    ``…/precision_at_threshold`` the working points chosen on validation, ``seconds/…`` the
+    wall seconds of each stage.
+    """
+    rows = []
+    for run in runs:
+        results, names = run.results, run.results.class_names
+        row: dict[str, object] = {"run": run.folder.name, **_key(run.cell), "seed": results.seed}
+        counts = results.counts
+        for part, of_class in (
+            ("train", counts.train), ("added", counts.synthetic), ("test", counts.test),
+        ):  # fmt: skip
+            row |= {f"n_{part}/{name}": of_class.get(name, 0) for name in names}
+        row |= _flat({metric: results.estimate(metric) for metric in metric_names(names)})
+        for name, point in results.working_points.items():
+            row |= {
+                f"{name}/threshold": point.threshold,
+                f"{name}/precision_at_threshold": point.precision,
+                f"{name}/recall_at_threshold": point.recall,
+            }
+        row |= {f"seconds/{stage}": cost.wall_seconds for stage, cost in results.costs.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def differences_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """One row per comparison and metric: difference, interval, p-values, effect sizes."""
+    return pd.DataFrame(
+        [
+            {
+                "backbone": one.group.cell.backbone,
+                "real_images": one.group.cell.real_images,
+                "arm": one.group.cell.treatment,
+                "against": one.reference.cell.treatment,
+                "metric": found.metric,
+                "difference": found.value,
+                "low": found.low,
+                "high": found.high,
+                "p": found.p_value,
+                "p_holm": found.p_adjusted,
+                "comparisons": found.compared,
+                "cohens_dz": found.standardised,
+                "error_reduction": found.error_reduction,
+                "seeds": " ".join(map(str, found.seeds)),
+                "verdict": found.verdict,
+            }
+            for one in comparisons
+            for found in one.differences
+        ]
+    )
+
+
+def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
+    """Print the main metrics of :func:`study_table`; fits a terminal of 100 columns."""
+    console = console or Console()
+    pretty = Table(box=None, header_style="bold", pad_edge=False)
+    by_number = (table["real_images"] != "").any()
+    pretty.add_column("Classifier", no_wrap=True)
+    if by_number:
+        pretty.add_column("Real rare", justify="right", max_width=9)
+    pretty.add_column("Rare classes", overflow="fold", max_width=24)
+    pretty.add_column("Seeds", justify="right", max_width=8)
+    for metric in CONSOLE_METRICS:
+        pretty.add_column(metric_name(metric), justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        number = [row["real_images"]] if by_number else []
+        cells = (escape(with_interval(_estimate_in(row, metric))) for metric in CONSOLE_METRICS)
+        pretty.add_row(
+            backbone_name(row["backbone"]), *number, row["treatment"], row["seeds"], *cells
+        )
+    console.print(pretty)
+    console.print("Mean over seeds, 95 % interval in brackets.", style="dim")
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """Mean over the seeds of a cell, in seconds; every stage is counted in full.
+
+    Attributes:
+        stages: stage -> wall seconds, for those the cell has.
+        per_point: wall seconds beyond the control's for each percentage point of the primary
+            metric gained over it; None where no gain is detectable.
+    """
+
+    group: Group
+    stages: Mapping[str, float]
+    wall: float
+    cpu: float
+    gpu: float
+    per_point: float | None
+
+
+def cost_rows(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[CostRow]:
+    """One row per cell whose runs recorded what they took."""
+    known = [group for group in groups if all(run.results.costs for run in group.runs)]
+    costs = {id(group): _mean_costs(group.runs) for group in known}
+    walls = {key: sum(c.wall_seconds for c in own.values()) for key, own in costs.items()}
+    return [
+        CostRow(
+            group,
+            {stage: cost.wall_seconds for stage, cost in costs[id(group)].items()},
+            walls[id(group)],
+            sum(cost.cpu_seconds for cost in costs[id(group)].values()),
+            sum(cost.gpu_seconds for cost in costs[id(group)].values()),
+            _per_point(group, walls, comparisons),
+        )
+        for group in known
+    ]
+
+
+def _mean_costs(runs: Sequence[Run]) -> dict[str, Cost]:
+    found = {}
+    for stage in STAGES:
+        own = [run.results.costs[stage] for run in runs if stage in run.results.costs]
+        if own:
+            found[stage] = Cost(**{name: float(np.mean([getattr(cost, name) for cost in own]))
+                                   for name in SECONDS})  # fmt: skip
+    return found
+
+
+SECONDS = ("wall_seconds", "cpu_seconds", "gpu_seconds")
+
+
+def _per_point(
+    group: Group, walls: Mapping[int, float], comparisons: Sequence[Comparison]
+) -> float | None:
+    for one in comparisons:
+        if one.group is group and one.reference.cell.is_control and id(one.reference) in walls:
+            gain = one.differences[0]
+            if gain.verdict == "higher" and gain.value:
+                return (walls[id(group)] - walls[id(one.reference)]) / (100 * gain.value)
+    return None
+
+
+def study_total(runs: Sequence[Run]) -> Cost:
+    """What the whole study took: what several runs share is counted once.
+
+    An artifact's name tells its stage too. One run's classifier may be another's ``network``.
+    """
+    seen: dict[object, Cost] = {}
+    for run in runs:
+        for stage, cost in run.results.costs.items():
+            seen[cost.artifact or (stage, run.folder)] = cost
+    sums = {name: sum(getattr(cost, name) for cost in seen.values()) for name in SECONDS}
+    return Cost(**sums)
+
+
+def total_sentence(total: Cost) -> str:
+    """The total in words."""
+    words = f"Everything: {duration(total.wall_seconds)} of stages one after another, "
+    words += f"{duration(total.cpu_seconds)} of processor time"
+    return (
+        f"{words}, {duration(total.gpu_seconds)} of GPU time." if total.gpu_seconds else f"{words}."
+    )

@@ -1,0 +1,204 @@
+"""Words and numbers as people read them, the same in every table, figure and sentence."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.evaluation.schema import Estimate
+
+METRIC_NAMES = {
+    "macro_precision": "Macro precision",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro F1",
+    "macro_auprc": "Macro AUPRC",
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+    "auprc": "AUPRC",
+    "recall_at_precision_95": "Recall at 95 % precision",
+}
+UNKNOWN = "–"
+
+
+def metric_name(metric: str) -> str:
+    """``"silicone_oil/auprc"`` -> ``"Silicone oil AUPRC"``."""
+    class_name, _, name = metric.rpartition("/")
+    words = METRIC_NAMES.get(name, display_name(name))
+    if not class_name:
+        return words
+    return f"{display_name(class_name)} {words if words.isupper() else words.lower()}"
+
+
+def backbone_name(backbone: str) -> str:
+    """``"resnet50"`` -> ``"ResNet-50"``; other names stay as they are."""
+    match = re.fullmatch(r"resnet(\d+)", backbone)
+    return f"ResNet-{match[1]}" if match else backbone
+
+
+def plain_name(class_name: str, *, several: bool = False) -> str:
+    """``"silicone_oil"`` -> ``"silicone oil"``; with ``several``, ``"silicone oil particles"``."""
+    name = display_name(class_name)
+    name = name if name.isupper() else name.lower()
+    return f"{name} particles" if several else name
+
+
+def lower_first(words: str) -> str:
+    """``"Macro F1"`` -> ``"macro F1"``."""
+    return words[:1].lower() + words[1:]
+
+
+def score(value: float | None) -> str:
+    """A metric with three decimals; up to five where rounding would claim a perfect 1.000."""
+    if value is None:
+        return UNKNOWN
+    if value > 1 - 1e-9:  # what summation leaves of exactly 1
+        return "1.000"
+    for decimals in (3, 4, 5):
+        if round(value, decimals) < 1:
+            return f"{value:.{decimals}f}"
+    return "0.99999"
+
+
+def interval(estimate: Estimate) -> str:
+    """``"0.881 to 0.934"``, or an empty string where there is no interval."""
+    if estimate.low is None or estimate.high is None:
+        return ""
+    if estimate.low == estimate.high:
+        return "too few images for an interval"
+    return f"{score(estimate.low)} to {score(estimate.high)}"
+
+
+def with_interval(estimate: Estimate) -> str:
+    """``"0.912 [0.881, 0.934]"``."""
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+        return score(estimate.value)
+    return f"{score(estimate.value)} [{score(estimate.low)}, {score(estimate.high)}]"
+
+
+def points(difference: float) -> str:
+    """A difference of two metrics in percentage points, signed: ``"+1.3"``, ``"−0.04"``.
+
+    One decimal, or as many (up to three) as it takes not to round to nothing.
+    """
+    for decimals in (1, 2, 3):
+        if rounded := round(100 * difference, decimals):
+            return f"{rounded:+.{decimals}f}".replace("-", "−")
+    return "0.0"
+
+
+def p_value(p: float) -> str:
+    """``"p = 0.03"``, ``"p < 0.001"``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def percent(share: float) -> str:
+    """A share in percent with as many decimals as it needs: ``"99.8 %"``, ``"0.1 %"``."""
+    value = 100 * share
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    for decimals in range(1, 7):
+        if 0 < round(value, decimals) < 100:
+            return f"{value:.{decimals}f} %"
+    return f"{value:.3g} %"
+
+
+def expected_count(value: float) -> str:
+    """An expected number of particles: ``"1,240"``, ``"3.2"``, ``"0.04"``."""
+    if value >= 10 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def listing(words: Sequence[str]) -> str:
+    """``["a", "b", "c"]`` -> ``"a, b and c"``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def duration(seconds: Any) -> str:
+    """``4210`` -> ``"1 h 10 min"``; what is no number stays as it is."""
+    if not isinstance(seconds, int | float):
+        return str(seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+GLOSSARY = {
+    "Sub-visible particle": (
+        "A particle of about 2 to 100 µm in a protein drug. Protein aggregates can harm "
+        "patients; silicone oil droplets and air bubbles are mostly harmless but look alike."
+    ),
+    "Rare class": "A particle type with few real images.",
+    "Prevalence": "How common each particle type is among the particles that are classified.",
+    "Precision": (
+        "Of the particles counted as a class, the share that really is of it (positive "
+        "predictive value). It falls when the class is rare."
+    ),
+    "Recall": "Of the particles of a class, the share that is found. Prevalence does not move it.",
+    "F1": "The harmonic mean of precision and recall.",
+    "AUPRC": (
+        "Area under the precision-recall curve: precision averaged over recall. 1 is perfect; a "
+        "class guessed at random gets its prevalence."
+    ),
+    "Recall at 95 % precision": (
+        "The largest share of a class that a threshold finds with a precision of 95 %; 0 where "
+        "no threshold is that precise."
+    ),
+    "Macro": "The plain mean over classes: a rare class counts as much as a common one.",
+    "95 % interval": (
+        "Were the test images drawn again, 95 % of such intervals would hold the true value. "
+        "That of one seed does not cover another; that of a mean over several seeds does."
+    ),
+    "Diffusion model": (
+        "A network that turns noise into images step by step; here, into images of a rare class."
+    ),
+    "Ratio": (
+        "Added images per real training image of a rare class. Validation and test images are "
+        "always real."
+    ),
+    "Control": "The same classifier, data and seed, with nothing done about the rare classes.",
+    "Duplicates": "A control: as many copies of real images as there are generated ones.",
+    "FID and KID": (
+        "Distances between two sets of images in the features of a network; 0 where the sets "
+        "cannot be told apart. FID grows as sets get smaller; KID does not."
+    ),
+    "Precision and density": (
+        "The share of generated images that lies where real images lie, and how densely real "
+        "images lie there (about 1: as among themselves)."
+    ),
+    "Recall and coverage": "The share of the variety of real images that generated ones reach.",
+    "Two-sample AUC": (
+        "How well a classifier tells generated from real images: 0.5 by chance, 1 without a "
+        "mistake."
+    ),
+    "Taken for its class": (
+        "The share of images that a classifier of the real training images gives their class. "
+        "Lower than real ones: many show another class. Higher: they are plainer."
+    ),
+    "Floor": "What real images score in place of generated ones: no generator can do better.",
+    "Signs of copying": (
+        "A copy lies closer to one training image than new images do, and far closer to it than "
+        "to any other. Held-out real images show how close new images come by chance. Images are "
+        "compared in all 8 turned and mirrored positions."
+    ),
+    "Seed": "The number that fixes every random choice of a run; another one repeats the trial.",
+}
+FIDELITY_TERMS = (
+    "FID and KID",
+    "Precision and density",
+    "Recall and coverage",
+    "Two-sample AUC",
+    "Taken for its class",
+    "Floor",
+    "Signs of copying",
+)
+STUDY_TERMS = tuple(term for term in GLOSSARY if term not in FIDELITY_TERMS)
+RUN_TERMS = tuple(term for term in STUDY_TERMS if term not in ("Control", "Duplicates"))
+
+
+def glossary(terms: tuple[str, ...] = STUDY_TERMS) -> list[tuple[str, str]]:
+    """(term, explanation), in the order of :data:`GLOSSARY`."""
+    return [(term, words) for term, words in GLOSSARY.items() if term in terms]
