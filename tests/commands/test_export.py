@@ -13,6 +13,7 @@ from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import build_denoiser
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.files import sha256_of_file
+from tests.report.made_up import made_up_fidelity
 
 Svp = Callable[..., None]
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -41,9 +42,8 @@ def test_export_is_whole_and_overwrites_nothing(
     (generator,) = (path.parent for path in shared_artifacts.glob("generator/*/generator.json")
                     if store.manifest.made_by["generator"]
                     == sha256_of_file(path.with_name("model.safetensors")))  # fmt: skip
-    fidelity = {"generator": store.manifest.made_by["generator"],
-                "classes": {"protein": {"kid": {"generated": {"value": 0.25},
-                                                         "floor": {"value": 0.125}}}}}  # fmt: skip
+    fidelity = made_up_fidelity()
+    fidelity["provenance"]["generator"] = store.manifest.made_by["generator"]
     (tmp_path / "fidelity.json").write_text(json.dumps(fidelity))
     svp(f"export.generator={generator}", "task=export", "export.to=mine",
         "export.fidelity=fidelity.json", "export.samples_per_class=1")  # fmt: skip
@@ -51,14 +51,14 @@ def test_export_is_whole_and_overwrites_nothing(
     assert (tmp_path / "mine" / unet).read_bytes() == (folder / unet).read_bytes()
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
     assert "| time |" in card
-    assert "| 0.25 | – | 0.125 |" in card
+    assert "| Kid | 0.0123 | 0.01 to 0.015 | 0.002 |" in card
     assert "license: other" in card
 
 
 def test_fidelity_of_another_generator_is_refused(
     svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "fidelity.json").write_text('{"generator": "somebody else\'s"}')
+    (tmp_path / "fidelity.json").write_text(json.dumps(made_up_fidelity()))
     with pytest.raises(SystemExit):
         svp("task=export", "export.to=mine", "export.fidelity=fidelity.json",
             "export.samples_per_class=1")  # fmt: skip

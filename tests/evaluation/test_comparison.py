@@ -1,13 +1,21 @@
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from svp_lightning.evaluation.comparison import (
+    by_intervals,
     holm,
+    judge,
+    over_seeds,
     paired_over_seeds,
     shared_trainings,
     standard_error,
 )
+from svp_lightning.evaluation.schema import Estimate
 
 
 def study(rng, seeds, *, image=0.01, own=0.01, training=0.01, truth=0.0, resamples=200):
@@ -124,3 +132,79 @@ def test_one_seed_can_differ_clearly_among_many_comparisons():
     counted = 2 * (tail + 1) / 1001
     assert paired_over_seeds(np.array([0.01]), unsure).p_value == pytest.approx(counted)
     assert paired_over_seeds(np.array([0.1]), np.full((1, 20), 0.1)).p_value is None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as :func:`judge` sees it, its metrics ``value`` ± ``half``."""
+
+    results: Any
+    resamples: Any = None
+
+
+def run(value, half=0.02, seed=1, data="same"):
+    results = SimpleNamespace(
+        seed=seed,
+        estimate=lambda _: Estimate(value, value - half, value + half),
+        provenance=SimpleNamespace(data=data),
+        prevalence={"protein": 1.0},
+    )
+    return Run(results)
+
+
+def test_one_seed_keeps_its_own_interval():
+    one = Estimate(0.9, 0.85, 0.93)
+    assert over_seeds([one]) == one
+
+
+def test_several_seeds_are_never_surer_than_their_test_images():
+    mean = over_seeds([Estimate(0.9, 0.85, 0.95)] * 5)
+    assert mean.value == pytest.approx(0.9)
+    assert mean.high - mean.low == pytest.approx(0.1)
+
+
+def test_interval_over_seeds_is_students_t_within_0_and_1():
+    values = [0.70, 0.74, 0.78]
+    mean = over_seeds([Estimate(value) for value in values])
+    expected = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert (mean.low, mean.high) == pytest.approx(expected)
+    mean = over_seeds([Estimate(0.99, 0.9, 1.0), Estimate(0.5, 0.4, 0.6)])
+    assert (mean.low, mean.high) == (0.0, 1.0)
+    assert over_seeds([Estimate(0.9), Estimate(None)]).value is None
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [(0.86, "higher"), (0.83, "no detectable difference"), (0.74, "lower")],
+)
+def test_one_seed_is_judged_by_overlap(value, verdict):
+    (found,) = judge([([run(value)], [run(0.80)])], "macro_auprc", ["none"])
+    assert found.value == pytest.approx(value - 0.80)
+    assert found.verdict == verdict
+    assert found.low < found.value < found.high
+    assert found.p_value is found.p_adjusted is None
+    other = by_intervals([run(0.80)], [run(value)], "macro_auprc")
+    assert (other.value, other.low) == pytest.approx((-found.value, -found.high))
+
+
+def test_three_seeds_are_paired():
+    # The seeds differ far more than the treatment does: only pairing can see it.
+    levels = {1: 0.60, 2: 0.75, 3: 0.90}
+    treated = [run(level + 0.02 + seed / 1000, 0.001, seed) for seed, level in levels.items()]
+    found = by_intervals(treated, [run(v, 0.001, s) for s, v in levels.items()], "macro_auprc")
+    assert found.seeds == (1, 2, 3)
+    assert found.value == pytest.approx(0.022)
+    assert found.verdict == "higher"
+
+
+def test_seed_noise_hides_a_small_difference():
+    treated = [run(0.8 + shift, 0.001, s) for s, shift in ((1, -0.03), (2, 0.06), (3, 0.0))]
+    found = by_intervals(treated, [run(0.8, 0.001, seed) for seed in (1, 2, 3)], "macro_auprc")
+    assert found.verdict == "no detectable difference"
+
+
+def test_only_common_seeds_on_the_same_data_are_compared():
+    found = by_intervals([run(0.9), run(0.1, seed=2)], [run(0.8)], "macro_auprc")
+    assert found.seeds == (1,)
+    assert found.value == pytest.approx(0.1)
+    assert by_intervals([run(0.9, data="other")], [run(0.8)], "macro_auprc").value is None

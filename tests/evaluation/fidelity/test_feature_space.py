@@ -5,11 +5,14 @@ import pytest
 import torch
 
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.features import feature_fidelity
-from svp_lightning.evaluation.fidelity.intervals import wilson, with_half_sample_intervals
-from svp_lightning.evaluation.fidelity.manifold import manifold_coverage
-from svp_lightning.evaluation.fidelity.measures import frechet_distance, kernel_distance
-from svp_lightning.evaluation.fidelity.two_sample import two_sample_auc
+from svp_lightning.evaluation.fidelity.measures import (
+    feature_fidelity,
+    frechet_distance,
+    kernel_distance,
+    manifold_coverage,
+    two_sample_auc,
+)
+from svp_lightning.evaluation.intervals import share_of, with_half_sample_intervals
 
 
 def normal(seed: int, n: int = 300, d: int = 8) -> np.ndarray:
@@ -51,11 +54,11 @@ def test_metrics_leave_the_global_generator_alone() -> None:
 def test_coverage_of_identical_and_of_disjoint_sets() -> None:
     x = normal(4)
     same = manifold_coverage(x, x)
-    assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+    assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
     # A vector lies in its own ball and in 4 others on average; the 5th neighbour is on the edge.
-    assert 1 - 1e-9 <= same.density <= 1.2
+    assert 1 - 1e-9 <= same["density"] <= 1.2
     far = manifold_coverage(x, x + 100)
-    assert (far.precision, far.recall, far.density, far.coverage) == (0, 0, 0, 0)
+    assert (far["precision"], far["recall"], far["density"], far["coverage"]) == (0, 0, 0, 0)
 
 
 def test_coverage_agrees_with_its_definition() -> None:
@@ -67,24 +70,24 @@ def test_coverage_agrees_with_its_definition() -> None:
 
     found = manifold_coverage(real, generated)
     inside = distance <= radius(real)[:, None]
-    assert found.precision == inside.any(axis=0).mean()
-    assert found.recall == (distance <= radius(generated)).any(axis=1).mean()
-    assert found.density == pytest.approx(inside.sum() / (5 * 60))
-    assert found.coverage == inside.any(axis=1).mean()
+    assert found["precision"] == inside.any(axis=0).mean()
+    assert found["recall"] == (distance <= radius(generated)).any(axis=1).mean()
+    assert found["density"] == pytest.approx(inside.sum() / (5 * 60))
+    assert found["coverage"] == inside.any(axis=1).mean()
 
 
 def test_dropped_mode_lowers_variety_and_a_bad_mode_lowers_fidelity() -> None:
     modes = np.array([[0.0] * 4, [20.0] * 4])
     real = normal(7, 400, 4) + np.repeat(modes, 200, axis=0)
     dropped = manifold_coverage(real, normal(8, 400, 4))
-    assert dropped.precision > 0.9
-    assert dropped.recall < 0.55
-    assert dropped.coverage < 0.55
+    assert dropped["precision"] > 0.9
+    assert dropped["recall"] < 0.55
+    assert dropped["coverage"] < 0.55
     spoilt = normal(9, 400, 4) + np.repeat(modes, 200, axis=0)
     spoilt[:100] += 500
     found = manifold_coverage(real, spoilt)
-    assert found.precision == pytest.approx(0.75, abs=0.05)
-    assert found.coverage > 0.8
+    assert found["precision"] == pytest.approx(0.75, abs=0.05)
+    assert found["coverage"] > 0.8
 
 
 def test_auc_is_half_for_one_distribution_and_one_for_two() -> None:
@@ -113,12 +116,12 @@ def test_half_sample_interval_of_a_mean_has_its_standard_error() -> None:
 
 def test_intervals_cover_the_floor_of_one_distribution() -> None:
     found = feature_fidelity(normal(10, 200), normal(11, 200), draws=30)
-    assert found.kid.low < 0 < found.kid.high
-    assert found.auc.low < 0.5 < found.auc.high
-    assert found.density.low < 1.05 < found.density.high
+    assert found["kid"].low < 0 < found["kid"].high
+    assert found["auc"].low < 0.5 < found["auc"].high
+    assert found["density"].low < 1.05 < found["density"].high
     worse = feature_fidelity(normal(10, 200), normal(11, 200) * 0.5, draws=30)
-    assert worse.kid.low > found.kid.value
-    assert worse.recall.high < found.recall.value
+    assert worse["kid"].low > found["kid"].value
+    assert worse["recall"].high < found["recall"].value
 
 
 def test_sets_are_cut_to_one_size_and_few_images_are_refused() -> None:
@@ -129,6 +132,6 @@ def test_sets_are_cut_to_one_size_and_few_images_are_refused() -> None:
 
 
 def test_wilson_interval_of_none_is_not_empty() -> None:
-    found = wilson(0, 100)
+    found = share_of(0, 100)
     assert found.value == found.low == 0
     assert found.high == pytest.approx(0.037, abs=0.001)

@@ -1,55 +1,34 @@
 import json
 
-import numpy as np
 import pytest
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.schema import Results, read_results, write_results
-from svp_lightning.evaluation.tally import Tally, percentile_intervals
+from svp_lightning.evaluation.schema import (
+    Fidelity,
+    Results,
+    read_fidelity,
+    read_results,
+    write_fidelity,
+    write_results,
+)
+from tests.report.made_up import made_up_fidelity, made_up_results
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
+SLICE = {"column": "ecd_um", "slice": "5 to 10", "class": "protein", "images": 3, "recall": 0.5,
+         "ci95": [0.1, 0.9]}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def values():
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], [60, 20, 20])
-    probabilities = rng.dirichlet([1, 1, 1], 100)
-    tally = Tally(labels, probabilities, NAMES)
-    counts = dict(zip(NAMES, (60, 20, 20), strict=True))
-    return {
-        "schema": 2,
-        "task": "evaluate",
-        "seed": 1,
-        "backbone": "resnet50",
-        "augmentation": {"method": "diffusion", "ratio": 1.0},
-        "counts": {
-            "train": counts,
-            "synthetic": {"silicone_oil": 20},
-            "test": counts,
-            "validation": {},
-        },
-        "metrics": tally.metrics(),
-        "ci95": percentile_intervals(tally.redrawn(resamples=20), NAMES),
-        "provenance": {
-            "data": "ab",
-            "generator": None,
-            "synthetic": None,
-            "config": "cd",
-            "git": None,
-            "packages": {"torch": "2"},
-            "device": "cpu",
-            "wall_seconds": 1.5,
-            "host": "kept",
-        },
-    }
+    return made_up_results() | {"slices": [SLICE]}
 
 
 def test_round_trip_keeps_the_contract(tmp_path, values):
     path = tmp_path / "results.json"
     write_results(path, Results.model_validate(values))
-    # Every value given is kept as it is; fields with defaults may join them.
-    assert json.loads(path.read_text()).items() >= values.items()
+    stored = json.loads(path.read_text())
+    for part in ("metrics", "ci95", "slices", "prevalence", "counts"):
+        assert stored[part] == values[part]
     results = read_results(path)
     assert results.class_names == NAMES
     assert results.metrics.macro_f1 == values["metrics"]["macro_f1"]
@@ -58,13 +37,6 @@ def test_round_trip_keeps_the_contract(tmp_path, values):
     assert again.read_bytes() == path.read_bytes()
     low, high = results.ci95.per_class["air_bubble"].auprc
     assert low <= results.metrics.per_class["air_bubble"].auprc <= high
-
-
-def test_what_version_1_wrote_is_read(tmp_path, values):
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(values | {"schema": 1}))
-    results = read_results(path)
-    assert (results.schema_version, results.calibration, results.slices) == (1, None, ())
 
 
 def edit(values, path, new):
@@ -83,12 +55,16 @@ def edit(values, path, new):
 @pytest.mark.parametrize(
     ("path", "new", "named"),
     [
-        (("schema",), 3, "schema 3"),
+        (("schema",), 2, "schema 2"),
         (("metrics", "macro_f1"), None, r"metrics\.macro_f1"),
         (("metrics", "accuracy"), 1.2, r"metrics\.accuracy"),
         (("ci95", "accuracy"), [0.9, 0.2], r"ci95\.accuracy"),
         (("ci95", "per_class", "protein"), None, "intervals of"),
         (("counts", "test", "protein"), None, r"counts\.test"),
+        (("counts", "test", "protein"), -1, r"counts\.test\.protein"),
+        (("prevalence",), {"dust": 1.0}, "prevalence"),
+        (("rare_classes",), ["dust"], "rare_classes"),
+        (("ci95", "accuracy"), [0.1, 0.2, 0.3], r"ci95\.accuracy"),
         (("surprise",), 1, "surprise"),
     ],
 )
@@ -108,3 +84,14 @@ def test_broken_files_are_refused(tmp_path, content):
         read_results(file)
     with pytest.raises(ArtifactError, match="cannot be read"):
         read_results(tmp_path / "missing.json")
+
+
+def test_fidelity_survives_its_file(tmp_path):
+    path, values = tmp_path / "fidelity.json", made_up_fidelity()
+    write_fidelity(path, Fidelity.model_validate(values))
+    assert json.loads(path.read_text()) == values
+    assert not read_fidelity(path).classes["air_bubble"].memorisation.pixel.both.significant
+    del values["classes"]["air_bubble"]["memorisation"]["pixel"]["both"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(ArtifactError, match=r"memorisation\.pixel\.both"):
+        read_fidelity(path)
