@@ -16,9 +16,6 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SIBLINGS = ("generator", "classifier", "simulation", "evaluation", "report")
 KNOW_THE_CONFIG = {"__main__", "config", "pipeline", "commands"}
 COMMAND_LINES = 100
-REPEATED = {"assess", "calibration", "features", "intervals"}
-REPEATED |= {"predictions", "prevalence", "tables"}
-"""Names of several files that are still to become one; to be emptied, never to grow."""
 
 
 def name_of(file: Path) -> str:
@@ -92,7 +89,7 @@ def test_commands_are_short() -> None:
 def test_no_file_name_is_used_twice() -> None:
     times = Counter(file.stem for file in MODULES)
     repeated = {name for name, count in times.items() if count > 1}
-    assert repeated <= REPEATED | {"__init__", "settings"}
+    assert repeated <= {"__init__", "settings"}
 
 
 def test_config_carries_no_logic() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.fidelity.assess import ImageSet, assess_class
+from svp_lightning.evaluation.fidelity.class_fidelity import ImageSet, assess_class
 from svp_lightning.evaluation.fidelity.copies import SYMMETRIES, symmetric_images
 from svp_lightning.evaluation.schema import FIDELITY, Fidelity, write_fidelity
 from svp_lightning.evaluation.settings import AssessSettings

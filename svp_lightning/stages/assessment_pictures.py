@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.fidelity.assess import Assessment, ImageSet
+from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSet
 from svp_lightning.evaluation.fidelity.copies import Neighbours, symmetric_images
 from svp_lightning.evaluation.fidelity.morphology import MEASURES, Morphology
 from svp_lightning.report.fidelity import MEASURE_NAMES
-from svp_lightning.report.figures.particles import (
+from svp_lightning.report.figures.likeness import (
     closest_pairs,
     distance_histograms,
     morphology_histograms,

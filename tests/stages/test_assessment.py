@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_lightning.evaluation.fidelity.assess import (
+from svp_lightning.evaluation.fidelity.class_fidelity import (
     ClassFidelity,
     ImageSet,
     assess_class,

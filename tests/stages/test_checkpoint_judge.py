@@ -11,7 +11,7 @@ import torch
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.assess import pixel_closeness
+from svp_lightning.evaluation.fidelity.class_fidelity import pixel_closeness
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.drawing import sample

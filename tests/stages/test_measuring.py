@@ -22,7 +22,7 @@ def test_an_evaluation_leaves_everything_a_study_needs(svp: Svp, tmp_path: Path)
     svp("augmentation=none")
     run = only_run(tmp_path / "outputs")
     results = read_results(run / "results.json")
-    assert results.schema_version == 2
+    assert results.schema_version == 3
     validation = read_predictions(run / "val_predictions.parquet")
     assert len(validation.labels) == sum(results.counts.validation.values()) == 46
     tested = read_predictions(run / "predictions.parquet")

@@ -100,7 +100,8 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     size = area[parts]
     best = size.reshape(len(mask), -1).argmax(axis=1)
     chosen = parts.reshape(len(mask), -1)[np.arange(len(mask)), best]
-    return mask & (parts == np.where(chosen > 0, chosen, -1)[:, None, None])
+    largest: NDArray[np.bool_] = mask & (parts == np.where(chosen > 0, chosen, -1)[:, None, None])
+    return largest
 
 
 @dataclass(frozen=True)
