@@ -1,29 +1,23 @@
 """FlowCam runs, as VisualSpreadsheet leaves them, into a store.
 
 A run is a ``.lst`` (or the ``.csv`` exported from it) with its collages, or with one image for
-each particle, beside it. Particles are cut out of the collages at their boxes; runs are the
+each particle, in its folder. Particles are cut out of the collages at their boxes; runs are the
 groups of the split. Labels come from a CSV or from the classifications saved with the run
 (``.cla``). Libraries (``.flb``), the lists in which experts keep training particles, are read
 where the folder holds no run: the folder of a library is its label.
 
-Sizes are kept twice and never mixed: as the vendor's software gives them
-(``..._vendor_um``) and recomputed from the pixels (``..._recomputed_um``) by the rule that
-reproduces the vendor's on 12,937 particles. With the fringe f = fringe_size * cal_const, ABD
-is max(D - f, D / 2) of D = cal_const * sqrt(4 * raw_area / pi), and ESD is the same of
-D = cal_const * mean Feret diameter.
-``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``).
+``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``); see
+:mod:`svp_lightning.data.importers.flowcam_sizes`.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from svp_lightning.data.importers.cutting import picture_sizes, read_page
+from svp_lightning.data.importers.cutting import read_page
 from svp_lightning.data.importers.flowcam_facts import (
     CONTEXT,
     Evidence,
@@ -34,13 +28,19 @@ from svp_lightning.data.importers.flowcam_labels import saved_labels
 from svp_lightning.data.importers.flowcam_lists import (
     BOX_FIELDS,
     LIBRARY,
-    Beside,
+    Siblings,
     is_particle_table,
     more_in_export,
     read_particles,
     with_pictures,
 )
-from svp_lightning.data.importers.images import read_picture
+from svp_lightning.data.importers.flowcam_sizes import (
+    VENDOR_COLUMNS,
+    recomputed,
+    touches_frame,
+    usable_masks,
+    without_fringe,
+)
 from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.runs import RunFacts, Runs, gather, plan_runs, require_folder
 from svp_lightning.data.importers.tables import Skips, header_of, read_head
@@ -49,20 +49,6 @@ from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
-_VENDOR_COLUMNS = {
-    "raw_area": "raw_area_vendor_px",
-    "abd_diameter": "abd_diameter_vendor_um",
-    "esd_diameter": "esd_diameter_vendor_um",
-    "length": "length_vendor_um",
-    "width": "width_vendor_um",
-    "perimeter": "perimeter_vendor_um",
-    "abd_area": "abd_area_vendor_um2",
-    "aspect_ratio": "aspect_ratio_vendor",
-    "circularity": "circularity_vendor",
-    "intensity": "intensity_vendor_grey",
-    "sigma_intensity": "sigma_intensity_vendor_grey",
-    "edge_gradient": "edge_gradient_vendor",
-}
 _OTHER_COLUMNS = {
     "id": "particle_id",
     "cal_const": "pixel_size_um",
@@ -94,7 +80,7 @@ def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> 
         spelled = particles["label"]
         names = class_names(spelled.dropna().unique(), settings.root)
         particles["label"] = [names.get(label) for label in spelled]
-    masks = reader.masks(particles)
+    masks = usable_masks(particles, reader.siblings, settings, reader.skips)
     facts = {run: reader.completed(run, found) for run, found in facts.items()}
     kind = settings.size.upper()
     scaled = ", scaled to data.pixel_size_um" if settings.pixel_size_um else ""
@@ -102,7 +88,7 @@ def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> 
         particles.drop(columns=["raw_feret_mean", "raw_perimeter"]),
         read=read_page,
         facts=facts,
-        measure=lambda rows, tiles: _sizes(rows, masks.get(rows["picture"].iloc[0])),
+        measure=lambda rows, tiles: recomputed(rows, masks.get(rows["picture"].iloc[0])),
         made_by={
             "ecd_um": f"{settings.size}_diameter_vendor_um",
             "size_definition": f"{kind} diameter (vendor{scaled})",
@@ -117,7 +103,7 @@ class _Reader:
 
     settings: FlowCamSettings
     skips: Skips
-    beside: Beside = field(default_factory=Beside)
+    siblings: Siblings = field(default_factory=Siblings)
     evidence: dict[str, Evidence] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 
@@ -138,7 +124,7 @@ class _Reader:
         libraries = [file for file in files if file.suffix.lower() == LIBRARY]
         if lists or tables:
             for file in libraries:
-                self.skips.note(file.name, "library of particles beside runs")
+                self.skips.note(file.name, "library of particles, not a run")
             return sorted(lists + tables)
         if not libraries:
             archives = [file.name for file in files if file.suffix.lower() == ".zip"]
@@ -165,15 +151,15 @@ class _Reader:
         evidence = self.evidence[run] = Evidence()
         evidence.listed = len(table) + self.skips.lost - before
         evidence.highest_id = int(table["id"].max()) if len(table) else 0
-        self._read_beside(file, evidence)
+        self._read_siblings(file, evidence)
         self._compare_with_export(file, table, evidence)
         table = self._calibrated(file, table, evidence)
         if self.settings.labelled and self.settings.labels is None:
             table["label"] = self._labels(file, run, table)
-        table = with_pictures(table, file, self.beside, self.skips)
+        table = with_pictures(table, file, self.siblings, self.skips)
         return self._named(file, run, table, evidence.context)
 
-    def _read_beside(self, file: Path, evidence: Evidence) -> None:
+    def _read_siblings(self, file: Path, evidence: Evidence) -> None:
         """Context and summaries; one that is broken costs no particle."""
         try:
             evidence.context = read_context(self._of_run(file, ".ctx"))
@@ -191,7 +177,7 @@ class _Reader:
         evidence.unread.append(kind)
 
     def _of_run(self, file: Path, ending: str) -> Path:
-        return self.beside(file.parent, file.stem + ending)
+        return self.siblings(file.parent, file.stem + ending)
 
     def _compare_with_export(self, file: Path, table: pd.DataFrame, evidence: Evidence) -> None:
         export = self._of_run(file, ".csv")
@@ -208,7 +194,7 @@ class _Reader:
         if "cal_const" not in table:
             if not stated and given is None and len(table):
                 raise DataError(
-                    f"{file} has no calibration, and no .ctx beside it has one.",
+                    f"{file} has no calibration, and no .ctx in its folder has one.",
                     "Export it with the column Calibration Factor, or give data.pixel_size_um.",
                 )
             table["cal_const"] = next(iter(stated.values()), given)
@@ -245,7 +231,7 @@ class _Reader:
         for name in ("raw_area", "raw_feret_mean", "raw_perimeter"):
             if name not in table:
                 table[name] = np.nan
-        table = table.rename(columns={**_VENDOR_COLUMNS, **_OTHER_COLUMNS})
+        table = table.rename(columns={**VENDOR_COLUMNS, **_OTHER_COLUMNS})
         size = self._size(file, table)
         given = self.settings.pixel_size_um
         if given is not None:
@@ -256,7 +242,7 @@ class _Reader:
         table = table.assign(
             id=[f"{run}/{number}" for number in numbers],
             group=run,
-            edge_of_frame=_touches_frame(table, context),
+            edge_of_frame=touches_frame(table, context),
             ecd_um=size,
             esd_diameter_recomputed_um=without_fringe(scale * table["raw_feret_mean"], fringe),
             perimeter_recomputed_um=scale * table["raw_perimeter"],
@@ -274,25 +260,6 @@ class _Reader:
             )
         return table[f"{wanted}_diameter_vendor_um"] if kinds else None
 
-    def masks(self, particles: pd.DataFrame) -> dict[str, Path]:
-        """Collage -> its mask, where there is a usable one."""
-        collages = [Path(name) for name in particles["picture"].unique()]
-        masks = {c: self.beside(c.parent, f"{c.stem}_bin{c.suffix}") for c in collages}
-        masks = {collage: mask for collage, mask in masks.items() if mask.is_file()}
-        decode = self.skips.policy == "skip"
-        files = [file for pair in masks.items() for file in pair]
-        sizes = picture_sizes(files, self.settings.root, self.settings.num_threads, decode)
-        usable = {}
-        for collage, mask in masks.items():
-            size = sizes[str(mask)]
-            if not isinstance(size, DataError) and size != sizes[str(collage)]:
-                size = DataError(f"{mask} is not of its collage's size.", "Copy the run again.")
-            if isinstance(size, DataError):
-                self.skips.add(mask.name, "mask cannot be used", size, particle_lost=False)
-            else:
-                usable[str(collage)] = mask
-        return usable
-
     def completed(self, run: str, found: RunFacts) -> RunFacts:
         """Facts of a run with its volume, or why there is none."""
         facts = self.evidence[run].facts(self.settings.dilution)
@@ -309,40 +276,3 @@ def _of_library(table: pd.DataFrame, run: str) -> pd.DataFrame:
     """Particles of a library come from many runs: those of one day are one group."""
     days = table["timestamp"].str[:10] if "timestamp" in table else pd.Series("", table.index)
     return table.assign(run=run, group=("day " + days).where(days != "", table["id"]))
-
-
-def _touches_frame(table: pd.DataFrame, context: dict[str, float]) -> Any:
-    """Whether a particle's box was cut by the camera frame; null where that is unknown."""
-    if "frame_x_px" not in table or "frame_y_px" not in table:
-        return None
-    width = context.get("imagewidth", np.inf)
-    height = context.get("imageheight", np.inf)
-    low = (table["frame_x_px"] <= 0) | (table["frame_y_px"] <= 0)
-    right, bottom = table["frame_x_px"] + table["w"], table["frame_y_px"] + table["h"]
-    return low | (right >= width) | (bottom >= height)
-
-
-def _sizes(rows: pd.DataFrame, mask_file: Path | None) -> dict[str, Any]:
-    """Sizes of one collage's particles, from the mask if there is one."""
-    raw_area = rows["raw_area_vendor_px"].to_numpy(float)
-    edge = rows["edge_of_frame"].to_numpy()
-    if mask_file is not None:
-        mask = read_picture(mask_file).grey > 0
-        boxes = rows[list("xywh")].itertuples(index=False, name=None)
-        tiles = [mask[y : y + h, x : x + w] for x, y, w, h in boxes]
-        raw_area = np.array([tile.sum() for tile in tiles], dtype=float)
-        # A box leaves a margin around its particle unless the frame ends there.
-        edge = edge.astype(bool) | [_touches_own_box(tile) for tile in tiles]
-    scale = rows["pixel_size_um"].to_numpy(float)
-    fringe = scale * rows["fringe_size_px"].to_numpy(float)
-    diameter = without_fringe(scale * np.sqrt(4 * raw_area / np.pi), fringe)
-    return {"area_px": raw_area, "abd_diameter_recomputed_um": diameter, "edge_of_frame": edge}
-
-
-def without_fringe(diameter_um: Any, fringe_um: Any) -> Any:
-    """A diameter less the diffraction fringe, but at least half of it (arrays, µm)."""
-    return np.maximum(diameter_um - fringe_um, diameter_um / 2)
-
-
-def _touches_own_box(tile: NDArray[np.bool_]) -> bool:
-    return bool(tile[[0, -1]].any() or tile[:, [0, -1]].any())

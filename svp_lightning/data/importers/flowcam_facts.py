@@ -1,4 +1,4 @@
-"""What the files beside a FlowCam list say of the run: context, volumes, counts.
+"""What the other files of a FlowCam run say of it: context, volumes, counts.
 
 Numbers that are in several files must agree within the last digit that each prints. Where they
 do not, or where the printed concentration is not the count divided by the volume, no
@@ -143,7 +143,7 @@ _DILUTION = "; data.dilution=<factor> states what to multiply by (1: nothing)"
 
 @dataclass
 class Evidence:
-    """What is known of one run beside its particles.
+    """What is known of one run, apart from its particles.
 
     Attributes:
         context: see :func:`read_context`.

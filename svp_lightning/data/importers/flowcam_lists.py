@@ -51,7 +51,7 @@ _CSV_HEADERS = {
 _FIELD_OF_HEADER = {header.lower(): field for field, header in _CSV_HEADERS.items()}
 
 
-class Beside:
+class Siblings:
     """Finds files whatever the case of their names: Windows, where runs are made, has none."""
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ def _field_name(header: str) -> str:
 
 
 def more_in_export(lst: Path, table: pd.DataFrame, export: Path) -> int | None:
-    """Particles of the ``.csv`` beside a list, where it has some that the list lacks.
+    """Particles of the ``.csv`` of a list, where it has some that the list lacks.
 
     Raises:
         DataError: list and export put one particle at two places: one was renumbered.
@@ -213,11 +213,13 @@ def more_in_export(lst: Path, table: pd.DataFrame, export: Path) -> int | None:
     return len(other) if set(other["id"]) - set(table["id"]) else None
 
 
-def with_pictures(table: pd.DataFrame, file: Path, beside: Beside, skips: Skips) -> pd.DataFrame:
+def with_pictures(
+    table: pd.DataFrame, file: Path, siblings: Siblings, skips: Skips
+) -> pd.DataFrame:
     """``collage_file`` becomes ``picture``, a path as text, and every particle gets its box.
 
-    Pictures lie beside the list: collages, or, where none of them is there, one image for each
-    particle (``run_00001.png``, numbered by particle, or named by its ``image_id``).
+    Pictures lie in the folder of the list: collages, or, where none of them is there, one image
+    for each particle (``run_00001.png``, numbered by particle, or named by its ``image_id``).
 
     Raises:
         DataError: particles have no pictures, or images are not of the boxes' size (unless
@@ -225,15 +227,15 @@ def with_pictures(table: pd.DataFrame, file: Path, beside: Beside, skips: Skips)
     """
     if table.empty:
         return table.reindex(columns=table.columns.union(["picture", *BOX_FIELDS], sort=False))
-    pictures = _named(table, file, beside, skips)
+    pictures = _named(table, file, siblings, skips)
     if not any(os.path.isfile(picture) for picture in pictures.unique()):
-        if singles := _single_images(table, file, beside.images(file.parent)):
+        if singles := _single_images(table, file, siblings.images(file.parent)):
             return _whole_images(_only(table, file, singles, skips), file, skips)
         if "collage_file" not in table:
             raise DataError(
                 f"{file} names no collages (Image File), and no images such as "
-                f"{file.stem}_{table['id'].iloc[0]:05d}.png lie beside it.",
-                "Put the images of the run beside its table.",
+                f"{file.stem}_{table['id'].iloc[0]:05d}.png lie in its folder.",
+                "Put the images of the run into the folder of its table.",
             )
     table = table.loc[pictures.index].assign(picture=pictures)
     if pictures.is_unique and _all_of_box_size(table, file):
@@ -242,14 +244,14 @@ def with_pictures(table: pd.DataFrame, file: Path, beside: Beside, skips: Skips)
     return table.drop(columns="collage_file", errors="ignore")
 
 
-def _named(table: pd.DataFrame, file: Path, beside: Beside, skips: Skips) -> pd.Series:
+def _named(table: pd.DataFrame, file: Path, siblings: Siblings, skips: Skips) -> pd.Series:
     """Row -> the picture its list names; only the file name counts, whatever folder it had."""
     names = table.get("collage_file", pd.Series(dtype=object))
     known: dict[str, str] = {}
     for name in names.unique():
         plain = PureWindowsPath(name).name
         if plain and plain != os.pardir and "\0" not in plain and len(plain) <= 255:
-            known[name] = str(beside(file.parent, plain))
+            known[name] = str(siblings(file.parent, plain))
     for row, name in names[~names.isin(known)].items():
         error = DataError(
             f"{file}, row {row}: {name[:80]!r} is no name of a picture.", "Export the run again."

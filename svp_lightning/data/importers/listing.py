@@ -22,11 +22,11 @@ from svp_lightning.data.importers.labels import (
 )
 from svp_lightning.data.importers.tables import (
     Skips,
-    numbers,
     read_rows,
     refuse_empty,
     refuse_repeats,
     require_columns,
+    typed,
     with_canonical_names,
 )
 from svp_lightning.errors import DataError
@@ -272,7 +272,7 @@ def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.Data
     rows["split"] = splits_given(table, rows)
     for name in ("ecd_um", "label_confidence"):
         if name in rows:
-            rows[name] = numbers(table, rows, name)
+            rows[name] = typed(table, rows[[name]], [], Skips())[name]
     return rows.sort_values("id", ignore_index=True)
 
 

@@ -24,10 +24,10 @@ Tables = dict[Path, pd.DataFrame]
 """File of each run -> its particles."""
 
 
-def once_each(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
+def without_repeats(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
     """The runs without those that are there already.
 
-    Tables of the same pictures (an export beside the list it was made from, one table per class)
+    Tables of the same pictures (a list and its export, one table per class)
     are one run and one group, that of its ``.lst`` or else of the table with most rows; each box
     is taken once, and tables that add none are listed as left out. Of runs in other pictures
     that are equal, the first is taken.
@@ -59,7 +59,7 @@ def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
             new = ~np.isin(hashes, np.concatenate(seen))
             table, hashes = table[new], hashes[new]
         if table.empty:
-            skips.note(named_from(root, file), "table of particles that another table lists")
+            skips.note(relative_name(root, file), "table of particles that another table lists")
             continue
         first = table.drop_duplicates("picture")
         group_of |= dict(zip(first["picture"], first["group"], strict=True))
@@ -80,11 +80,11 @@ def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) 
             "the same), and no run may count twice or be in two splits.",
             "Remove one of the two; data.unreadable=skip leaves the copy out.",
         )
-        skips.add(named_from(root, file), "copy of another run", error, particle_lost=False)
+        skips.add(relative_name(root, file), "copy of another run", error, particle_lost=False)
     return {file: table for file, table in tables.items() if file not in copies}
 
 
-def named_from(root: Path, file: Path) -> str:
+def relative_name(root: Path, file: Path) -> str:
     """``file`` as it is named in lists: from ``root``, if it lies there."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 

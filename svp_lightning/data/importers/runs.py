@@ -25,7 +25,7 @@ from svp_lightning.data.importers.labels import (
     ordered,
     refuse_single_class,
 )
-from svp_lightning.data.importers.repeats import named_from, once_each
+from svp_lightning.data.importers.repeats import relative_name, without_repeats
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.window import choose_window
 from svp_lightning.data.importers.writer import Plan
@@ -97,7 +97,7 @@ def gather(
     names = dict(zip(files, run_names(settings.root, files), strict=True))
     tables, lost = _read_all(names, settings.root, read_run, skips)
     blank = {file: tables.pop(file) for file in list(tables) if tables[file].empty}
-    tables = once_each(tables, settings.root, settings.num_threads, skips)
+    tables = without_repeats(tables, settings.root, settings.num_threads, skips)
     particles = _joined(list((tables or blank).values()))
     listed = Counter(_run_of(particles).tolist())
     particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
@@ -133,7 +133,7 @@ def _read_all(
                 )
             tables[file] = table
         except DataError as error:
-            skips.add(named_from(root, file), "run cannot be read", error)
+            skips.add(relative_name(root, file), "run cannot be read", error)
     return tables, lost
 
 
@@ -244,8 +244,8 @@ def _folder(settings: RunSettings) -> Path:
 def run_names(root: Path, files: list[Path]) -> list[str]:
     """One name per run file: its stem, with its folder (and then its suffix) where these repeat."""
     names = [file.stem for file in files]
-    paths = [named_from(root, file) for file in files]
-    bare = [named_from(root, file.with_suffix("")) for file in files]
+    paths = [relative_name(root, file) for file in files]
+    bare = [relative_name(root, file.with_suffix("")) for file in files]
     for longer in (bare, paths, paths):
         times = Counter(names)
         names = [n if times[n] == 1 else long for n, long in zip(names, longer, strict=True)]

@@ -186,7 +186,7 @@ def read_rows(
         if len(row) < len(header) or any(c.strip() for c in row[len(header) :]):
             error = DataError(
                 f"{path}, row {number}: {len(row)} cells where the header has {len(header)}.",
-                "Mend the row, or quote cells that hold the separator.",
+                "Correct the row, or quote cells that hold the separator.",
             )
             skips.add(f"{path.name}, row {number}", "row of another length", error, of_particles)
             continue
@@ -289,20 +289,6 @@ def refuse_repeats(table: Path, rows: pd.DataFrame, *names: str) -> None:
         raise DataError(f"{table}, row {number}: {what} is listed twice.", "Keep one row.")
 
 
-def numbers(table: Path, rows: pd.DataFrame, name: str) -> pd.Series:
-    """Column ``name`` as floats, NaN where a cell is empty.
-
-    Args:
-        table: the file, for the message.
-        rows: text cells, indexed by the row's number in the file.
-        name: the column.
-
-    Raises:
-        DataError: naming the row whose cell is no finite number.
-    """
-    return typed(table, rows[[name]], [], Skips())[name]
-
-
 def typed(table: Path, rows: pd.DataFrame, whole: Sequence[str], skips: Skips) -> pd.DataFrame:
     """All columns as numbers; rows with a cell that is none are refused or left out.
 
@@ -327,7 +313,7 @@ def typed(table: Path, rows: pd.DataFrame, whole: Sequence[str], skips: Skips) -
             kind = "a whole number" if name in whole else "a number"
             error = DataError(
                 f"{table}, row {row}: {name} is {_short(cell)}, not {kind}.",
-                "Mend the cell (decimal point, no unit); data.unreadable=skip leaves the row out.",
+                "Correct the cell (no unit); data.unreadable=skip leaves the row out.",
             )
             skips.add(f"{table.name}, row {row}", f"{name} is not {kind}", error)
         wrong |= bad

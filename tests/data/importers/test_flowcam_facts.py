@@ -1,4 +1,4 @@
-"""What lies beside a FlowCam list: labels, volumes, counts, calibration, dilution, size."""
+"""What the files of a FlowCam run say: labels, volumes, counts, calibration, dilution, size."""
 
 from collections.abc import Callable
 from pathlib import Path

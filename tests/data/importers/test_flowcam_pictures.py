@@ -122,16 +122,16 @@ def test_a_table_without_any_images_says_what_is_missing(tmp_path) -> None:
     write_images(tmp_path)
     for image in tmp_path.glob("*.png"):
         image.unlink()
-    with pytest.raises(DataError, match=r"names no collages .*r1_00001.png lie beside it"):
+    with pytest.raises(DataError, match=r"names no collages .*r1_00001.png lie in its folder"):
         plan(tmp_path)
 
 
 def write_library(folder: Path, name: str = "lib", day: str | None = None) -> None:
     fields = FIELDS if day is None else [*FIELDS, "timestamp|timestamp"]
     write_run(folder, name, fields=fields)
-    for beside in folder.glob(f"{name}*"):
-        if beside.suffix in (".ctx", ".cla", ".txt"):
-            beside.unlink()
+    for file in folder.glob(f"{name}*"):
+        if file.suffix in (".ctx", ".cla", ".txt"):
+            file.unlink()
     lines = (folder / f"{name}.lst").read_text()
     if day is not None:
         lines = lines.replace(".tif|0.0\n", f".tif|{day}T10:14:11.131\n")
@@ -167,7 +167,7 @@ def test_a_library_beside_runs_is_left_out(tmp_path) -> None:
     write_run(tmp_path / "run", "r1")
     found = plan(tmp_path)
     assert set(found.particles["group"]) == {"r1"}
-    assert found.skipped["reason"].tolist() == ["library of particles beside runs"]
+    assert found.skipped["reason"].tolist() == ["library of particles, not a run"]
 
 
 def test_messages_use_the_names_of_the_users_table(tmp_path) -> None:

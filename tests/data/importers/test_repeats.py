@@ -11,7 +11,7 @@ from svp_lightning.data.importers.collage import plan_collage
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.mfi import plan_mfi
-from svp_lightning.data.importers.repeats import once_each
+from svp_lightning.data.importers.repeats import without_repeats
 from svp_lightning.data.importers.runs import run_names
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.tables import Skips
@@ -104,10 +104,10 @@ def test_a_picture_that_is_equal_by_chance_makes_no_copy(tmp_path) -> None:
     first = pd.concat([as_table(tmp_path / "a1", 1), as_table(tmp_path / "a2", 3)])
     second = pd.concat([as_table(tmp_path / "b1", 1), as_table(tmp_path / "b2", 3)])
     tables = {tmp_path / "a.csv": first, tmp_path / "b.csv": second}
-    assert once_each(tables, tmp_path, 1, Skips()) == tables
+    assert without_repeats(tables, tmp_path, 1, Skips()) == tables
     second["picture"] = str(tmp_path / "b1")
     with pytest.raises(DataError, match=r"b\.csv is a copy of .*a\.csv \(3 of its 3"):
-        once_each(tables, tmp_path, 1, Skips())
+        without_repeats(tables, tmp_path, 1, Skips())
 
 
 @pytest.mark.parametrize(("name", "with_list"), [("a_filtered.csv", True), ("z.csv", False)])
