@@ -10,8 +10,12 @@ from svp_lightning.config import Config
 from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import print_table
-from svp_lightning.stages.devices import precision_of
-from svp_lightning.stages.environment import git_revision, package_versions, wandb_mode
+from svp_lightning.stages.environment import (
+    git_revision,
+    package_versions,
+    precision_of,
+    wandb_mode,
+)
 from svp_lightning.stages.settings import TrainerSettings
 
 

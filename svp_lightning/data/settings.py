@@ -76,7 +76,7 @@ class _IngestSettings(RaritySettings):
     """Particles larger than the stored images are cut, or scaled down to fit (and then look
     smaller than they are, which ``scale`` in the particle table records)."""
     background: int | None = Field(None, ge=1, le=255)
-    """Grey level every crop's background is scaled to, so that a run cannot be told by its
+    """Grey level every crop's background is scaled to, so that a run is not recognised by its
     lamp. ``None`` keeps the levels as recorded."""
     fractions: SplitFractions = SplitFractions()
     seed: int = Field(0, ge=0)

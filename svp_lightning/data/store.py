@@ -166,7 +166,7 @@ class Store:
 
 
 class StoreWriter:
-    """Writes a store piece by piece, in flat memory; a killed writer goes on where it was.
+    """Writes a store piece by piece, in flat memory; a killed writer resumes.
 
     Args:
         path: the directory to write; a finished store there is refused.
@@ -194,7 +194,7 @@ class StoreWriter:
             shutil.rmtree(self._rows)
             self._rows.mkdir()
             np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-            if hasattr(os, "posix_fallocate"):  # a full disk is told now, not hours later
+            if hasattr(os, "posix_fallocate"):  # a full disk fails now, not hours later
                 with file.open("r+b") as raw:
                     os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
         return file.stat().st_size - math.prod(shape)

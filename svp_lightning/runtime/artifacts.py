@@ -2,7 +2,7 @@
 
 An artifact is a directory ``<root>/<stage>/<key>``. It is built in ``<key>.partial`` behind a
 lock and renamed when whole, so whoever finds the directory finds all of it. A killed build
-leaves its partial directory, and the next call hands it to the stage to go on with.
+leaves its partial directory, and the next call hands it to the stage, which resumes.
 
 Under distributed running the main process decides and the others follow: they wait for what it
 builds alone, and join it in stages that every rank works on (training).

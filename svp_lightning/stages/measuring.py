@@ -30,7 +30,7 @@ from svp_lightning.evaluation.tally import Tally, metric_names, prevalence_table
 from svp_lightning.runtime.artifacts import Clock, cost_of
 from svp_lightning.runtime.files import replacing, sha256_of_json
 from svp_lightning.runtime.terminal import counting
-from svp_lightning.stages.devices import device_name
+from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.run_folder import PREVALENCE, VALIDATION
 from svp_lightning.stages.settings import EvaluationSettings
 from svp_lightning.stages.trainers import Trainers

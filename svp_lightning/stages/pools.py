@@ -25,7 +25,7 @@ from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
 from svp_lightning.runtime.terminal import bar, duration, say
-from svp_lightning.stages.devices import device_name
+from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.generator_training import weights_hash
 from svp_lightning.stages.trainers import Trainers
 

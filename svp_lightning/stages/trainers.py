@@ -25,8 +25,7 @@ from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.runtime.artifacts import keep_cost
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import bar, duration, say
-from svp_lightning.stages.devices import choose_device, device_name, precision_of
-from svp_lightning.stages.environment import wandb_mode
+from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
 from svp_lightning.stages.settings import TrainerSettings
 
 LONG_SECONDS = 15 * 60

@@ -38,8 +38,9 @@ def test_more_images_than_there_are_is_one_clear_error(
 ) -> None:
     with pytest.raises(SystemExit):
         svp("augmentation=none", "data.rare_images=13")
-    assert "data.rare_images=13" in (told := capsys.readouterr().err)
-    assert "at most 12" in told
+    message = capsys.readouterr().err
+    assert "data.rare_images=13" in message
+    assert "at most 12" in message
 
 
 def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(

@@ -130,7 +130,7 @@ def test_bad_settings(
 
 
 @pytest.mark.parametrize("stage", ["generator", "classifier"])
-def test_diverged_training_is_told(
+def test_diverged_training_is_reported(
     svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str
 ) -> None:
     text = fails(svp, capsys, "augmentation=diffusion", f"{stage}.learning_rate=1e30", "seed=9")
@@ -162,7 +162,7 @@ def test_classifier_of_another_image_size_is_refused(
     assert "no_such_run" in fails(svp, capsys, "task=predict", "predict.run=no_such_run")
 
 
-def test_full_disk_is_told(
+def test_full_disk_is_reported(
     svp: Svp,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

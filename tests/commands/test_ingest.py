@@ -1,4 +1,4 @@
-"""``task=ingest`` tells a scientist what came in, and what did not."""
+"""``task=ingest`` shows a scientist what came in, and what did not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def write_classes(root: Path, seed: int) -> None:
             Image.fromarray(particle(seed + 10 * k + n)).save(root / name / f"{n}.png")
 
 
-def test_linked_class_folders_are_told_apart_by_what_they_hold(svp_pipeline, tmp_path) -> None:
+def test_linked_class_folders_are_distinguished_by_what_they_hold(svp_pipeline, tmp_path) -> None:
     stores = []
     for seed in (1000, 2000):
         write_classes(tmp_path / f"disk{seed}", seed)

@@ -12,7 +12,7 @@ from tests.conftest import only_run, results
 
 
 def draw(folder: Path, kind: int, number: int, generator: np.random.Generator) -> None:
-    """A noisy image of 8 to 30 px with a spot whose level tells the class."""
+    """A noisy image of 8 to 30 px with a spot whose level is that of its class."""
     height, width = generator.integers(8, 31, size=2)
     image = generator.normal(175, 2, size=(height, width))
     image[height // 2 - 2 : height // 2 + 2, width // 2 - 2 : width // 2 + 2] = 30 * kind

@@ -1,4 +1,4 @@
-"""A stage killed at any point goes on, and ends as if it had never been interrupted."""
+"""A stage killed at any point resumes, and ends as if it had never been interrupted."""
 
 import json
 import signal

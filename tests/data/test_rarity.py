@@ -54,7 +54,7 @@ def test_the_store_itself_stays_whole(store) -> None:
     assert type(store).open(store.path).sha256 == before[2]
 
 
-def test_too_few_images_are_told(store) -> None:
+def test_too_few_images_are_refused(store) -> None:
     with pytest.raises(StoreError, match=r"rare_images=21 .*20 of silicone_oil.*at most 20"):
         limit_rare(store, 21, seed=0)
 

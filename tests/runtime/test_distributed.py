@@ -1,4 +1,4 @@
-"""Ranks and launches, as the environment tells them."""
+"""Ranks and launches, as the environment gives them."""
 
 import os
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from svp_lightning.runtime.files import files_below, subfolders
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A folder with a hidden one, and a folder beside it."""
+    """A folder with a hidden one, and a folder next to it."""
     for name in ("root/b/2", "root/a/1", "root/.hidden/3", "away/deep/4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)

@@ -48,7 +48,7 @@ def test_each_image_is_described_for_itself(images: np.ndarray) -> None:
     np.testing.assert_allclose(describe(network, images[7:9]).features, whole[7:9], atol=1e-4)
 
 
-def test_broken_folder_and_unfit_backbone_are_told(images: np.ndarray, tmp_path: Path) -> None:
+def test_broken_folder_and_unfit_backbone_are_refused(images: np.ndarray, tmp_path: Path) -> None:
     save_projection(tmp_path, fit_features(classifier(), images, 4))
     with pytest.raises(CheckpointError, match=r"classifier\.ckpt"):
         load_features(tmp_path)

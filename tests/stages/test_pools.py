@@ -1,4 +1,4 @@
-"""Pools: which classes, how they grow, what stands in their manifest."""
+"""Pools: which classes, how they grow, what their manifest says."""
 
 import json
 from collections.abc import Callable

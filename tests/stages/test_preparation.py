@@ -1,4 +1,4 @@
-"""Images to predict are prepared as the classifier's were, or the difference is told."""
+"""Images to predict are prepared as the classifier's were, or the difference is reported."""
 
 import json
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({}, []),
         ({"background_grey": 172, "pixel_um": (0.509, 0.509)}, []),
@@ -94,10 +94,12 @@ def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
         ({"pixel_um": (0.48, 0.48), "background_grey": 100}, ["grey level 100", "104%"]),
     ],
 )
-def test_only_differences_that_matter_are_told(changes: dict[str, object], told: list[str]) -> None:
+def test_only_differences_that_matter_are_reported(
+    changes: dict[str, object], reported: list[str]
+) -> None:
     lines = differences(ROOT, prepared(), prepared(**changes))
-    assert len(lines) == len(told)
-    for line, wanted in zip(lines, told, strict=True):
+    assert len(lines) == len(reported)
+    for line, wanted in zip(lines, reported, strict=True):
         for part in wanted.split(".*"):
             assert part.strip() in line
 

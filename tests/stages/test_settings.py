@@ -1,4 +1,4 @@
-"""What the trainer may be told, and what it would be wrong to tell it."""
+"""Trainer arguments that are handed on, and those that are refused."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The device, and the precision on it, as told by made-up machines."""
+"""The device, and the precision on it, on made-up machines."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from svp_lightning.commands.doctor import _precision
 from svp_lightning.errors import SettingsError
-from svp_lightning.stages.devices import choose_device, precision_of
+from svp_lightning.stages.environment import choose_device, precision_of
 from svp_lightning.stages.settings import TrainerSettings
 
 Machine = Callable[..., None]
