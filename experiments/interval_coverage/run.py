@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from svp_lightning.evaluation.comparison import paired_over_seeds
-from svp_lightning.evaluation.tally import Tally, metric_names
+from svp_lightning.evaluation.counting import Tally, metric_names
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 COUNTS = (150, 50, 50)

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from svp_lightning.evaluation.tally import Tally
+from svp_lightning.evaluation.counting import Tally
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 CHUNK = 1_000_000
@@ -26,7 +26,7 @@ MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
 from svp_lightning.evaluation.predictions import read_predictions
-from svp_lightning.evaluation.tally import Tally, prevalence_table
+from svp_lightning.evaluation.counting import Tally, prevalence_table
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 found = read_predictions(Path(sys.argv[1]), with_ids=False)

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from svp_lightning.classifier.validation import BEST
+from svp_lightning.evaluation.counting import Tally
 from svp_lightning.evaluation.schema import SCHEMA, Results, write_results
-from svp_lightning.evaluation.tally import Tally
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.artifacts import Clock

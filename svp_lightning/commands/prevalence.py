@@ -7,9 +7,9 @@ from rich.table import Table
 from svp_lightning.config import Config
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError, SettingsError
+from svp_lightning.evaluation.counting import Tally, prevalence_table
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions
 from svp_lightning.evaluation.schema import RESULTS, read_results
-from svp_lightning.evaluation.tally import Tally, prevalence_table
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.terminal import print_table, say

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from svp_lightning.evaluation.counting import check_predictions, is_precise, precision_recall
 from svp_lightning.evaluation.intervals import precision, wilson_interval
 from svp_lightning.evaluation.priors import class_shares, prevalence_weights
-from svp_lightning.evaluation.tally import check_predictions, is_precise, precision_recall
 
 BINS = 15
 SMALLEST = np.finfo(np.float32).tiny
@@ -42,7 +42,7 @@ def calibration_of(
         class_names: K names.
 
     Raises:
-        DataError: see :class:`~.tally.Tally`.
+        DataError: see :class:`~.counting.Tally`.
     """
     weights = [
         prevalence_weights(labels, prevalence, class_names) for labels, _ in (validation, test)
@@ -87,7 +87,7 @@ def calibration(
     """How far probabilities are from frequencies; see :class:`~.schema.Calibrated`.
 
     Raises:
-        DataError: see :class:`~.tally.Tally`.
+        DataError: see :class:`~.counting.Tally`.
     """
     check_predictions(labels, probabilities, class_names)
     top = probabilities.max(axis=1)
@@ -160,7 +160,7 @@ def working_points(
         class_names: K names.
 
     Raises:
-        DataError: see :class:`~.tally.Tally`.
+        DataError: see :class:`~.counting.Tally`.
         SettingsError: see :func:`~.priors.class_shares`.
     """
     for split in (validation, test):

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from svp_lightning.evaluation.counting import percentile_intervals
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.evaluation.schema import Estimate
-from svp_lightning.evaluation.tally import percentile_intervals
 
 Array = NDArray[Any]
 Counts = NDArray[np.integer[Any]]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.tally import check_predictions
+from svp_lightning.evaluation.counting import check_predictions
 
 
 def find_label_issues(
@@ -34,7 +34,7 @@ def find_label_issues(
         suspect).
 
     Raises:
-        DataError: see :class:`~.tally.Tally`.
+        DataError: see :class:`~.counting.Tally`.
     """
     # Importing cleanlab takes seconds, and only an audit needs it.
     from cleanlab.filter import find_label_issues as confident_learning

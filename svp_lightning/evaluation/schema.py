@@ -13,7 +13,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.tally import MACRO_METRICS
+from svp_lightning.evaluation.counting import MACRO_METRICS
 from svp_lightning.runtime.files import write_json
 
 RESULTS, FIDELITY = "results.json", "fidelity.json"
@@ -46,7 +46,7 @@ class _Part(BaseModel):
 
 
 class ClassMetrics(_Part, Generic[ValueT]):
-    """One class against the rest; see :mod:`~.tally` for the definitions."""
+    """One class against the rest; see :mod:`~.counting` for the definitions."""
 
     precision: ValueT
     recall: ValueT

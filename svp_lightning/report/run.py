@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError
+from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import Estimate, Results, Slice
-from svp_lightning.evaluation.tally import CLASS_METRICS, MACRO_METRICS
 from svp_lightning.report.arms import Run, read_run
 from svp_lightning.report.fidelity import fidelity_section
 from svp_lightning.report.figures.curves import (

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from svp_lightning.evaluation.counting import PRECISION_TARGET
 from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.evaluation.tally import PRECISION_TARGET
 from svp_lightning.report.text import (
     expected_count,
     listing,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names
 from svp_lightning.evaluation.schema import Cost, Estimate
-from svp_lightning.evaluation.tally import MACRO_METRICS, metric_names
 from svp_lightning.report.arms import Cell, Group, Run, group_runs
 from svp_lightning.report.study_findings import Comparison
 from svp_lightning.report.text import backbone_name, duration, metric_name, with_interval

@@ -17,6 +17,7 @@ from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.evaluation.calibration import calibration_of, working_points
+from svp_lightning.evaluation.counting import Tally, metric_names, prevalence_table
 from svp_lightning.evaluation.intervals import confidence_intervals
 from svp_lightning.evaluation.predictions import (
     PREDICTIONS,
@@ -26,7 +27,6 @@ from svp_lightning.evaluation.predictions import (
     write_resamples,
 )
 from svp_lightning.evaluation.slices import recall_slices
-from svp_lightning.evaluation.tally import Tally, metric_names, prevalence_table
 from svp_lightning.runtime.artifacts import Clock, cost_of
 from svp_lightning.runtime.files import replacing, sha256_of_json
 from svp_lightning.runtime.terminal import counting

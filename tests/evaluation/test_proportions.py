@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from svp_lightning.evaluation.counting import Tally
 from svp_lightning.evaluation.intervals import confidence_intervals, precision, wilson_interval
-from svp_lightning.evaluation.tally import Tally
 
 NAMES = ("protein", "silicone_oil")
 

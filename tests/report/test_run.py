@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from svp_lightning.errors import SvpError
+from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.evaluation.tally import CLASS_METRICS, MACRO_METRICS
 from svp_lightning.report.arms import read_run
 from svp_lightning.report.figures.curves import metrics_by_prevalence
 from svp_lightning.report.figures.sheets import contact_sheet

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError
+from svp_lightning.evaluation.counting import PRECISION_TARGET, recall_at_precision
+from svp_lightning.evaluation.counting import precision_recall as curve_of
 from svp_lightning.evaluation.schema import Calibrated, Calibration
-from svp_lightning.evaluation.tally import PRECISION_TARGET, recall_at_precision
-from svp_lightning.evaluation.tally import precision_recall as curve_of
 from svp_lightning.report.arms import ARMS
 from svp_lightning.report.style import (
     INK,

@@ -15,8 +15,7 @@ from sklearn.metrics import (
 )
 
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.evaluation.priors import prevalence_weights
-from svp_lightning.evaluation.tally import (
+from svp_lightning.evaluation.counting import (
     CLASS_METRICS,
     MACRO_METRICS,
     Tally,
@@ -26,6 +25,7 @@ from svp_lightning.evaluation.tally import (
     prevalence_table,
     recall_at_precision,
 )
+from svp_lightning.evaluation.priors import prevalence_weights
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 IN_USE = {"protein": 1000.0, "silicone_oil": 1.0, "air_bubble": 2.0}
