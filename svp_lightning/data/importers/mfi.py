@@ -72,7 +72,7 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
     require_folder(settings.root)
     skips = Skips(settings.unreadable)
     particles, facts = gather(
-        _run_files(settings.root, left_out),
+        _run_files(settings.root, left_out, skips),
         settings,
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
@@ -93,10 +93,17 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
     return plan_runs(found, settings, skips)
 
 
-def _run_files(root: Path, left_out: Collection[Path]) -> list[Path]:
+def _run_files(root: Path, left_out: Collection[Path], skips: Skips) -> list[Path]:
+    def is_table(file: Path) -> bool:
+        try:
+            return file.is_file() and bool(particle_header(file))
+        except DataError as error:
+            skips.add(file.name, "file cannot be read", error, particle_lost=False)
+            return False
+
     found = visible_files(root, left_out)
     candidates = sorted(p for p in found if p.suffix.lower() in (".csv", ".txt"))
-    files = [p for p in candidates if p.is_file() and particle_header(p)]
+    files = [file for file in candidates if is_table(file)]
     if not files:
         raise DataError(
             f"{root} holds no MFI run (no .csv or .txt with the columns Frame #, Particle #, "

@@ -186,6 +186,23 @@ def test_ten_bit_frames_are_read_as_eight_bit(runs, ingest) -> None:
     assert np.abs(ingest(background=None).images.astype(int) - before).max() <= 1
 
 
+def test_a_text_file_without_permission_is_named_or_left_out(runs, ingest, monkeypatch) -> None:
+    (runs / "notes.txt").write_text("no table")
+    opened = Path.open
+
+    def refuse(path: Path, *args, **options):
+        if path.name == "notes.txt":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"notes.txt.*Permission denied"):
+        ingest()
+    made_by = ingest(unreadable="skip").manifest.made_by
+    assert made_by["complete"]
+    assert made_by["skipped"] == {"file cannot be read": 1}
+
+
 def test_headers_without_blanks_are_known(runs, ingest) -> None:
     for file in runs.rglob("*.csv"):
         file.write_text(file.read_text().replace("Frame #", "Frame#").replace(" #", "#"))
