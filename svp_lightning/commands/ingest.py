@@ -79,7 +79,8 @@ def write_sheets(store: Store, folder: Path) -> None:
 def _by_size(store: Store, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
     if "ecd_um" not in store.particles or store.particles["ecd_um"].isna().all():
         return rows, ""
-    return rows[np.argsort(store.particles["ecd_um"].to_numpy()[rows])], ", by size"
+    definition = store.manifest.made_by.get("size_definition", "size")
+    return rows[np.argsort(store.particles["ecd_um"].to_numpy()[rows])], f", by {definition}"
 
 
 def _write_lists(store: Store, folder: Path) -> None:

@@ -9,7 +9,14 @@ from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
+from svp_lightning.report.counts import (
+    count_table,
+    known_errors,
+    notes,
+    particle_table,
+    readable,
+    write_counts,
+)
 from svp_lightning.runtime.files import sha256_of_file, write_json
 from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.measuring import predict_all
@@ -62,7 +69,7 @@ def run(pipeline: Pipeline) -> None:
     counts = count_table(predicted, store, samples, below)
     write_counts(folder, store, particle_table(predicted, store, below), counts)
     print_table(readable(store, counts, samples))
-    for line in notes(store, counts, samples, below):
+    for line in [*notes(store, counts, samples, below), *known_errors(run)]:
         say(line)
     say(f"Predictions: {folder}")
 

@@ -198,6 +198,8 @@ class Results(_Part):
     working_points: dict[str, WorkingPoint]
     """Class name -> the threshold of 95 % precision on validation, and what it achieves."""
     calibration: Calibration
+    size_definition: str | None = None
+    """Which diameter the sizes of ``slices`` are; None: the images' source does not say."""
     slices: tuple[Slice, ...]
     costs: dict[str, Cost]
     """Stage (``generator``, ``synthetic``, ``features``, ``filter``, ``classifier``, ``test``)

@@ -25,6 +25,7 @@ from svp_lightning.evaluation.particle_counts import (
     together,
 )
 from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.schema import read_results
 from svp_lightning.runtime.files import replacing
 
 WHAT_INTERVALS_COVER = (
@@ -151,6 +152,21 @@ def notes(
     if len(samples) > 1:
         lines.append(f"counts.csv has each of the {len(samples)} {kind_of(store)}s by itself.")
     return lines
+
+
+def known_errors(run: Path) -> list[str]:
+    """How often the classifier of a run errs on its own test images, where that is recorded."""
+    file = run / "results.json"
+    if not file.is_file():
+        return []
+    each = "; ".join(
+        f"{display_name(name)} {found.recall:.0%} and {found.precision:.0%}"
+        for name, found in read_results(file).metrics.per_class.items()
+    )
+    return [
+        "Mistakes: on the classifier's own test images, at their mixture of classes, recall and "
+        f"precision are {each}."
+    ]
 
 
 def _about_sizes(store: Store) -> list[str]:

@@ -41,7 +41,6 @@ from svp_lightning.report.text import FIDELITY_TERMS, RUN_TERMS, glossary
 PREVALENCE = "prevalence.csv"
 PREVALENCE_METRICS = ("precision", "recall_at_precision_95", "auprc")
 COLUMN_NAMES = {
-    "ecd_um": "Equivalent circular diameter (µm)",
     "radius_um": "Radius (µm)",
     "defocus_um": "Distance from focus (µm)",
     "morphology": "Morphology",
@@ -179,11 +178,14 @@ def threshold_rows(results: Results) -> list[ThresholdRow]:
 def slice_tables(results: Results) -> list[SliceTable]:
     """One table per property, numeric bins by their lower end, names by the alphabet."""
     tables = []
+    names = COLUMN_NAMES | {
+        "ecd_um": ": ".join(filter(None, ["Size (µm)", results.size_definition]))
+    }
     for column in dict.fromkeys(one.column for one in results.slices):
         own = {(one.slice, one.class_name): one for one in results.slices if one.column == column}
         bins = sorted(dict.fromkeys(one for one, _ in own), key=_bin_order)
         rows = tuple((b, tuple(own.get((b, name)) for name in results.class_names)) for b in bins)
-        tables.append(SliceTable(COLUMN_NAMES.get(column, column), rows))
+        tables.append(SliceTable(names.get(column, column), rows))
     return tables
 
 

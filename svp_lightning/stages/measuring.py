@@ -93,6 +93,7 @@ def measured_parts(
         "ci95": confidence_intervals(redrawn, tally.confusion, names, prevalence),
         "working_points": working_points(*splits, prevalence, names),
         "calibration": calibration_of(*splits, prevalence, names),
+        "size_definition": store.manifest.made_by.get("size_definition"),
         "slices": recall_slices(
             tested.label,
             tested.probability.argmax(axis=1),

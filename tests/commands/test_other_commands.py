@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from svp_lightning.commands import audit
+from svp_lightning.evaluation.schema import read_results
 from svp_lightning.report.figures.sheets import worst_mistakes
 from tests.conftest import only_run
 from tests.data.importers.test_flowcam_facts import write_blank
@@ -30,7 +31,10 @@ def test_predict_counts_every_particle(
 ) -> None:
     svp("augmentation=none")
     run = only_run(tmp_path / "outputs")
+    capsys.readouterr()
     svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
+    recall = read_results(run / "results.json").metrics.per_class["protein"].recall
+    assert f"recall and precision are Protein {recall:.0%}" in capsys.readouterr().out
     (folder,) = (tmp_path / "outputs" / "mine").iterdir()
     table = pd.read_csv(folder / "counts.csv")
     assert (table["size_definition"] == "equivalent circular diameter").all()

@@ -128,6 +128,7 @@ def detailed(make_run):
     change = {
         "slices": [cut("ecd_um", "10 to 25"), cut("ecd_um", "2 to 5", images=7),
                    cut("ecd_um", "2 to 5", "silicone_oil"), cut("morphology", "film")],
+        "size_definition": "ESD diameter (vendor)",
     }  # fmt: skip
     folder = make_run(change=change)
     file = folder / "results.json"
@@ -143,7 +144,8 @@ def detailed(make_run):
 def test_the_page_shows_thresholds_slices_prevalence_and_calibration(detailed):
     page = Page(run_report(detailed))
     for part in ("none is precise enough", "0.930", "1,000 : 1", "0.0321", "task=prevalence",
-                 "n = 7", "At another prevalence of air bubble"):  # fmt: skip
+                 "n = 7", "At another prevalence of air bubble",
+                 "Size (µm): ESD diameter (vendor)"):  # fmt: skip
         assert part in page.words, part
     assert {"figure-reliability", "figure-prevalence"} <= set(page.values("figure", "id"))
 

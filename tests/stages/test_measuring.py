@@ -35,6 +35,7 @@ def test_an_evaluation_leaves_everything_a_study_needs(svp: Svp, tmp_path: Path)
             called = tested.probabilities[:, k] >= point.threshold
             assert point.recall == pytest.approx(called[tested.labels == k].mean())
     assert {one.column for one in results.slices} == {"ecd_um", "defocus_um", "morphology"}
+    assert results.size_definition == "equivalent circular diameter"
     assert results.calibration is not None
     assert set(results.costs) == {"classifier", "test"}
     assert results.costs["classifier"].cpu_seconds > 0
