@@ -5,8 +5,10 @@ so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 """
 
 import importlib
+import re
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,8 +16,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning.config import Config, parse_config
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
@@ -28,6 +33,12 @@ from svp_lightning.runtime.distributed import (
 )
 from svp_lightning.runtime.files import explaining_write_errors, replacing
 from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
+from svp_lightning.stages.settings import SimulatedData
+
+OF_IMAGES = (
+    *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
+)
+"""Tasks that begin with the store of real images."""
 
 
 def config_folder() -> Path:
@@ -54,6 +65,7 @@ def execute(cfg: DictConfig) -> None:
     """
     _refuse_experiment_in_debug()
     config = parse_config(_plain(cfg))
+    _refuse_predict_without_data(config)
     _refuse_ddp_in_process_sweep(config)
     launch_id()  # before any child process starts, so that all of a launch share it
     run_dir = run_folder(config)
@@ -63,11 +75,13 @@ def execute(cfg: DictConfig) -> None:
         print(f"Already finished: {run_dir} (delete the folder to run it again)")
         report_objective(run_dir)
         return
-    command = importlib.import_module(f"svp_lightning.commands.{config.task}")
     try:
-        if is_main_process() and config.task in WITH_RESULTS:
-            _record(_used_by_predict(cfg) if config.task == "predict" else cfg, run_dir)
         with closing(Pipeline(config, run_dir, partial(_build, cfg))) as pipeline:
+            if config.task in OF_IMAGES and not isinstance(config.data, SimulatedData):
+                _ = pipeline.store  # before torch: a mistake in the images is reported at once
+            command = importlib.import_module(f"svp_lightning.commands.{config.task}")
+            if is_main_process() and config.task in WITH_RESULTS:
+                _record(_used_by_predict(cfg) if config.task == "predict" else cfg, run_dir)
             command.run(pipeline)
     except BaseException as error:
         note_failure(config.paths.artifacts, error)
@@ -86,10 +100,15 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     if missing := sorted(OmegaConf.missing_keys(bare)):
         raise SettingsError(
             f"{missing[0]} must be given.",
-            f"Add {missing[0]}=… to the command, paths with "
-            "blanks or brackets quoted twice: \"data.root='/my/Run (1)'\".",
+            f"Add {missing[0]}=… to the command.",
         )
-    values = OmegaConf.to_container(bare, resolve=True)
+    try:
+        values = OmegaConf.to_container(bare, resolve=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"A value cannot be resolved: {reason}.", "Write ${ in a value as \\${, quoted."
+        ) from error
     assert isinstance(values, dict)
     values["paths"].pop("run", None)
     return {str(key): value for key, value in values.items()}
@@ -143,6 +162,18 @@ def _refuse_experiment_in_debug() -> None:
         )
 
 
+def _refuse_predict_without_data(config: Config) -> None:
+    """The default would classify images of the simulator, thousands of them."""
+    if config.task != "predict" or not HydraConfig.initialized():
+        return
+    if not any(one.startswith("data=") for one in HydraConfig.get().overrides.task):
+        raise SettingsError(
+            "task=predict has no images: data is not given.",
+            "Add data=flowcam, data=mfi, data=collage or data=folder, and data.root=… "
+            "(data=simulated classifies simulated images).",
+        )
+
+
 def _refuse_ddp_in_process_sweep(config: Config) -> None:
     """Lightning's relaunch would re-enter the whole sweep (hydra #2070) and go wrong silently."""
     in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -166,8 +197,48 @@ def _visible_devices(accelerator: str) -> int:
     return torch.cuda.device_count()
 
 
+def refuse_unquoted(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra's grammar takes apart: ``data.root=/data/Größe``, ``~/x``, ``a,b=c``.
+
+    Raises:
+        SettingsError: with the argument as it is to be typed.
+    """
+    sweeps = bool({"-m", "--multirun"} & set(arguments))
+    parser = OverridesParser.create()
+    for argument in arguments:
+        key, mark, value = argument.partition("=")
+        if not mark or key.startswith("-"):
+            continue
+        several = False
+        try:
+            several = parser.parse_override(argument).is_sweep_override() and not sweeps
+        except HydraException:
+            pass
+        else:
+            if not several:
+                continue
+        also = " For a sweep over several values add -m." if several else ""
+        raise SettingsError(
+            f"{argument} holds characters with a meaning of their own.",
+            f"Type {as_typed(key, value)} with all of its quotes.{also}",
+        )
+
+
+def as_typed(key: str, value: str) -> str:
+    """``key=value`` quoted for a shell and for Hydra, so that any value comes through as it is."""
+    # Hydra: a quote is escaped, and so are backslashes before a quote.
+    escaped = re.sub(r"(\\*)(?='|$)", lambda match: 2 * match[1], value).replace("'", "\\'")
+    argument = f"{key}='{escaped}'"
+    return shlex.quote(argument) if set('"$`\\!') & set(argument) else f'"{argument}"'
+
+
 def main() -> None:
     """Entry point of ``python -m svp_lightning`` and of the ``svp-lightning`` script."""
+    try:
+        refuse_unquoted(sys.argv[1:])
+    except SettingsError as error:
+        print(f"\nError: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(run)()
 
 

@@ -1,8 +1,9 @@
 """``task=predict``: classify a run of one's own and print the counts of each class."""
 
+from pathlib import Path
+
 import numpy as np
 
-from svp_lightning.classifier.module import load_classifier
 from svp_lightning.data.importers.summary import too_large, window_table
 from svp_lightning.data.settings import VolumeSettings
 from svp_lightning.errors import CheckpointError
@@ -19,7 +20,6 @@ from svp_lightning.report.counts import (
 )
 from svp_lightning.runtime.files import sha256_of_file, write_json
 from svp_lightning.runtime.terminal import print_table, say
-from svp_lightning.stages.measuring import predict_all
 from svp_lightning.stages.preparation import (
     Preparation,
     differences,
@@ -38,9 +38,14 @@ def run(pipeline: Pipeline) -> None:
     """
     config, folder = pipeline.config, pipeline.run_dir
     run = evaluated_run(config.predict.run)
-    module, trained = load_classifier(run / CLASSIFIER), trained_preparation(run)
-    data = _prepared_alike(_unlabelled(config.data, module.image_size), trained)
+    trained = trained_preparation(run)
+    data = _prepared_alike(_unlabelled(config.data, _image_size(run, trained)), trained)
     store = build_store(data, config.paths.own, pipeline.cache)
+    # Imported when needed: torch takes seconds, and a mistake in the images should not wait for it.
+    from svp_lightning.classifier.module import load_classifier
+    from svp_lightning.stages.measuring import predict_all
+
+    module = load_classifier(run / CLASSIFIER)
     if store.image_size != module.image_size:
         raise CheckpointError(
             f"The classifier reads images of {module.image_size} px, {store.path} holds "
@@ -72,6 +77,15 @@ def run(pipeline: Pipeline) -> None:
     for line in [*notes(store, counts, samples, below), *known_errors(run)]:
         say(line)
     say(f"Predictions: {folder}")
+
+
+def _image_size(run: Path, trained: Preparation | None) -> int:
+    """Side of the images that the run's classifier reads, px."""
+    if trained is not None and trained.image_size is not None:
+        return trained.image_size
+    from svp_lightning.classifier.module import load_classifier
+
+    return load_classifier(run / CLASSIFIER).image_size
 
 
 def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:

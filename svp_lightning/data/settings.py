@@ -3,11 +3,12 @@
 Kept free of torch and numpy so that the command line can check a configuration at once.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from svp_lightning.runtime.settings import Settings, runtime
 
@@ -65,10 +66,15 @@ class WindowSettings(Settings):
     """Their smallest diameter, µm: small particles are many and would decide alone."""
 
 
+def _as_path(given: Any) -> Any:
+    """A folder may be called 2024; a quoted ``~`` is the user's own folder."""
+    return os.path.expanduser(str(given)) if isinstance(given, str | int | Path) else given
+
+
 class _IngestSettings(RaritySettings):
     """What every importer of real images has in common."""
 
-    root: Path
+    root: Annotated[Path, BeforeValidator(_as_path)]
     image_size: ImageSize | None = None
     """Side of the stored images, px. ``None``: from 16 to 128, as :attr:`window` says."""
     window: WindowSettings = WindowSettings()

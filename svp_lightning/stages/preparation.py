@@ -38,6 +38,8 @@ class Preparation(BaseModel):
     """Median grey level along the images' borders, in the store; None: it holds no image."""
     pixel_um: tuple[float, float] | None = None
     """Smallest and largest pixel size, µm; None: not known."""
+    image_size: int | None = None
+    """Side of the images, px; None: not recorded."""
 
     @classmethod
     def of(cls, data: DataSettings, store: Store) -> Self:
@@ -48,6 +50,7 @@ class Preparation(BaseModel):
             fit="cut" if isinstance(data, SimulatedData) else data.fit,
             background_grey=_background_grey(store),
             pixel_um=pixel_range(store),
+            image_size=store.image_size,
         )
 
 

@@ -198,3 +198,40 @@ def test_error_from_the_command_line_is_one_line(tmp_path: Path) -> None:
     assert "nowhere" in done.stderr
     assert not list(tmp_path.rglob("results.json"))
     assert not list((tmp_path / "artifacts").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("task=predict", "predict.run=somewhere"), "data=flowcam"),
+        (("data=folder", "data.root=/data/Größe"), "\"data.root='/data/Größe'\""),
+        (("data=folder", "data.root=/a,b"), "-m"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(
+    tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    done = fresh_process(tmp_path, *arguments, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("Error: ")
+    assert named in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["evaluate", "train_generator", "predict"])
+def test_errors_of_the_images_come_before_torch(
+    svp: Svp, tmp_path: Path, folder: Path, task: str
+) -> None:
+    (folder / "oil" / "3.png").write_bytes(b"no image")
+    overrides = [f"task={task}", "data=folder", f"data.root={folder}"]
+    if task == "predict":
+        svp("augmentation=none")
+        overrides.append(f"predict.run={only_run(tmp_path / 'outputs')}")
+    done = fresh_process(tmp_path, *overrides, check=False, PYTHONPROFILEIMPORTTIME="1")
+    lines = done.stderr.strip().splitlines()
+    assert "oil/3.png is not a PNG" in lines[-1]
+    imported = {line.rsplit("|", 1)[-1].strip() for line in lines if "|" in line}
+    assert "pandas" in imported
+    assert not imported & {"torch", "pytorch_lightning", "matplotlib.pyplot"}
+    assert "Importing" not in done.stdout + done.stderr

@@ -1,0 +1,57 @@
+"""What is typed reaches the program, or comes back as the command that does."""
+
+import shlex
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svp_lightning.__main__ import as_typed, refuse_unquoted
+from svp_lightning.errors import SettingsError
+
+AWKWARD = [
+    *("/data/Größe", "~/x", "a,b=c", "/my/Run (1)", "/a[1]", "/a{b}", "/it's", 'say "x"', "a#b"),
+    *("C:\\data\\Größe\\", "a;b", "a`b`", "what!?", "a$b ü", "a&b", "日本", "", "x\\'y", "* ?"),
+]
+
+
+def parsed(argument: str) -> object:
+    return OverridesParser.create().parse_override(argument).value()
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_the_suggested_command_gives_the_same_value(value: str) -> None:
+    (argument,) = shlex.split(as_typed("data.root", value))
+    assert parsed(argument) == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+def test_any_value_comes_through(value: str) -> None:
+    (argument,) = shlex.split(as_typed("data.root", value))
+    assert parsed(argument) == value
+    refuse_unquoted([argument])
+
+
+@pytest.mark.parametrize("value", AWKWARD[:6] + AWKWARD[7:10] + ["/a,b"])
+def test_what_hydra_cannot_read_is_refused_with_the_command(value: str) -> None:
+    if value in ("/a[1]", "/a{b}"):
+        value += " (1)"
+    with pytest.raises(SettingsError) as caught:
+        refuse_unquoted(["task=ingest", f"data.root={value}"])
+    assert as_typed("data.root", value) in str(caught.value)
+    assert "hydra" not in str(caught.value).lower()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "seed=1,2"],
+        ["+experiment=paper_grid", "--cfg", "job"],
+        ["data.root=/a b", "data.prevalence={protein:10,oil:1}", "~logger", "++x.y=[1,2]"],
+        ["--config-dir=/ö", "data.root='/data/Größe'", 'data.root="a,b"', "trainer.devices=1"],
+    ],
+)
+def test_what_hydra_reads_is_left_to_it(arguments: list[str]) -> None:
+    refuse_unquoted(arguments)
