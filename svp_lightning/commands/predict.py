@@ -1,7 +1,5 @@
 """``task=predict``: classify a run of one's own and print the counts of each class."""
 
-from pathlib import Path
-
 import numpy as np
 
 from svp_lightning.data.importers.summary import too_large, window_table
@@ -24,6 +22,7 @@ from svp_lightning.stages.preparation import (
     Preparation,
     differences,
     prepared_as_trained,
+    trained_image_size,
     trained_preparation,
 )
 from svp_lightning.stages.real_store import build_store
@@ -39,7 +38,7 @@ def run(pipeline: Pipeline) -> None:
     config, folder = pipeline.config, pipeline.run_dir
     run = evaluated_run(config.predict.run)
     trained = trained_preparation(run)
-    data = _prepared_alike(_unlabelled(config.data, _image_size(run, trained)), trained)
+    data = _prepared_alike(_unlabelled(config.data, trained_image_size(run, trained)), trained)
     store = build_store(data, config.paths.own, pipeline.cache)
     # Imported when needed: torch takes seconds, and a mistake in the images should not wait for it.
     from svp_lightning.classifier.module import load_classifier
@@ -77,15 +76,6 @@ def run(pipeline: Pipeline) -> None:
     for line in [*notes(store, counts, samples, below), *known_errors(run)]:
         say(line)
     say(f"Predictions: {folder}")
-
-
-def _image_size(run: Path, trained: Preparation | None) -> int:
-    """Side of the images that the run's classifier reads, px."""
-    if trained is not None and trained.image_size is not None:
-        return trained.image_size
-    from svp_lightning.classifier.module import load_classifier
-
-    return load_classifier(run / CLASSIFIER).image_size
 
 
 def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:

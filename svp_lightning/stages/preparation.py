@@ -10,7 +10,7 @@ from svp_lightning.data.importers.summary import as_range, pixel_range
 from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.schema import read_results
-from svp_lightning.stages.run_folder import RESULTS
+from svp_lightning.stages.run_folder import CLASSIFIER, RESULTS
 from svp_lightning.stages.settings import DataSettings, ImportedData, SimulatedData
 
 PREPARATION = "preparation"
@@ -71,6 +71,16 @@ def trained_preparation(run: Path) -> Preparation | None:
         raise ArtifactError(
             f"{run / RESULTS}: provenance.{PREPARATION} is {recorded!r}.", "Evaluate the run again."
         ) from error
+
+
+def trained_image_size(run: Path, trained: Preparation | None) -> int:
+    """Side of the images that the run's classifier reads, px."""
+    if trained is not None and trained.image_size is not None:
+        return trained.image_size
+    # Imported when needed: it brings torch.
+    from svp_lightning.classifier.module import load_classifier
+
+    return load_classifier(run / CLASSIFIER).image_size
 
 
 def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedData:
