@@ -1,7 +1,8 @@
 """The store of real or simulated images."""
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -59,14 +60,9 @@ def _simulate(data: SimulatedData, folder: Path) -> None:
     from svp_lightning.simulation.simulated_store import simulate_store
 
     total = sum(sum(counts.values()) for counts in data.simulation.counts.values())
-    with counting("Simulating", total) as progress:
-
-        def advance(count: int) -> None:
-            progress(count)
-            keep_cost(folder)
-
+    with _writing("Simulating", total, folder) as progress:
         simulate_store(
-            folder, data.simulation, data.image_size, data.seed, advance, announce_simulation
+            folder, data.simulation, data.image_size, data.seed, progress, announce_simulation
         )
 
 
@@ -79,8 +75,20 @@ def announce_simulation(seconds: float) -> None:
 def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
     importer = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
     plan = getattr(importer, f"plan_{data.source}")(data, own)
-    with counting("Importing", len(plan.particles)) as progress:
+    with _writing("Importing", len(plan.particles), folder) as progress:
         write_plan(folder, plan, data.num_threads, progress)
+
+
+@contextmanager
+def _writing(description: str, total: int, folder: Path) -> Iterator[Callable[[int], None]]:
+    """A bar over the images of a store; every chunk written records the cost so far."""
+    with counting(description, total) as advance:
+
+        def written(count: int) -> None:
+            advance(count)
+            keep_cost(folder)
+
+        yield written
 
 
 def use_prevalence(stated: dict[str, float] | None, store: Store) -> dict[str, float]:
