@@ -109,7 +109,6 @@ class PairedSeeds:
             another training may differ by more.
         standardised: mean difference over its standard deviation between seeds (Cohen's d_z);
             None with one seed, or where seeds do not differ.
-        wins: share of seeds in which the arm is higher (a tie counts one half).
     """
 
     value: float
@@ -118,7 +117,6 @@ class PairedSeeds:
     p_value: float | None
     seeds: int
     standardised: float | None
-    wins: float
 
 
 @dataclass(frozen=True)
@@ -165,11 +163,10 @@ def paired_over_seeds(
         shared: of the arms with the same control; the least that seeds are taken to vary.
     """
     mean = float(observed.mean())
-    wins = float(((observed > 0) + 0.5 * (observed == 0)).mean())
     if len(observed) == 1:
         low, high = np.quantile(redrawn[0], [(1 - level) / 2, (1 + level) / 2])
         of_images = _bootstrap_p_value(mean, redrawn[0])
-        return PairedSeeds(mean, float(low), float(high), of_images, 1, None, wins)
+        return PairedSeeds(mean, float(low), float(high), of_images, 1, None)
     spread = float(observed.std(ddof=1))
     error, freedom = standard_error(observed, redrawn, shared)
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
@@ -179,7 +176,7 @@ def paired_over_seeds(
     else:
         p_value = 1.0 if abs(mean) <= ROUNDING else None
     standardised = mean / spread if spread > ROUNDING else None
-    return PairedSeeds(mean, mean - half, mean + half, p_value, len(observed), standardised, wins)
+    return PairedSeeds(mean, mean - half, mean + half, p_value, len(observed), standardised)
 
 
 def standard_error(

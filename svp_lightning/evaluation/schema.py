@@ -1,6 +1,6 @@
 """What is stored about a run, one model a file: ``results.json`` and ``fidelity.json``.
 
-The tables beside them are in :mod:`~.predictions`. Both files refuse unknown keys and values that
+The tables of a run are in :mod:`~.predictions`. Both files refuse unknown keys and values that
 are no numbers; a value that is not defined is null.
 """
 

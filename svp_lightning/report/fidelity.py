@@ -111,7 +111,7 @@ def fidelity_section(folder: Path) -> FidelitySection | None:
 
 
 def fidelity_report(folder: Path) -> Path:
-    """Write ``report.html`` of an assessment beside its ``fidelity.json``.
+    """Write ``report.html`` of an assessment into its folder.
 
     Raises:
         ArtifactError: the file is missing or malformed.
@@ -120,7 +120,7 @@ def fidelity_report(folder: Path) -> Path:
     section = _section(folder, found)
     network = ", ".join(f"{k} {v}" for k, v in found.feature_network.items())
     values = {
-        "title": "Generated images beside real ones",
+        "title": "Generated and real images",
         "headline": section.verdicts,
         "fidelity": section,
         "provenance": [("Feature network", network), *provenance_rows(found.provenance)],

@@ -37,7 +37,7 @@ class Segmented:
 
     Attributes:
         mask: (n, H, W) bool, the largest connected particle of each image, holes filled; all
-            False where none stands out.
+            False where there is none.
         background: (n,) grey level.
     """
 
@@ -106,7 +106,7 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Morphology:
-    """Measures of n particles, (n,) float64 each; NaN where no particle stands out.
+    """Measures of n particles, (n,) float64 each; NaN where there is none.
 
     Attributes:
         ecd: diameter of the circle of the same area, in px, or µm where the pixel size is given.

@@ -216,7 +216,7 @@ def confusion(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
 
 
 def reliability_diagram(found: Calibration, class_names: Sequence[str]) -> Figure:
-    """One panel per class; a larger dot stands for more of the particles.
+    """One panel per class; a larger dot means more of the particles.
 
     Args:
         found: before and after temperature scaling.

@@ -115,11 +115,11 @@ def test_half_sample_interval_of_a_mean_has_its_standard_error() -> None:
 
 
 def test_intervals_cover_the_floor_of_one_distribution() -> None:
-    found = feature_fidelity(normal(10, 200), normal(11, 200), draws=30)
+    found = feature_fidelity(normal(10, 200), normal(11, 200), draws=12)
     assert found["kid"].low < 0 < found["kid"].high
     assert found["auc"].low < 0.5 < found["auc"].high
     assert found["density"].low < 1.05 < found["density"].high
-    worse = feature_fidelity(normal(10, 200), normal(11, 200) * 0.5, draws=30)
+    worse = feature_fidelity(normal(10, 200), normal(11, 200) * 0.5, draws=12)
     assert worse["kid"].low > found["kid"].value
     assert worse["recall"].high < found["recall"].value
 
