@@ -16,7 +16,6 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,10 +25,9 @@ from svp_lightning.data.importers.images import SUFFIXES
 from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.mfi_table import (
     CAMERA_BITS,
-    SizeLaw,
     particle_header,
+    pixel_sizes,
     read_table,
-    size_law,
 )
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, require_folder
 from svp_lightning.data.importers.tables import Skips
@@ -39,14 +37,10 @@ from svp_lightning.data.settings import MfiSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
-_NOT_KNOWN = "not known"
-_UNSURE = "its sizes are too few or too alike to tell the pixel size, which is {}."
 _DARKEST, _BRIGHTEST = "intensity_min_vendor_grey", "intensity_max_vendor_grey"
 _FRAME = (1024, 1280)
 """Rows and columns of the camera."""
 _SAME_RUN = "Table and pictures must be of the same run."
-_SAME_LAW = 0.02
-"""Pixel sizes of runs that differ by less (relative) are of one instrument."""
 
 _LEAST_CONTRAST = 16.0
 """Grey levels from the background by which a particle is known from noise."""
@@ -77,7 +71,7 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
         lambda file, run: _read_run(file, run, settings, skips, left_out),
         skips,
     )
-    sizes = _pixel_sizes(particles, settings.pixel_size_um)
+    sizes = pixel_sizes(particles, settings.pixel_size_um)
     size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in sizes.items()})
     particles = particles.assign(pixel_size_um=size.astype(float))
     if "label" in particles and settings.labelled:
@@ -145,7 +139,7 @@ def _with_pictures(
     if not pictures:
         raise DataError(
             f"{file.parent} holds no frames or crops for {file.name}.",
-            "Put the pictures of the run beside its table.",
+            "Put the pictures of the run into the folder of its table.",
         )
     x, y = table["x_left"], table["y_top"]
     w, h = table["x_right"] - x + 1, table["y_bottom"] - y + 1
@@ -196,7 +190,7 @@ def _found(
             error = DataError(
                 f"{file} refers to {kind} {_name(number)} ({len(missing)} such), but "
                 f"{file.parent} holds {len(of_number)} {kind}s.",
-                f"Put all {kind}s of the run beside its table; both must be of the same run.",
+                f"Put all {kind}s of the run into the folder of its table. {_SAME_RUN}",
             )
             skips.add(str(name), f"its {kind} picture is missing", error)
     table = table.assign(picture=[str(of_number.get(number, "")) for number in numbers])
@@ -252,43 +246,6 @@ def _whole_crops(
         skips.add(str(table["id"].iloc[k]), "crop of another size than its box", error)
     kept: pd.DataFrame = table.assign(x=0, y=0, h=shapes[:, 0], w=shapes[:, 1])[~odd]
     return kept
-
-
-def _pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[str, Any]]:
-    """Run -> pixel size, where it is from, and the line of the run's sizes.
-
-    A run whose own sizes do not tell has the pixel size of the other runs, if these agree.
-    """
-    laws = {str(run): size_law(rows) for run, rows in particles.groupby("group")}
-    shared, whence = _shared(particles, [law for law in laws.values() if law])
-    facts: dict[str, dict[str, Any]] = {}
-    for run, law in laws.items():
-        size, source = (law.pixel_size_um, "its sizes") if law else (shared, whence)
-        facts[run] = {
-            "pixel_size_um": given or size,
-            "pixel_size_from": "data.pixel_size_um" if given else source,
-            "ecd_um_per_px": law.pixel_size_um if law else None,
-            "ecd_offset_um": law.offset_um if law else None,
-            "notes": _remarks(law, given, source),
-        }
-    return facts
-
-
-def _remarks(law: SizeLaw | None, given: float | None, source: str) -> list[str]:
-    if given is None:
-        return [] if law else [_UNSURE.format(source)]
-    if law is None or abs(given / law.pixel_size_um - 1) <= _SAME_LAW:
-        return []
-    return [f"data.pixel_size_um is {given:g}, and its sizes follow {law.pixel_size_um:.4g} µm/px."]
-
-
-def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None, str]:
-    """Pixel size for the runs that do not tell theirs, µm, and where it is from."""
-    sizes = [law.pixel_size_um for law in known]
-    if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
-        return float(np.median(sizes)), "that of the other runs"
-    law = None if sizes else size_law(particles)
-    return (law.pixel_size_um, "that of all runs together") if law else (None, _NOT_KNOWN)
 
 
 def _of_their_pictures(

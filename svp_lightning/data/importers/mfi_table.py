@@ -8,7 +8,7 @@ here and 4 pi A / P^2 on FlowCam: do not compare the two.
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -64,6 +64,11 @@ _MOST_SIZES = 500
 """Different areas that the law is fitted to; all pairs of them are compared."""
 _MAX_SLOPE_ERROR = 0.02
 """Width of the slope's 95 % interval, as a share of it: pixel sizes are compared to 2 %."""
+
+_SAME_LAW = 0.02
+"""Pixel sizes of runs that differ by less (relative) are of one instrument."""
+_NOT_KNOWN = "not known"
+_UNSURE = "its sizes are too few or too alike to tell the pixel size, which is {}."
 
 
 def _squashed(header: str) -> str:
@@ -170,6 +175,43 @@ def size_law(particles: pd.DataFrame) -> SizeLaw | None:
         return None
     diameter = 2 * np.sqrt(ecd.index.to_numpy(float) / np.pi)
     slope, offset, low, high = map(float, theilslopes(ecd.to_numpy(), diameter))
-    if high - low > _MAX_SLOPE_ERROR * slope:
+    if slope <= 0 or high - low > _MAX_SLOPE_ERROR * slope:
         return None
     return SizeLaw(slope, offset)
+
+
+def pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[str, Any]]:
+    """Run -> pixel size, where it is from, and the line of the run's sizes.
+
+    A run whose own sizes do not tell has the pixel size of the other runs, if these agree.
+    """
+    laws = {str(run): size_law(rows) for run, rows in particles.groupby("group")}
+    shared, whence = _shared(particles, [law for law in laws.values() if law])
+    facts: dict[str, dict[str, Any]] = {}
+    for run, law in laws.items():
+        size, source = (law.pixel_size_um, "its sizes") if law else (shared, whence)
+        facts[run] = {
+            "pixel_size_um": given or size,
+            "pixel_size_from": "data.pixel_size_um" if given else source,
+            "ecd_um_per_px": law.pixel_size_um if law else None,
+            "ecd_offset_um": law.offset_um if law else None,
+            "notes": _remarks(law, given, source),
+        }
+    return facts
+
+
+def _remarks(law: SizeLaw | None, given: float | None, source: str) -> list[str]:
+    if given is None:
+        return [] if law else [_UNSURE.format(source)]
+    if law is None or abs(given / law.pixel_size_um - 1) <= _SAME_LAW:
+        return []
+    return [f"data.pixel_size_um is {given:g}, and its sizes follow {law.pixel_size_um:.4g} µm/px."]
+
+
+def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None, str]:
+    """Pixel size for the runs that do not tell theirs, µm, and where it is from."""
+    sizes = [law.pixel_size_um for law in known]
+    if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
+        return float(np.median(sizes)), "that of the other runs"
+    law = None if sizes else size_law(particles)
+    return (law.pixel_size_um, "that of all runs together") if law else (None, _NOT_KNOWN)

@@ -298,6 +298,18 @@ def test_the_pixel_size_is_the_slope_of_the_sizes_whatever_the_sizes_are(tmp_pat
         assert fact["pixel_size_from"] == "its sizes"
 
 
+@pytest.mark.parametrize("ecd", ["0", "7.5"])
+def test_a_table_of_one_diameter_for_all_areas_tells_no_pixel_size(tmp_path, ecd) -> None:
+    write_discs(tmp_path, 1)
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    same = [",".join([*row[:4], ecd, *row[5:]]) for row in rows]
+    (tmp_path / "table.csv").write_text("\n".join([lines[0], *same]))
+    plan = imported(tmp_path)
+    assert plan.pixel_size_um is None
+    assert plan.made_by["runs"]["table"]["pixel_size_from"] == "not known"
+
+
 def test_a_pixel_size_that_the_sizes_contradict_is_used_and_said(tmp_path) -> None:
     write_discs(tmp_path, 1)
     for given, said in ((1.36, []), (2.0, ["data.pixel_size_um is 2, and its sizes follow 1.35"])):
