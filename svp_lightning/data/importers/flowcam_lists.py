@@ -8,7 +8,7 @@ file holds, reading it gives a result or a :class:`~svp_lightning.errors.DataErr
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -78,12 +78,15 @@ def is_particle_table(header: str) -> bool:
     return "collage_file" in fields or ("id" in fields and not fields.isdisjoint(_SIZES))
 
 
-def read_particles(path: Path, skips: Skips | None = None) -> pd.DataFrame:
+def read_particles(
+    path: Path, skips: Skips | None = None, fields: Collection[str] = _FIELDS
+) -> pd.DataFrame:
     """Particles of a list, or of its export with or without units in the header.
 
     Args:
         path: the file.
         skips: where rows left out go; None refuses the first that cannot be used.
+        fields: those to read.
 
     Returns:
         One row per particle under the names of the ``.lst``, indexed by its row in the file;
@@ -95,18 +98,18 @@ def read_particles(path: Path, skips: Skips | None = None) -> pd.DataFrame:
     """
     skips = skips or Skips()
     is_csv = path.suffix.lower() == ".csv"
-    rows = _read_csv(path, skips) if is_csv else _read_lst(path, skips)
-    fields = {header: _field_name(header) for header in rows.columns.tolist()}
-    for field in fields.values():
-        same = [header for header in rows.columns.tolist() if fields[header] == field]
+    rows = _read_csv(path, skips, fields) if is_csv else _read_lst(path, skips, fields)
+    names = {header: _field_name(header) for header in rows.columns.tolist()}
+    for name in names.values():
+        same = [header for header in rows.columns.tolist() if names[header] == name]
         if len(same) > 1:
             both = f"{same[0]!r} twice" if len(set(same)) == 1 else " and ".join(map(repr, same))
             raise DataError(f"{path} has the column {both}.", "Rename or remove one.")
-    require_fields(path, list(fields.values()), ("id",))
-    text = rows[[header for header, field in fields.items() if field in _TEXT]]
-    whole = [header for header, field in fields.items() if field in _WHOLE]
+    require_fields(path, list(names.values()), ("id",))
+    text = rows[[header for header, name in names.items() if name in _TEXT]]
+    whole = [header for header, name in names.items() if name in _WHOLE]
     table = typed(path, rows.drop(columns=text.columns), whole, skips).join(text)
-    table = table.rename(columns=fields)
+    table = table.rename(columns=names)
     if "cal_const" in table and table["cal_const"].isna().all():
         table = table.drop(columns="cal_const")
     return _usable(path, table, skips)
@@ -141,7 +144,7 @@ def _usable(path: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
     return table[~left_out].copy()
 
 
-def _read_lst(path: Path, skips: Skips) -> pd.DataFrame:
+def _read_lst(path: Path, skips: Skips, fields: Collection[str]) -> pd.DataFrame:
     lines = lines_of(read_text(path))
     match = re.fullmatch(r"num-fields\|(\d+)", lines[1].strip(), re.ASCII) if lines[1:] else None
     if match is None:
@@ -150,7 +153,7 @@ def _read_lst(path: Path, skips: Skips) -> pd.DataFrame:
             "Copy the run folder again.",
         )
     names = _field_names(path, lines, match[1])
-    wanted = [k for k, name in enumerate(names) if name in _FIELDS]
+    wanted = [k for k, name in enumerate(names) if name in fields]
     rows, index = [], []
     for number, line in enumerate(lines[2 + len(names) :], start=3 + len(names)):
         if not line.strip():
@@ -179,8 +182,8 @@ def _field_names(path: Path, lines: list[str], claimed: str) -> list[str]:
     return names[: int(claimed)]
 
 
-def _read_csv(path: Path, skips: Skips) -> pd.DataFrame:
-    return read_rows(path, wanted=lambda name: _field_name(name) in _FIELDS, skips=skips)
+def _read_csv(path: Path, skips: Skips, fields: Collection[str]) -> pd.DataFrame:
+    return read_rows(path, wanted=lambda name: _field_name(name) in fields, skips=skips)
 
 
 def _field_name(header: str) -> str:
@@ -195,11 +198,12 @@ def more_in_export(lst: Path, table: pd.DataFrame, export: Path) -> int | None:
     Raises:
         DataError: list and export put one particle at two places: one was renumbered.
     """
+    place = (*BOX_FIELDS, "image_id")  # names of pictures may have been changed with the files
     try:
-        other = read_particles(export, Skips("skip"))
+        other = read_particles(export, Skips("skip"), ("id", *place))
     except DataError:
         return None
-    shared = [n for n in (*BOX_FIELDS, "collage_file", "image_id") if n in table and n in other]
+    shared = [name for name in place if name in table and name in other]
     both = table.merge(other, on="id", suffixes=("", "_export"))
     for name in shared:
         differs = (both[name] != both[f"{name}_export"]).to_numpy()

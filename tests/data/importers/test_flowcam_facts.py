@@ -167,6 +167,8 @@ def export(folder: Path, change_ids: Callable[[int], int] = int) -> None:
 def test_an_export_that_contradicts_its_list_is_refused(folder) -> None:
     export(folder)
     assert facts(folder)["withheld"] is None
+    change(folder / "run1.csv", "run1_", "C:\\runs\\RUN1_")
+    assert facts(folder)["withheld"] is None
     export(folder, lambda number: 1 + number % 6)
     with pytest.raises(DataError, match=r"run1.lst and .*run1.csv disagree on particle \d"):
         plan(folder)
