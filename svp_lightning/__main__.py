@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -46,6 +47,17 @@ def config_folder() -> Path:
     package = Path(__file__).resolve().parent
     packaged = package / "conf"
     return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+def configured(*overrides: str) -> Config:
+    """The settings of a command line, for scripts and notebooks: ``configured("scale=lab")``.
+
+    Raises:
+        SettingsError: a setting is missing or impossible.
+    """
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return parse_config(_plain(hydra.compose("config", overrides=list(overrides))))
 
 
 def run(cfg: DictConfig) -> None:

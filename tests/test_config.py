@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
-from svp_lightning.__main__ import _plain, config_folder
-from svp_lightning.config import Config, parse_config
+from svp_lightning.__main__ import configured
+from svp_lightning.config import Config
 from svp_lightning.errors import SettingsError
 
 Composed = Callable[..., Config]
@@ -18,9 +16,7 @@ UNGUIDABLE = ("generator=paper", "sampler.guidance=2", "scale=tiny")
 @pytest.fixture
 def composed() -> Composed:
     def build(*overrides: str) -> Any:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return parse_config(_plain(compose("config", overrides=list(overrides))))
+        return configured(*overrides)
 
     return build
 

@@ -16,19 +16,18 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.evaluation.fidelity.copies import _nearest
 from svp_lightning.generator.denoiser import build_denoiser
 from svp_lightning.generator.denoiser_training import AveragedDenoiser, build_optimizer
 from svp_lightning.generator.drawing import build_pipeline
 from svp_lightning.generator.noise import gaussian
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.generator.warping import augment
 from svp_lightning.simulation.camera import detected, record
 from svp_lightning.simulation.large_bubble import LargeBubble
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import ACCELERATOR_BATCH, Simulator
+from tests import configured
 
 GPU = torch.device("cuda", 0)
 NETWORK = {"block_channels": (16, 32), "attention": (False, True), "patch": 2}
@@ -84,7 +83,7 @@ def test_optics_and_camera(name: str) -> None:
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 @pytest.mark.parametrize("share", [0.0, 0.2])
 def test_generator_trains(share: float) -> None:
-    settings = GeneratorSettings.model_validate({"network": NETWORK, "augmentation": share})
+    settings = configured.generator(network=NETWORK, augmentation=share)
     denoiser = build_denoiser(settings, 16, 3)
     with fake():
         denoiser = denoiser.to(GPU)
@@ -107,10 +106,8 @@ def test_generator_trains(share: float) -> None:
 
 @pytest.mark.parametrize("name", ["dpm_solver", "ddim", "ddpm"])
 def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    denoiser = build_denoiser(GeneratorSettings.model_validate({"network": NETWORK}), 16, 3)
-    settings = SamplerSettings.model_validate(
-        {"name": name, "steps": 3, "guidance": 1.5, "precision": "float32"}
-    )
+    denoiser = build_denoiser(configured.generator(network=NETWORK), 16, 3)
+    settings = configured.sampler(name=name, steps=3, guidance=1.5, precision="float32")
     pipeline = build_pipeline(denoiser, settings)
     pipeline.set_progress_bar_config(disable=True)
     scheduler = pipeline.scheduler
@@ -128,7 +125,7 @@ def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_classifier_trains_and_collects() -> None:
     weights, shift = [1.0, 2.0, 3.0], [0.0, 1.0, 2.0]
     module = ClassifierModule(
-        ClassifierSettings(), ("a", "b", "c"), 32, class_weights=weights, logit_shift=shift
+        configured.classifier(), ("a", "b", "c"), 32, class_weights=weights, logit_shift=shift
     )
     with fake():
         module = module.to(GPU)

@@ -19,6 +19,7 @@ from recipes import overrides
 from score import Judge
 from train import JUDGED, PAPERS, configuration, draw
 
+from svp_lightning.__main__ import configured
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.pipeline import Pipeline
@@ -43,7 +44,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     judge = Judge(arguments.work / f"{SIZE}px", SIZE)
-    settings = SamplerSettings(name="dpm_solver", steps=arguments.steps, guidance=1.0)
+    settings = configured("sampler=dpm_solver", f"sampler.steps={arguments.steps}").sampler
     ours = measured(judge, arguments.ours, settings, arguments.images, arguments.work)
     paper = measured(judge, arguments.paper, PAPERS, arguments.paper_images, arguments.work)
     found = {

@@ -20,6 +20,7 @@ from recipes import overrides
 from score import Judge, is_large
 from train import JUDGED, configuration, draw
 
+from svp_lightning.__main__ import configured
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.pipeline import Pipeline
@@ -75,14 +76,13 @@ def main() -> None:
     tried, sweep, tag = (STEPS, GUIDANCE, "") if size == 32 else (STEPS_64, GUIDANCE_64, "64")
     samplers = arguments.samplers or list(tried)
     steps = [
-        SamplerSettings(name=name, steps=count, guidance=1.0, spacing="karras")  # type: ignore[arg-type]
+        configured(f"sampler={name}", f"sampler.steps={count}").sampler
         for name in samplers
         for count in tried[name]
     ]
     sweep = sweep if "dpm_solver" in samplers else ()
     guided = [
-        SamplerSettings(**{"steps": GUIDANCE_STEPS, "spacing": "karras"} | changes)
-        for changes in sweep
+        config.sampler.model_copy(update={"steps": GUIDANCE_STEPS} | changes) for changes in sweep
     ]
     folder = work / "sampling" / arguments.recipe
     rows = [measured(s, generator, judge, folder, arguments.images) for s in [*steps, *guided]]

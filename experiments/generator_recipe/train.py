@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from recipes import RECIPES, RECIPES_64, overrides
 
-from svp_lightning.__main__ import config_folder
+from svp_lightning.__main__ import config_folder, configured
 from svp_lightning.config import Config, parse_config
 from svp_lightning.data.store import Store
 from svp_lightning.generator.checkpoint import Generator, load_generator
@@ -32,8 +32,8 @@ from svp_lightning.runtime.terminal import say
 
 JUDGED = ("silicone_oil", "air_bubble")
 """The classes that synthetic images are drawn of."""
-OURS = SamplerSettings(name="dpm_solver", steps=20, guidance=1.0)
-PAPERS = SamplerSettings(name="ddpm", steps=500, guidance=1.0)
+OURS = configured("sampler=dpm_solver", "sampler.steps=20").sampler
+PAPERS = configured("sampler=ddpm", "sampler.steps=500").sampler
 
 
 def main() -> None:

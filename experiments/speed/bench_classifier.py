@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from svp_lightning.__main__ import configured
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
@@ -135,9 +135,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     args = parse()
-    settings = ClassifierSettings(
-        backbone=args.backbone, stem_stride=args.stem_stride or "auto", batch_size=args.batch_size
-    )
+    settings = configured(
+        f"classifier={args.backbone}",
+        f"classifier.stem_stride={args.stem_stride or 'auto'}",
+        f"classifier.batch_size={args.batch_size}",
+    ).classifier
     data = OneBatch(args.image_size, args.batch_size, args.batches + 1)
     loader: DataLoader[Any] = DataLoader(data, batch_size=None)
     rates: dict[str, list[float]] = {"bare": [], "lightning": []}

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from svp_lightning.__main__ import configured
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.loading import ParticleDataModule, ParticleDataset, StepBatchSampler
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.data.transforms import TrainTransform, to_model_range
@@ -144,9 +144,11 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     args = parse()
     torch.set_num_threads(args.threads)
-    settings = ClassifierSettings(
-        backbone=args.backbone, stem_stride=args.stem_stride, batch_size=args.batch_size
-    )
+    settings = configured(
+        f"classifier={args.backbone}",
+        f"classifier.stem_stride={args.stem_stride}",
+        f"classifier.batch_size={args.batch_size}",
+    ).classifier
     with tempfile.TemporaryDirectory() as folder:
         store = write_store(Path(folder) / "store", args.test_images, args.image_size)
         parts = train_step_parts(ClassifierModule(settings, NAMES, args.image_size), store, args)

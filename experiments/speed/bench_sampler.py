@@ -17,35 +17,26 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.__main__ import configured
+from svp_lightning.generator.denoiser import Denoiser, build_denoiser
 from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings, SamplerSettings
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 
-PAPER = NetworkSettings(
-    kind="paper", block_channels=(64, 128, 256, 512), layers_per_block=2, patch=1
-)
-PAPER_PROCESS = DiffusionSettings(timesteps=500, schedule="linear", prediction="epsilon")
+PAPER = configured("scale=paper", "generator=paper", "sampler=ddpm")
 PAPER_STEPS = 500
 RATES = ("images_per_second", "images_per_processor_second")
-OURS = {
-    "demo": NetworkSettings(block_channels=(64, 96, 128), attention=(False, False, True), patch=4),
-    "lab": NetworkSettings(block_channels=(96, 192, 256), attention=(False, True, True), patch=2),
-    "paper": NetworkSettings(
-        block_channels=(128, 256, 384), attention=(False, True, True), patch=4
-    ),
-}
-"""As ``conf/scale`` has them."""
+SCALES = ("demo", "lab", "paper")
 
 
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", choices=OURS, default="demo", help="size of our network")
+    parser.add_argument("--scale", choices=SCALES, default="demo", help="size of our network")
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--sampler", choices=("dpm_solver", "ddim", "ddpm"), default="dpm_solver")
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--guidance", type=float, default=SamplerSettings().guidance)
+    parser.add_argument("--guidance", type=float, default=PAPER.sampler.guidance)
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--compile", action="store_true", help="fuse our network")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -61,19 +52,19 @@ def main() -> None:
 
 def both(arguments: argparse.Namespace) -> dict[str, Any]:
     """Images per second of ours, of the paper's, and their ratio."""
-    settings = SamplerSettings(
-        name=arguments.sampler,
-        steps=arguments.steps,
-        guidance=arguments.guidance,
-        batch_size=arguments.batch_size,
-        compile=arguments.compile,
+    config = configured(
+        f"scale={arguments.scale}",
+        f"sampler={arguments.sampler}",
+        f"sampler.steps={arguments.steps}",
+        f"sampler.guidance={arguments.guidance}",
+        f"sampler.batch_size={arguments.batch_size}",
+        f"sampler.compile={arguments.compile}",
     )
-    network, process = OURS[arguments.scale], DiffusionSettings()
-    ours = fastest(network, process, settings, arguments.images, arguments)
+    ours = fastest(config.generator, config.sampler, arguments.images, arguments)
     if not arguments.paper_images:
         return rounded(ours)
-    settings = SamplerSettings(name="ddpm", steps=arguments.paper_steps, guidance=1.0)
-    paper = fastest(PAPER, PAPER_PROCESS, settings, arguments.paper_images, arguments)
+    settings = PAPER.sampler.model_copy(update={"steps": arguments.paper_steps})
+    paper = fastest(PAPER.generator, settings, arguments.paper_images, arguments)
     for name in RATES:
         paper[name] *= arguments.paper_steps / PAPER_STEPS
     ratios = {f"ours_over_paper_{name}": ours[name] / paper[name] for name in RATES}
@@ -82,8 +73,7 @@ def both(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def fastest(
-    network: NetworkSettings,
-    process: DiffusionSettings,
+    generator: GeneratorSettings,
     settings: SamplerSettings,
     images: int,
     arguments: argparse.Namespace,
@@ -91,7 +81,7 @@ def fastest(
     """The better of what the device offers, so that neither side is held back."""
     asked: Literal["auto", "float32", "bfloat16"] = arguments.precision
     tried = ("float32", "auto") if asked == "auto" else (asked,)
-    denoiser = Denoiser(network, process, arguments.image_size, 3)
+    denoiser = build_denoiser(generator, arguments.image_size, 3)
     measured: dict[str, dict[str, Any]] = {}
     for precision in tried:
         chosen = resolve_precision(

@@ -33,6 +33,7 @@ from bench_simulator import images_per_second
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from svp_lightning.__main__ import configured
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.data.classes import PAPER_CLASSES
@@ -168,7 +169,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     args = parse()
-    settings = ClassifierSettings(backbone=args.backbone, batch_size=args.batch_size)
+    settings = configured(
+        f"classifier={args.backbone}",
+        "classifier.stem_stride=auto",
+        f"classifier.batch_size={args.batch_size}",
+    ).classifier
     device = torch.cuda.get_device_name() if GPU else "cpu"
     print(json.dumps({"device": device, "torch": torch.__version__}), flush=True)
     with tempfile.TemporaryDirectory() as temporary:

@@ -22,28 +22,28 @@ class ClassifierSettings(Settings):
     augmented and plain runs see the same number of images.
     """
 
-    backbone: Backbone = "resnet18"
-    stem_stride: StemStride = "auto"
+    backbone: Backbone
+    stem_stride: StemStride
     """How much the first layers shrink the image: 1, 2 or 4 times (4 is the ImageNet stem,
     fast). ``auto``: 1 up to 32 px (ConvNeXt: 2), 2 up to 96 px, 4 above."""
-    pretrained_weights: Path | None = None
+    pretrained_weights: Path | None
     """Local ``.safetensors`` or ``.pt`` state dict in torchvision's naming; its RGB stem is
     summed to one channel and its head is left out. None: random start."""
-    steps: int = Field(10_000, ge=1)
+    steps: int = Field(ge=1)
     """Optimiser steps; a multiple of ``validate_every``."""
-    validate_every: int = Field(500, ge=1)
+    validate_every: int = Field(ge=1)
     """Optimiser steps between validations. This is one epoch to Lightning."""
-    batch_size: int = Field(256, ge=2)
+    batch_size: int = Field(ge=2)
     """Images of one optimiser step over all processes together."""
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd"]
     """``sgd`` has Nesterov momentum 0.9."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(gt=0)
     """At the top of the schedule: linear warm-up, then cosine to 0 at the last step."""
-    warmup_steps: int = Field(200, ge=0)
+    warmup_steps: int = Field(ge=0)
     """Shortened to a tenth of ``steps`` in short runs."""
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(ge=0)
     """Of matrices and kernels; biases and normalisation are left alone."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(ge=0, lt=1)
 
     def identity(self) -> dict[str, Any]:
         """The contents of a weights file decide, not its place."""
@@ -69,9 +69,9 @@ class FeatureSettings(Settings):
     """The network in whose features images are compared; trained on real images alone."""
 
     classifier: ClassifierSettings
-    components: int = Field(64, ge=2)
+    components: int = Field(ge=2)
     """Principal components kept; fewer where there are fewer training images."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(ge=0)
 
     def identity(self) -> dict[str, Any]:
         """As the classifier's own, where a file of weights counts by its contents."""

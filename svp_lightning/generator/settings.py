@@ -23,18 +23,18 @@ class NetworkSettings(Settings):
     levels, linear attention in each, weight-standardised convolutions, no folding.
     """
 
-    kind: Literal["unet", "paper"] = "unet"
-    block_channels: tuple[int, ...] = Field((64, 96, 128), min_length=1, max_length=6)
+    kind: Literal["unet", "paper"]
+    block_channels: tuple[int, ...] = Field(min_length=1, max_length=6)
     """Channels per level, multiples of 8; each level halves the resolution. ``paper`` reads
     the multipliers from it: ``(64, 128, 256, 512)``."""
-    layers_per_block: int = Field(1, ge=1, le=4)
+    layers_per_block: int = Field(ge=1, le=4)
     """Residual blocks per level; ``paper`` always has two."""
-    attention: tuple[bool, ...] = (False, False, True)
+    attention: tuple[bool, ...]
     """Whether each level attends over positions (``unet`` only)."""
-    patch: Literal[1, 2, 4] = 4
+    patch: Literal[1, 2, 4]
     """Largest folding factor. Small images use less, so that the lowest level keeps at
     least 4 x 4 positions."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -50,26 +50,26 @@ class NetworkSettings(Settings):
 class DiffusionSettings(Settings):
     """The noising process and the training objective."""
 
-    timesteps: int = Field(1000, ge=20, le=4000)
-    schedule: Literal["linear", "cosine", "rectified"] = "cosine"
+    timesteps: int = Field(ge=20, le=4000)
+    schedule: Literal["linear", "cosine", "rectified"]
     """``linear``: variances 1e-4 to 0.02 (Ho et al. 2020); ``cosine``: Nichol & Dhariwal
     2021, eq. 17; ``rectified``: alpha / sigma = (1 - s) / s, the straight paths of Liu et al.
     2023 scaled to unit variance."""
-    signal: Literal["auto"] | Annotated[float, Field(gt=0)] = 1.0
+    signal: Literal["auto"] | Annotated[float, Field(gt=0)]
     """Not for ``linear``: alpha / sigma times this at every time step. Below 1 it moves training
     to where the outline of a smooth, large particle is decided: on twice as many pixels the same
     outline stands out of twice as much noise (Hoogeboom et al. 2023). ``auto``: 0.5 at 64 px, in
     inverse proportion to the image size."""
-    prediction: Literal["epsilon", "v_prediction", "velocity", "residual"] = "residual"
+    prediction: Literal["epsilon", "v_prediction", "velocity", "residual"]
     """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); the
     velocity eps - x0 of a straight path (flow matching, with ``rectified``); or what is missing
     to the clean image, x0 = c_skip x_t + c_out F (Karras et al. 2022, with a skip of our own).
     The last never asks the network to copy noise and learns several times faster on images
     that are mostly smooth."""
-    weighting: Literal["uniform", "min_snr"] = "uniform"
+    weighting: Literal["uniform", "min_snr"]
     """``min_snr``: Hang et al. 2023, with gamma 5."""
-    loss: Literal["l1", "l2"] = "l2"
-    class_dropout: float = Field(0.1, ge=0, lt=1)
+    loss: Literal["l1", "l2"]
+    class_dropout: float = Field(ge=0, lt=1)
     """Share of training images whose class is hidden, which makes guidance possible."""
 
     def for_images(self, size: int) -> Self:
@@ -88,12 +88,12 @@ class SelectionSettings(Settings):
     batches hold none, only a score comes back. The test split is not touched.
     """
 
-    method: Literal["last", "fidelity"] = "last"
-    every: int = Field(1000, ge=1)
+    method: Literal["last", "fidelity"]
+    every: int = Field(ge=1)
     """Optimiser steps between comparisons; the last step is always compared."""
-    images: int = Field(128, ge=4)
+    images: int = Field(ge=4)
     """Images drawn of each rare class."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(ge=1)
     """Comparisons without a better one after which training stops; None: never."""
 
     def identity(self) -> dict[str, Any]:
@@ -105,41 +105,41 @@ class SelectionSettings(Settings):
 class GeneratorSettings(Settings):
     """How a generator is built and trained."""
 
-    classes: Literal["all", "rare"] | tuple[str, ...] = "rare"
+    classes: Literal["all", "rare"] | tuple[str, ...]
     """Classes it learns: ``rare`` (those that synthetic images are drawn of; all where none is
     rare), ``all`` (for synthetic images of the plentiful ones too; at an equal budget the rare
     ones come out worse), or names; one name makes a generator of that class alone, as the paper
     has it."""
-    network: NetworkSettings = NetworkSettings()
-    diffusion: DiffusionSettings = DiffusionSettings()
-    steps: int = Field(2000, ge=1)
+    network: NetworkSettings
+    diffusion: DiffusionSettings
+    steps: int = Field(ge=1)
     """Optimiser steps."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(ge=1)
     """Images per optimiser step over all processes."""
-    class_sampling: Literal["natural", "balanced"] = "balanced"
+    class_sampling: Literal["natural", "balanced"]
     """Whether classes appear in training as often as in the store, or equally often."""
-    symmetry: bool = True
+    symmetry: bool
     """Random flips and right-angle rotations of every training image."""
-    augmentation: float = Field(0.0, ge=0, le=1)
+    augmentation: float = Field(ge=0, le=1)
     """Chance of each of scaling, turning, moving and lighting a training image; the network is
     told, so that samples show none of it (``unet`` only). See
     :mod:`~svp_lightning.generator.warping`."""
-    optimizer: Literal["muon", "adamw"] = "muon"
+    optimizer: Literal["muon", "adamw"]
     """``muon`` (Jordan et al. 2024): better images from as many steps, about as good as those of
     AdamW from two to four times as many; a step takes as much longer as some seven more images."""
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_steps: int = Field(100, ge=0)
-    decay: Literal["constant", "cosine"] = "cosine"
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(ge=0)
+    decay: Literal["constant", "cosine"]
     """What the learning rate does after warming up; ``cosine`` falls to zero at ``steps``."""
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clip: float = Field(1.0, gt=0)
+    weight_decay: float = Field(ge=0)
+    gradient_clip: float = Field(gt=0)
     """Largest gradient norm."""
-    ema_decay: float | None = Field(0.995, gt=0, lt=1)
+    ema_decay: float | None = Field(gt=0, lt=1)
     """Decay of the exponential moving average of the weights; ``None``: no average."""
-    seed: int = Field(0, ge=0)
-    checkpoint_every: int = runtime(500, ge=1)
+    seed: int = Field(ge=0)
+    checkpoint_every: int = runtime(ge=1)
     """Optimiser steps between checkpoints for resuming."""
-    selection: SelectionSettings = SelectionSettings()
+    selection: SelectionSettings
 
     def identity(self) -> dict[str, Any]:
         """Settings of the selection that are not read are left out."""
@@ -161,26 +161,26 @@ class GeneratorSettings(Settings):
 class SamplerSettings(Settings):
     """How images are drawn from a trained generator."""
 
-    name: Literal["dpm_solver", "ddim", "ddpm"] = "dpm_solver"
-    steps: int = Field(20, ge=2)
+    name: Literal["dpm_solver", "ddim", "ddpm"]
+    steps: int = Field(ge=2)
     """Evaluations of the network per image (twice as many with guidance)."""
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(ge=0)
     """Classifier-free guidance weight: 1 samples the class as learnt, more exaggerates it
     at the cost of variety, 0 ignores it."""
-    guidance_interval: tuple[float, float] | None = None
+    guidance_interval: tuple[float, float] | None
     """Noise ratios sigma / alpha between which guidance acts, ends included (Kynkäänniemi et al.
     2024); outside, the class is sampled as learnt, at half the cost. ``None``: everywhere."""
-    spacing: Literal["karras", "uniform"] = "karras"
+    spacing: Literal["karras", "uniform"]
     """Noise levels visited by ``dpm_solver``: Karras et al. 2022, eq. 5, or equal steps in
     time. The others always take equal steps."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"]
     """Of the network. ``auto``: bfloat16 where the device multiplies it in hardware. Which one
     it was is part of a pool's identity and stands in its manifest."""
-    compile: bool = False
+    compile: bool
     """Fuse the network with ``torch.compile`` (needs a C++ compiler on a CPU): some 20 s of
     start-up, then faster steps. In bfloat16 it rounds less often, which changes images a little."""
-    seed: int = Field(0, ge=0)
-    batch_size: int = runtime(64, ge=1)
+    seed: int = Field(ge=0)
+    batch_size: int = runtime(ge=1)
     """Images in flight at once."""
 
     @field_validator("guidance_interval")

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from svp_lightning.classifier import module as module_under_test
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.classifier.validation import checkpoint_callbacks
+from tests import configured
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 SIZE = 16
@@ -71,7 +71,7 @@ class Toy:
             "batch_size": 16,
             "learning_rate": 0.02,
         }
-        return ClassifierSettings(**(values | changes))
+        return configured.classifier(**(values | changes))
 
     @classmethod
     def module(cls, settings=None, **arguments):

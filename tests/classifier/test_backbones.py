@@ -11,6 +11,7 @@ from svp_lightning.classifier.backbones import (
 )
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.errors import CheckpointError, SettingsError
+from tests import configured
 
 
 @pytest.mark.parametrize(
@@ -106,9 +107,10 @@ def test_foreign_and_unsafe_weights_are_refused(tmp_path):
 
 
 def test_settings_refuse_what_cannot_be_trained():
+    good = configured.classifier().model_dump()
     with pytest.raises(SettingsError, match="resnet19"):
-        ClassifierSettings.parse({"backbone": "resnet19"}, "classifier")
+        ClassifierSettings.parse(good | {"backbone": "resnet19"}, "classifier")
     with pytest.raises(SettingsError, match="multiple of validate_every"):
-        ClassifierSettings.parse({"steps": 10, "validate_every": 4}, "classifier")
+        ClassifierSettings.parse(good | {"steps": 10, "validate_every": 4}, "classifier")
     with pytest.raises(SettingsError, match=r"classifier\.stem_stride"):
-        ClassifierSettings.parse({"stem_stride": 3}, "classifier")
+        ClassifierSettings.parse(good | {"stem_stride": 3}, "classifier")

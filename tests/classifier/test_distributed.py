@@ -15,7 +15,7 @@ def found(tmp_path_factory):
     # A process of its own: forking is safe only before this one has started threads.
     done = subprocess.run(
         [sys.executable, script, out],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parents[2])},
         capture_output=True,
         text=True,
         timeout=200,

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.classifier.validation import VALIDATION_SCORE
+from tests import configured
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
@@ -94,7 +94,7 @@ class Module(ClassifierModule):
 
 def main(out):
     torch.set_num_threads(1)
-    settings = ClassifierSettings(steps=2, validate_every=1, batch_size=8, stem_stride=4)
+    settings = configured.classifier(steps=2, validate_every=1, batch_size=8, stem_stride=4)
     for num_images in (1, 5):
         module = Module(settings, NAMES, 16)
         trainer(2, out).test(module, datamodule=Rank(num_images, 2), verbose=False)

@@ -11,8 +11,8 @@ from PIL import Image
 from svp_lightning.data.store import Store
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import build_denoiser
-from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.files import sha256_of_file
+from tests import configured
 from tests.report.made_up import made_up_fidelity
 
 Svp = Callable[..., None]
@@ -77,11 +77,8 @@ def test_export_of_something_else_is_refused(
 def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
     svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = GeneratorSettings.model_validate(
-        {
-            "network": {"block_channels": (8,), "attention": (False,)},
-            "diffusion": {"class_dropout": 0},
-        }
+    settings = configured.generator(
+        network={"block_channels": (8,), "attention": (False,)}, diffusion={"class_dropout": 0}
     )
     info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
     save_generator(tmp_path / "unhidden", build_denoiser(settings, 16, 2), info)

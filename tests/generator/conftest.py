@@ -8,6 +8,7 @@ import torch
 
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.settings import GeneratorSettings
+from tests import configured
 
 SIZE = 16
 NUM_CLASSES = 2
@@ -39,7 +40,7 @@ def make_settings() -> MakeSettings:
             "warmup_steps": 2,
             "ema_decay": 0.9,
         }
-        return GeneratorSettings.model_validate(values | changes)
+        return configured.generator(**values | changes)
 
     return make
 

@@ -17,8 +17,9 @@ from svp_lightning.generator.checkpoint import (
 )
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.files import sha256_of_file
+from tests import configured
 
 MakeSettings = Callable[..., GeneratorSettings]
 
@@ -44,7 +45,7 @@ def edit_info(folder: Path, **changes: object) -> None:
 
 def test_loaded_generator_makes_the_same_images(folder: Path, denoiser: Denoiser) -> None:
     generator = load_generator(folder)
-    labels, seeds, settings = np.array([0, 1]), np.array([3, 4]), SamplerSettings(steps=3)
+    labels, seeds, settings = np.array([0, 1]), np.array([3, 4]), configured.sampler(steps=3)
     expected = sample(denoiser, labels, seeds, settings)
     assert np.array_equal(sample(generator.denoiser, labels, seeds, settings), expected)
     for name, value in denoiser.state_dict().items():

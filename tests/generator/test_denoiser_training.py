@@ -20,7 +20,8 @@ from svp_lightning.generator.denoiser_training import (
 )
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.muon import Muon
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.settings import GeneratorSettings
+from tests import configured
 
 MakeSettings = Callable[..., GeneratorSettings]
 PAPERS = {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}
@@ -165,7 +166,7 @@ def test_trained_generator_knows_the_brightness_of_its_classes(
     settings = make_settings(steps=90, batch_size=16, learning_rate=1e-2, warmup_steps=10)
     denoiser = fit(settings, 90, tmp_path).trained_denoiser
     labels = np.repeat([0, 1], 8)
-    images = sample(denoiser, labels, np.arange(16), SamplerSettings(steps=10))
+    images = sample(denoiser, labels, np.arange(16), configured.sampler(steps=10))
     wanted = ((LEVELS + 1) * 127.5).tolist()
     assert images[:8].mean() == pytest.approx(wanted[0], abs=12)
     assert images[8:].mean() == pytest.approx(wanted[1], abs=12)

@@ -21,6 +21,7 @@ from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.drawing import build_pipeline, sample
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from tests import configured
 
 NAMES = ("protein", "air_bubble")
 PAPER = {"network": {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}}
@@ -76,7 +77,7 @@ def test_exports_of_all_kinds_and_versions_load_in_one_process_without_this_pack
     for name, (network, diffusion, sampler) in CASES.items():
         generator = make_generator(**network, diffusion={"timesteps": 100, **diffusion})
         values = {"precision": "float32", "seed": 0, **sampler}
-        settings = SamplerSettings.model_validate(values)
+        settings = configured.sampler(**values)
         write_pipeline(tmp_path / name, generator, settings)
         expected[name] = own_images(generator, settings)
         assert expected[name].std() > 5  # a flat image would equal anything
@@ -112,7 +113,7 @@ for folder, pipe in [(folder, load(folder)) for folder in sys.argv[1:]]:
 
 
 def test_files_need_nothing_of_ours(make_generator: MakeGenerator, tmp_path: Path) -> None:
-    write_pipeline(tmp_path, make_generator(**PAPER), SamplerSettings(steps=3))
+    write_pipeline(tmp_path, make_generator(**PAPER), configured.sampler(steps=3))
     sources = {path.name: path.read_text() for path in tmp_path.rglob("*.py")}
     assert len(sources) == 3
     assert not [name for name, text in sources.items() if "svp_lightning.generator" in text]
@@ -123,7 +124,7 @@ def test_files_need_nothing_of_ours(make_generator: MakeGenerator, tmp_path: Pat
 
 
 def test_images_depend_on_seed_class_and_number_alone(make_generator: MakeGenerator) -> None:
-    pipe = pipeline_of(make_generator(), SamplerSettings(steps=3))
+    pipe = pipeline_of(make_generator(), configured.sampler(steps=3))
     together = pipe(["protein", "air_bubble", "protein"], output_type="np").images
     alone = pipe("protein", start=1, output_type="np").images
     assert np.abs(together[2].astype(int) - alone[0]).max() <= 1
@@ -136,7 +137,7 @@ def test_images_depend_on_seed_class_and_number_alone(make_generator: MakeGenera
 
 
 def test_a_call_may_choose_another_guidance_interval(make_generator: MakeGenerator) -> None:
-    sampler = SamplerSettings(steps=9, guidance=4, guidance_interval=(0.2, 2.0))
+    sampler = configured.sampler(steps=9, guidance=4, guidance_interval=(0.2, 2.0))
     generator = make_generator()
     limited = pipeline_of(generator, sampler)
     unlimited = pipeline_of(generator, sampler.model_copy(update={"guidance_interval": None}))
@@ -152,7 +153,7 @@ def test_a_call_may_choose_another_guidance_interval(make_generator: MakeGenerat
 
 
 def test_unknown_class_and_too_many_steps_are_refused(make_generator: MakeGenerator) -> None:
-    pipe = pipeline_of(make_generator(), SamplerSettings(steps=3))
+    pipe = pipeline_of(make_generator(), configured.sampler(steps=3))
     with pytest.raises(ValueError, match=r"protein, air_bubble.*'glass'"):
         pipe(["protein", "glass"])
     with pytest.raises(ValueError, match="101 steps"):

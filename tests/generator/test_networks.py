@@ -7,7 +7,8 @@ from diffusers.models.attention_processor import Attention as AttentionBlock
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser, build_network, fitting_patch
 from svp_lightning.generator.networks import Attention, PaperUNet, StandardisedConv2d
-from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings
+from svp_lightning.generator.settings import NetworkSettings
+from tests import configured
 
 PAPER = {"kind": "paper", "block_channels": (8, 8, 8), "layers_per_block": 2, "patch": 1}
 DARK, GREY = -0.9, 0.3
@@ -18,9 +19,7 @@ DARK, GREY = -0.9, 0.3
 def test_output_has_the_shape_of_the_input(kind: str, size: int, num_classes: int) -> None:
     small = {"block_channels": (8, 8), "attention": (False, False)}
     network = PAPER if kind == "paper" else small
-    denoiser = Denoiser(
-        NetworkSettings.model_validate(network), DiffusionSettings(), size, num_classes
-    )
+    denoiser = Denoiser(configured.network(**network), configured.diffusion(), size, num_classes)
     x_t = torch.randn(2, 1, size, size)
     prediction = denoiser(x_t, torch.tensor([0, 999]), torch.tensor([0, num_classes]))
     assert prediction.shape == x_t.shape
@@ -29,14 +28,14 @@ def test_output_has_the_shape_of_the_input(kind: str, size: int, num_classes: in
 
 @pytest.mark.parametrize(("size", "patch"), [(16, 1), (32, 2), (48, 2), (64, 4), (128, 4)])
 def test_patch_leaves_four_positions_at_the_bottom(size: int, patch: int) -> None:
-    settings = NetworkSettings(block_channels=(8, 8, 8), attention=(False,) * 3, patch=4)
+    settings = configured.network(block_channels=(8, 8, 8), attention=(False,) * 3, patch=4)
     assert fitting_patch(settings, size) == patch
     assert size // patch // 4 >= 4
 
 
 def test_too_many_levels_are_refused_with_the_number_that_fits() -> None:
     def settings(levels: int) -> NetworkSettings:
-        return NetworkSettings(block_channels=(8,) * levels, attention=(False,) * levels)
+        return configured.network(block_channels=(8,) * levels, attention=(False,) * levels)
 
     with pytest.raises(SettingsError, match=r"4 levels do not fit images of 16 px.*at most 3"):
         fitting_patch(settings(4), 16)
@@ -74,7 +73,7 @@ def test_attention_follows_a_permutation_of_positions(linear: bool) -> None:
 @pytest.mark.parametrize("attention", [(False, True), (True, True)])
 def test_every_attention_sees_normalised_input(attention: tuple[bool, ...]) -> None:
     """Else its logits grow without bound in a long training; diffusers' default leaves one out."""
-    settings = NetworkSettings(block_channels=(16, 24), attention=attention, patch=2)
+    settings = configured.network(block_channels=(16, 24), attention=attention, patch=2)
     network = build_network(settings, 16, 3)
     found = [module for module in network.modules() if isinstance(module, AttentionBlock)]
     assert len(found) >= 4
@@ -84,8 +83,8 @@ def test_every_attention_sees_normalised_input(attention: tuple[bool, ...]) -> N
 def test_dark_areas_of_any_extent_are_learnt() -> None:
     """Large bubbles: diffusers' last normalisation leaves 0.007 to 0.012 here, seeds 0 to 2."""
     torch.manual_seed(0)
-    network = NetworkSettings(block_channels=(8, 16), attention=(False, True), patch=2)
-    diffusion = DiffusionSettings(timesteps=100, class_dropout=0, signal=1.0)
+    network = configured.network(block_channels=(8, 16), attention=(False, True), patch=2)
+    diffusion = configured.diffusion(timesteps=100, class_dropout=0, signal=1.0)
     denoiser = Denoiser(network, diffusion, image_size=16, num_classes=2)
     optimizer = torch.optim.Adam(denoiser.parameters(), 3e-3)
     t, labels = torch.full((32,), 10), torch.zeros(32, dtype=torch.long)

@@ -17,14 +17,15 @@ from svp_lightning.generator.drawing import (
 from svp_lightning.generator.noise import gaussian, image_seeds
 from svp_lightning.generator.sampling import ParticleScheduler
 from svp_lightning.generator.schedule import NoiseSchedule
-from svp_lightning.generator.settings import DiffusionSettings, SamplerSettings
+from svp_lightning.generator.settings import SamplerSettings
+from tests import configured
 
 NAMES = ["dpm_solver", "ddim", "ddpm"]
 PINNED_SEEDS = [3770075631662096682, 4733405671058256113]
 
 
 def settings(**changes: object) -> SamplerSettings:
-    return SamplerSettings.model_validate({"steps": 5, "batch_size": 8} | changes)
+    return configured.sampler(**{"steps": 5, "batch_size": 8} | changes)
 
 
 def eight_images() -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +126,7 @@ def a_scheduler(process: NoiseSchedule, **changes: object) -> ParticleScheduler:
 @pytest.mark.parametrize("steps", [2, 20, 90, 100])
 def test_levels_fall_to_the_clean_image(spacing: str, schedule: str, steps: int) -> None:
     values = {"schedule": schedule, "timesteps": 100}
-    process = NoiseSchedule(DiffusionSettings.model_validate(values))
+    process = NoiseSchedule(configured.diffusion(**values))
     scheduler = a_scheduler(process, spacing=spacing)
     scheduler.set_timesteps(steps)
     times = scheduler.timesteps.tolist()
@@ -228,7 +229,7 @@ def solved(
 def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: str) -> None:
     """For x_0 ~ N(m, s^2) the ideal denoiser is known, so the solver alone is on trial."""
     mean, deviation = 0.3, 0.1
-    process = NoiseSchedule(DiffusionSettings())
+    process = NoiseSchedule(configured.diffusion())
 
     def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
         alpha, sigma = process.alpha[t], process.sigma[t]
@@ -247,7 +248,7 @@ def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: s
 def test_second_order_beats_first_order() -> None:
     """With few steps DPM-Solver must be nearer to the exact flow than DDIM."""
     deviation = 0.3
-    process = NoiseSchedule(DiffusionSettings())
+    process = NoiseSchedule(configured.diffusion())
     start = torch.full((1, 1, 1, 1), 0.9)
 
     def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:

@@ -3,14 +3,14 @@ import torch
 
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.schedule import NoiseSchedule
-from svp_lightning.generator.settings import DiffusionSettings, NetworkSettings
+from tests import configured
 
 T = 200
 PREDICTIONS = ["epsilon", "v_prediction", "velocity", "residual"]
 
 
 def a_schedule(**changes: object) -> NoiseSchedule:
-    return NoiseSchedule(DiffusionSettings.model_validate({"timesteps": T} | changes))
+    return NoiseSchedule(configured.diffusion(**{"timesteps": T} | changes))
 
 
 def random_noising() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -104,8 +104,8 @@ def test_noise_ratio_is_sigma_over_alpha(name: str) -> None:
 
 @pytest.mark.parametrize(("size", "signal"), [(16, 2.0), (32, 1.0), (64, 0.5), (96, 1 / 3)])
 def test_signal_follows_the_image_size_unless_it_is_given(size: int, signal: float) -> None:
-    assert DiffusionSettings(signal="auto").for_images(size).signal == pytest.approx(signal)
-    assert DiffusionSettings(signal=0.7).for_images(size).signal == 0.7
-    network = NetworkSettings(block_channels=(8,), attention=(False,))
-    denoiser = Denoiser(network, DiffusionSettings(signal="auto", timesteps=T), size, 2)
+    assert configured.diffusion(signal="auto").for_images(size).signal == pytest.approx(signal)
+    assert configured.diffusion(signal=0.7).for_images(size).signal == 0.7
+    network = configured.network(block_channels=(8,), attention=(False,))
+    denoiser = Denoiser(network, configured.diffusion(signal="auto", timesteps=T), size, 2)
     torch.testing.assert_close(denoiser.schedule.alpha, a_schedule(signal=signal).alpha)

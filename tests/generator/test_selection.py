@@ -51,7 +51,7 @@ def train(
 
 
 def choose(every: int = 2, patience: int | None = None) -> SelectionSettings:
-    return SelectionSettings(method="fidelity", every=every, patience=patience)
+    return SelectionSettings(method="fidelity", every=every, images=4, patience=patience)
 
 
 def test_best_weights_are_those_of_the_smallest_distance(

@@ -6,8 +6,8 @@ import yaml
 
 from svp_lightning.evaluation.schema import Fidelity
 from svp_lightning.generator.checkpoint import GeneratorInfo
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.report.model_card import Card, measures, write_model_card
+from tests import configured
 
 from .made_up import made_up_fidelity
 
@@ -16,7 +16,7 @@ FIDELITY = Fidelity.model_validate(made_up_fidelity())
 
 def card(**changes: Any) -> Card:
     info = GeneratorInfo(
-        settings=GeneratorSettings(),
+        settings=configured.generator(),
         class_names=("protein", "air_bubble"),
         image_size=32,
         pixel_size_um=0.5,
@@ -27,7 +27,7 @@ def card(**changes: Any) -> Card:
     )  # fmt: skip
     values: dict[str, Any] = {
         "generator": info.model_dump(mode="json"),
-        "sampler": SamplerSettings().model_dump(mode="json"),
+        "sampler": configured.sampler().model_dump(mode="json"),
         "origin": "Simulated images.",
         "parameters": 4_100_000,
         "samples_per_class": 8,

@@ -15,11 +15,11 @@ from svp_lightning.evaluation.fidelity.class_fidelity import pixel_closeness
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.drawing import sample
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import checkpoint_judge
 from svp_lightning.stages.checkpoint_judge import Judge
 from svp_lightning.stages.generator_training import SAMPLER
+from tests import configured
 from tests.conftest import fresh_process, only_run, results, tiny
 
 Build = Callable[..., Pipeline]
@@ -42,11 +42,9 @@ def blobs(seed: int, n: int) -> np.ndarray:
 def train_on(images: np.ndarray, steps: int) -> Denoiser:
     """A generator of one class, trained without Lightning."""
     torch.manual_seed(0)
-    settings = GeneratorSettings.model_validate(
-        {
-            "network": {"block_channels": (24, 32), "attention": (False, False), "patch": 2},
-            "diffusion": {"timesteps": 200, "signal": 0.5, "class_dropout": 0},
-        }
+    settings = configured.generator(
+        network={"block_channels": (24, 32), "attention": (False, False), "patch": 2},
+        diffusion={"timesteps": 200, "signal": 0.5, "class_dropout": 0},
     )
     denoiser = Denoiser(settings.network, settings.diffusion, 16, 1)
     optimiser = torch.optim.AdamW(denoiser.parameters(), lr=5e-3, weight_decay=0)
@@ -65,7 +63,7 @@ def train_on(images: np.ndarray, steps: int) -> Denoiser:
 def test_overfitted_generator_is_caught_and_new_images_are_not() -> None:
     train, heldout = blobs(1, 5), blobs(2, 100)
     denoiser = train_on(train, 500)
-    settings = SamplerSettings(steps=12, guidance=1, precision="float32")
+    settings = configured.sampler(steps=12, guidance=1, precision="float32")
     drawn = sample(denoiser, np.zeros(60, np.int64), np.arange(60) * 7919, settings)
     found = pixel_closeness(train, heldout, drawn).found
     assert found.verdict == "copies"

@@ -14,16 +14,14 @@ from svp_lightning.classifier.features import (
     save_projection,
 )
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import cost_of
+from tests import configured
 
 
 def classifier(backbone: str = "resnet18") -> ClassifierModule:
-    return ClassifierModule(
-        ClassifierSettings.model_validate({"backbone": backbone}), ["a", "b"], 16, seed=1
-    ).eval()
+    return ClassifierModule(configured.classifier(backbone=backbone), ["a", "b"], 16, seed=1).eval()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,57 @@
+"""Settings as the configuration composes them at ``scale=tiny``, with changes by name."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from svp_lightning.__main__ import configured
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.config import Config
+from svp_lightning.generator.settings import (
+    DiffusionSettings,
+    GeneratorSettings,
+    NetworkSettings,
+    SamplerSettings,
+)
+from svp_lightning.runtime.settings import Settings
+
+S = TypeVar("S", bound=Settings)
+
+
+@cache
+def tiny() -> Config:
+    return configured("scale=tiny")
+
+
+def changed(settings: S, changes: Mapping[str, Any]) -> S:
+    return type(settings).model_validate(_merged(settings.model_dump(), changes))
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {k: v.model_dump() if isinstance(v, Settings) else v for k, v in changes.items()}
+    return dict(values) | {
+        name: _merged(values[name], value)
+        if isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
+        else value
+        for name, value in nested.items()
+    }
+
+
+def classifier(**changes: Any) -> ClassifierSettings:
+    return changed(tiny().classifier, {"stem_stride": "auto", **changes})
+
+
+def sampler(**changes: Any) -> SamplerSettings:
+    return changed(tiny().sampler, changes)
+
+
+def generator(**changes: Any) -> GeneratorSettings:
+    return changed(changed(tiny().generator, {"diffusion": {"signal": 1.0}}), changes)
+
+
+def network(**changes: Any) -> NetworkSettings:
+    return changed(tiny().generator.network, changes)
+
+
+def diffusion(**changes: Any) -> DiffusionSettings:
+    return changed(tiny().generator.diffusion, {"signal": 1.0, **changes})
