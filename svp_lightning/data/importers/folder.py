@@ -2,13 +2,13 @@
 
 Layouts: ``root/<class>/*`` (subfolders of a class folder are runs), ``root/<run>/<class>/*``,
 ``root/{train,val,test}/<class>/*``, and a CSV with the columns ``path,label`` and optionally
-``group,split,id,ecd_um``; or any folder with a CSV of ``id,label`` (and ``group,split``) beside
+``group,split,id,ecd_um``; or any folder with a CSV of ``id,label`` (and ``group,split``) next to
 the images, whose subfolders then are runs. Nothing is written until every file has been
 decoded once.
 
 Images with equal pixels are one image: without group information they share a group, so that
 no copy of a training image is tested on; with it, or with given splits, copies across splits
-are refused.
+are refused or left out.
 """
 
 import re

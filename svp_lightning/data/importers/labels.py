@@ -36,7 +36,7 @@ SPLIT_NAMES = {
 GROUP_SYNONYMS = {"vial": "group", "sample": "group", "run": "group"}
 """Columns that name the group where no column ``group`` does, the coarsest first."""
 _COLUMNS = ("id", "run", "particle_id", "label", "group", "split")
-_SYNONYMS = {"class": "label"}
+_SYNONYMS = {"class": "label", "filename": "id", "path": "id"}
 _GIVEN = ["label", "group", "split"]
 
 
@@ -96,7 +96,7 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.DataFrame:
-    """Labels from a CSV with the columns ``id,label`` or ``run,particle_id,label``.
+    """Labels from a CSV with ``id,label`` (``filename,class``) or ``run,particle_id,label``.
 
     ``run`` may lack where there is only one; ``1``, ``1.0`` and ``000001`` are the same
     ``particle_id``. Particles the CSV does not list, or lists with an empty label, stay
@@ -115,7 +115,8 @@ def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.
         DataError: a column is missing, a split has no such name, or a row names no particle.
     """
     rows = read_rows(table, skips=skips, pad=True, of_particles=False)
-    by_id = any(str(name).lower() == "id" for name in rows) or "particle_id" not in particles
+    of_ids = ("id", "filename", "path")
+    by_id = any(str(n).lower() in of_ids for n in rows) or "particle_id" not in particles
     groups = {k: v for k, v in GROUP_SYNONYMS.items() if by_id or k != "run"}
     rows = with_canonical_names(table, rows, _COLUMNS, _SYNONYMS | groups)
     if by_id:

@@ -1,4 +1,4 @@
-"""Every bad folder is one clear sentence and leaves nothing; an interrupted import goes on."""
+"""Every bad folder is one clear sentence and leaves nothing; an interrupted import resumes."""
 
 import shutil
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> 
     assert not (tmp_path / "store").exists()
 
 
-def test_an_interrupted_import_goes_on(root, tmp_path, monkeypatch) -> None:
+def test_an_interrupted_import_resumes(root, tmp_path, monkeypatch) -> None:
     from svp_lightning.data.importers import folder, writer
 
     monkeypatch.setattr(folder, "_FILES_PER_UNIT", 4)

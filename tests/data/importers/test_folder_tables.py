@@ -61,6 +61,22 @@ def test_headers_may_be_spelled_as_people_do(root, ingest) -> None:
     assert particles.loc["protein/11.png", ["label", "ecd_um"]].tolist() == ["protein", 11.5]
 
 
+@pytest.mark.parametrize("columns", ["filename,class", "File Name,Class", "image,label"])
+def test_file_names_and_classes_are_paths_and_labels(root, ingest, columns) -> None:
+    write_table(root, columns=f"{columns},vial,size_um")
+    store = ingest(table="list.csv")
+    assert (len(store), store.class_names) == (2 * COUNT, ("protein", "silicone_oil"))
+
+
+def test_labels_are_joined_by_file_names(root, ingest) -> None:
+    write_table(root, columns="filename,class,vial,size_um")
+    store = ingest(labels="list.csv")
+    assert store.particles["label"].value_counts().to_dict() == {
+        "protein": COUNT,
+        "silicone_oil": COUNT,
+    }
+
+
 def test_a_label_column_wins_over_a_class_column(root, ingest) -> None:
     write_table(root, columns="path,label,class,size_um")
     assert set(ingest(table="list.csv").class_names) == {"protein", "silicone_oil"}
