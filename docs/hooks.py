@@ -93,7 +93,8 @@ def _expanded(nav: Any, pages: dict[str, list[str]]) -> Any:
 
 
 def _hand_written(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(ROOT / "docs")) for path in folder.glob("*.md"))
+    pages = sorted(folder.glob("*.md"), key=lambda page: (page.name != "index.md", page.name))
+    return [str(page.relative_to(ROOT / "docs")) for page in pages]
 
 
 def _tracked(folder: str) -> list[str]:
