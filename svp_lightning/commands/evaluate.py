@@ -51,7 +51,7 @@ def run(pipeline: Pipeline) -> None:
     )
     common = measuring.commonest(store.counts("train"), config.data.prevalence)
     measuring.write_tables(settings, folder, store, common, validated, tested, tally, redrawn)
-    write_figures(folder, rows, tested, use)
+    write_figures(folder, rows, tested, tally, use)
     if rows.synthetic:
         picture = pipeline.generator / FIGURES / "noise_to_image.png"
         shutil.copyfile(picture, folder / FIGURES / picture.name)

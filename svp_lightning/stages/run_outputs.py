@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
+from svp_lightning.evaluation.counting import Tally
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.figures.curves import confusion, precision_recall, training_curves
@@ -23,7 +24,7 @@ MISTAKES = 24
 
 
 def write_figures(
-    run_dir: Path, rows: Mixture, tested: Collected, prevalence: Mapping[str, float]
+    run_dir: Path, rows: Mixture, tested: Collected, tally: Tally, prevalence: Mapping[str, float]
 ) -> None:
     """Write curves, confusion, mistakes, and sheets of the images trained on.
 
@@ -34,10 +35,7 @@ def write_figures(
     weights = prevalence_weights(tested.label, prevalence, names)
     curves = precision_recall(tested.label, tested.probability, names, weights=weights)
     save_figure(curves, folder / "precision_recall.png")
-    predicted = tested.probability.argmax(axis=1)
-    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(matrix, (tested.label, predicted), 1)
-    save_figure(confusion(matrix, names), folder / "confusion.png")
+    save_figure(confusion(tally.confusion, names), folder / "confusion.png")
     metrics = pd.read_csv(run_dir / METRICS)
     save_figure(training_curves(metrics), folder / "training_curves.png")
     _mistakes(folder, store, tested)
