@@ -109,18 +109,16 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
         SettingsError: a setting without a default (``data.root``) was not given.
     """
     bare = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("logger", "callbacks")])
-    if missing := sorted(OmegaConf.missing_keys(bare)):
-        raise SettingsError(
-            f"{missing[0]} must be given.",
-            f"Add {missing[0]}=… to the command.",
-        )
     try:
-        values = OmegaConf.to_container(bare, resolve=True)
+        missing = sorted(OmegaConf.missing_keys(bare))
+        values = {} if missing else OmegaConf.to_container(bare, resolve=True)
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
         raise SettingsError(
-            f"A value cannot be resolved: {reason}.", "Write ${ in a value as \\${, quoted."
+            f"A value cannot be resolved: {str(error).splitlines()[0]}.",
+            "Where a value holds ${, type a backslash before it: 'data.root=\"/a\\${b}\"'.",
         ) from error
+    if missing:
+        raise SettingsError(f"{missing[0]} must be given.", f"Add {missing[0]}=… to the command.")
     assert isinstance(values, dict)
     values["paths"].pop("run", None)
     return {str(key): value for key, value in values.items()}

@@ -206,6 +206,8 @@ def test_error_from_the_command_line_is_one_line(tmp_path: Path) -> None:
         (("task=predict", "predict.run=somewhere"), "data=flowcam"),
         (("data=folder", "data.root=/data/Größe"), "\"data.root='/data/Größe'\""),
         (("data=folder", "data.root=/a,b"), "-m"),
+        (("data=folder", "data.root=/a${b}"), "cannot be resolved"),
+        (("data=folder", 'data.root="/a\\${b}"'), "data.root=/a${b} is not a folder"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(

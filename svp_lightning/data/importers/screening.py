@@ -96,7 +96,7 @@ def _look(path: Path) -> Facts:
         return facts._replace(
             error=DataError(
                 f"{path} ({width} x {height} px) {what}: it is no image of one particle.",
-                "Import camera frames with data=mfi, collages with data=collage, or cut the "
+                "Import runs with data=flowcam or data=mfi, collages with data=collage, or cut the "
                 "particles out; data.unreadable=skip leaves such images out.",
             ),
             reason="no image of one particle",
