@@ -140,7 +140,7 @@ def _first(override: Override) -> str:
 
 def _check_extra(target: str) -> None:
     if target != ".":
-        extra = target.removeprefix("svp-lightning[").removesuffix("]")
+        extra = target.removeprefix(".[").removesuffix("]")
         assert f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """Set up the W&B workspace of a study: ``python experiments/wandb_dashboard/dashboard.py --help``.
 
-Needs ``pip install 'svp-lightning[dashboard]'``, a W&B account and synced runs; see README.md.
+Needs ``pip install '.[dashboard]'``, a W&B account and synced runs; see README.md.
 Building the workspace needs none of these but the library; only saving it goes to the network.
 """
 
