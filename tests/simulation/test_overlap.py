@@ -26,9 +26,9 @@ def images(
 
 def error_rate(difficulty: float) -> float:
     """Of a forest on the pixels, on images of other sessions."""
-    forest = RandomForestClassifier(150, random_state=0)
-    forest.fit(*images(difficulty, count=150, start=0, session=0))
-    unseen, labels = images(difficulty, count=150, start=10**6, session=100)
+    forest = RandomForestClassifier(80, random_state=0)
+    forest.fit(*images(difficulty, count=100, start=0, session=0))
+    unseen, labels = images(difficulty, count=100, start=10**6, session=100)
     return float((forest.predict(unseen) != labels).mean())
 
 
