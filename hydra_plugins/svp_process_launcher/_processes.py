@@ -39,7 +39,7 @@ def adopt_orphans() -> None:
     """Become the parent of ranks whose rank 0 has died, so that they can be reaped here.
 
     Process 1 of many containers does not reap; dead ranks would then seem alive. Linux only;
-    elsewhere a group of dead processes is told apart by an error.
+    elsewhere an error identifies a group of dead processes.
     """
     if sys.platform == "linux":
         pr_set_child_subreaper = 36

@@ -10,7 +10,7 @@ starts ``python -m svp_lightning seed=1 classifier=resnet18 hydra.mode=RUN`` and
 number of devices per cell is right, loggers cannot merge runs, and one failed cell does not
 stop the others. POSIX only (process groups).
 
-What a cell is told, in its environment:
+What a cell gets in its environment:
 
 - ``SVP_SWEEP_CELL``: its number, as ``"2/12"``.
 - ``SVP_CELL_RESULT``: a file to which the cell's rank 0 may write ``{"objective": 0.93}``. A

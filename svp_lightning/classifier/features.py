@@ -149,7 +149,7 @@ def describe(
 
 
 def save_projection(folder: Path, network: FeatureNetwork) -> None:
-    """Write ``projection.safetensors``; the classifier's checkpoint lies beside it."""
+    """Write ``projection.safetensors``; the classifier's checkpoint lies in the same folder."""
     tensors = {"mean": network.mean.cpu(), "basis": network.basis.cpu().contiguous()}
     with replacing(folder / PROJECTION) as temporary:
         save_file(tensors, temporary)

@@ -1,4 +1,4 @@
-"""A trained generator on disk: ``model.safetensors`` beside ``generator.json``.
+"""A trained generator on disk: ``model.safetensors`` and ``generator.json``.
 
 Plain data only; nothing is unpickled. Sampling needs no more than the folder.
 """
@@ -25,7 +25,7 @@ RETRAIN = "Train it again with task=train_generator, or give the folder of anoth
 
 
 class GeneratorInfo(Settings):
-    """What a generator is: everything beside its weights."""
+    """What a generator is: everything but its weights."""
 
     settings: GeneratorSettings
     class_names: tuple[str, ...] = Field(min_length=1)

@@ -29,8 +29,8 @@ class Denoiser(nn.Module):
         network: shape of the U-Net.
         diffusion: noising process and objective.
         image_size: H = W, px, a multiple of 16.
-        num_classes: K; label K is the null class, which stands for "any".
-        augmented: whether it is told how training images were augmented.
+        num_classes: K; label K is the null class, "any".
+        augmented: whether it takes the description of an augmentation.
 
     Raises:
         SettingsError: the network does not fit the image size.
@@ -54,7 +54,7 @@ class Denoiser(nn.Module):
 
     @property
     def null_label(self) -> int:
-        """The label that stands for an unknown class."""
+        """The label of an unknown class."""
         return self.num_classes
 
     def forward(

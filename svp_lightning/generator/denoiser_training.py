@@ -188,7 +188,7 @@ class CheckpointSelection(pl.Callback):
     """Judges the weights to sample from as training goes, and keeps the best.
 
     Checks and the best weights live in the trainer's own checkpoints, so a resumed training
-    chooses as an uninterrupted one. The main process judges; the others learn the verdict.
+    chooses as an uninterrupted one. The main process judges; the others get the verdict.
 
     Args:
         settings: when to judge and when to stop.
@@ -245,7 +245,7 @@ class CheckpointSelection(pl.Callback):
         return {"step": self.best_step, "checks": checks}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on, tensors and plain numbers only."""
+        """Everything needed to resume, tensors and plain numbers only."""
         return {
             "checks": {step: asdict(check) for step, check in self.checks.items()},
             "best_step": self.best_step,
@@ -253,7 +253,7 @@ class CheckpointSelection(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.checks = {step: Check(**values) for step, values in state_dict["checks"].items()}
         self.best_step = state_dict["best_step"]
         self.best_weights = state_dict["best_weights"]

@@ -4,7 +4,7 @@
     W <- (1 - lr wd) W - 0.2 lr sqrt(max(r, c)) orth(beta M + (1 - beta) G)
 
 for matrices of r rows and c columns; orth(U) has U's singular vectors and singular values near
-one. A step then moves all directions alike, also those whose gradients are small beside others',
+one. A step then moves all directions alike, also those whose gradients are relatively small,
 where AdamW crawls. With the factor updates are as large as AdamW's, so both take one learning
 rate (Liu et al. 2025, arXiv 2502.16982).
 

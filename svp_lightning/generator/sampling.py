@@ -128,7 +128,7 @@ class ParticlePipeline(DiffusionPipeline):
     Args:
         unet: the network, (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
         scheduler: the sampler; it also knows what the network predicts.
-        class_names: K class names, in label order; label K stands for "any class".
+        class_names: K class names, in label order; label K means "any class".
         image_size: H = W, px.
         guidance_scale: default weight of the class; 1 is the class as learnt.
         guidance_interval: default ``[low, high]`` of sigma / alpha between which that weight acts;
@@ -263,7 +263,7 @@ class ParticlePipeline(DiffusionPipeline):
 
     @property
     def _null_label(self) -> int:
-        """The label that stands for any class."""
+        """The label of any class."""
         return int(self.unet.config.num_labels) - 1
 
     def _labels(self, class_labels: str | int | Sequence[str | int]) -> list[int]:

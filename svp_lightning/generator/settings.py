@@ -58,7 +58,7 @@ class DiffusionSettings(Settings):
     signal: Literal["auto"] | Annotated[float, Field(gt=0)]
     """Not for ``linear``: alpha / sigma times this at every time step. Below 1 it moves training
     to where the outline of a smooth, large particle is decided: on twice as many pixels the same
-    outline stands out of twice as much noise (Hoogeboom et al. 2023). ``auto``: 0.5 at 64 px, in
+    outline is visible in twice as much noise (Hoogeboom et al. 2023). ``auto``: 0.5 at 64 px, in
     inverse proportion to the image size."""
     prediction: Literal["epsilon", "v_prediction", "velocity", "residual"]
     """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); the
@@ -121,8 +121,8 @@ class GeneratorSettings(Settings):
     symmetry: bool
     """Random flips and right-angle rotations of every training image."""
     augmentation: float = Field(ge=0, le=1)
-    """Chance of each of scaling, turning, moving and lighting a training image; the network is
-    told, so that samples show none of it (``unet`` only). See
+    """Chance of each of scaling, turning, moving and lighting a training image; the network gets
+    the amounts, so that samples show none of it (``unet`` only). See
     :mod:`~svp_lightning.generator.warping`."""
     optimizer: Literal["muon", "adamw"]
     """``muon`` (Jordan et al. 2024): better images from as many steps, about as good as those of
@@ -154,7 +154,7 @@ class GeneratorSettings(Settings):
     @model_validator(mode="after")
     def _augmentation_is_told(self) -> Self:
         if self.augmentation and self.network.kind == "paper":
-            raise ValueError("the paper's network cannot be told of an augmentation")
+            raise ValueError("the paper's network takes no description of an augmentation")
         return self
 
 
@@ -175,7 +175,7 @@ class SamplerSettings(Settings):
     time. The others always take equal steps."""
     precision: Literal["auto", "float32", "bfloat16"]
     """Of the network. ``auto``: bfloat16 where the device multiplies it in hardware. Which one
-    it was is part of a pool's identity and stands in its manifest."""
+    it was is part of a pool's identity and manifest."""
     compile: bool
     """Fuse the network with ``torch.compile`` (needs a C++ compiler on a CPU): some 20 s of
     start-up, then faster steps. In bfloat16 it rounds less often, which changes images a little."""

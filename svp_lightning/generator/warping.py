@@ -1,8 +1,8 @@
-"""Augmentation of which the network is told, so that it does not leak into samples.
+"""Augmentation whose amounts the network gets, so that it does not leak into samples.
 
 Each training image is scaled, turned, moved and lit at random, each with the same chance, and
 the network is given the amounts. Sampling gives it zeros: images as they were taken. Unlike
-the 8 symmetries of the square, which need no telling, these would show: scaling changes sizes,
+the 8 symmetries of the square, which need no description, these would show: scaling changes sizes,
 interpolation smooths the camera's noise.
 
 References:

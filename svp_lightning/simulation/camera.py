@@ -177,7 +177,7 @@ def cut_box(
 
     Args:
         grey: uint8 (N, N) the recorded field.
-        contrast: float32 (N, N) the same before noise, background 0; it tells where to cut.
+        contrast: float32 (N, N) the same before noise, background 0; it decides where to cut.
         size: pixels along one side of the result.
         rng: the image's stream.
 

@@ -43,7 +43,7 @@ class Draw:
 
     Attributes:
         particle: its physical columns.
-        scene: what stands in front of the microscope.
+        scene: what is in front of the microscope.
         tilt: of the condenser (x, y), as a numerical aperture.
         waves: float32 (7,) aberrations, see :func:`imaging.pupil`.
         exposure: the camera's part.

@@ -1,4 +1,4 @@
-"""What stands in front of the microscope: spheres or phase screens, as spectra."""
+"""What is in front of the microscope: spheres or phase screens, as spectra."""
 
 import math
 from collections.abc import Sequence
@@ -244,7 +244,7 @@ def centred(scene: Layers, tilt: tuple[float, float], medium_index: float) -> La
     ``z t / n``; the instrument cuts its crop where the image is, not where the particle is.
 
     Args:
-        scene: what stands in front of the microscope.
+        scene: what is in front of the microscope.
         tilt: of the condenser (x, y), as a numerical aperture.
         medium_index: refractive index around the particle.
     """

@@ -120,7 +120,7 @@ def simulate_store(
     progress: Callable[[int], None],
     estimate: Callable[[float], None] = lambda _: None,
 ) -> None:
-    """Render every planned image into a store; a killed call goes on where it was.
+    """Render every planned image into a store; a killed call resumes.
 
     Rendering uses ``settings.workers`` fresh processes (no ``fork``), so a script that calls
     this needs the usual ``if __name__ == "__main__":`` guard. The images do not depend on
@@ -131,8 +131,8 @@ def simulate_store(
         settings: what to simulate.
         image_size: pixels along one side.
         seed: of the data set.
-        progress: told the number of images just written; those of an earlier call come first.
-        estimate: told once, before the work starts, about how many seconds it will take.
+        progress: gets the number of images just written; those of an earlier call come first.
+        estimate: gets once, before the work starts, about how many seconds it will take.
 
     Raises:
         SettingsError: for an image size, seed or device that cannot be used.

@@ -5,7 +5,7 @@ of real droplets, which are images of the source, are peaked and fall off softly
 even disc are flat and end sharply (experiments/simulator_realism).
 
 Tilting the illumination moves a defocused image by ``z f_s wavelength / n_m`` and hardly
-changes it otherwise. A lattice of points therefore stands for the condenser convolved with
+changes it otherwise. A lattice of points therefore represents the condenser convolved with
 the wrong kernel (a few deltas), and the image's spectrum is multiplied by the ratio of the
 right kernel's transfer to the lattice's. Where the lattice passes nothing the
 ratio means nothing, and each point is spread over its own cell instead.

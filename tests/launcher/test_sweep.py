@@ -153,13 +153,13 @@ for job in [*first, *second]:
 """)
     done = app.run("-m", "hydra/sweeper=stub")
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if re.match("RETURNED|RAISED", line)]
-    assert told[:3] == [
+    printed = [line for line in done.stdout.splitlines() if re.match("RETURNED|RAISED", line)]
+    assert printed[:3] == [
         "RETURNED number=1 0.25",
         "RAISED [2/2] number=2 fail_at=2: exit status 1.",
         "RETURNED number=3 None",
     ]
-    assert told[3].startswith('RAISED [4/4] number=4 objective=many: wrote no {"objective":')
+    assert printed[3].startswith('RAISED [4/4] number=4 objective=many: wrote no {"objective":')
     assert app.records()[3]["environment"]["SVP_SWEEP_CELL"] == "3/4"
 
 

@@ -54,8 +54,8 @@ def test_a_neighbour_changes_the_edge_of_its_own_image_only(settings: Simulation
     some = settings.model_copy(update={"neighbour_share": 0.4})
     names, rows = ["silicone_oil"] * 24, np.arange(24)
     without, _ = Simulator(alone, 64, 3).render(names, rows, rows * 0)
-    beside, _ = Simulator(some, 64, 3).render(names, rows, rows * 0)
-    change = np.abs(without.astype(int) - beside).max(axis=(1, 2))
+    joined, _ = Simulator(some, 64, 3).render(names, rows, rows * 0)
+    change = np.abs(without.astype(int) - joined).max(axis=(1, 2))
     assert 4 <= (change > 20).sum() <= 16
     assert (change == 0).sum() >= 8
 
