@@ -95,8 +95,6 @@ class Config(Settings):
     export: ExportSettings
     trainer: TrainerSettings
     paths: PathSettings
-    logger: dict[str, Any] | None = None
-    callbacks: dict[str, Any] | None = None
 
     @property
     def draws_images(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from svp_lightning.__main__ import configured
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.config import Config
+from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.generator.settings import (
     DiffusionSettings,
     GeneratorSettings,
@@ -21,6 +22,11 @@ S = TypeVar("S", bound=Settings)
 @cache
 def tiny() -> Config:
     return configured("scale=tiny")
+
+
+@cache
+def no_augmentation() -> AugmentationSettings:
+    return configured("augmentation=none").augmentation
 
 
 def changed(settings: S, changes: Mapping[str, Any]) -> S:
@@ -55,3 +61,8 @@ def network(**changes: Any) -> NetworkSettings:
 
 def diffusion(**changes: Any) -> DiffusionSettings:
     return changed(tiny().generator.diffusion, {"signal": 1.0, **changes})
+
+
+def augmentation(**changes: Any) -> AugmentationSettings:
+    """The arm without augmentation, changed."""
+    return changed(no_augmentation(), changes)

@@ -207,11 +207,11 @@ class FilterSettings(Settings):
     their place, so that a filtered arm trains on as many images as an unfiltered one.
     """
 
-    quantile: float = Field(0.99, gt=0, le=1)
+    quantile: float = Field(gt=0, le=1)
     """Share of the validation images that a filter of distances would keep."""
-    neighbours: int = Field(5, ge=1)
+    neighbours: int = Field(ge=1)
     """Distances are to this nearest training image of the class, in feature space."""
-    max_draws: float = Field(10.0, ge=1)
+    max_draws: float = Field(ge=1)
     """Images drawn per image wanted, at most."""
 
 
@@ -222,33 +222,33 @@ class AugmentationSettings(Settings):
     optimiser steps or the images in a step.
     """
 
-    method: str = "none"
+    method: str
     """Name of the arm in results and reports. It must name the parts that act
     (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
     """
-    extra: Literal["none", "duplicate", "diffusion"] = "none"
+    extra: Literal["none", "duplicate", "diffusion"]
     """Images added to the rare classes: copies of real ones, or generated ones."""
-    ratio: float = Field(0.0, ge=0)
+    ratio: float = Field(ge=0)
     """Images added per real image of each rare class."""
-    plentiful_ratio: float = Field(0.0, ge=0)
+    plentiful_ratio: float = Field(ge=0)
     """Generated images added per real image of the other classes. Where only rare classes have
     generated images, what these have in common may tell a rare class without showing one."""
-    sampling: Literal["natural", "balanced"] = "natural"
+    sampling: Literal["natural", "balanced"]
     """``balanced`` draws every class equally often."""
-    loss: Literal["plain", "class_weights", "logit_adjustment"] = "plain"
+    loss: Literal["plain", "class_weights", "logit_adjustment"]
     """``class_weights``: inverse class frequency; ``logit_adjustment``: the logits of the loss
     are shifted by ``tau`` * log(class frequency) (Menon et al. 2021, eq. 10)."""
-    tau: float = Field(1.0, gt=0)
+    tau: float = Field(gt=0)
     """Strength of ``logit_adjustment``; 1 is consistent for the balanced error."""
-    mixup: float = Field(0.0, ge=0)
+    mixup: float = Field(ge=0)
     """Parameter of the Beta distribution of mixup (Zhang et al. 2018); 0: none."""
-    strength: float = Field(0.0, ge=0, le=1)
+    strength: float = Field(ge=0, le=1)
     """Strength of the classical set (shift, blur, noise, light); 0: none."""
-    symmetry: bool = True
+    symmetry: bool
     """Random flips and right-angle rotations of every training image."""
-    illumination: float = Field(0.1, ge=0, le=1)
+    illumination: float = Field(ge=0, le=1)
     """Largest random change of gain and of background level, as a share of the range."""
-    filter: FilterSettings | None = None
+    filter: FilterSettings | None
     """Which generated images ``diffusion`` leaves out; None: it takes all."""
 
     @property

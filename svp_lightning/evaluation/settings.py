@@ -8,8 +8,8 @@ from svp_lightning.runtime.settings import Settings
 class AssessSettings(Settings):
     """How generated images are compared with real ones."""
 
-    images: int = Field(1000, ge=4)
+    images: int = Field(ge=4)
     """Generated images, and held-out real ones, of each class that are looked at, at most."""
-    draws: int = Field(50, ge=2)
+    draws: int = Field(ge=2)
     """Random halves behind each interval."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(ge=0)

@@ -34,6 +34,21 @@ from svp_lightning.stages.trainers import (
 )
 
 RECORD = "training.json"
+FEATURE_ARM = AugmentationSettings(
+    method="balanced_sampling",
+    extra="none",
+    ratio=0,
+    plentiful_ratio=0,
+    sampling="balanced",
+    loss="plain",
+    tau=1,
+    mixup=0,
+    strength=0,
+    symmetry=True,
+    illumination=0.1,
+    filter=None,
+)
+"""How the feature network is trained; all runs on one store share it, whatever their own arm."""
 IMAGES_PER_CLASS = 2000
 """Training images of each class, at most, that the projection of features is found on."""
 
@@ -152,10 +167,9 @@ def build_feature_classifier(
     It depends on the data and the ``features`` settings alone, so all runs on one store,
     whatever their generator, classifier and seed, are measured with the same network.
     """
-    arm = AugmentationSettings(method="balanced_sampling", sampling="balanced")
-    rows = mix(store, None, arm, settings.seed)
+    rows = mix(store, None, FEATURE_ARM, settings.seed)
     return build_classifier(
-        settings.classifier, arm, settings.seed, rows, prevalence, cache, trainers
+        settings.classifier, FEATURE_ARM, settings.seed, rows, prevalence, cache, trainers
     )
 
 

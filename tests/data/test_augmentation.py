@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from svp_lightning.data.mix import mix
-from svp_lightning.data.settings import AugmentationSettings
-from svp_lightning.errors import SettingsError
+from tests.configured import augmentation
 
 BLOCKS = [("protein", "train", 40), ("silicone_oil", "train", 8), ("silicone_oil", "val", 9)]
 
@@ -22,7 +21,7 @@ def pool(make_store):
 
 @pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
 def test_the_shift_is_tau_times_the_log_frequency(real, tau) -> None:
-    arm = AugmentationSettings(method="logit_adjustment", loss="logit_adjustment", tau=tau)
+    arm = augmentation(method="logit_adjustment", loss="logit_adjustment", tau=tau)
     shift = mix(real, None, arm, seed=0).logit_shift
     np.testing.assert_allclose(shift, tau * np.log([40 / 48, 8 / 48]), rtol=1e-6)
 
@@ -35,9 +34,7 @@ def test_remedies_count_added_images_too(real, pool) -> None:
         "logit_adjustment": {"loss": "logit_adjustment"},
     }
     rows = {
-        name: mix(
-            real, pool, AugmentationSettings(method=f"diffusion_{name}", **added, **part), seed=0
-        )
+        name: mix(real, pool, augmentation(method=f"diffusion_{name}", **added, **part), seed=0)
         for name, part in arms.items()
     }
     frequency = np.array([40, 8 + 16]) / 64
@@ -53,7 +50,7 @@ def test_remedies_count_added_images_too(real, pool) -> None:
 
 
 def test_only_the_part_asked_for_acts(real) -> None:
-    rows = mix(real, None, AugmentationSettings(method="mixup", mixup=0.2), seed=0)
+    rows = mix(real, None, augmentation(method="mixup", mixup=0.2), seed=0)
     assert rows.row.tolist() == list(range(48))
     assert rows.class_weights is rows.sampling_weights is rows.logit_shift is None
 
@@ -73,35 +70,33 @@ def test_only_the_part_asked_for_acts(real) -> None:
     ],
 )
 def test_a_name_that_hides_what_acts_is_refused(values, wanted) -> None:
-    with pytest.raises(SettingsError, match=f"augmentation.method={wanted}"):
-        AugmentationSettings.parse(values, "augmentation")
+    with pytest.raises(ValueError, match=f"augmentation.method={wanted}"):
+        augmentation(**values)
 
 
 @pytest.mark.parametrize("loss", ["class_weights", "logit_adjustment"])
 def test_the_frequencies_are_made_up_for_only_once(loss) -> None:
     values = {"method": f"balanced_sampling_{loss}", "sampling": "balanced", "loss": loss}
-    with pytest.raises(SettingsError, match="choose one"):
-        AugmentationSettings.parse(values, "augmentation")
+    with pytest.raises(ValueError, match="choose one"):
+        augmentation(**values)
 
 
 @pytest.mark.parametrize("extra", ["none", "duplicate"])
 def test_only_generated_images_are_added_to_plentiful_classes(extra) -> None:
     values = {"method": f"{extra}_all_classes", "extra": extra, "plentiful_ratio": 0.5}
-    with pytest.raises(SettingsError, match="choose extra=diffusion"):
-        AugmentationSettings.parse(values, "augmentation")
+    with pytest.raises(ValueError, match="choose extra=diffusion"):
+        augmentation(**values)
 
 
 def test_what_has_no_effect_is_no_part_of_the_identity() -> None:
-    none = AugmentationSettings(tau=3, ratio=2).identity()
-    assert none == AugmentationSettings(method="none").identity()
-    assert none == AugmentationSettings(method="diffusion", extra="diffusion", ratio=0).identity()
-    everywhere = AugmentationSettings(
-        method="diffusion_all_classes", extra="diffusion", plentiful_ratio=1
-    )
+    none = augmentation(tau=3, ratio=2).identity()
+    assert none == augmentation(method="none").identity()
+    assert none == augmentation(method="diffusion", extra="diffusion", ratio=0).identity()
+    everywhere = augmentation(method="diffusion_all_classes", extra="diffusion", plentiful_ratio=1)
     assert none == everywhere.identity()
     used = everywhere.model_copy(update={"ratio": 1.0}).identity()
     assert used["plentiful_ratio"] == 1
-    adjusted = AugmentationSettings(method="logit_adjustment", loss="logit_adjustment")
+    adjusted = augmentation(method="logit_adjustment", loss="logit_adjustment")
     assert adjusted.identity() != adjusted.model_copy(update={"tau": 2.0}).identity()
-    mild = AugmentationSettings(method="classical_mild", strength=0.5)
-    assert mild.identity() == AugmentationSettings(method="classical", strength=0.5).identity()
+    mild = augmentation(method="classical_mild", strength=0.5)
+    assert mild.identity() == augmentation(method="classical", strength=0.5).identity()

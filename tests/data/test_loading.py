@@ -10,10 +10,10 @@ import torch
 
 from svp_lightning.data.loading import ParticleDataModule, ParticleDataset, loader_of_rows
 from svp_lightning.data.mix import Mixture, mix, train_rows
-from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.errors import StoreError
+from tests.configured import augmentation
 
 STEPS = 5
 PER_EPOCH = STEPS
@@ -127,7 +127,7 @@ def test_held_out_rows_are_refused_before_training(real, tmp_path) -> None:
 
 def test_batches_hold_the_images_of_their_rows(make_store, real) -> None:
     pool = make_store([("silicone_oil", "", 40), ("protein", "", 40)], origin="synthetic")
-    arm = AugmentationSettings(method="diffusion", extra="diffusion", ratio=2.0)
+    arm = augmentation(method="diffusion", extra="diffusion", ratio=2.0)
     mixture = mix(real, pool, arm, seed=0)
     dataset = ParticleDataset.of_mixture(mixture)
     positions = np.random.default_rng(0).permutation(len(dataset))[:50]

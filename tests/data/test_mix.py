@@ -17,6 +17,7 @@ from svp_lightning.data.mix import (
 from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
+from tests.configured import augmentation
 
 REAL_BLOCKS = [
     ("silicone_oil", "test", 2),
@@ -48,7 +49,7 @@ def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
         "class_weights": {"loss": "class_weights"},
         "balanced_sampling": {"sampling": "balanced"},
     }
-    return AugmentationSettings(method=method, ratio=ratio, **parts.get(method, {"extra": method}))
+    return augmentation(method=method, ratio=ratio, **parts.get(method, {"extra": method}))
 
 
 @given(st.floats(0, 4))
@@ -91,7 +92,7 @@ def test_copies_repeat_every_image_before_any_twice(real) -> None:
 
 
 def test_generated_images_of_every_class_come_each_from_its_own_class(real, pool) -> None:
-    settings = AugmentationSettings(
+    settings = augmentation(
         method="diffusion_all_classes", extra="diffusion", ratio=2, plentiful_ratio=0.15
     )
     mixture = mix(real, pool, settings, seed=0)
@@ -125,7 +126,7 @@ def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:
 
 def test_a_negative_ratio_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match=r"augmentation.ratio.*-1"):
-        AugmentationSettings.parse({"ratio": -1}, "augmentation")
+        AugmentationSettings.parse(augmentation().model_dump() | {"ratio": -1}, "augmentation")
 
 
 def test_a_small_pool_says_how_many_it_has(real, pool) -> None:

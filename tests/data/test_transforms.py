@@ -5,7 +5,6 @@ import itertools
 import pytest
 import torch
 
-from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.transforms import (
     TrainTransform,
     _shift,
@@ -16,6 +15,7 @@ from svp_lightning.data.transforms import (
     to_grey_levels,
     to_model_range,
 )
+from tests.configured import augmentation
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -92,9 +92,9 @@ def test_shifts_keep_a_particle_in_the_image() -> None:
 
 
 def test_only_the_classical_arm_uses_the_classical_set() -> None:
-    plain = TrainTransform.of(AugmentationSettings(method="duplicate", extra="duplicate"))
+    plain = TrainTransform.of(augmentation(method="duplicate", extra="duplicate"))
     assert plain == TrainTransform(True, 0.1, 0.0)
-    assert TrainTransform.of(AugmentationSettings(method="classical", strength=0.7)).strength == 0.7
+    assert TrainTransform.of(augmentation(method="classical", strength=0.7)).strength == 0.7
     off = TrainTransform(symmetry=False)
     images = torch.randint(0, 256, (3, 1, 16, 16), dtype=torch.uint8)
     assert torch.equal(off(images, generator()), to_model_range(images))

@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 import svp_lightning
-from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.errors import SvpError
 from svp_lightning.evaluation.predictions import write_predictions
 from svp_lightning.report.arms import (
@@ -21,6 +20,7 @@ from svp_lightning.report.arms import (
     remedies_of,
     unfinished_cells,
 )
+from tests.configured import augmentation
 
 from .made_up import CLASSES, made_up_predictions
 
@@ -56,7 +56,7 @@ def test_every_arm_of_the_configuration_has_a_name_and_a_colour_of_its_own():
     ],
 )  # fmt: skip
 def test_parts_say_what_an_arm_does(method, settings, control, generative):
-    arm = AugmentationSettings(method=method, **settings)
+    arm = augmentation(method=method, **settings)
     cell = Cell("resnet18", arm.method, arm.ratio, 1, arm.parts)
     assert (cell.is_control, cell.is_generative) == (control, generative)
 

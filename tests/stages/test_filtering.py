@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svp_lightning.data.settings import AugmentationSettings, FilterSettings
+from svp_lightning.__main__ import configured
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import filtering
+from tests.configured import changed
 from tests.conftest import only_run, results
 
 Build = Callable[..., Pipeline]
@@ -97,12 +98,12 @@ def test_hopeless_generator_is_refused(
 
 
 def test_filter_is_part_of_the_arm_only_where_it_acts() -> None:
-    plain = AugmentationSettings(method="diffusion", extra="diffusion", ratio=1)
-    filtered = plain.model_copy(update={"filter": FilterSettings()})
+    filtered = configured("augmentation=diffusion_filtered").augmentation
+    plain = changed(filtered, {"method": "diffusion", "filter": None})
     assert filtered.filters
     assert not plain.filters
     assert plain.identity() != filtered.identity()
     nothing = filtered.model_copy(update={"ratio": 0.0})
     assert nothing.identity() == plain.model_copy(update={"ratio": 0.0}).identity()
     with pytest.raises(ValueError, match=r"augmentation\.method=diffusion_filtered"):
-        AugmentationSettings.model_validate(filtered.model_dump())
+        changed(filtered, {"method": "diffusion"})
