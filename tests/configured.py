@@ -15,6 +15,7 @@ from svp_lightning.generator.settings import (
     SamplerSettings,
 )
 from svp_lightning.runtime.settings import Settings
+from svp_lightning.simulation.settings import SimulationSettings
 
 S = TypeVar("S", bound=Settings)
 
@@ -27,6 +28,12 @@ def tiny() -> Config:
 @cache
 def no_augmentation() -> AugmentationSettings:
     return configured("augmentation=none").augmentation
+
+
+@cache
+def _simulation_of(instrument: str) -> dict[str, Any]:
+    data = configured(f"data/instrument={instrument}").data
+    return data.model_dump()["simulation"] | {"counts": {}}
 
 
 def changed(settings: S, changes: Mapping[str, Any]) -> S:
@@ -66,3 +73,13 @@ def diffusion(**changes: Any) -> DiffusionSettings:
 def augmentation(**changes: Any) -> AugmentationSettings:
     """The arm without augmentation, changed."""
     return changed(no_augmentation(), changes)
+
+
+def simulation(instrument: str = "flowcam_10x", **changes: Any) -> SimulationSettings:
+    """What the simulator does by default, for one protein image where ``counts`` are not given."""
+    return SimulationSettings.model_validate(simulation_values(instrument, **changes))
+
+
+def simulation_values(instrument: str = "flowcam_10x", **changes: Any) -> dict[str, Any]:
+    """The same as plain containers, unchecked."""
+    return _merged(_simulation_of(instrument), {"counts": {"train": {"protein": 1}}, **changes})

@@ -25,7 +25,6 @@ from svp_lightning.generator.noise import gaussian
 from svp_lightning.generator.warping import augment
 from svp_lightning.simulation.camera import detected, record
 from svp_lightning.simulation.large_bubble import LargeBubble
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import ACCELERATOR_BATCH, Simulator
 from tests import configured
 
@@ -63,7 +62,7 @@ def test_two_devices_in_one_operation_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["protein", "silicone_oil", "air_bubble"])
 def test_optics_and_camera(name: str) -> None:
-    settings = SimulationSettings(counts={"train": {name: 1}}, large_bubble_share=0.0)
+    settings = configured.simulation(counts={"train": {name: 1}}, large_bubble_share=0.0)
     simulator = Simulator(settings, 32, seed=1)
     rows = np.arange(8)
     drawn = simulator.draw([name] * 8, rows, rows % 2)

@@ -18,6 +18,7 @@ from features import feature_table
 from numpy.typing import NDArray
 from PIL import Image
 
+from svp_lightning.__main__ import configured
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
 from svp_lightning.simulation.draw import Draw
 from svp_lightning.simulation.particles import OIL_INDEX
@@ -40,18 +41,18 @@ COLUMNS = ["radius_um", "defocus_um", "objective_na", "condenser_na", "tilt"]
 
 def broad() -> SimulationSettings:
     """Any microscope; nothing is too faint."""
-    return SimulationSettings.model_validate(
-        {
-            "counts": {"train": {"protein": 1}},
-            "crop": "box",
-            "optics": {"objective_na": (0.25, 0.5), "condenser_na": (0.09, 0.195)},
-            "instrument": {"min_contrast": 0.05, "min_area_um2": 0.0},
-            "large_bubble_share": 0.0,
-            "neighbour_share": 0.0,
-            "air_indices": (1.0,),
-            "air_halo_gain": (1.0, 1.0),
-        }
+    changes = (
+        "crop=box",
+        "optics.objective_na=[0.25,0.5]",
+        "optics.condenser_na=[0.09,0.195]",
+        "instrument.min_contrast=0.05",
+        "instrument.min_area_um2=0",
+        "large_bubble_share=0",
+        "neighbour_share=0",
+        "air_indices=[1]",
+        "air_halo_gain=[1,1]",
     )
+    return configured(*(f"data.simulation.{change}" for change in changes)).data.simulation
 
 
 def anything(draw: Draw, name: str, rng: np.random.Generator) -> Draw:

@@ -23,8 +23,8 @@ from figures import distributions, sheet
 from network import predict, small_network, train
 from numpy.typing import NDArray
 
+from svp_lightning.__main__ import configured
 from svp_lightning.data.classes import AIR_BUBBLE, PAPER_CLASSES
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
 
 VARIANTS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -47,9 +47,8 @@ def simulated(variant: str, count: int, work: Path) -> Images:
         path = work / f"images_{name}_{count}{part}.npy"
         if not path.exists():
             print(f"rendering {count} of {name}, {variant}", flush=True)
-            settings = SimulationSettings.model_validate(
-                {"counts": {"train": {"protein": 1}}, "crop": "box", **VARIANTS[variant]}
-            )
+            simulation = configured("data.simulation.crop=box").data.simulation
+            settings = simulation.model_copy(update=VARIANTS[variant])
             rows = np.arange(count)
             images, _ = Simulator(settings, 64, seed=11).render(
                 [name] * count, rows, rows % SESSIONS

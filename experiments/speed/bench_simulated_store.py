@@ -19,8 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from svp_lightning.__main__ import configured
 from svp_lightning.data.store import Store
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_store
 
 CHILD = "--child"
@@ -29,8 +29,9 @@ CHILD = "--child"
 def child(path: Path, images: int, workers: int) -> None:
     """Write the store; prints how many images are done after each chunk."""
     per_class = {"protein": images - 2 * (images // 3), "silicone_oil": images // 3}
-    settings = SimulationSettings(
-        counts={"train": {**per_class, "air_bubble": images // 3}}, workers=workers
+    counts = {"train": {**per_class, "air_bubble": images // 3}}
+    settings = configured().data.simulation.model_copy(
+        update={"counts": counts, "workers": workers}
     )
     simulate_store(path, settings, 64, 1, lambda done: print(done, flush=True))
 

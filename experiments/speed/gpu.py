@@ -41,7 +41,6 @@ from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_store
 from svp_lightning.simulation.simulator import Simulator
 
@@ -128,16 +127,13 @@ def simulated(folder: Path, count: int) -> dict[str, Any]:
     """Images/s with the optics on the GPU, start of the processes included."""
     torch.set_num_threads(1)
     counts = {"train": dict.fromkeys(PAPER_CLASSES, count // 3)}
-    settings = SimulationSettings(
-        counts=counts,
-        device="cuda" if GPU else "cpu",
-        chunk_size=4096 if GPU else 256,
-        workers=os.cpu_count() if GPU else 0,
-    )
+    usual = configured().data.simulation.model_copy(update={"counts": counts})
+    on_gpu = {"device": "cuda", "chunk_size": 4096, "workers": os.cpu_count()}
+    settings = usual.model_copy(update=on_gpu if GPU else {"workers": 0})
     start = time.perf_counter()
     simulate_store(folder / "simulated", settings, 64, 1, lambda _: None)
     rate = count // 3 * 3 / (time.perf_counter() - start)
-    one = Simulator(SimulationSettings(counts=counts), 64, seed=1)
+    one = Simulator(usual, 64, seed=1)
     rates = [images_per_second(one, name, 120) for name in PAPER_CLASSES]
     core = len(rates) / sum(1 / each for each in rates)
     return {

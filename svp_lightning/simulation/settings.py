@@ -9,7 +9,6 @@ from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.runtime.settings import Settings, runtime
 
 SPLITS = ("train", "val", "test")
-DEFAULT_SESSIONS = {"train": 12, "val": 4, "test": 8}
 
 
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
@@ -41,13 +40,13 @@ class OpticsSettings(Settings):
             trefoil), log-normal from image to image.
     """
 
-    wavelength_um: float = Field(0.47, gt=0.2, lt=1.2)
-    objective_na: _Range = (0.29, 0.45)
-    condenser_na: _Range = (0.126, 0.177)
-    medium_index: _Range = (1.335, 1.342)
-    pixel_scale: _Range = (0.96, 1.04)
-    sensor_pixel_um: _Range = (0.75, 1.25)
-    aberration_waves: float = Field(0.065, ge=0, le=1)
+    wavelength_um: float = Field(gt=0.2, lt=1.2)
+    objective_na: _Range
+    condenser_na: _Range
+    medium_index: _Range
+    pixel_scale: _Range
+    sensor_pixel_um: _Range
+    aberration_waves: float = Field(ge=0, le=1)
 
     @field_validator("objective_na")
     @classmethod
@@ -83,15 +82,15 @@ class InstrumentSettings(Settings):
         min_contrast: smallest peak contrast that does.
     """
 
-    name: str = "FlowCam 10X"
-    field_of_view_um: _Positive = 16.64
-    camera_pixel_um: _Positive = 0.79
-    background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative] = (174.5, 1.3)
-    noise: _Range = (0.9, 1.4)
-    size_scale: float = Field(1.0, ge=0.1, le=3)
-    depth_scale: float = Field(1.0, ge=0.1, le=10)
-    min_area_um2: float = Field(4.06, ge=0)
-    min_contrast: float = Field(0.12, ge=0, le=1)
+    name: str
+    field_of_view_um: _Positive
+    camera_pixel_um: _Positive
+    background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative]
+    noise: _Range
+    size_scale: float = Field(ge=0.1, le=3)
+    depth_scale: float = Field(ge=0.1, le=10)
+    min_area_um2: float = Field(ge=0)
+    min_contrast: float = Field(ge=0, le=1)
 
 
 class LabelNoiseSettings(Settings):
@@ -105,8 +104,8 @@ class LabelNoiseSettings(Settings):
             that of a fully ambiguous image.
     """
 
-    kind: Literal["uniform", "confusion", "ambiguity"] = "uniform"
-    rate: float = Field(0.0, ge=0, le=0.9)
+    kind: Literal["uniform", "confusion", "ambiguity"]
+    rate: float = Field(ge=0, le=0.9)
 
 
 class SimulationSettings(Settings):
@@ -146,22 +145,20 @@ class SimulationSettings(Settings):
     """
 
     counts: dict[str, dict[str, _Count]]
-    sessions_per_split: dict[str, _Count] = Field(default_factory=DEFAULT_SESSIONS.copy)
-    source_points: Literal[9, 25, 49, 81] = 25
-    optics: OpticsSettings = OpticsSettings()
-    instrument: InstrumentSettings = InstrumentSettings()
-    difficulty: float = Field(0.0, ge=0, le=1)
-    label_noise: LabelNoiseSettings = LabelNoiseSettings()
-    neighbour_share: float = Field(0.03, ge=0, le=1)
-    air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(
-        (1.0, 1.0, 1.1, 1.27), min_length=1
-    )
-    air_halo_gain: _Range = (1.2, 1.8)
-    large_bubble_share: float = Field(0.25, ge=0, le=1)
-    crop: Literal["window", "box"] = "window"
-    chunk_size: int = runtime(256, ge=1)
-    workers: int | None = runtime(None, ge=0)
-    device: Literal["cpu", "cuda"] = "cpu"
+    sessions_per_split: dict[str, _Count]
+    source_points: Literal[9, 25, 49, 81]
+    optics: OpticsSettings
+    instrument: InstrumentSettings
+    difficulty: float = Field(ge=0, le=1)
+    label_noise: LabelNoiseSettings
+    neighbour_share: float = Field(ge=0, le=1)
+    air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(min_length=1)
+    air_halo_gain: _Range
+    large_bubble_share: float = Field(ge=0, le=1)
+    crop: Literal["window", "box"]
+    chunk_size: int = runtime(ge=1)
+    workers: int | None = runtime(ge=0)
+    device: Literal["cpu", "cuda"]
 
     @field_validator("counts")
     @classmethod
@@ -183,7 +180,9 @@ class SimulationSettings(Settings):
         for split in value:
             if split not in SPLITS:
                 raise ValueError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
-        return DEFAULT_SESSIONS | value
+        if missing := [split for split in SPLITS if split not in value]:
+            raise ValueError(f"the number of sessions of {', '.join(missing)} is missing")
+        return value
 
     @property
     def class_names(self) -> tuple[str, ...]:

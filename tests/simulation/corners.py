@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import yaml
 
 from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid, lattice_side_at
 from svp_lightning.simulation.particles import draw_air, draw_oil
 from svp_lightning.simulation.scene import Sphere, Spheres
 from svp_lightning.simulation.settings import SimulationSettings
 
-INSTRUMENTS = Path(__file__).parents[2] / "conf" / "data" / "instrument"
 MEDIUM = 1.338
 DRAWS = 400
 
@@ -52,12 +49,6 @@ class Corner:
             )
 
         return grid(max(5, lattice_side_at(grid(5), self.z)))
-
-
-def instrument(name: str) -> SimulationSettings:
-    """The settings of one file of conf/data/instrument."""
-    values = yaml.safe_load((INSTRUMENTS / f"{name}.yaml").read_text(encoding="utf-8"))
-    return SimulationSettings(counts={"train": {"protein": 1}}, **values)
 
 
 def corners(settings: SimulationSettings) -> list[Corner]:

@@ -11,11 +11,12 @@ from svp_lightning.simulation.imaging import lattice_side_at
 from svp_lightning.simulation.mie import RADII_UM, nearest_radius
 from svp_lightning.simulation.particles import OIL_INDEX as OIL
 from svp_lightning.simulation.scene import Sphere
-from tests.simulation.corners import MEDIUM, Corner, corners, instrument
+from tests.configured import simulation
+from tests.simulation.corners import MEDIUM, Corner, corners
 from tests.simulation.exact import exact_profile
 from tests.simulation.test_imaging import image_of
 
-FLOWCAM = instrument("flowcam_10x")
+FLOWCAM = simulation("flowcam_10x")
 
 
 def corner(
@@ -27,8 +28,8 @@ def corner(
 # Corners of the priors of every instrument, and spheres outside them.
 CASES = [
     *corners(FLOWCAM),
-    *corners(instrument("flowcam_nano"))[-2:],
-    *corners(instrument("mfi_5200"))[-2:],
+    *corners(simulation("flowcam_nano"))[-2:],
+    *corners(simulation("mfi_5200"))[-2:],
     corner(-40.0, 0.30, 0.158),
     corner(0.0, 0.35, 0.135, radius=4.0),
     corner(58.0, 0.35, 0.135, radius=4.0),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.simulation.camera import WHITE, Exposure, cut_box, record
 from svp_lightning.simulation.session import draw_session
-from svp_lightning.simulation.settings import SimulationSettings
+from tests.configured import simulation
 
 SIZE = 64
 LIGHT = np.linspace(0, 6, SIZE, dtype=np.float32)
@@ -17,7 +17,7 @@ LIGHT = np.linspace(0, 6, SIZE, dtype=np.float32)
 
 def recorded(level: float, row: np.ndarray = LIGHT) -> np.ndarray:
     """Grey levels of a row of light, without noise and stray light."""
-    settings = SimulationSettings.model_validate({"counts": {"train": {"protein": 1}}})
+    settings = simulation()
     session = dataclasses.replace(
         draw_session(settings, SIZE, seed=0, number=0),
         stray_light=0.0,

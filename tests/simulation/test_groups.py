@@ -12,11 +12,11 @@ from sklearn.preprocessing import StandardScaler
 
 from svp_lightning.simulation import simulator
 from svp_lightning.simulation.session import draw_session
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
+from tests.configured import simulation
 
 RUNS, PER_RUN = 6, 40
-SETTINGS = SimulationSettings(counts={"train": {"protein": 1}}, source_points=9)
+SETTINGS = simulation(source_points=9)
 
 
 def border_features(images: NDArray[np.uint8]) -> NDArray[np.float64]:

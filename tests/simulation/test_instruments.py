@@ -1,12 +1,11 @@
 """The instrument files of conf/data/instrument."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
+from svp_lightning.__main__ import configured
 from svp_lightning.simulation.large_bubble import (
     FOCUS_RATIOS,
     bubble_profile,
@@ -14,16 +13,11 @@ from svp_lightning.simulation.large_bubble import (
     nominal_optics,
 )
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres, magnified
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
+from tests.configured import simulation
 
 FOLDER = Path(__file__).parents[2] / "conf" / "data" / "instrument"
 NAMES = ("flowcam_10x", "flowcam_nano", "mfi_5200")
-
-
-def preset(name: str) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return values
 
 
 def test_every_instrument_is_tested() -> None:
@@ -31,16 +25,12 @@ def test_every_instrument_is_tested() -> None:
 
 
 def test_the_default_instrument_is_the_flowcam() -> None:
-    counts = {"train": {"protein": 1}}
-    default = SimulationSettings(counts=counts)
-    assert SimulationSettings(counts=counts, **preset("flowcam_10x")) == default
+    assert configured("scale=tiny").data.simulation.instrument == simulation().instrument
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_instrument_shows_whole_particles_on_its_background(name: str) -> None:
-    settings = SimulationSettings(
-        counts={"train": {"protein": 1}}, source_points=9, **preset(name)
-    ).model_copy(update={"large_bubble_share": 0.0})
+    settings = simulation(name, source_points=9, large_bubble_share=0.0)
     simulator, rows = Simulator(settings, 64, seed=2), np.arange(8)
     for class_name in ("protein", "silicone_oil", "air_bubble"):
         images, table = simulator.render([class_name] * 8, rows, rows % 2)
@@ -64,11 +54,10 @@ def test_magnifying_keeps_the_parts_of_a_doublet_together() -> None:
 
 def test_large_bubbles_follow_the_objective() -> None:
     """A bubble sends little light into a small aperture: only near its axis it is not dark."""
-    counts = {"train": {"protein": 1}}
     focus = int(np.abs(FOCUS_RATIOS - 0.85).argmin())
     bright = {}
     for name in ("flowcam_10x", "mfi_5200"):
-        optics = SimulationSettings(counts=counts, **preset(name)).optics
+        optics = simulation(name).optics
         profile = bubble_profile(nominal_optics(optics), 4, focus)
         assert profile[-1] == pytest.approx(1, abs=0.02)
         bright[name] = np.flatnonzero(profile[: profile.size // 3] > 0.1).size

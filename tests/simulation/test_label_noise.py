@@ -7,8 +7,9 @@ import pytest
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.store import Store
 from svp_lightning.simulation.label_noise import ambiguity, with_label_noise
-from svp_lightning.simulation.settings import LabelNoiseSettings, SimulationSettings
+from svp_lightning.simulation.settings import LabelNoiseSettings
 from svp_lightning.simulation.simulated_store import simulate_store
+from tests.configured import simulation
 
 N = 3000
 LIKE_ANOTHER = {("silicone_oil", "air_bubble"), ("air_bubble", "silicone_oil")}
@@ -81,11 +82,11 @@ def test_no_rate_flips_nothing(table: pd.DataFrame) -> None:
 
 def test_a_store_tells_its_classifier_the_noisy_label_only(tmp_path: Path) -> None:
     counts = {"protein": 8, "silicone_oil": 8, "air_bubble": 8}
-    settings = SimulationSettings(
+    settings = simulation(
         counts={"train": counts, "test": counts},
         source_points=9,
         large_bubble_share=0.0,
-        label_noise=LabelNoiseSettings(rate=0.5),
+        label_noise={"rate": 0.5},
         workers=0,
     )
     simulate_store(tmp_path / "store", settings, 16, 5, lambda done: None)

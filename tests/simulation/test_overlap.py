@@ -3,18 +3,14 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
-
-COUNTS = {"train": {"protein": 1}}
+from tests.configured import simulation
 
 
 def images(
     difficulty: float, count: int, start: int, session: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    settings = SimulationSettings(
-        counts=COUNTS, difficulty=difficulty, source_points=9, large_bubble_share=0.0
-    )
+    settings = simulation(difficulty=difficulty, source_points=9, large_bubble_share=0.0)
     simulator = Simulator(settings, 16, seed=3)
     numbers = np.arange(start, start + count)
     parts = [
@@ -39,7 +35,7 @@ def test_a_simple_classifier_errs_more_as_the_difficulty_rises() -> None:
 
 
 def test_difficulty_is_a_matter_of_radius_and_focus() -> None:
-    settings = SimulationSettings(counts=COUNTS, difficulty=1.0, large_bubble_share=0.0)
+    settings = simulation(difficulty=1.0, large_bubble_share=0.0)
     simulator, n = Simulator(settings, 16, seed=1), 80
     rows, zero = np.arange(n), np.zeros(n, np.int64)
     draws = {name: simulator.draw([name] * n, rows, zero) for name in PAPER_CLASSES}

@@ -8,7 +8,7 @@ import pytest
 from svp_lightning.simulation.camera import _grain
 from svp_lightning.simulation.large_bubble import draw_large_bubble
 from svp_lightning.simulation.session import draw_session
-from svp_lightning.simulation.settings import OpticsSettings, SimulationSettings
+from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
 
 ROWS = np.arange(12)
@@ -32,7 +32,7 @@ def test_enlarged_noise_is_smooth_and_as_strong(sensor_px: float, low: float, hi
 
 def test_coarser_sensors_give_softer_images(settings: SimulationSettings) -> None:
     def sharpness(sensor_um: float) -> float:
-        optics = OpticsSettings(sensor_pixel_um=(sensor_um, sensor_um))
+        optics = settings.optics.model_copy(update={"sensor_pixel_um": (sensor_um, sensor_um)})
         images = render(settings, "protein", optics=optics)
         return float(np.abs(np.diff(images, axis=2)).mean())
 

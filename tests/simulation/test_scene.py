@@ -5,12 +5,10 @@ from scipy import ndimage
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
 from svp_lightning.simulation import draw
 from svp_lightning.simulation.scene import Sphere, Spheres, Together, centred
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
+from tests.configured import simulation
 
-SETTINGS = SimulationSettings(
-    counts={"train": {"protein": 1}}, large_bubble_share=0.0, neighbour_share=0.0
-)
+SETTINGS = simulation(large_bubble_share=0.0, neighbour_share=0.0)
 
 
 def mean_offset(name: str) -> float:

@@ -17,8 +17,8 @@ from svp_lightning.data.importers.screening import not_one_particle
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import SPLITS
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
+from tests.configured import simulation
 from tests.data.importers.class_folders import COUNT, particle
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
@@ -78,8 +78,8 @@ def test_real_crops_are_images_of_one_particle(side: int) -> None:
 def test_simulated_crops_are_images_of_one_particle(crop: str) -> None:
     """As they are, and enlarged to the size of a small frame."""
     counts = dict.fromkeys(PAPER_CLASSES, 6)
-    options = {"counts": dict.fromkeys(SPLITS, counts), "source_points": 9, "crop": crop}
-    simulator = Simulator(SimulationSettings.model_validate(options), 64, seed=1)
+    settings = simulation(counts=dict.fromkeys(SPLITS, counts), source_points=9, crop=crop)
+    simulator = Simulator(settings, 64, seed=1)
     names = [PAPER_CLASSES[k % 3] for k in range(12)]
     images, _ = simulator.render(names, np.arange(12), np.arange(12) % 2)
     for image in images:
