@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from svp_lightning.config import Config
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
-from svp_lightning.runtime.terminal import quieten_libraries, say
+from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import CLASSIFIER, evaluated_run
 from svp_lightning.stages.settings import SimulatedData
@@ -74,7 +74,6 @@ class Pipeline:
         self, config: Config, run_dir: Path, build: Callable[[str], list[Any]] = lambda _: []
     ) -> None:
         """``build`` makes the objects of a config group (``logger``, ``callbacks``)."""
-        quieten_libraries()
         self.config = config
         self.run_dir = run_dir
         self.cache = ArtifactCache(config.paths.artifacts, announce=say)

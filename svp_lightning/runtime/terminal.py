@@ -1,6 +1,7 @@
 """What the user sees while a run works: lines and progress bars of the main process alone."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,36 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+class _Lines(tqdm):  # type: ignore[misc]
+    """A bar for a log: a line at each tenth, the last with the final figures."""
+
+    disable: bool
+    _tenth = 0
+
+    def update(self, n: float = 1) -> None:
+        if not self.disable:
+            self.n += n
+            self.display()
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        tenth = 10 * self.n // max(1, self.total)
+        if self._tenth < tenth < 10:
+            self._tenth = tenth
+            print(self, file=self.fp, flush=True)
+
+    def close(self) -> None:
+        if not self.disable:
+            print(self, file=self.fp, flush=True)
+            self.disable = True
+
+
 def bar(description: str, total: int, unit: str, initial: int = 0) -> "tqdm[Any]":
-    """A bar in the project's style, silent on every process but the main one."""
-    return tqdm(
+    """A bar in the project's style, silent on every process but the main one.
+
+    Where standard error is no terminal it is a line at most every 10 %.
+    """
+    kind = tqdm if sys.stderr.isatty() else _Lines
+    return kind(
         desc=f"{description:<18}",
         total=total,
         initial=initial,

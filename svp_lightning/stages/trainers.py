@@ -24,7 +24,7 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.runtime.artifacts import keep_cost
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.terminal import bar, duration, say
+from svp_lightning.runtime.terminal import bar, duration, quieten_libraries, say
 from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
 from svp_lightning.stages.settings import TrainerSettings
 
@@ -47,6 +47,9 @@ class Trainers:
 
     settings: TrainerSettings
     build: Callable[[str], list[Any]]
+
+    def __post_init__(self) -> None:
+        quieten_libraries()  # here, because importing Lightning sets the level of its log
 
     @cached_property
     def loggers(self) -> list[Logger]:
