@@ -30,6 +30,14 @@ from svp_lightning.stages.run_folder import CLASSIFIER, CONFIG, evaluated_run, l
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 
+_AS_TRAINED = {
+    "bit_depth": "16-bit files are read as {} bit",
+    "mask": "data.mask={} is replaced by background",
+    "margin_px": "Crops keep a margin of {} px",
+}
+"""Setting of the data -> what is said where the training run's is used."""
+
+
 def run(pipeline: Pipeline) -> None:
     """Write the predictions, the counts and how the images were prepared; print the counts.
 
@@ -90,6 +98,10 @@ def _prepared_alike(data: DataSettings, trained: Preparation | None) -> DataSett
     if trained is None or isinstance(data, SimulatedData):
         return data
     alike = prepared_as_trained(data, trained)
+    for name, done in _AS_TRAINED.items():
+        used = getattr(alike, name, None)
+        if used != getattr(data, name, None):
+            say(f"{done.format(used)}, as for the classifier's training images.")
     if alike.fit != data.fit:
         say("Particles larger than the images are scaled down, as for the classifier's training.")
     if alike.background != data.background:

@@ -8,8 +8,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from svp_lightning.data.importers.summary import as_range, pixel_range
 from svp_lightning.data.store import Store
+from svp_lightning.data.settings import FolderSettings, MfiSettings
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.schema import read_results
+from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.stages.run_folder import CLASSIFIER, RESULTS
 from svp_lightning.stages.settings import DataSettings, ImportedData, SimulatedData
 
@@ -40,10 +42,19 @@ class Preparation(BaseModel):
     """Smallest and largest pixel size, µm; None: not known."""
     image_size: int | None = None
     """Side of the images, px; None: not recorded."""
+    bit_depth: int | None = None
+    """Bits that 16-bit files of a folder are read with; None: there are none, or no folder."""
+    mask: str | None = None
+    """``data.mask`` of a folder: a box, or the name of an image."""
+    mask_sha256: str | None = None
+    """Of the image that the mask is."""
+    margin_px: int | None = None
+    """``data.margin_px`` of MFI runs."""
 
     @classmethod
     def of(cls, data: DataSettings, store: Store) -> Self:
         """Of the images that ``data`` made ``store`` of."""
+        mask = data.mask if isinstance(data, FolderSettings) else None
         return cls(
             source=data.source,
             background=None if isinstance(data, SimulatedData) else data.background,
@@ -51,7 +62,16 @@ class Preparation(BaseModel):
             background_grey=_background_grey(store),
             pixel_um=pixel_range(store),
             image_size=store.image_size,
+            bit_depth=store.manifest.made_by.get("bit_depth_of_16_bit_files"),
+            mask=mask,
+            mask_sha256=_mask_image(data.root / mask) if mask is not None else None,
+            margin_px=data.margin_px if isinstance(data, MfiSettings) else None,
         )
+
+    @property
+    def mask_box(self) -> str | None:
+        """The mask, if it is a box, which other images can have too."""
+        return self.mask if self.mask_sha256 is None else None
 
 
 def trained_preparation(run: Path) -> Preparation | None:
@@ -84,10 +104,11 @@ def trained_image_size(run: Path, trained: Preparation | None) -> int:
 
 
 def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedData:
-    """The same data with the training run's ``background`` and ``fit``, unless others were set.
+    """The same data with the training run's settings of how images are read, unless others are set.
 
-    A value other than the data kind's default counts as set. Where the classifier was
-    trained on simulated images, ``data`` is left as it is.
+    These are ``background`` and ``fit``, ``bit_depth`` and a ``mask`` that is a box (folders), and
+    ``margin_px`` (MFI). A value other than the data kind's default counts as set. Where the
+    classifier was trained on simulated images, ``data`` is left as it is.
 
     Raises:
         SettingsError: training scaled backgrounds to another level than the one set here, or
@@ -98,7 +119,7 @@ def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedDat
     changes: dict[str, Any] = {}
     for name, there, free in (("background", trained.background, None), ("fit", trained.fit, "")):
         own = getattr(data, name)
-        if own == type(data).model_fields[name].default:
+        if _is_default(data, name):
             changes[name] = there
         elif there not in (free, own):
             raise SettingsError(
@@ -106,7 +127,19 @@ def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedDat
                 f"images with data.{name}={there}.",
                 "Leave it out: the training run's is used.",
             )
+    optional = {
+        "bit_depth": trained.bit_depth,
+        "mask": trained.mask_box,
+        "margin_px": trained.margin_px,
+    }
+    for name, there in optional.items():
+        if there is not None and name in type(data).model_fields and _is_default(data, name):
+            changes[name] = there
     return data.model_copy(update=changes)
+
+
+def _is_default(data: ImportedData, name: str) -> bool:
+    return bool(getattr(data, name) == type(data).model_fields[name].default)
 
 
 def differences(run: Path, trained: Preparation | None, found: Preparation) -> list[str]:
@@ -118,7 +151,7 @@ def differences(run: Path, trained: Preparation | None, found: Preparation) -> l
         ]
     if found.background_grey is None or trained.background_grey is None:
         return []  # a blank has no background
-    lines = []
+    lines = _read_otherwise(trained, found)
     if abs(found.background_grey - trained.background_grey) > MAX_GREY_APART:
         remedy = ""
         if "simulated" not in (found.source, trained.source) and trained.background is None:
@@ -129,6 +162,33 @@ def differences(run: Path, trained: Preparation | None, found: Preparation) -> l
             f"{trained.background_grey:.0f}.{remedy}"
         )
     return lines + _pixels_apart(trained.pixel_um, found.pixel_um)
+
+
+def _read_otherwise(there: Preparation, here: Preparation) -> list[str]:
+    """Settings of the reading of files that are not those of the training run."""
+    lines = []
+    if None not in (there.bit_depth, here.bit_depth) and there.bit_depth != here.bit_depth:
+        lines.append(
+            f"Warning: 16-bit files are read as {here.bit_depth} bit, those of the classifier's "
+            f"training images as {there.bit_depth} bit: grey levels differ by that."
+        )
+    masks = (there.mask_sha256 or there.mask, here.mask_sha256 or here.mask)
+    if here.source == there.source and masks[0] != masks[1]:
+        lines.append(
+            f"Warning: these images are read with {_mask_named(here)}, the classifier's training "
+            f"images with {_mask_named(there)}: it sees other things where they differ."
+        )
+    if None not in (there.margin_px, here.margin_px) and there.margin_px != here.margin_px:
+        lines.append(
+            f"Warning: crops have a margin of {here.margin_px} px of the frame, those of the "
+            f"classifier's training images {there.margin_px} px (data.margin_px)."
+        )
+    return lines
+
+
+def _mask_named(one: Preparation) -> str:
+    image = f" (sha256 {one.mask_sha256[:8]})" if one.mask_sha256 else ""
+    return f"data.mask={one.mask}{image}" if one.mask else "no data.mask"
 
 
 def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] | None) -> list[str]:
@@ -142,6 +202,11 @@ def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] |
         f"Warning: a pixel is {as_range(here)} µm in these images, {as_range(there)} µm in the "
         f"classifier's training images: it sees particles at {seen} of their size."
     ]
+
+
+def _mask_image(file: Path) -> str | None:
+    """Hash of the image that a mask is; None where it is a box."""
+    return sha256_of_file(file) if file.is_file() else None
 
 
 def _background_grey(store: Store) -> float | None:

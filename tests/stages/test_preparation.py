@@ -1,6 +1,7 @@
 """Images to predict are prepared as the classifier's were, or the difference is reported."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,51 @@ def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
     trained = prepared(source="simulated")
     data = MfiSettings(root=ROOT)
     assert prepared_as_trained(data, trained) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "trained", "used"),
+    [
+        (FolderSettings(root=ROOT), {"bit_depth": 12}, {"bit_depth": 12}),
+        (FolderSettings(root=ROOT, bit_depth=14), {"bit_depth": 12}, {}),
+        (FolderSettings(root=ROOT), {"mask": ":-4::"}, {"mask": ":-4::"}),
+        (FolderSettings(root=ROOT, mask="0:0:0:0"), {"mask": ":-4::"}, {}),
+        (FolderSettings(root=ROOT), {"mask": "bar.png", "mask_sha256": "1f"}, {}),
+        (MfiSettings(root=ROOT), {"source": "mfi", "margin_px": 9}, {"margin_px": 9}),
+        (MfiSettings(root=ROOT, margin_px=2), {"source": "mfi", "margin_px": 9}, {}),
+        (MfiSettings(root=ROOT), {"bit_depth": 12, "mask": ":-4::"}, {}),
+    ],
+)
+def test_files_are_read_as_the_training_runs_were(
+    data: FolderSettings | MfiSettings, trained: dict[str, object], used: dict[str, object]
+) -> None:
+    found = prepared_as_trained(data, prepared(background=data.background, **trained))
+    assert found == data.model_copy(update=used)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "reported"),
+    [
+        ({"bit_depth": 12}, {"bit_depth": 10}, "as 10 bit, those of .* as 12 bit"),
+        ({"bit_depth": 12}, {}, None),  # files of 8 bit
+        ({"mask": ":-4::"}, {}, "no data.mask, .* with data.mask=:-4::"),
+        ({}, {"mask": ":-4::"}, "data.mask=:-4::, .* with no data.mask"),
+        ({"mask": "a.png", "mask_sha256": "1f"}, {"mask": "b.png", "mask_sha256": "1f"}, None),
+        (
+            {"mask": "a.png", "mask_sha256": "1f"},
+            {"mask": "a.png", "mask_sha256": "2e"},
+            r"sha256 2e\).*sha256 1f\)",
+        ),
+        ({"mask": ":-4::"}, {"source": "flowcam"}, None),
+        ({"source": "mfi", "margin_px": 4}, {"source": "mfi", "margin_px": 9}, "of 9 px .* 4 px"),
+    ],
+)
+def test_one_warning_says_that_files_are_read_otherwise(
+    there: dict[str, object], here: dict[str, object], reported: str | None
+) -> None:
+    lines = differences(ROOT, prepared(**there), prepared(**here))
+    assert len(lines) == (reported is not None)
+    assert reported is None or re.search(reported, lines[0])
 
 
 @pytest.mark.parametrize(
@@ -181,3 +227,53 @@ def test_predicted_images_get_the_background_trained_on(
     said = capsys.readouterr().out
     assert "does not record how its images were prepared" in said
     assert "data.volume_ml=<mL>" in said
+
+
+def draw_deep(folder: Path, size: int, brightness: float, generator: np.random.Generator) -> None:
+    """Twelve dark spots on grey, 12 bit in files of 16, with a bright bar in the lowest rows."""
+    folder.mkdir(parents=True)
+    for number in range(12):
+        image = generator.normal(2700 * brightness, 30, (size, size))
+        image[5:9, 5:9] = 600 * brightness + number
+        image[-2:, :6] = 4000 * brightness
+        Image.fromarray(image.astype(np.uint16)).save(folder / f"{number}.png")
+
+
+def test_a_dim_set_of_16_bit_images_is_not_brightened(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(0)
+    for name, brightness in (("oil", 1.0), ("air", 0.95)):
+        draw_deep(tmp_path / "images" / name, 16, brightness, generator)
+    draw_deep(tmp_path / "dim", 16, 0.2, generator)
+    own = f"paths.artifacts={tmp_path / 'own'}"
+    svp(
+        "augmentation=none",
+        "data=folder",
+        f"data.root={tmp_path / 'images'}",
+        "data.mask=:-2::",
+        own,
+    )
+    run = only_run(tmp_path / "outputs")
+    assert results(run)["provenance"]["preparation"]["bit_depth"] == 12
+    capsys.readouterr()
+    predict = ("task=predict", f"predict.run={run}", "data=folder", f"data.root={tmp_path / 'dim'}")
+
+    svp(*predict, "study=alike", own)
+    said = capsys.readouterr().out
+    assert "16-bit files are read as 12 bit, as for the classifier's training images" in said
+    assert "data.mask=:-2:: is replaced by background, as for" in said
+    assert "Warning: the background of these images is at grey level 3" in said
+    store = newest_store(tmp_path)
+    assert np.median(store.images[:, 0]) == pytest.approx(2700 * 0.2 * 255 / 4095, abs=2)
+    assert np.median(store.images[:, -1, :6]) == pytest.approx(2700 * 0.2 * 255 / 4095, abs=4)
+
+    svp(*predict, "data.bit_depth=10", "study=own", own)
+    said = capsys.readouterr().out
+    assert "Warning: 16-bit files are read as 10 bit, those of" in said
+    assert np.median(newest_store(tmp_path).images[:, 0]) == pytest.approx(134, abs=3)
+
+
+def newest_store(folder: Path) -> Store:
+    files = folder.glob("own/store/*/manifest.json")
+    return Store.open(max(files, key=lambda file: file.stat().st_mtime_ns).parent)

@@ -182,7 +182,7 @@ def _bit_depth(settings: FolderSettings, images: pd.DataFrame) -> tuple[int, lis
         raise DataError(
             f"data.bit_depth={settings.bit_depth}, but the images use {found} bit (the brightest "
             f"pixel is {deep['brightest'].max()}).",
-            f"Set it to {found}, or leave it out.",
+            f"Set it to {found}.",
         )
     depth = settings.bit_depth or found
     clipped = deep[deep["brightest"] >= 1 << depth]
