@@ -29,7 +29,6 @@ from svp_lightning.stages.real_store import build_store
 from svp_lightning.stages.run_folder import CLASSIFIER, CONFIG, evaluated_run, link
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
-
 _AS_TRAINED = {
     "bit_depth": "16-bit files are read as {} bit",
     "mask": "data.mask={} is replaced by background",

@@ -7,8 +7,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from svp_lightning.data.importers.summary import as_range, pixel_range
-from svp_lightning.data.store import Store
 from svp_lightning.data.settings import FolderSettings, MfiSettings
+from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.runtime.files import sha256_of_file
