@@ -8,8 +8,8 @@ import importlib
 import re
 import shlex
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning.config import Config, parse_config
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
-from svp_lightning.pipeline import WITH_RESULTS, Pipeline, run_folder
+from svp_lightning.pipeline import Pipeline, run_folder
 from svp_lightning.runtime.distributed import (
     is_main_process,
     launch_id,
     note_failure,
     started_by_srun,
 )
-from svp_lightning.runtime.files import explaining_write_errors, replacing
+from svp_lightning.runtime.files import (
+    explaining_write_errors,
+    nothing_left_on_failure,
+    replacing,
+)
 from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
 from svp_lightning.stages.settings import SimulatedData
 
@@ -92,14 +96,27 @@ def execute(cfg: DictConfig) -> None:
             if config.task in OF_IMAGES and not isinstance(config.data, SimulatedData):
                 _ = pipeline.store  # before torch: a mistake in the images is reported at once
             command = importlib.import_module(f"svp_lightning.commands.{config.task}")
-            if is_main_process() and config.task in WITH_RESULTS:
-                _record(_used_by_predict(cfg) if config.task == "predict" else cfg, run_dir)
-            command.run(pipeline)
+            _carry_out(command.run, pipeline, cfg)
     except BaseException as error:
         note_failure(config.paths.artifacts, error)
         raise
     if is_main_process() and config.task == "evaluate":
         report_objective(run_dir)
+
+
+def _carry_out(command: Callable[[Pipeline], None], pipeline: Pipeline, cfg: DictConfig) -> None:
+    """Call the command and keep its settings: of an evaluation first, as it can be resumed.
+
+    A new folder of ``ingest`` or ``predict`` is whole or not there.
+    """
+    task, run_dir = pipeline.config.task, pipeline.run_dir
+    whole = task in ("ingest", "predict")
+    with nothing_left_on_failure(run_dir) if whole else nullcontext():
+        if task == "evaluate" and is_main_process():
+            _record(cfg, run_dir)
+        command(pipeline)
+        if task in ("assess", "predict") and is_main_process():
+            _record(_used_by_predict(cfg) if task == "predict" else cfg, run_dir)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

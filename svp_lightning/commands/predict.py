@@ -66,9 +66,6 @@ def run(pipeline: Pipeline) -> None:
         "classifier": sha256_of_file(run / CLASSIFIER),
         "data": store.sha256,
     }
-    write_json(folder / "preparation.json", record)
-    if (run / CONFIG).is_file():
-        link(run / CONFIG, folder / f"classifier_{CONFIG}")
     window = too_large(window_table(store.particles), store.image_size, "train with ")
     for line in [*differences(run, trained, found), *window]:
         say(line)
@@ -78,6 +75,9 @@ def run(pipeline: Pipeline) -> None:
     predicted = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
     write_predictions(folder / PREDICTIONS, predicted)
     counts = count_table(predicted, store, samples, below)
+    write_json(folder / "preparation.json", record)
+    if (run / CONFIG).is_file():
+        link(run / CONFIG, folder / f"classifier_{CONFIG}")
     write_counts(folder, store, particle_table(predicted, store, below), counts)
     print_table(readable(store, counts, samples))
     for line in [*notes(store, counts, samples, below), *known_errors(run)]:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -54,6 +55,18 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
                 f"{path} cannot be written ({error.strerror}).",
                 "Check the permissions of the folder, or set paths.artifacts and paths.outputs.",
             ) from error
+        raise
+
+
+@contextmanager
+def nothing_left_on_failure(folder: Path) -> Iterator[None]:
+    """Remove a new folder on an error; an interrupted one is kept, to be resumed."""
+    existed = folder.exists()
+    try:
+        yield
+    except Exception:
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

@@ -54,7 +54,7 @@ class Preparation(BaseModel):
     @classmethod
     def of(cls, data: DataSettings, store: Store) -> Self:
         """Of the images that ``data`` made ``store`` of."""
-        mask = data.mask if isinstance(data, FolderSettings) else None
+        mask = (data.mask, _mask_image(data)) if isinstance(data, FolderSettings) else (None, None)
         return cls(
             source=data.source,
             background=None if isinstance(data, SimulatedData) else data.background,
@@ -63,8 +63,8 @@ class Preparation(BaseModel):
             pixel_um=pixel_range(store),
             image_size=store.image_size,
             bit_depth=store.manifest.made_by.get("bit_depth_of_16_bit_files"),
-            mask=mask,
-            mask_sha256=_mask_image(data.root / mask) if mask is not None else None,
+            mask=mask[0],
+            mask_sha256=mask[1],
             margin_px=data.margin_px if isinstance(data, MfiSettings) else None,
         )
 
@@ -132,9 +132,9 @@ def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedDat
         "mask": trained.mask_box,
         "margin_px": trained.margin_px,
     }
-    for name, there in optional.items():
-        if there is not None and name in type(data).model_fields and _is_default(data, name):
-            changes[name] = there
+    for name, value in optional.items():
+        if value is not None and name in type(data).model_fields and _is_default(data, name):
+            changes[name] = value
     return data.model_copy(update=changes)
 
 
@@ -204,8 +204,9 @@ def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] |
     ]
 
 
-def _mask_image(file: Path) -> str | None:
-    """Hash of the image that a mask is; None where it is a box."""
+def _mask_image(data: FolderSettings) -> str | None:
+    """Hash of the image that the mask is; None where it is a box."""
+    file = data.root / (data.mask or "")
     return sha256_of_file(file) if file.is_file() else None
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from svp_lightning.errors import ArtifactError
 from tests.conftest import fresh_process, only_run, tiny
 
 Svp = Callable[..., None]
@@ -136,6 +137,44 @@ def test_diverged_training_is_reported(
     text = fails(svp, capsys, "augmentation=diffusion", f"{stage}.learning_rate=1e30", "seed=9")
     assert f"{stage}.learning_rate" in text
     assert not list(tmp_path.rglob("results.json"))
+
+
+def test_a_failed_prediction_leaves_no_folder(
+    svp: Svp,
+    tmp_path: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    svp("augmentation=none")
+    run = only_run(tmp_path / "outputs")
+    data = ("data=folder", f"data.root={folder}", "study=new")
+    predict = ("task=predict", f"predict.run={run}", *data)
+    broken = folder / "oil" / "12.png"
+    broken.write_bytes(b"no image")
+    assert "12.png" in fails(svp, capsys, *predict)
+    broken.unlink()
+    assert "'dust'" in fails(svp, capsys, *predict, "data.volume_ml={dust: 1}")
+
+    def full(*_: object) -> None:
+        raise ArtifactError("No space left on the disk.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("svp_lightning.commands.predict.write_counts", full)
+        assert "No space" in fails(svp, capsys, *predict)
+        patch.setattr("svp_lightning.commands.ingest.show", full)
+        assert "No space" in fails(svp, capsys, "task=ingest", *data)
+    assert not list(tmp_path.glob("outputs/new/*"))
+    svp(*predict)
+    (config,) = tmp_path.glob("outputs/new/predict_*/config.yaml")
+    assert config.with_name("counts.csv").is_file()
+
+
+def test_a_failed_assessment_leaves_no_settings(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(svp, capsys, "task=assess", "generator.learning_rate=1e30", "seed=9")
+    assert not list(tmp_path.glob("outputs/**/config.yaml"))
 
 
 def test_corrupt_artifacts_are_refused(

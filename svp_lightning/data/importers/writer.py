@@ -1,10 +1,8 @@
 """From particles listed in a table to a store, in flat memory, decoding in threads."""
 
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.window import frame, window_counts
 from svp_lightning.data.store import StoreWriter
+from svp_lightning.runtime.files import nothing_left_on_failure
 
 Progress = Callable[[int], None]
 """Called with the number of images just done."""
@@ -65,18 +64,6 @@ class Plan:
     pixel_size_um: float | None
     made_by: dict[str, Any]
     skipped: pd.DataFrame
-
-
-@contextmanager
-def nothing_left_on_failure(path: Path) -> Iterator[None]:
-    """Remove the unfinished store on an error; an interrupted one is kept, to be resumed."""
-    existed = path.exists()
-    try:
-        yield
-    except Exception:
-        if not existed:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
 
 
 def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> None:
