@@ -20,6 +20,7 @@ from svp_lightning.runtime.files import sha256_of_file, write_json
 from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.preparation import (
     Preparation,
+    changes,
     differences,
     prepared_as_trained,
     trained_image_size,
@@ -28,13 +29,6 @@ from svp_lightning.stages.preparation import (
 from svp_lightning.stages.real_store import build_store
 from svp_lightning.stages.run_folder import CLASSIFIER, CONFIG, evaluated_run, link
 from svp_lightning.stages.settings import DataSettings, SimulatedData
-
-_AS_TRAINED = {
-    "bit_depth": "16-bit files are read as {} bit",
-    "mask": "data.mask={} is replaced by background",
-    "margin_px": "Crops keep a margin of {} px",
-}
-"""Setting of the data -> what is said where the training run's is used."""
 
 
 def run(pipeline: Pipeline) -> None:
@@ -45,7 +39,10 @@ def run(pipeline: Pipeline) -> None:
     config, folder = pipeline.config, pipeline.run_dir
     run = evaluated_run(config.predict.run)
     trained = trained_preparation(run)
-    data = _prepared_alike(_unlabelled(config.data, trained_image_size(run, trained)), trained)
+    given = _unlabelled(config.data, trained_image_size(run, trained))
+    data = prepared_as_trained(given, trained)
+    for line in changes(given, data):
+        say(line)
     store = build_store(data, config.paths.own, pipeline.cache)
     # Imported when needed: torch takes seconds, and a mistake in the images should not wait for it.
     from svp_lightning.classifier.module import load_classifier
@@ -90,22 +87,3 @@ def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:
     if isinstance(data, SimulatedData):
         return data
     return data.model_copy(update={"labelled": False, "image_size": image_size})
-
-
-def _prepared_alike(data: DataSettings, trained: Preparation | None) -> DataSettings:
-    """The same data, prepared as for training; says so where that is a change."""
-    if trained is None or isinstance(data, SimulatedData):
-        return data
-    alike = prepared_as_trained(data, trained)
-    for name, done in _AS_TRAINED.items():
-        used = getattr(alike, name, None)
-        if used != getattr(data, name, None):
-            say(f"{done.format(used)}, as for the classifier's training images.")
-    if alike.fit != data.fit:
-        say("Particles larger than the images are scaled down, as for the classifier's training.")
-    if alike.background != data.background:
-        done = "kept as recorded"
-        if trained.background is not None:
-            done = f"scaled to grey level {trained.background}"
-        say(f"Backgrounds are {done}, as those of the classifier's training images.")
-    return alike

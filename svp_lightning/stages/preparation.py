@@ -24,6 +24,15 @@ MAX_PIXEL_APART = 0.02
 MAX_IMAGES = 1000
 """Images of a store whose background is looked at."""
 
+_SAID = {
+    "fit": "Particles larger than the images are scaled down",
+    "background": "Backgrounds are {said}",
+    "bit_depth": "16-bit files are read as {} bit",
+    "mask": "data.mask={} is replaced by background",
+    "margin_px": "Crops keep a margin of {} px",
+}
+"""Setting -> what is said where the training run's is used."""
+
 
 class Preparation(BaseModel):
     """What has been done to the images of a store, and what came out."""
@@ -103,7 +112,7 @@ def trained_image_size(run: Path, trained: Preparation | None) -> int:
     return load_classifier(run / CLASSIFIER).image_size
 
 
-def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedData:
+def prepared_as_trained(data: DataSettings, trained: Preparation | None) -> DataSettings:
     """The same data with the training run's settings of how images are read, unless others are set.
 
     These are ``background`` and ``fit``, ``bit_depth`` and a ``mask`` that is a box (folders), and
@@ -114,13 +123,13 @@ def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedDat
         SettingsError: training scaled backgrounds to another level than the one set here, or
             cut the large particles that are to be shrunk here.
     """
-    if trained.source == "simulated":
+    if trained is None or trained.source == "simulated" or isinstance(data, SimulatedData):
         return data
-    changes: dict[str, Any] = {}
+    used: dict[str, Any] = {}
     for name, there, free in (("background", trained.background, None), ("fit", trained.fit, "")):
         own = getattr(data, name)
         if _is_default(data, name):
-            changes[name] = there
+            used[name] = there
         elif there not in (free, own):
             raise SettingsError(
                 f"data.{name}={'null' if own is None else own}, but the classifier was trained on "
@@ -134,8 +143,19 @@ def prepared_as_trained(data: ImportedData, trained: Preparation) -> ImportedDat
     }
     for name, value in optional.items():
         if value is not None and name in type(data).model_fields and _is_default(data, name):
-            changes[name] = value
-    return data.model_copy(update=changes)
+            used[name] = value
+    return data.model_copy(update=used)
+
+
+def changes(given: DataSettings, used: DataSettings) -> list[str]:
+    """A sentence for each setting in which :func:`prepared_as_trained` has changed ``given``."""
+    lines = []
+    for name, done in _SAID.items():
+        value = getattr(used, name, None)
+        if value != getattr(given, name, None):
+            said = "kept as recorded" if value is None else f"scaled to grey level {value}"
+            lines.append(f"{done.format(value, said=said)}, as for the classifier's training.")
+    return lines
 
 
 def _is_default(data: ImportedData, name: str) -> bool:

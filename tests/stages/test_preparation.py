@@ -261,7 +261,7 @@ def test_a_dim_set_of_16_bit_images_is_not_brightened(
 
     svp(*predict, "study=alike", own)
     said = capsys.readouterr().out
-    assert "16-bit files are read as 12 bit, as for the classifier's training images" in said
+    assert "16-bit files are read as 12 bit, as for the classifier's training" in said
     assert "data.mask=:-2:: is replaced by background, as for" in said
     assert "Warning: the background of these images is at grey level 3" in said
     store = newest_store(tmp_path)
