@@ -213,17 +213,29 @@ class _Reader:
     def _labels(self, file: Path, run: str, table: pd.DataFrame) -> list[str | None]:
         """Classes as spelled: the folder of a library, or what the ``.cla`` holds."""
         if file.suffix.lower() == LIBRARY:
-            return [file.parent.name] * len(table)
+            return [self._class_folder(file)] * len(table)
         saved, labels = self._of_run(file, ".cla"), dict[int, str]()
         evidence = self.evidence[run]
         if saved.is_file():
             last, choice = max(evidence.highest_id, evidence.listed), self.settings.classification
             try:
-                labels, self.notes[run] = saved_labels(saved, choice, last, self.skips)
+                evidence.refuse_renumbered(saved)
+                listed = table["id"].tolist()
+                labels, self.notes[run] = saved_labels(saved, choice, listed, last, self.skips)
             except DataError as error:
                 reason = "classification cannot be used"
                 self.skips.add(saved.name, reason, error, particle_lost=False)
         return [labels.get(particle) for particle in table["id"]]
+
+    def _class_folder(self, library: Path) -> str:
+        """The folder of a library; refused deeper down, where it could be a day or an expert."""
+        if self.settings.root not in (library.parent, library.parent.parent):
+            raise DataError(
+                f"{library} lies more than one folder below {self.settings.root}, so that it is "
+                "not clear which folder is the class.",
+                "Arrange libraries as root/<class>/<library>.flb, or set data.labelled=false.",
+            )
+        return library.parent.name
 
     def _named(
         self, file: Path, run: str, table: pd.DataFrame, context: dict[str, float]

@@ -183,6 +183,22 @@ class Evidence:
             **{f"context_{key}": value for key, value in self.context.items()},
         )
 
+    def refuse_renumbered(self, saved: Path) -> None:
+        """Refuse a classification where the list may have been cut and numbered from 1 again.
+
+        Numbers that were kept have gaps, and an export of all particles shows them.
+        """
+        kept = self.highest_id > self.listed or self.in_export is not None
+        for one in () if kept else self.summary.get("count", []):
+            if one.value > self.listed:
+                raise DataError(
+                    f"{saved} may label other particles: the list has {self.listed:,}, "
+                    f"{one.file} counts {one.value:,.0f}, and a list that was cut may have been "
+                    "renumbered.",
+                    "Take both files from the same run, remove the summary if it is out of date, "
+                    "or give the labels as a CSV (data.labels).",
+                )
+
     def _count_conflict(self) -> str | None:
         counts = {one.file: int(one.value) for one in self.summary.get("count", [])}
         others = [f"{name} counts {n:,}" for name, n in counts.items() if n != self.listed]

@@ -1,6 +1,7 @@
 """Labels from the classifications that VisualSpreadsheet saves with a FlowCam run (``.cla``)."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def _count(line: str) -> int:
 
 
 def saved_labels(
-    saved: Path, choice: int | str | None, last_id: int, skips: Skips
+    saved: Path, choice: int | str | None, listed: Collection[int], last_id: int, skips: Skips
 ) -> tuple[dict[int, str], list[str]]:
     """Particle -> class as spelled, and what a user should know of the classifications used.
 
@@ -76,6 +77,7 @@ def saved_labels(
         saved: the ``.cla``.
         choice: name of one classification, or its number from 1; None: all of them. Particles
             that these label differently get no label.
+        listed: particles of the run.
         last_id: the highest that the list of the run can have.
         skips: where particles with several labels in one classification go.
 
@@ -84,13 +86,8 @@ def saved_labels(
     """
     found = read_classifications(saved)
     used = _chosen(saved, found, choice)
-    highest = max((max(ids) for one in used for ids in one.classes.values() if ids), default=0)
-    if highest > last_id:
-        raise DataError(
-            f"{saved} classifies particle {highest}, and the list of its run has particles up to "
-            f"{last_id}: the list was cut or renumbered, and labels would be wrong.",
-            "Take both files from the same run, or give the labels as a CSV (data.labels).",
-        )
+    classified = {k for one in used for ids in one.classes.values() for k in ids}
+    _refuse_other_numbers(saved, classified, listed, last_id)
     notes, labels, several = [], dict[int, str](), set[int]()
     if len(found) > 1:
         which = "all are" if choice is None else f"{used[0].name!r} is"
@@ -104,7 +101,27 @@ def saved_labels(
             f"{len(several):,} particles have different labels in the classifications of "
             f"{saved.name} and stay without one; data.classification=<name> chooses."
         )
+    if strangers := classified.difference(listed):
+        notes.append(f"{saved.name} classifies {len(strangers):,} particles that are not imported.")
     return {particle: name for particle, name in labels.items() if particle not in several}, notes
+
+
+def _refuse_other_numbers(
+    saved: Path, classified: Collection[int], listed: Collection[int], last_id: int
+) -> None:
+    """Refuse labels by numbers that the list cannot have: each could be a neighbour's."""
+    highest = max(classified, default=0)
+    if highest > last_id:
+        what = f"particle {highest}, and the list of its run has particles up to {last_id}: the "
+        what += "list was cut or renumbered"
+    elif 0 in classified and 0 not in listed:
+        what = "particle 0, and the list of its run begins at 1: they count differently"
+    else:
+        return
+    raise DataError(
+        f"{saved} classifies {what}, and labels would be wrong.",
+        "Take both files from the same run, or give the labels as a CSV (data.labels).",
+    )
 
 
 def _chosen(

@@ -40,6 +40,11 @@ def labels(found: Plan) -> list[str | None]:
     return [label if isinstance(label, str) else None for label in table["label"]]
 
 
+def notes_of(found: Plan) -> list[str]:
+    notes: list[str] = found.made_by["runs"]["run1"]["notes"]
+    return notes
+
+
 def classify(folder: Path, **classifications: dict[str, list[int]]) -> None:
     lines = ["v3", str(len(classifications))]
     for name, classes in classifications.items():
@@ -130,7 +135,27 @@ def test_labels_of_a_longer_list_are_refused(folder) -> None:
 
 def test_labels_fit_a_list_whose_numbers_were_kept(folder) -> None:
     cut_list(folder, keep=[2, 4, 6])
-    assert labels(plan(folder)) == ["protein", "oil_drop", None]
+    summarised(folder, "Count,6\n")
+    found = plan(folder)
+    assert labels(found) == ["protein", "oil_drop", None]
+    assert any("2 particles that are not imported" in n for n in notes_of(found))
+
+
+def test_labels_of_a_list_that_may_be_renumbered_are_refused(folder) -> None:
+    classify(folder, mine={"oil": [1, 2], "protein": [3]})
+    cut_list(folder, keep=[4, 5, 6], renumber=True)
+    assert labels(plan(folder)) == ["oil", "oil", "protein"]  # nothing shows that it was cut
+    summarised(folder, "Count,6\n")
+    with pytest.raises(DataError, match=r"list has 3, run1_summary.csv counts 6.*renumbered"):
+        plan(folder)
+    found = plan(folder, unreadable="skip")
+    assert labels(found) == [None, None, None]
+
+
+def test_labels_that_count_from_0_are_refused(folder) -> None:
+    classify(folder, mine={"oil": [0, 1], "protein": [5]})
+    with pytest.raises(DataError, match="classifies particle 0.*begins at 1"):
+        plan(folder)
 
 
 # Counts and volumes
@@ -138,6 +163,7 @@ def test_labels_fit_a_list_whose_numbers_were_kept(folder) -> None:
 
 @pytest.mark.parametrize("line", ["Count,24", "Particle Count: 24", '"Count";"24"'])
 def test_a_list_with_other_counts_than_its_summary_has_no_concentration(folder, line) -> None:
+    (folder / "run1.cla").unlink()
     summarised(folder, f"{line}\nSphere Count,0.00,0.00\nSample Volume Imaged ml,0.0174\n")
     found = facts(folder)
     assert (found["particles"], found["volume_ml"]) == (6, None)
