@@ -44,6 +44,8 @@ _SAME_RUN = "Table and pictures must be of the same run."
 
 _LEAST_CONTRAST = 16.0
 """Grey levels from the background by which a particle is known from noise."""
+_BLANK = 8.0
+"""Grey levels from the background that noise alone does not reach."""
 _LEAST_FITTING = 0.5
 """Share of a run's particles whose contrast in the pixels is that of the table."""
 _LEAST_CORRELATION = 0.5
@@ -255,16 +257,19 @@ def _of_their_pictures(
 
     The contrast of each particle to its background is compared. The pictures are of another run
     if less than half of the particles fit, and intensities are not correlated either, as they
-    are where pictures were made brighter. Otherwise, so is a picture without any that fits.
+    are where pictures were made brighter. Otherwise, so is a picture without any that fits. A
+    particle of a table without intensities fits if its box is not blank.
     """
-    if _DARKEST not in table or table.empty:
+    if table.empty:
         return table
     with ThreadPoolExecutor(settings.num_threads) as pool:
         seen = pd.concat(pool.map(_levels, [rows for _, rows in table.groupby("picture")]))
     seen = seen.join(table.reindex(columns=["picture", _DARKEST, _BRIGHTEST]))
-    stated = _contrast(seen["ground"], seen[_DARKEST], seen[_BRIGHTEST])
-    ratio = _contrast(seen["ground"], seen["low"], seen["high"]) / stated
-    judged = seen.assign(fits=ratio.between(0.5, 2))[stated >= _LEAST_CONTRAST]
+    contrast = _contrast(seen["ground"], seen["low"], seen["high"])
+    judged = seen.assign(fits=contrast >= _BLANK)
+    if seen[_DARKEST].notna().any():
+        stated = _contrast(seen["ground"], seen[_DARKEST], seen[_BRIGHTEST])
+        judged = seen.assign(fits=(contrast / stated).between(0.5, 2))[stated >= _LEAST_CONTRAST]
     others: Collection[str] = []
     if judged.empty or judged["fits"].mean() >= _LEAST_FITTING:
         each = judged.groupby("picture")["fits"].agg(["size", "any"])
@@ -304,7 +309,7 @@ def _contrast(ground: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
 
 
 def _correlated(rows: pd.DataFrame) -> bool:
-    if len(rows) < _LEAST_CORRELATED:
+    if len(rows) < _LEAST_CORRELATED or rows[_DARKEST].isna().all():
         return False
     return bool(rows["low"].corr(rows[_DARKEST], method="spearman") >= _LEAST_CORRELATION)
 
@@ -315,7 +320,7 @@ def _report_others(file: Path, wrong: pd.DataFrame, judged: pd.DataFrame, skips:
     more = f" and {len(pictures) - 1} more pictures" if len(pictures) > 1 else ""
     error = DataError(
         f"{file} and {pictures[0]}{more} are not of the same run: {(~judged['fits']).sum()} "
-        f"of {len(judged)} particles are not as dark in the pictures as the table says.",
+        f"of {len(judged)} particles are not in the pictures as the table says.",
         f"{_SAME_RUN} data.unreadable=skip leaves these particles out.",
     )
     for name in wrong["id"]:

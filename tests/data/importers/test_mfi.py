@@ -380,6 +380,17 @@ def test_frames_of_another_run_are_refused_or_left_out(tmp_path) -> None:
     assert set(plan.skipped["file"].str[:8]) == {"b/table/", "b/table."}
 
 
+def test_a_table_without_intensities_must_not_point_to_background(tmp_path) -> None:
+    write_discs(tmp_path / "a", 1, radii=(3, 6))
+    names = {f"Intensity {name}": f"Grey {name}" for name in ("Mean", "STD", "Min", "Max")}
+    rename_columns(tmp_path, names)
+    assert len(imported(tmp_path).particles) == 36
+    for file in (tmp_path / "a").glob("*.png"):
+        Image.fromarray(np.roll(np.asarray(Image.open(file)), 30, axis=(0, 1))).save(file)
+    with pytest.raises(DataError, match=r"a/table.csv and .* are not of the same run"):
+        imported(tmp_path)
+
+
 def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
     write_discs(tmp_path / "a", 1)
     file = tmp_path / "a" / "f2.png"
