@@ -46,11 +46,15 @@ _KNOWN = frozenset(
 )
 """What folders of the usual classes are called, without a plural's s."""
 _RUN_NAME = re.compile(
+    r"(?!\d{1,3}$)"
     r"(run|day|week|month|date|sample|vial|batch|lot|syringe|plate|slide|session|exp|experiment"
     r"|rep|replicate|measurement|lauf|tag|probe|charge)?[\W_]*\d[\d\W_]*[a-z]?",
     re.IGNORECASE,
 )
-"""What folders of runs are called: a usual word with a number, or a date."""
+"""What folders of runs are called: a usual word with a number, or a date.
+
+A short number alone may be a run or the code of a class.
+"""
 _LAYOUTS = (
     "Expected root/<class>/*.png (tif, jpg, bmp), root/{train,val,test}/<class>/*, "
     "root/<run>/<class>/*, or "

@@ -50,7 +50,14 @@ def test_runs_below_classes_of_any_name(root, ingest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outer", "inner"), [(PLAIN, CLASSES), (CLASSES, PLAIN), (RUNS, ("day1", "day2"))]
+    ("outer", "inner"),
+    [
+        (PLAIN, CLASSES),
+        (CLASSES, PLAIN),
+        (RUNS, ("day1", "day2")),
+        (("0", "1"), PLAIN),
+        (PLAIN, ("0", "1")),
+    ],
 )
 def test_in_doubt_both_readings_are_shown_and_either_can_be_set(
     root, ingest, refuses, outer, inner
