@@ -10,6 +10,7 @@ from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.counts import (
     count_table,
+    each_sample,
     known_errors,
     notes,
     particle_table,
@@ -77,6 +78,8 @@ def run(pipeline: Pipeline) -> None:
         link(run / CONFIG, folder / f"classifier_{CONFIG}")
     write_counts(folder, store, particle_table(predicted, store, below), counts)
     print_table(readable(store, counts, samples))
+    if len(samples) > 1:
+        print_table(each_sample(store, counts, samples))
     for line in [*notes(store, counts, samples, below), *known_errors(run)]:
         say(line)
     say(f"Predictions: {folder}")

@@ -15,6 +15,7 @@ from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.particle_counts import (
+    ALL,
     ALL_SIZES,
     UNKNOWN_VOLUME,
     Sample,
@@ -34,6 +35,7 @@ WHAT_INTERVALS_COVER = (
 )
 UNKNOWN_DEFINITION = "size"
 MAX_RUNS_NAMED = 10
+MAX_RUNS_SHOWN = 20
 WITHOUT_VOLUME = ("folder", "mfi", "collage")
 """Sources whose files do not say how much was imaged; :class:`~.VolumeSettings` does."""
 
@@ -125,6 +127,24 @@ def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> T
     return table
 
 
+def each_sample(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> Table:
+    """All particles of each run (or group): count and concentration, at most 20 rows."""
+    kind = kind_of(store)
+    rows = counts[(counts["min_size_um"] == ALL_SIZES) & (counts["class"] == ALL)].set_index(kind)
+    table = Table(title=f"Each {kind}", title_justify="left", box=SIMPLE, pad_edge=False)
+    table.add_column(kind, overflow="fold")
+    for heading in ("particles", "95 %", "per mL", "95 %"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for name in [one.name for one in samples[:MAX_RUNS_SHOWN]]:
+        row = rows.loc[name]
+        cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"]), "withheld", ""]
+        if not row["withheld"]:
+            cells[2:] = [_short(row["per_ml"])]
+            cells.append(f"{_short(row['per_ml_low'])}–{_short(row['per_ml_high'])}")
+        table.add_row(name, *cells)
+    return table
+
+
 def _whole(low: float, high: float) -> str:
     """An interval of a count, rounded outwards."""
     return f"{math.floor(low):,}–{math.ceil(high):,}"
@@ -150,7 +170,9 @@ def notes(
     if left_out:
         lines += [*left_out, "All that was left out is listed in skipped.csv."]
     if len(samples) > 1:
-        lines.append(f"counts.csv has each of the {len(samples)} {kind_of(store)}s by itself.")
+        lines.append(
+            f"counts.csv has all sizes and classes of each of the {len(samples)} {kind_of(store)}s."
+        )
     return lines
 
 

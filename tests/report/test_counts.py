@@ -15,7 +15,14 @@ from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.report.counts import count_table, notes, particle_table, readable, write_counts
+from svp_lightning.report.counts import (
+    count_table,
+    each_sample,
+    notes,
+    particle_table,
+    readable,
+    write_counts,
+)
 from tests.data.importers.test_flowcam import write_run
 
 NAMES = ("protein", "silicone_oil")
@@ -63,6 +70,7 @@ def reported(store: Store, folder: Path, volume_ml: Volume = None) -> str:
     console = Console(width=80)
     with console.capture() as capture:
         console.print(readable(store, counts, samples))
+        console.print(each_sample(store, counts, samples))
     return " ".join([*capture.get().split(), *notes(store, counts, samples, 0.6)])
 
 
@@ -115,8 +123,9 @@ def test_a_water_blank_counts_0_with_an_interval(tmp_path: Path) -> None:
 
 def test_a_blank_among_runs_has_rows_of_its_own(tmp_path: Path) -> None:
     runs = {"run": {"volume_ml": 0.5}, "blank": {"volume_ml": 0.5, "particles": 0}}
-    reported(store_of(tmp_path / "store", ["run"] * 2, runs), tmp_path)
+    said = reported(store_of(tmp_path / "store", ["run"] * 2, runs), tmp_path)
     counts = written(tmp_path)
+    assert "blank 0 0–4 0 0–7.4 run 2 0–8 4 0.48–14" in said
     assert counts.loc[("blank", 0, "all"), "count"] == 0
     assert counts.loc[("all runs", 0, "all"), "per_ml"] == 2
 
