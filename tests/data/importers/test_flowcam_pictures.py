@@ -165,7 +165,7 @@ def test_particles_of_a_library_are_grouped_by_the_day_of_their_run(tmp_path) ->
 def test_libraries_deeper_down_are_refused_as_the_class_is_not_clear(tmp_path) -> None:
     for folder in ("oil/day1", "oil/day2", "protein/day1", "protein/day2"):
         write_library(tmp_path / folder, folder.replace("/", "_"))
-    with pytest.raises(DataError, match="day1/oil_day1.flb lies more than one folder below"):
+    with pytest.raises(DataError, match=r"day1/oil_day1\.flb lies more than one folder below"):
         plan(tmp_path)
     assert len(plan(tmp_path, labelled=False).particles) == 4 * 6
     assert plan(tmp_path / "oil" / "day1").class_names == ("day1",)
