@@ -154,7 +154,7 @@ def test_labels_of_a_list_that_may_be_renumbered_are_refused(folder) -> None:
 
 def test_labels_that_count_from_0_are_refused(folder) -> None:
     classify(folder, mine={"oil": [0, 1], "protein": [5]})
-    with pytest.raises(DataError, match="classifies particle 0.*begins at 1"):
+    with pytest.raises(DataError, match=r"classifies particle 0.*begins at 1"):
         plan(folder)
 
 
