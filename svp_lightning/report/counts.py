@@ -130,13 +130,14 @@ def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> T
 def each_sample(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> Table:
     """All particles of each run (or group): count and concentration, at most 20 rows."""
     kind = kind_of(store)
-    rows = counts[(counts["min_size_um"] == ALL_SIZES) & (counts["class"] == ALL)].set_index(kind)
+    of_all = counts[(counts["min_size_um"] == ALL_SIZES) & (counts["class"] == ALL)]
+    rows = of_all.set_index(kind).to_dict("index")
     table = Table(title=f"Each {kind}", title_justify="left", box=SIMPLE, pad_edge=False)
     table.add_column(kind, overflow="fold")
     for heading in ("particles", "95 %", "per mL", "95 %"):
         table.add_column(heading, justify="right", overflow="fold")
     for name in [one.name for one in samples[:MAX_RUNS_SHOWN]]:
-        row = rows.loc[name]
+        row = rows[name]
         cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"]), "withheld", ""]
         if not row["withheld"]:
             cells[2:] = [_short(row["per_ml"])]
