@@ -98,11 +98,12 @@ class _IngestSettings(RaritySettings):
 
 
 class VolumeSettings(Settings):
-    """For sources whose files do not say how much was imaged."""
+    """How much was imaged, where the files do not say so or contradict one another."""
 
     volume_ml: _Volume | dict[str, _Volume] | None = None
-    """Volume imaged, mL of the original sample, for the concentrations of ``task=predict``: a
-    number for one run, run -> mL for several."""
+    """Volume imaged, mL, for the concentrations of ``task=predict``: a number for one run, run ->
+    mL for several. It takes precedence over the files', and the program says so. Of a sample that
+    was diluted, ``dilution`` (FlowCam) divides it; elsewhere it is that of the original sample."""
 
 
 class FolderSettings(_IngestSettings, VolumeSettings):
@@ -153,7 +154,7 @@ class RunSettings(_IngestSettings):
     vial, ``split`` sets splits."""
 
 
-class FlowCamSettings(RunSettings):
+class FlowCamSettings(RunSettings, VolumeSettings):
     """FlowCam runs as VisualSpreadsheet leaves them: one folder per run.
 
     ``root`` is a run's folder, or a folder of such folders.

@@ -25,6 +25,8 @@ UNCERTAIN = "uncertain"
 """Class of particles whose largest probability is below the threshold."""
 ALL = "all"
 """Class of the rows that count every particle, uncertain ones too."""
+CLASS_ALL = "all (class)"
+"""What a class of the user's that is named as these rows is counted as."""
 ALL_SIZES = 0.0
 """Threshold of the rows that count every particle, those of unknown size too."""
 INSTRUMENTS = ("flowcam", "mfi", "collage")
@@ -45,12 +47,16 @@ class Sample:
             known.
         dilution: volume that was imaged per volume of the original sample; None: not stated.
         withheld: why there is no concentration; empty where there is one.
+        stated_ml: volume imaged that the user states, in mL of what was imaged; None: the files do.
+        files_say: of the volume where the user states it, if they say anything.
     """
 
     name: str
     volume_ml: float | None = None
     dilution: float | None = None
     withheld: str = ""
+    stated_ml: float | None = None
+    files_say: str = ""
 
     @property
     def per_particle(self) -> float:
@@ -73,7 +79,8 @@ def samples_of(store: Store, volume_ml: float | Mapping[str, float] | None = Non
 
     Args:
         store: of one or more runs, vials or folders.
-        volume_ml: volume imaged, mL, where the files do not say; of several samples by name.
+        volume_ml: volume imaged, mL, in place of what the files say; of several samples by name.
+            It is divided by the dilution where that is known.
 
     Raises:
         SettingsError: ``volume_ml`` is one number for several samples, or names another one.
@@ -95,13 +102,21 @@ def all_samples(store: Store) -> str:
 
 
 def _sample(name: str, facts: Mapping[str, Any], given: float | None, lost: bool) -> Sample:
-    volume = given or facts.get("volume_ml")
+    dilution = facts.get("dilution")
+    volume, withheld = facts.get("volume_ml"), facts.get("withheld")
+    files_say = ""
+    if given is not None:
+        volume = given / (dilution or 1)
+        withheld = facts.get("withheld_with_volume", withheld)
+        if (files_ml := facts.get("volume_imaged_ml")) is not None:
+            files_say = f"{files_ml:g} mL"
+        files_say = facts.get("volume_conflict") or files_say
     reasons = [
-        facts.get("withheld"),
         PARTICLES_MISSING if facts.get("particles_lost", lost) else None,
+        withheld,
         None if volume else UNKNOWN_VOLUME,
     ]
-    return Sample(name, volume, facts.get("dilution"), next(filter(None, reasons), ""))
+    return Sample(name, volume, dilution, next(filter(None, reasons), ""), given, files_say)
 
 
 def _given_volumes(
@@ -137,11 +152,18 @@ def together(samples: Sequence[Sample], name: str) -> Sample:
 
 
 def counted_as(predictions: Predictions, uncertain_below: float) -> NDArray[np.object_]:
-    """(N,) class each image counts as: the likeliest, or :data:`UNCERTAIN`."""
-    names = np.array(predictions.class_names, dtype=object)
+    """(N,) class each image counts as: the likeliest, or :data:`UNCERTAIN`.
+
+    A class named as the rows of all particles is :data:`CLASS_ALL`.
+    """
+    names = np.array([_counted_name(name) for name in predictions.class_names], dtype=object)
     likeliest = names[predictions.probabilities.argmax(axis=1)]
     sure = predictions.probabilities.max(axis=1) >= uncertain_below
     return np.where(sure, likeliest, UNCERTAIN)
+
+
+def _counted_name(class_name: str) -> str:
+    return CLASS_ALL if class_name.lower() == ALL else class_name
 
 
 def count_particles(
@@ -171,7 +193,8 @@ def count_particles(
     """
     everything = together(samples, together_as)
     of = {one.name: one for one in (*samples, everything)}
-    kinds = list(dict.fromkeys([*class_names, UNCERTAIN]))  # a class may have that name
+    # A class may be named as one of these rows.
+    kinds = list(dict.fromkeys([*map(_counted_name, class_names), UNCERTAIN]))
     wide = {}
     for least in (ALL_SIZES, *thresholds_um):
         large = particles if least == ALL_SIZES else particles[particles["size_um"] >= least]

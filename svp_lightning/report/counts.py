@@ -36,8 +36,6 @@ WHAT_INTERVALS_COVER = (
 UNKNOWN_DEFINITION = "size"
 MAX_RUNS_NAMED = 10
 MAX_RUNS_SHOWN = 20
-WITHOUT_VOLUME = ("folder", "mfi", "collage")
-"""Sources whose files do not say how much was imaged; :class:`~.VolumeSettings` does."""
 
 
 def size_definition(store: Store) -> str:
@@ -212,7 +210,9 @@ def _about_sizes(store: Store) -> list[str]:
 
 def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
     lines, reasons = [], dict[str, list[str]]()
-    can_give = store.manifest.made_by.get("source") in WITHOUT_VOLUME
+    can_give = store.manifest.made_by.get("source") != "simulated"
+    if stated := [_stated(one) for one in samples if one.stated_ml is not None]:
+        lines.append(f"The volume imaged is stated (data.volume_ml): {_listed(stated)}.")
     for one in samples:
         reasons.setdefault(one.withheld, []).append(one.name)
         if one.dilution not in (None, 1) and not one.withheld:
@@ -228,6 +228,11 @@ def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
             )
             lines.append(f"No concentration{shown}: {reason}{remedy}.")
     return lines
+
+
+def _stated(sample: Sample) -> str:
+    files = f" (its files: {sample.files_say})" if sample.files_say else ""
+    return f"{sample.name} {sample.stated_ml:g} mL{files}"
 
 
 def _listed(names: Sequence[str]) -> str:

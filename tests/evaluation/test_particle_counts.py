@@ -100,6 +100,16 @@ def test_a_class_named_uncertain_counts_with_the_uncertain() -> None:
     assert whole.to_dict() == {"oil": 3, "air": 1, "uncertain": 1, "all": 5}
 
 
+def test_a_class_named_all_is_kept_apart_from_the_row_of_all() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.5, 0.5]], np.float32)
+    found = Predictions(np.arange(4).astype(object), np.full(4, -1), probabilities, ("All", "oil"))
+    classes = counted_as(found, uncertain_below=0.6)
+    particles = pd.DataFrame({"sample": "a", "class": classes, "size_um": np.nan})
+    table = count_particles(particles, found.class_names, [A])
+    whole = table[table["sample"] == "all runs"].set_index("class")["count"]
+    assert whole.to_dict() == {"all (class)": 2, "oil": 1, "uncertain": 1, "all": 4}
+
+
 def test_every_image_counts_once() -> None:
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 1000).astype(np.float32)
     ids = np.arange(1000).astype(object)

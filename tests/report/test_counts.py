@@ -24,6 +24,7 @@ from svp_lightning.report.counts import (
     write_counts,
 )
 from tests.data.importers.test_flowcam import write_run
+from tests.data.importers.test_flowcam_facts import dilute
 
 NAMES = ("protein", "silicone_oil")
 ECD = "equivalent circular diameter"
@@ -171,13 +172,79 @@ def test_dilution_is_applied_and_said(tmp_path: Path) -> None:
 
 def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:
     store = store_of(tmp_path / "store", ["a", "a", "b"], source="mfi")
-    reported(store, tmp_path, {"a": 0.5, "b": 0.1})
+    given: Volume = {"a": 0.5, "b": 0.1}
+    reported(store, tmp_path, given)
     per_ml = written(tmp_path)["per_ml"].xs((0, "all"), level=("min_size_um", "class"))
     assert per_ml.to_dict() == pytest.approx({"a": 4, "b": 10, "all runs": 5})
+    assert "stated (data.volume_ml): a 0.5 mL, b 0.1 mL." in reported(store, tmp_path, given)
     with pytest.raises(SettingsError, match="one volume for 2 runs"):
         samples_of(store, 0.5)
     with pytest.raises(SettingsError, match="'c', but the runs are a, b"):
         samples_of(store, {"c": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("texts", "said", "withheld"),
+    [
+        ([], "run1 0.05 mL.", "not known"),
+        (["Sample Volume Imaged ml,0.0174"], "run1 0.05 mL (its files: 0.0174 mL).", None),
+        (
+            ["Sample Volume Imaged ml,2.8961", "Sample Volume Imaged ml,289.6065"],
+            "run1 0.05 mL (its files: run1_summary.csv says 2.8961 mL imaged, run1_run_summary.txt "
+            "says 289.606 mL imaged).",
+            "289.606 mL imaged; data.volume_ml=<mL> states it",
+        ),
+        (["Count,24\nSample Volume Imaged ml,0.0174"], "(its files: 0.0174 mL)", "counts 24"),
+    ],
+)
+def test_a_stated_volume_of_a_flowcam_run_is_used_and_said(
+    tmp_path: Path, texts: list[str], said: str, withheld: str | None
+) -> None:
+    write_run(tmp_path / "runs", "run1")
+    (tmp_path / "runs" / "run1_run_summary.txt").unlink()
+    for text, ending in zip(texts, ("_summary.csv", "_run_summary.txt"), strict=False):
+        (tmp_path / "runs" / f"run1{ending}").write_text(text + "\n")
+    settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, volume_ml=0.05)
+    write_plan(tmp_path / "store", plan_flowcam(settings), 1, lambda n: None)
+    store = Store.open(tmp_path / "store")
+    reported(store, tmp_path)
+    row = written(tmp_path).loc[("run1", 0, "all")]
+    if withheld is not None:
+        assert withheld in row["withheld"]
+    printed = reported(store, tmp_path, settings.volume_ml)
+    assert "The volume imaged is stated (data.volume_ml): run1 0.05 mL" in printed
+    assert said in printed
+    row = written(tmp_path).loc[("run1", 0, "all")]
+    if withheld == "counts 24":  # no volume puts that right
+        assert np.isnan(row["per_ml"])
+    else:
+        assert row[["per_ml", "volume_ml"]].tolist() == pytest.approx([6 / 0.05, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("per_ml", "dilution", "found"),
+    [
+        (3448, None, 1200),  # 6 in 0.0174 mL, diluted 10 times: the files show the factor
+        (None, None, None),  # nothing shows it
+        (None, 10, 1200),
+    ],
+)
+def test_a_stated_volume_is_that_of_the_diluted_sample(
+    tmp_path: Path, per_ml: float | None, dilution: float | None, found: float | None
+) -> None:
+    write_run(tmp_path / "runs", "run1")
+    dilute(tmp_path / "runs", 10, per_ml)
+    if per_ml is None:
+        for file in ("run1_summary.csv", "run1_run_summary.txt"):
+            (tmp_path / "runs" / file).unlink()
+    settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, dilution=dilution)
+    write_plan(tmp_path / "store", plan_flowcam(settings), 1, lambda n: None)
+    reported(Store.open(tmp_path / "store"), tmp_path, 0.05)
+    row = written(tmp_path).loc[("run1", 0, "all")]
+    if found is None:
+        assert "a dilution of 10 is set" in row["withheld"]
+    else:
+        assert row["per_ml"] == pytest.approx(found)
 
 
 def test_images_of_a_folder_are_no_runs(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def agreed(stated: list[Stated], unit: str) -> tuple[Stated | None, str | None]:
 
 
 CONTEXT = "context"
+_VOLUME = "; data.volume_ml=<mL> states it for task=predict"
 _DILUTION = "; data.dilution=<factor> states what to multiply by (1: nothing)"
 
 
@@ -167,19 +168,26 @@ class Evidence:
         Args:
             dilution: factor that the user states; None: that of the context, where the printed
                 concentration shows that the vendor's software applies it.
+
+        Further facts are ``withheld_with_volume``, what is withheld where the user states the
+        volume, and ``volume_conflict``, how the files contradict one another about it.
         """
         volumes = {name: agreed(self.summary.get(name, []), "mL")[0] for name in _VOLUMES}
         volume, conflict = agreed(self.summary.get("volume_imaged_ml", []), "mL imaged")
         factor, doubt = self._dilution(volume, dilution)
         unread = None if volume else ", ".join(f"its {kind} cannot be read" for kind in self.unread)
-        reasons = [conflict, self._count_conflict(), doubt, unread]
-        withheld = "; ".join(filter(None, reasons)) or None
-        known = volume is not None and volume.value > 0 and not withheld
+        counted = self._count_conflict()
+        known = volume is not None and volume.value > 0
+        stated = doubt if known else self._undecided(factor, dilution)
+        withheld = _joined(conflict and conflict + _VOLUME, counted, doubt, unread)
+        known = known and not withheld
         return RunFacts(
             dilution=factor,
             volume_ml=volume.value / factor if volume and known else None,
             withheld=withheld,
-            **{name: stated.value for name, stated in volumes.items() if stated},
+            withheld_with_volume=_joined(counted, stated),
+            volume_conflict=conflict,
+            **{name: one.value for name, one in volumes.items() if one},
             **{f"context_{key}": value for key, value in self.context.items()},
         )
 
@@ -216,10 +224,7 @@ class Evidence:
             return claimed, None
         printed = self.summary.get("per_ml", [])
         if not printed or self._count_conflict():
-            doubt = None if claimed == 1 else f"a dilution of {claimed:g} is set"
-            if CONTEXT in self.unread:
-                doubt = "its context, and so its dilution, is not known"
-            return claimed, doubt and f"{doubt}, and no printed concentration shows it{_DILUTION}"
+            return claimed, self._undecided(claimed, given)
         per_ml, tolerance = printed[0], volume.step / volume.value + 2e-3
         plain = self.listed / volume.value
         if abs(per_ml.value - plain * claimed) <= tolerance * plain * claimed + per_ml.step:
@@ -228,3 +233,16 @@ class Evidence:
             f"{per_ml.file} says {per_ml.value:,.0f} particles/mL, and {self.listed:,} in "
             f"{volume.value:g} mL are {plain:,.0f} (dilution set: {claimed:g}){_DILUTION}"
         )
+
+    def _undecided(self, factor: float, given: float | None) -> str | None:
+        """Why the factor is not certain where no printed concentration shows it, if so."""
+        doubt = None if factor == 1 else f"a dilution of {factor:g} is set"
+        if CONTEXT in self.unread:
+            doubt = "its context, and so its dilution, is not known"
+        if given is not None or doubt is None:
+            return None
+        return f"{doubt}, and no printed concentration shows it{_DILUTION}"
+
+
+def _joined(*reasons: str | None) -> str | None:
+    return "; ".join(filter(None, reasons)) or None

@@ -91,7 +91,8 @@ class IngestSummary:
         sizes = f" (sizes: {self.size_definition})" if self.sizes and self.size_definition else ""
         classes = self.classes
         if len(classes) > 1:
-            classes = pd.concat([classes, classes.sum().to_frame("all").T])
+            total = "all classes" if "all" in classes.index else "all"
+            classes = pd.concat([classes, classes.sum().to_frame(total).T])
         tables = {
             f"Classes{sizes}": classes.rename(index=display_name).rename_axis("class"),
             f"Larger than the window of {self.image_size} px{sizes}": self.window.rename_axis(
