@@ -28,6 +28,8 @@ PRECISION_TARGET = 0.95
 
 MACRO_METRICS = ("macro_precision", "macro_recall", "macro_f1", "macro_auprc", "accuracy")
 CLASS_METRICS = ("precision", "recall", "f1", "auprc", "recall_at_precision_95")
+SUPPORTED = "recall_at_precision_95_supported"
+"""Column of ``prevalence.csv`` in addition to the metrics."""
 
 Labels = NDArray[np.integer[Any]]
 Scores = NDArray[np.floating[Any]]
@@ -269,6 +271,25 @@ def recall_at_precision(precision: Scores, recall: Scores) -> float:
     return float(recall[is_precise(precision)].max(initial=0.0))
 
 
+def within_reach(recall: Weights, share: Weights, images: Weights) -> NDArray[np.bool_]:
+    """Whether there are test images enough for the recall at 95 % precision at a prevalence.
+
+    Not where one image of another class, at its weight, brings the precision of all that is found
+    below 95 %: the recall is then the share ranked above every such image, and stays the same
+    however common that class is.
+
+    Args:
+        recall: (K,) recall at 95 % precision of each class; of 0, all images of the class count
+            as found.
+        share: (K,) prevalence of each class.
+        images: (K,) test images of each class.
+    """
+    weight = share / images
+    heaviest = np.array([np.delete(weight, k).max(initial=0.0) for k in range(len(weight))])
+    found = np.where(recall > 0, recall, 1.0) * share
+    return is_precise(found / (found + heaviest))
+
+
 def prevalence_table(tally: Tally, common: str, ratios: Sequence[float]) -> pd.DataFrame:
     """``prevalence.csv``: metrics at ``ratio`` particles of a class per one of each other.
 
@@ -279,13 +300,18 @@ def prevalence_table(tally: Tally, common: str, ratios: Sequence[float]) -> pd.D
 
     Returns:
         One row per ratio: ``ratio``, ``common`` (the name), the macro metrics, and
-        ``<class>/<metric>`` for each.
+        ``<class>/<metric>`` for each; ``<class>/recall_at_precision_95_supported`` is false where
+        the test images are too few for that recall (:func:`within_reach`).
     """
-    rows = []
+    rows, images = [], tally.confusion.sum(axis=1)
     for ratio in ratios:
         prevalence = {name: ratio if name == common else 1.0 for name in tally.class_names}
         metrics = tally.metrics(prevalence)
         per_class = metrics.pop("per_class")
         flat = {f"{c}/{m}": value for c, own in per_class.items() for m, value in own.items()}
+        recall = np.array([own["recall_at_precision_95"] for own in per_class.values()])
+        enough = within_reach(recall, class_shares(prevalence, tally.class_names), images)
+        for name, supported in zip(per_class, enough.tolist(), strict=True):
+            flat[f"{name}/{SUPPORTED}"] = supported
         rows.append({"ratio": float(ratio), "common": common} | metrics | flat)
     return pd.DataFrame(rows)

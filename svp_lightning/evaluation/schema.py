@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.counting import MACRO_METRICS
+from svp_lightning.evaluation.counting import MACRO_METRICS, within_reach
+from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.files import write_json
 
 RESULTS, FIDELITY = "results.json", "fidelity.json"
@@ -223,6 +225,18 @@ class Results(_Part):
             return Estimate(None)
         one, ends = self.metrics.per_class[name], self.ci95.per_class[name]
         return Estimate(getattr(one, of_class), *getattr(ends, of_class))
+
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Classes with too few test images for a recall at 95 % precision at this prevalence.
+
+        See :func:`~.counting.within_reach`.
+        """
+        names = self.class_names
+        recall = np.array([one.recall_at_precision_95 for one in self.metrics.per_class.values()])
+        images = np.array([self.counts.test[name] for name in names])
+        enough = within_reach(recall, class_shares(self.prevalence, names), images)
+        return tuple(name for name, supported in zip(names, enough, strict=True) if not supported)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS
+from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS, SUPPORTED
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import Estimate, Results, Slice
@@ -47,6 +47,11 @@ COLUMN_NAMES = {
 }
 SMALL_SLICE = 20
 """The page greys slices of fewer images."""
+TOO_FEW = (
+    "Too few test images: a single one of another class, weighted to this mixture, brings "
+    "precision below 95 %, so the number is the share ranked above all of those, and does not fall "
+    "as the mixture becomes more unequal."
+)
 GENERATOR_FIGURES = ("noise_to_image",)
 CAPTIONS = {
     "precision_recall": (
@@ -56,34 +61,34 @@ CAPTIONS = {
     ),
     "precision_recall_log": (
         "Precision near 100 %",
-        "The same curves with the errors on a logarithmic scale.",
+        "The same curves.",
     ),
     "confusion": (
         "What is taken for what",
-        "Test images by label (rows) and predicted class (columns), with the share of the row, "
-        "whatever the prevalence.",
+        "Test images, and their share of the row, whatever the prevalence.",
     ),
     "prevalence": (
         "Metrics as the common class becomes more common",
-        "The same predictions at other mixtures of the classes; the dashed line is 95 %.",
+        "Precision is that of the most probable class; the dashed line is 95 %. Hollow: too few "
+        "test images.",
     ),
     "reliability": (
         "Calibration",
-        "Test images in bins of the probability given to a class, against the share that is of "
-        "the class. Larger dots: more particles. Hollow: after temperature scaling.",
+        "Larger dots: more particles. Hollow: after temperature scaling.",
     ),
     "worst_mistakes": (
         "Most confident mistakes",
-        "Test images whose label and prediction differ, most confident first. Some are mistakes "
-        "of the classifier, some of the label.",
+        "Test images whose label and prediction differ, most confident first. The frame and the "
+        "last line have the colour of the predicted class. Some labels may be wrong.",
     ),
     "training_curves": (
         "Training",
-        "Loss and metrics over training. Validation images are real ones.",
+        "Validation images are real ones.",
     ),
     "noise_to_image": (
         "From noise to particle",
-        "The diffusion model at work: pure noise on the left, a finished image on the right.",
+        "Above: steps of the sampler that every generator's pictures are drawn with. Added images "
+        "may be drawn in another number of steps.",
     ),
 }
 """File name without suffix -> title, caption; in the order of the page."""
@@ -148,6 +153,8 @@ def run_report(run_dir: Path | str) -> Path:
             "by_prevalence": [] if table is None else table.to_dict("records"),
             "common": None if table is None else str(table["common"][0]),
             "prevalence_metrics": PREVALENCE_METRICS,
+            "supported": SUPPORTED,
+            "too_few": TOO_FEW,
             "figures": [one for one in figures if one.name not in GENERATOR_FIGURES],
             "generator_figures": [one for one in figures if one.name in GENERATOR_FIGURES],
             "sheets": [embedded_file(shown) for shown in sample_sheets(run)],
@@ -207,7 +214,11 @@ def prevalence_table(run: Run) -> pd.DataFrame | None:
         return None
     table = pd.read_csv(file)
     names = run.results.class_names
-    wanted = ["ratio", "common", *(f"{c}/{m}" for c in names for m in PREVALENCE_METRICS)]
+    wanted = [
+        "ratio",
+        "common",
+        *(f"{c}/{m}" for c in names for m in (*PREVALENCE_METRICS, SUPPORTED)),
+    ]
     if missing := [name for name in wanted if name not in table]:
         raise DataError(
             f"{file} lacks the columns {missing}.", "Run task=prevalence again to rewrite it."

@@ -55,7 +55,7 @@ from svp_lightning.report.study_tables import (
     total_sentence,
 )
 from svp_lightning.report.style import save_figure
-from svp_lightning.report.text import duration, glossary
+from svp_lightning.report.text import duration, glossary, listing
 from svp_lightning.runtime.files import replacing
 
 MAX_PANELS = 3
@@ -74,11 +74,6 @@ FIGURE_WORDS = {
     "learning_curve": (
         "Metrics against the number of real images of each rare class",
         "Means over seeds, with bands of 95 %. Where the lines lie apart, the remedy pays.",
-    ),
-    "close_up": (
-        "Precision of the cell with the largest gain, and of its control",
-        "On a logarithmic scale of the errors. The largest gain on these test images, in part by "
-        "luck.",
     ),
 }
 
@@ -128,7 +123,7 @@ def study_report(study_dir: Path | str) -> Path:
             "effect": shown["augmentation_effect"],
             "apart": shown.get("differences"),
             "curve": shown.get("learning_curve"),
-            "close_up": _close_up(compared_runs(comparisons, runs)),
+            "close_up": _close_up(compared_runs(comparisons, runs), choice(comparisons)),
             "costs": cost_rows(groups, comparisons),
             "stages": STAGES,
             "total": total_sentence(study_total(runs)),
@@ -196,11 +191,9 @@ def arms_apart(comparisons: Sequence[Comparison]) -> dict[str, tuple[Difference,
 def compared_runs(comparisons: Sequence[Comparison], runs: Sequence[Run]) -> tuple[Run, ...]:
     """Control and the cell that gains most on it by the primary metric, first common seed.
 
-    A choice for illustration: it gains most on the test images, by luck in part.
+    A choice for illustration; :func:`choice` says what to make of it.
     """
-    pairs = [c for c in comparisons if c.reference.cell.is_control]
-    pairs = [c for c in pairs if c.differences[0].value is not None]
-    if not pairs:
+    if not (pairs := _against_control(comparisons)):
         return tuple(runs[:1])
     best = max(pairs, key=lambda c: c.differences[0].value or 0.0)
     seed = best.differences[0].seeds[0]
@@ -210,11 +203,27 @@ def compared_runs(comparisons: Sequence[Comparison], runs: Sequence[Run]) -> tup
     )
 
 
-def _close_up(runs: Sequence[Run]) -> list[Picture]:
+def _against_control(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    pairs = [c for c in comparisons if c.reference.cell.is_control]
+    return [c for c in pairs if c.differences[0].value is not None]
+
+
+def choice(comparisons: Sequence[Comparison]) -> str:
+    """Why the closer look shows the cell it shows; empty where there was none to choose."""
+    gains = [c.differences[0].value or 0.0 for c in _against_control(comparisons)]
+    if len(gains) < 2:
+        return ""
+    if max(gains) <= 0:
+        return "No cell gains on its control; the one shown is the nearest."
+    return "The cell shown has the largest gain on these test images, in part by luck."
+
+
+def _close_up(runs: Sequence[Run], why: str) -> list[Picture]:
     """Curves of the runs over each other, then confusion and mistakes of each."""
     curves = _close_up_curves(runs)
-    words = FIGURE_WORDS["close_up"]
-    pictures = [] if curves is None else [embedded_figure(curves, "close_up", *words)]
+    title = f"Precision: {listing([run.cell.name for run in runs])}"
+    caption = f"On a logarithmic scale of the errors. {why}".rstrip()
+    pictures = [] if curves is None else [embedded_figure(curves, "close_up", title, caption)]
     own = [
         embedded_file(replace(shown, title=f"{shown.title}: {run.cell.name}, seed {run.cell.seed}"))
         for run in runs

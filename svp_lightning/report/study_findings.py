@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 from svp_lightning.evaluation.comparison import ALPHA, Difference, judge
 from svp_lightning.report.arms import PRIMARY_METRIC, Group, control_of, remedies_of
-from svp_lightning.report.text import listing, lower_first, metric_name, p_value, points, score
+from svp_lightning.report.text import (
+    listing,
+    lower_first,
+    metric_name,
+    p_value,
+    plain_name,
+    points,
+    score,
+)
 
 MAX_NAMED = 4
 """So many cells are named in one sentence."""
@@ -204,6 +212,12 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
             "average. So brief a training may lack steps rather than images: train longer "
             "(classifier.steps) before you conclude that added images do not help."
         )
+    if limited := _out_of_reach(groups):
+        notes.append(
+            f"In some cells the recall at 95 % precision of {listing(limited)} allows no error: "
+            "the test images are so few that one of another class, weighted to the prevalence, "
+            "brings precision below 95 %. Rely on AUPRC."
+        )
     judged = [d for c in comparisons for d in c.differences if d.verdict != "not judged"]
     corrected = [d for d in judged if d.p_adjusted is not None]
     if corrected:
@@ -218,6 +232,13 @@ def caveats(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[
             f"{_by_chance(len(judged))} of them could look like one by chance."
         )
     return notes
+
+
+def _out_of_reach(groups: Sequence[Group]) -> list[str]:
+    """Rare classes with too few test images for their recall at 95 % precision somewhere."""
+    results = [run.results for group in groups for run in group.runs]
+    limited = [name for one in results for name in one.rare_classes if name in one.out_of_reach]
+    return [plain_name(name) for name in dict.fromkeys(limited)]
 
 
 def _fewest_passes(groups: Sequence[Group]) -> float | None:

@@ -49,16 +49,14 @@ def lower_first(words: str) -> str:
     return words[:1].lower() + words[1:]
 
 
-def score(value: float | None) -> str:
-    """A metric with three decimals; up to five where rounding would claim a perfect 1.000."""
+def score(value: float | None, decimals: int = 3) -> str:
+    """A metric with three decimals; ``> 0.999`` where they would claim a perfect 1.000."""
     if value is None:
         return UNKNOWN
-    if value > 1 - 1e-9:  # what summation leaves of exactly 1
-        return "1.000"
-    for decimals in (3, 4, 5):
-        if round(value, decimals) < 1:
-            return f"{value:.{decimals}f}"
-    return "0.99999"
+    perfect = value > 1 - 1e-9  # what summation leaves of exactly 1
+    if perfect or round(value, decimals) < 1:
+        return f"{value:.{decimals}f}"
+    return f"> {1 - 10.0**-decimals:.{decimals}f}"
 
 
 def interval(estimate: Estimate) -> str:
@@ -140,21 +138,18 @@ GLOSSARY = {
     "Recall": "Of the particles of a class, the share that is found. Prevalence does not move it.",
     "F1": "The harmonic mean of precision and recall.",
     "AUPRC": (
-        "Area under the precision-recall curve: precision averaged over recall. 1 is perfect; a "
-        "class guessed at random gets its prevalence."
+        "Area under the precision-recall curve: 1 is perfect; a class guessed at random gets its "
+        "prevalence."
     ),
     "Recall at 95 % precision": (
-        "The largest share of a class that a threshold finds with a precision of 95 %; 0 where "
-        "no threshold is that precise."
+        "The largest share of a class that a threshold finds with a precision of 95 %."
     ),
     "Macro": "The plain mean over classes: a rare class counts as much as a common one.",
     "95 % interval": (
         "Were the test images drawn again, 95 % of such intervals would hold the true value. "
         "That of one seed does not cover another; that of a mean over several seeds does."
     ),
-    "Diffusion model": (
-        "A network that turns noise into images step by step; here, into images of a rare class."
-    ),
+    "Diffusion model": ("A network that turns noise into images step by step."),
     "Ratio": (
         "Added images per real training image of a rare class. Validation and test images are "
         "always real."
@@ -184,7 +179,7 @@ GLOSSARY = {
         "to any other. Held-out real images show how close new images come by chance. Images are "
         "compared in all 8 turned and mirrored positions."
     ),
-    "Seed": "The number that fixes every random choice of a run; another one repeats the trial.",
+    "Seed": "The number that fixes every random choice of a run.",
 }
 FIDELITY_TERMS = (
     "FID and KID",

@@ -18,12 +18,14 @@ from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.counting import (
     CLASS_METRICS,
     MACRO_METRICS,
+    SUPPORTED,
     Tally,
     metric_names,
     percentile_intervals,
     precision_recall,
     prevalence_table,
     recall_at_precision,
+    within_reach,
 )
 from svp_lightning.evaluation.priors import prevalence_weights
 
@@ -146,6 +148,23 @@ def test_prevalence_lowers_precision_of_a_rare_class_but_not_recall():
     assert table["silicone_oil/auprc"].is_monotonic_decreasing
     assert table["protein/precision"].is_monotonic_increasing
     assert np.ptp(table["silicone_oil/recall"]) < 1e-12
+
+
+def test_a_recall_that_one_error_would_undo_is_marked():
+    """19 times the weight of one error must be found: with 1,900 protein images up to 100 : 1."""
+    share, images = np.array([100, 1, 1]) / 102, np.array([1900, 100, 100])
+    assert within_reach(np.ones(3), share, images).tolist() == [True, True, True]
+    assert within_reach(np.array([1.0, 0.99, 0.5]), share, images).tolist() == [True, False, False]
+    assert within_reach(np.zeros(3), share, images).all()  # all of the class could be found
+    assert not within_reach(np.ones(3), share, images // 10)[1:].any()
+
+
+def test_recall_at_a_ratio_out_of_reach_does_not_move_and_is_marked():
+    tally = Tally(*predictions(0, (2000, 600, 600)), NAMES)
+    table = prevalence_table(tally, "protein", (1, 1e3, 1e6))
+    recall = table["silicone_oil/recall_at_precision_95"]
+    assert 0 < recall[1] == pytest.approx(recall[2])
+    assert table[f"silicone_oil/{SUPPORTED}"].tolist() == [True, False, False]
 
 
 def test_weights_have_mean_1_and_the_stated_shares():

@@ -220,6 +220,8 @@ def test_training_curves_from_a_lightning_log():
     assert len([title for title in titles if title]) == 2
     loss = figure.axes[0].get_lines()
     assert [line.get_ydata().tolist() for line in loss] == [[1.0, 0.5], [1.1, 0.7]]
+    assert loss[1].get_xdata().tolist() == [6, 11]  # the log counts steps from 0
+    assert {axes.get_xlabel() for axes in figure.axes} - {""} == {"Optimiser steps"}
 
 
 def test_training_log_without_metrics():

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from svp_lightning.errors import SvpError
-from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS
+from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS, SUPPORTED
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.arms import read_run
@@ -136,6 +136,7 @@ def detailed(make_run):
     values["working_points"]["silicone_oil"] |= {"threshold": None}
     file.write_text(json.dumps(values))
     metrics = {f"{c}/{m}": [0.9, 0.5] for c in CLASSES for m in CLASS_METRICS}
+    metrics |= {f"{c}/{SUPPORTED}": [True, c == "air_bubble"] for c in CLASSES}
     table = pd.DataFrame({"ratio": [1, 1000], "common": "air_bubble"} | metrics)
     table.to_csv(folder / "prevalence.csv", index=False)
     return folder
@@ -165,6 +166,15 @@ def test_the_axis_names_the_class_varied(detailed):
     table = pd.read_csv(detailed / "prevalence.csv")
     figure = metrics_by_prevalence(table, CLASSES, "air_bubble")
     assert {axes.get_xlabel() for axes in figure.axes} == {"Air bubble : each other class"}
+
+
+def test_recall_beyond_the_test_images_is_marked(detailed):
+    page = Page(run_report(detailed))
+    assert page.text.count("<span>*</span>") == 2 + len(read_run(detailed).results.out_of_reach)
+    assert "Too few test images" in page.words
+    figure = metrics_by_prevalence(pd.read_csv(detailed / "prevalence.csv"), CLASSES, "air_bubble")
+    hollow = [line for line in figure.axes[1].lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_xdata().tolist() for line in hollow] == [[1000], [1000]]
 
 
 def test_broken_prevalence_table(detailed):
@@ -236,8 +246,9 @@ def test_a_collapsed_interval_is_named_as_such():
 
 
 def test_numbers_are_never_rounded_to_certainty():
-    assert score(0.99996) == "0.99996"
-    assert score(0.9999999) == "0.99999"
+    assert score(0.99996, 4) == "> 0.9999"
+    assert score(0.99949) == "0.999"
+    assert score(0.99951) == score(0.9999999) == "> 0.999"
     assert score(1.0) == score(0.9999999999999998) == "1.000"
     assert score(None) == "–"
     assert percent(0.99999) == "99.999 %"

@@ -11,7 +11,7 @@ from svp_lightning.evaluation.predictions import read_resamples, write_resamples
 from svp_lightning.report.arms import control_of, group_runs, read_run, read_study
 from svp_lightning.report.figures.effects import augmentation_effect
 from svp_lightning.report.run import run_report
-from svp_lightning.report.study import study_report
+from svp_lightning.report.study import choice, study_report
 from svp_lightning.report.study_findings import (
     caveats,
     compare_cells,
@@ -106,6 +106,17 @@ def test_a_gain_that_is_none_is_not_called_one(make_study):
     )
 
 
+def test_the_cell_looked_at_closely_is_called_what_it_is(small_study, make_study):
+    assert "largest gain" in choice(compared(small_study)[1])
+    assert choice(compared(make_study(seeds=(1,), gain=-0.05))[1]) == ""  # one cell: no choice
+
+
+def test_a_loss_is_not_called_the_largest_gain(make_study):
+    folder = make_study(arms=(*SMALL[::2], ("diffusion", 2.0)), seeds=(1,), gain=-0.05)
+    assert "No cell gains" in choice(compared(folder)[1])
+    assert "largest gain" not in Page(study_report(folder)).words
+
+
 @pytest.mark.parametrize(("drawn", "said"), [(40_000, True), (400_000, False), (None, False)])
 def test_a_short_training_is_a_caveat(small, drawn, said):
     """12,000 training images: seen 3.3 or 33 times."""
@@ -113,6 +124,12 @@ def test_a_short_training_is_a_caveat(small, drawn, said):
     notes = " ".join(caveats(*compared(small)))
     assert ("3.3 times" in notes) == said
     assert ("train longer" in notes) == said
+
+
+def test_too_few_test_images_for_the_prevalence_are_a_caveat(small):
+    assert "silicone oil and air bubble allows no error" in " ".join(caveats(*compared(small)))
+    change_results(small, lambda facts: facts["counts"]["test"].update(protein=100_000))
+    assert "allows no error" not in " ".join(caveats(*compared(small)))
 
 
 def test_cells_with_and_without_a_control(make_study):

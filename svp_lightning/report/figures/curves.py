@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
+    MaxNLocator,
     MultipleLocator,
     NullLocator,
 )
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.counting import PRECISION_TARGET, recall_at_precision
+from svp_lightning.evaluation.counting import PRECISION_TARGET, SUPPORTED, recall_at_precision
 from svp_lightning.evaluation.counting import precision_recall as curve_of
 from svp_lightning.evaluation.schema import Calibrated, Calibration
 from svp_lightning.report.arms import ARMS
@@ -39,7 +40,7 @@ MAX_POINTS = 2000
 COLUMNS = 4
 SMALLEST_SHARE = 1e-6
 PANELS: Mapping[str, str] = {
-    "precision": "Precision (most probable class)",
+    "precision": "Precision",
     "recall_at_precision_95": "Recall at 95 % precision",
     "auprc": "AUPRC",
 }
@@ -260,7 +261,8 @@ def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], commo
     """Per-class metrics over particles of the common class per particle of each other class.
 
     Args:
-        table: ``prevalence.csv``: ``ratio`` and ``<class>/<metric>``.
+        table: ``prevalence.csv``: ``ratio``, ``<class>/<metric>``, and where the test images
+            support it; other points are hollow.
         class_names: K names.
         common: the class whose share the table varies.
     """
@@ -276,10 +278,14 @@ def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], commo
                 axes.plot(table["ratio"], table[f"{name}/{metric}"], color=colours[name],
                           marker=MARKERS[position % len(MARKERS)], markersize=4.5,
                           label=display_name(name))  # fmt: skip
+                few = ~table[f"{name}/{SUPPORTED}"].astype(bool)
+                if metric == "recall_at_precision_95" and few.any():
+                    axes.plot(table["ratio"][few], table[f"{name}/{metric}"][few], color="white",
+                              marker=MARKERS[position % len(MARKERS)], markersize=4.5,
+                              markeredgecolor=colours[name], linestyle=":")  # fmt: skip
             if metric == "precision":
                 axes.axhline(PRECISION_TARGET, color=INK, linewidth=1, linestyle=(0, (4, 3)))
             axes.set(title=title, xscale="log", ylim=(-0.02, 1.03))
-            axes.title.set_fontsize(9)
             axes.set_xticks([r for r in (1, 10, 100, 1000) if r <= table["ratio"].max()])
             axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.10g} : 1"))
             axes.xaxis.set_minor_locator(NullLocator())
@@ -295,7 +301,7 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
 
     Args:
         metrics: the log, one row per logging call; columns ``train/loss`` or ``val_macro_f1``,
-            and ``epoch`` or ``step``. Columns ending in ``_step`` are passed over.
+            and ``step``. Columns ending in ``_step`` are passed over.
 
     Raises:
         DataError: no column holds a training or validation metric.
@@ -306,7 +312,6 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
             f"The training log has no train or val metric among {list(metrics.columns)}.",
             "Give the metrics.csv that Lightning wrote in the run folder.",
         )
-    x = "epoch" if "epoch" in metrics else "step"
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
     with figure_style():
@@ -314,11 +319,12 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (name, stages) in zip(grid, panels.items(), strict=False):
             for stage, column in stages.items():
-                series = metrics[[x, column]].dropna().groupby(x)[column].mean()
+                series = metrics[["step", column]].dropna().groupby("step")[column].mean()
                 marker = "o" if len(series) <= MARKED_POINTS else ""
-                axes.plot(series.index, series.to_numpy(), marker=marker, markersize=3,
+                axes.plot(series.index + 1, series.to_numpy(), marker=marker, markersize=3,
                           color=STAGE_COLOURS[stage], label=STAGES[stage])  # fmt: skip
-            axes.set(title=metric_name(name), xlabel=x.capitalize())
+            axes.set(title=metric_name(name), xlabel="Optimiser steps")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             if len(stages) > 1:
                 axes.legend()
             elif "val" in stages:

@@ -1,9 +1,9 @@
 """Sheets of images: real and generated ones, a generator at work, a classifier's mistakes."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,32 +52,14 @@ class Canvas:
         axes.set_axis_off()
         return axes
 
-    def text(
-        self,
-        x: float,
-        y: float,
-        words: str,
-        *,
-        scale: float = 1.0,
-        color: str = INK,
-        weight: str = "normal",
-        ha: str = "left",
-        va: str = "center",
-    ) -> None:
+    def text(self, x: float, y: float, words: str, *, scale: float = 1.0, **style: Any) -> None:
         """Write ``words`` at device pixel (x, y), y counted from the top.
 
-        ``scale`` is relative to :attr:`font_size`; the rest as in matplotlib.
+        ``scale`` is relative to :attr:`font_size`; ``style`` as in matplotlib.
         """
-        self.figure.text(
-            x / self.width,
-            1 - y / self.height,
-            words,
-            fontsize=scale * self.font_size,
-            color=color,
-            fontweight=weight,
-            ha=ha,
-            va=va,
-        )
+        style.setdefault("va", "center")
+        size = scale * self.font_size
+        self.figure.text(x / self.width, 1 - y / self.height, words, fontsize=size, **style)
 
 
 def new_canvas(width: int, height: int) -> Canvas:
@@ -146,7 +128,7 @@ def scale_bar(canvas: Canvas, left: int, y: int, tile_px: int, px_per_um: float)
     axes = canvas.figure.add_axes((0, 0, 1, 1), xlim=(0, canvas.width), ylim=(canvas.height, 0))
     axes.set_axis_off()
     axes.plot([left, right], [y, y], color=INK, linewidth=3, solid_capstyle="butt")
-    canvas.text(right + 12, y, f"{length} µm", color=INK)
+    canvas.text(right + 12, y, f"{length} µm")
 
 
 def noise_to_image_strip(
@@ -161,38 +143,8 @@ def noise_to_image_strip(
         step_labels: what to write above each column (``"t = 500"``).
         class_names: K names, one for each row.
     """
-    num_classes, steps, size, _ = frames.shape
-    zoom = _zoom(size, steps)
-    row_height = size * zoom + GAP_PX
-    strips = [mosaic(row, steps, zoom) for row in frames]
-    margin, label_width = 20, 190
-    width = label_width + strips[0].shape[1] + margin
-    unit = round(26 * max(1.0, width / BASE_WIDTH_PX))
-    top = 2 * unit
-    height = top + num_classes * row_height + 2 * unit
-    colours = class_colours(class_names)
-    with figure_style():
-        canvas = new_canvas(width, height)
-        letters = max(1, int(size * zoom / (0.4 * unit)))  # that fit above one image
-        for column, label in enumerate(step_labels):
-            centre = label_width + (column + 0.5) * (size * zoom + GAP_PX)
-            words = textwrap.fill(label, letters, break_long_words=False)
-            canvas.text(centre, unit, words, scale=0.85, color=MUTED, ha="center")
-        for row, (name, strip) in enumerate(zip(class_names, strips, strict=True)):
-            y = top + row * row_height
-            canvas.image(label_width, y, strip)
-            canvas.text(
-                label_width - 14,
-                y + row_height / 2,
-                display_name(name).replace(" ", "\n"),
-                color=colours[name],
-                weight="bold",
-                ha="right",
-            )
-        words = "noise   →   each step removes a little of it   →   image"
-        canvas.text(label_width + strips[0].shape[1] / 2, height - unit, words, color=MUTED,
-                    ha="center")  # fmt: skip
-    return canvas.figure
+    words = "noise   →   each step removes a little of it   →   image"
+    return class_rows({"": frames[:, None]}, class_names, column_labels=step_labels, footer=words)
 
 
 def class_sheet(images: Mapping[str, NDArray[np.uint8]], pixel_size_um: float | None) -> Figure:
@@ -273,11 +225,11 @@ def class_rows(
     """
     num_classes, rows, _, size, _ = next(iter(panels.values())).shape
     across = sum(block.shape[2] for block in panels.values())
-    tile = size * max(1, min(TARGET_WIDTH_PX // across, MAX_TILE_PX) // size)
+    tile = size * _zoom(size, across)
     widths = [block.shape[2] * (tile + GAP_PX) for block in panels.values()]
     class_height = rows * (tile + GAP_PX) + 4 * GAP_PX
     width = LABEL_PX + sum(widths) + MARGIN_PX * len(panels)
-    unit = round(LINE_PX * max(1.0, width / 1280))
+    unit = round(LINE_PX * max(1.0, width / BASE_WIDTH_PX))
     headings = any(panels) + bool(column_labels)
     top = MARGIN_PX + headings * unit
     below = (bool(footer) + bool(pixel_size_um)) * unit + MARGIN_PX
@@ -299,9 +251,8 @@ def class_rows(
         y = top + num_classes * class_height + unit / 2
         canvas.text(LABEL_PX, y, footer, scale=0.85, color=MUTED)
         if pixel_size_um:
-            scale_bar(
-                canvas, LABEL_PX, round(y + bool(footer) * unit), tile, tile / size / pixel_size_um
-            )
+            y = round(y + bool(footer) * unit)
+            scale_bar(canvas, LABEL_PX, y, tile, tile / size / pixel_size_um)
     return canvas.figure
 
 
@@ -310,9 +261,7 @@ def _class_labels(canvas: Canvas, names: Sequence[str], top: int, class_height: 
     for k, name in enumerate(names):
         y = top + (k + 0.5) * class_height
         words = display_name(name).replace(" ", "\n")
-        canvas.text(
-            LABEL_PX - 14, y, words, color=colours.get(name, INK), weight="bold", ha="right"
-        )
+        canvas.text(LABEL_PX - 14, y, words, color=colours[name], weight="bold", ha="right")
 
 
 def _in_rows(images: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
@@ -365,13 +314,11 @@ def worst_mistakes(
             base = top + size * zoom + 22
             canvas.text(left, base, f"labelled {display_name(given[position]).lower()}",
                         scale=0.72, color=INK)  # fmt: skip
-            canvas.text(left, base + 22, called, scale=0.78, weight="bold")
+            canvas.text(left, base + 22, called, scale=0.78, weight="bold",
+                        color=colours[predicted[position]])  # fmt: skip
         if n == 0:
-            canvas.text(
-                MISTAKE_MARGIN_PX,
-                MISTAKE_MARGIN_PX + row_height / 2,
-                "No mistakes on the test images.",
-            )
+            middle = MISTAKE_MARGIN_PX + row_height / 2
+            canvas.text(MISTAKE_MARGIN_PX, middle, "No mistakes on the test images.")
     return canvas.figure
 
 
