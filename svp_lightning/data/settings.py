@@ -68,6 +68,8 @@ class WindowSettings(Settings):
 
 def _as_path(given: Any) -> Any:
     """A folder may be called 2024; a quoted ``~`` is the user's own folder."""
+    if given == "":  # as of a shell variable that is not set; it would be the current folder
+        raise ValueError("is empty; give a folder")
     return os.path.expanduser(str(given)) if isinstance(given, str | int | Path) else given
 
 

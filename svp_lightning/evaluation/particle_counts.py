@@ -135,7 +135,7 @@ def _given_volumes(
     if len(names) > 1:
         raise SettingsError(
             f"data.volume_ml={volume_ml:g} is one volume for {len(names)} {kind}: {shown}.",
-            f"Give the volume of each: data.volume_ml={{'{names[0]}': {volume_ml:g}, …}}.",
+            f"Give the volume of each: \"data.volume_ml={{'{names[0]}': {volume_ml:g}, …}}\".",
         )
     return {names[0]: volume_ml}
 

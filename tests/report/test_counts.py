@@ -191,8 +191,8 @@ def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:
         (
             ["Sample Volume Imaged ml,2.8961", "Sample Volume Imaged ml,289.6065"],
             "run1 0.05 mL (its files: run1_summary.csv says 2.8961 mL imaged, run1_run_summary.txt "
-            "says 289.606 mL imaged).",
-            "289.606 mL imaged; data.volume_ml=<mL> states it",
+            "says 289.6065 mL imaged).",
+            "289.6065 mL imaged; data.volume_ml=<mL> states it",
         ),
         (["Count,24\nSample Volume Imaged ml,0.0174"], "(its files: 0.0174 mL)", "counts 24"),
     ],

@@ -80,6 +80,8 @@ _NUMBERS = {
     "per_ml": re.compile(r'\s*"?Particles ?(?:/|per) ?ml"?(?=\s*[:,;\t])', re.IGNORECASE),
     "calibration": re.compile(r'\s*"?Calibration Factor"?(?=\s*[:,;\t])', re.IGNORECASE),
 }
+_THOUSANDS = re.compile(r"[:,;\t]\s*([1-9]\d{0,2}(?:[.,']\d{3})+)\s*[;\t]*\s*", re.ASCII)
+"""``57,555`` and ``57.555`` of what is counted."""
 _UNIT = r"(?P<{}>[mu]l)?"
 _VALUE = re.compile(
     r"\s*\(?\s*" + _UNIT.format("before") + r"\s*\)?\s*[:,;\t]\s*"
@@ -104,7 +106,10 @@ def read_summary(file: Path) -> Summary:
             match = label.search(line) if name in _VOLUMES else label.match(line)
             if match is None or not re.search(r"[0-9]", line[match.end() :]):
                 continue
-            stated = _stated(file, line[match.end() :])
+            rest, whole = line[match.end() :], None
+            if name in ("count", "per_ml"):
+                whole = _THOUSANDS.fullmatch(rest.replace('"', ""))
+            stated = _stated(file, ":" + re.sub(r"\D", "", whole[1]) if whole else rest)
             if stated is not None:
                 found.setdefault(name, []).append(stated)
             elif name in _VOLUMES:
@@ -132,7 +137,7 @@ def agreed(stated: list[Stated], unit: str) -> tuple[Stated | None, str | None]:
     finest = min(stated, key=lambda one: one.step)
     for other in stated:
         if not other.agrees(finest):
-            one, two = (f"{s.file} says {s.value:g} {unit}" for s in (finest, other))
+            one, two = (f"{s.file} says {s.value:.10g} {unit}" for s in (finest, other))
             return None, f"{one}, {two}"
     return finest, None
 

@@ -172,6 +172,17 @@ def test_a_list_with_other_counts_than_its_summary_has_no_concentration(folder, 
     assert (facts(folder)["withheld"], facts(folder)["volume_ml"]) == (None, 0.0174)
 
 
+@pytest.mark.parametrize("comma", [",", ".", "'"])
+def test_counts_may_be_printed_with_separators_of_thousands(folder, comma) -> None:
+    text = f'"Count","1{comma}677"\nParticles / ml;"96{comma}379"\nSample Volume Imaged ml,0.0174\n'
+    summarised(folder, text)
+    (folder / "run1.cla").unlink()
+    found = read_summary(folder / "run1_summary.csv")
+    assert [one.value for one in (*found["count"], *found["per_ml"])] == [1677, 96379]
+    assert found["volume_imaged_ml"][0].value == 0.0174
+    assert "run1_summary.csv counts 1,677" in facts(folder)["withheld"]
+
+
 def test_missing_numbers_show_that_a_list_was_cut(folder) -> None:
     cut_list(folder, keep=[2, 4, 6])
     assert "its ids reach 6" in facts(folder)["withheld"]
@@ -223,7 +234,7 @@ def test_volumes_that_disagree_are_both_named_and_neither_is_used(folder) -> Non
     found = facts(folder)
     assert found["volume_ml"] is None
     assert "volume_imaged_ml" not in found
-    assert {"2.8961", "289.606"} <= set(found["withheld"].split())
+    assert {"2.8961", "289.6065"} <= set(found["withheld"].split())
     text = "\n".join(summary_of(folder).lines())
     assert "run1: no concentration is given: run1_summary.csv says 2.8961 mL" in text
 
