@@ -115,3 +115,8 @@ def test_an_interrupted_import_resumes(root, tmp_path, monkeypatch) -> None:
     ingest_folder(resumed, settings, done.append)
     assert sum(done) == 2 * COUNT - 8
     assert Store.open(resumed).manifest.sha256 == Store.open(whole).manifest.sha256
+
+
+def test_no_folder_is_not_the_current_one() -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        FolderSettings.model_validate({"root": ""})
