@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def _environment() -> Environment:
         "score": text.score,
         "interval": text.interval,
         "percent": text.percent,
-        "points": text.points,
+        "points": partial(text.points, most=1),  # a column has the same decimals throughout
         "duration": text.duration,
         "expected": text.expected_count,
         "backbone": text.backbone_name,

@@ -75,12 +75,12 @@ def with_interval(estimate: Estimate) -> str:
     return f"{score(estimate.value)} [{score(estimate.low)}, {score(estimate.high)}]"
 
 
-def points(difference: float) -> str:
+def points(difference: float, most: int = 3) -> str:
     """A difference of two metrics in percentage points, signed: ``"+1.3"``, ``"−0.04"``.
 
-    One decimal, or as many (up to three) as it takes not to round to nothing.
+    One decimal, or as many (up to ``most``) as it takes not to round to nothing.
     """
-    for decimals in (1, 2, 3):
+    for decimals in range(1, most + 1):
         if rounded := round(100 * difference, decimals):
             return f"{rounded:+.{decimals}f}".replace("-", "−")
     return "0.0"

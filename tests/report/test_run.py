@@ -258,6 +258,7 @@ def test_numbers_are_never_rounded_to_certainty():
 
 def test_differences_are_signed_points():
     assert [points(d) for d in (0.0134, -0.0134, 0.0002, 0.0)] == ["+1.3", "−1.3", "+0.02", "0.0"]
+    assert points(0.0002, most=1) == "0.0"
 
 
 def test_metric_names():
