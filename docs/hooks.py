@@ -22,6 +22,8 @@ from svp_lightning.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("svp_lightning", "hydra_plugins/svp_process_launcher")
+OPTIONS_OF = {"augmentation.filter": "augmentation=diffusion_filtered"}
+"""Settings that are null by default -> the option that shows what may be in their place."""
 DATA_SOURCES = ("simulated", "folder", "flowcam", "mfi", "collage")
 BOUNDS = {
     "minimum": "≥",
@@ -74,7 +76,7 @@ def configuration_page() -> str:
     """Every setting: its default, its type and range, and what it does."""
     parts = [(ROOT / "docs" / "configuration_intro.md").read_text(encoding="utf-8"), _scales()]
     for source in DATA_SOURCES:
-        values = _composed(source)
+        values = _composed(f"data={source}")
         model = _data_model(source)
         parts.append(f"## data={source}\n\n{_table(model, values['data'], 'data')}")
     for name, field in Config.model_fields.items():
@@ -110,11 +112,11 @@ def _linked(match: re.Match[str]) -> str:
     return f'<autoref identifier="{path}" optional><code>{shown}</code></autoref>'
 
 
-def _composed(source: str = "simulated") -> dict[str, Any]:
+def _composed(*overrides: str) -> dict[str, Any]:
     """The defaults, interpolations kept as they are written."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("config", overrides=[f"data={source}"])
+        cfg = compose("config", overrides=list(overrides))
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}
@@ -167,15 +169,26 @@ def _rows(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[s
     meanings, kinds = _meanings(model), model.model_json_schema()["properties"]
     rows: list[str] = []
     for name, field in model.model_fields.items():
-        default = values[name] if name in values else field.get_default(call_default_factory=True)
-        if inner := _models(field):
-            rows += _rows(
-                inner[0], default if isinstance(default, dict) else {}, f"{prefix}.{name}"
-            )
+        key, value, meaning = f"{prefix}.{name}", values[name], meanings.get(name, "")
+        inner = _models(field)
+        if inner and value is None:
+            option = OPTIONS_OF[key]
+            meaning += f" The values below are those of `{option}`."
+            value = _composed(option)[prefix][name]
+            rows.append(f"| `{key}` | `null` | mapping or null | {meaning} |")
+        if inner:
+            rows += _rows(inner[0], value, key)
         else:
-            cells = [f"`{prefix}.{name}`", f"`{_yaml(default)}`", _kind(kinds[name])]
-            rows.append("| " + " | ".join([*cells, meanings.get(name, "")]) + " |")
+            rows.append(f"| `{key}` | {_default(value)} | {_kind(kinds[name])} | {meaning} |")
     return rows
+
+
+def _default(value: Any) -> str:
+    """As ``conf`` has it; what depends on the scale is a link to the table of scales."""
+    text = f"`{_yaml(value)}`"
+    if text == "`???`":
+        return "must be given"
+    return f"[{text}](#scale)" if text.startswith("`${scale.") else text
 
 
 def _yaml(value: Any) -> str:

@@ -37,6 +37,7 @@ from svp_lightning.runtime.files import (
     nothing_left_on_failure,
     replacing,
 )
+from svp_lightning.runtime.settings import config_folder
 from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
 from svp_lightning.stages.settings import SimulatedData
 
@@ -44,13 +45,6 @@ OF_IMAGES = (
     *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
 )
 """Tasks that begin with the store of real images."""
-
-
-def config_folder() -> Path:
-    """The ``conf`` tree: inside the package when installed, next to it in a checkout."""
-    package = Path(__file__).resolve().parent
-    packaged = package / "conf"
-    return packaged if packaged.is_dir() else package.parent / "conf"
 
 
 def configured(*overrides: str) -> Config:

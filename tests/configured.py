@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from svp_lightning.__main__ import configured
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.config import Config
-from svp_lightning.data.settings import AugmentationSettings
+from svp_lightning.data.settings import (
+    AugmentationSettings,
+    CollageSettings,
+    FlowCamSettings,
+    FolderSettings,
+    MfiSettings,
+)
 from svp_lightning.generator.settings import (
     DiffusionSettings,
     GeneratorSettings,
@@ -28,6 +35,11 @@ def tiny() -> Config:
 @cache
 def no_augmentation() -> AugmentationSettings:
     return configured("augmentation=none").augmentation
+
+
+@cache
+def _data(source: str) -> Any:
+    return configured(f"data={source}", "data.root=/").data
 
 
 @cache
@@ -83,3 +95,19 @@ def simulation(instrument: str = "flowcam_10x", **changes: Any) -> SimulationSet
 def simulation_values(instrument: str = "flowcam_10x", **changes: Any) -> dict[str, Any]:
     """The same as plain containers, unchecked."""
     return _merged(_simulation_of(instrument), {"counts": {"train": {"protein": 1}}, **changes})
+
+
+def folder(root: Path, **changes: Any) -> FolderSettings:
+    return changed(_data("folder"), {"root": root, **changes})
+
+
+def flowcam(root: Path, **changes: Any) -> FlowCamSettings:
+    return changed(_data("flowcam"), {"root": root, **changes})
+
+
+def mfi(root: Path, **changes: Any) -> MfiSettings:
+    return changed(_data("mfi"), {"root": root, **changes})
+
+
+def collage(root: Path, **changes: Any) -> CollageSettings:
+    return changed(_data("collage"), {"root": root, **changes})

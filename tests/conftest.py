@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from svp_lightning.__main__ import _plain, config_folder, run
+from svp_lightning.__main__ import _plain, run
 from svp_lightning.config import parse_config
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.settings import config_folder
 
 Run = Callable[..., Path]
 

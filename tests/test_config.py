@@ -1,13 +1,16 @@
-"""What the parts of a configuration may not say together."""
+"""The configuration as a whole: where values are from, and what may not be combined."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from svp_lightning.__main__ import configured
 from svp_lightning.config import Config
+from svp_lightning.data.settings import FilterSettings, FolderSettings, SplitFractions
 from svp_lightning.errors import SettingsError
+from svp_lightning.runtime.settings import Settings
+from svp_lightning.simulation.settings import OpticsSettings
 
 Composed = Callable[..., Config]
 UNGUIDABLE = ("generator=paper", "sampler.guidance=2", "scale=tiny")
@@ -19,6 +22,25 @@ def composed() -> Composed:
         return configured(*overrides)
 
     return build
+
+
+def settings_in(kind: Any) -> set[type[Settings]]:
+    """The settings classes that a type names, and those among their fields."""
+    if not isinstance(kind, type):
+        return set().union(*(settings_in(part) for part in get_args(kind)))
+    if not issubclass(kind, Settings):
+        return set()
+    fields = (settings_in(field.annotation) for field in kind.model_fields.values())
+    return {kind}.union(*fields)
+
+
+def test_no_setting_has_a_default_in_python() -> None:
+    """All are in ``conf/``, which a user reads and a script composes."""
+    found = settings_in(Config)
+    assert {FilterSettings, FolderSettings, SplitFractions, OpticsSettings} < found
+    for settings in found:
+        names = [n for n, field in settings.model_fields.items() if not field.is_required()]
+        assert not names, settings
 
 
 @pytest.mark.parametrize("task", ["sample", "evaluate", "train_classifier", "assess", "export"])

@@ -18,8 +18,9 @@ from markdown_it import MarkdownIt
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
-from svp_lightning.__main__ import _plain, config_folder
+from svp_lightning.__main__ import _plain
 from svp_lightning.config import parse_config
+from svp_lightning.runtime.settings import config_folder
 
 Svp = Callable[..., None]
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from recipes import RECIPES, RECIPES_64, overrides
 
-from svp_lightning.__main__ import config_folder, configured
+from svp_lightning.__main__ import configured
 from svp_lightning.config import Config, parse_config
 from svp_lightning.data.store import Store
 from svp_lightning.generator.checkpoint import Generator, load_generator
@@ -28,6 +28,7 @@ from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.files import replacing, write_json
+from svp_lightning.runtime.settings import config_folder
 from svp_lightning.runtime.terminal import say
 
 JUDGED = ("silicone_oil", "air_bubble")

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from svp_lightning.__main__ import configured
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.writer import write_plan
-from svp_lightning.data.settings import FlowCamSettings
 
 WIDTH, HEIGHT, SIDE, GAP, MARGIN = 1292, 964, 28, 2, 8
 PER_PAGE = ((WIDTH + GAP) // (SIDE + GAP)) * ((HEIGHT + GAP) // (SIDE + GAP))
@@ -99,7 +99,8 @@ def _row(number: int, x: int, y: int, collage: str) -> list[str]:
 
 def _import(folder: Path, threads: int) -> None:
     """In a process of its own: import and print what it took."""
-    settings = FlowCamSettings(root=folder / "run", labelled=False, num_threads=threads)
+    given = (f"data.root={folder / 'run'}", "data.labelled=false", f"data.num_threads={threads}")
+    settings = configured("data=flowcam", *given).data
     start = time.perf_counter()
     done: list[int] = []
     write_plan(folder / "store", plan_flowcam(settings), 1, done.append)

@@ -32,8 +32,8 @@ class SplitFractions(Settings):
     alone: classifiers need all three.
     """
 
-    val: float = Field(0.15, ge=0, lt=1)
-    test: float = Field(0.15, ge=0, lt=1)
+    val: float = Field(ge=0, lt=1)
+    test: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
     def _leave_some_to_train(self) -> Self:
@@ -51,18 +51,18 @@ class RaritySettings(Settings):
     See :func:`svp_lightning.data.mix.limit_rare`; validation and test stay whole.
     """
 
-    rare_images: int | None = Field(None, ge=1)
+    rare_images: int | None = Field(ge=1)
     """Real training images kept of each rare class, for learning curves. ``None``: all."""
-    rare_seed: int = Field(0, ge=0)
+    rare_seed: int = Field(ge=0)
     """Which images are kept: with one seed, fewer are a subset of more."""
 
 
 class WindowSettings(Settings):
     """Which particles the automatic side of the stored images is chosen for."""
 
-    holds: float = Field(0.95, gt=0, le=1)
+    holds: float = Field(gt=0, le=1)
     """Share of these particles that fit."""
-    at_least_um: float = Field(10.0, ge=0)
+    at_least_um: float = Field(ge=0)
     """Their smallest diameter, µm: small particles are many and would decide alone."""
 
 
@@ -77,32 +77,32 @@ class _IngestSettings(RaritySettings):
     """What every importer of real images has in common."""
 
     root: Annotated[Path, BeforeValidator(_as_path)]
-    image_size: ImageSize | None = None
+    image_size: ImageSize | None
     """Side of the stored images, px. ``None``: from 16 to 128, as :attr:`window` says."""
-    window: WindowSettings = WindowSettings()
-    fit: Literal["cut", "shrink"] = "cut"
+    window: WindowSettings
+    fit: Literal["cut", "shrink"]
     """Particles larger than the stored images are cut, or scaled down to fit (and then look
     smaller than they are, which ``scale`` in the particle table records)."""
-    background: int | None = Field(None, ge=1, le=255)
+    background: int | None = Field(ge=1, le=255)
     """Grey level every crop's background is scaled to, so that a run is not recognised by its
-    lamp. ``None`` keeps the levels as recorded."""
-    fractions: SplitFractions = SplitFractions()
-    seed: int = Field(0, ge=0)
-    labelled: bool = True
+    lamp; ``data=mfi`` takes the usual MFI level. ``None`` keeps the levels as recorded."""
+    fractions: SplitFractions
+    seed: int = Field(ge=0)
+    labelled: bool
     """``False`` imports images without class names, for prediction: no split is made."""
-    unreadable: Literal["refuse", "skip"] = "refuse"
+    unreadable: Literal["refuse", "skip"]
     """What to do with an image that cannot be decoded, a table row that cannot be used, or a run
     that is a copy of another; skipped ones are listed."""
-    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
     """Class name -> relative frequency in the field, for metrics at that prevalence
     (``{protein: 1000, silicone_oil: 1}``). ``None``: that of the test images."""
-    num_threads: int = runtime(4, ge=1, le=64)
+    num_threads: int = runtime(ge=1, le=64)
 
 
 class VolumeSettings(Settings):
     """How much was imaged, where the files do not say so or contradict one another."""
 
-    volume_ml: _Volume | dict[str, _Volume] | None = None
+    volume_ml: _Volume | dict[str, _Volume] | None
     """Volume imaged, mL, for the concentrations of ``task=predict``: a number for one run, run ->
     mL for several. It takes precedence over the files', and the program says so. Of a sample that
     was diluted, ``dilution`` (FlowCam) divides it; elsewhere it is that of the original sample."""
@@ -114,22 +114,22 @@ class FolderSettings(_IngestSettings, VolumeSettings):
     See :mod:`svp_lightning.data.importers.folder` for the layouts.
     """
 
-    source: Literal["folder"] = "folder"
-    table: Path | None = None
+    source: Literal["folder"]
+    table: Path | None
     """CSV with columns ``path,label``; relative to ``root``. ``None``: subfolders."""
-    labels: Path | None = None
+    labels: Path | None
     """CSV with the columns ``id,label`` (an id is the path below ``root``), and ``group,split`` if
     known, for images that lie in no class folders; those it does not list stay unlabelled."""
-    pixel_size_um: float | None = Field(None, gt=0)
-    bit_depth: BitDepth | None = None
+    pixel_size_um: float | None = Field(gt=0)
+    bit_depth: BitDepth | None
     """Bits used by 16-bit images. ``None``: the smallest of 8, 10, 12, 14, 16 that holds nearly
     all pixels of nearly all images."""
-    layout: Literal["auto", "class_first", "run_first"] = "auto"
+    layout: Literal["auto", "class_first", "run_first"]
     """Which of two levels of folders holds the classes: ``root/<class>/<run>`` or
     ``root/<run>/<class>``."""
-    group_pattern: str | None = None
+    group_pattern: str | None
     """Regular expression with one group, which finds the run in a file's name."""
-    mask: str | None = None
+    mask: str | None
     """What to replace by background in every image, such as a burnt-in scale bar: a box
     ``left:top:right:bottom`` in px (negative from the right and bottom, empty for an edge), or
     an image in ``root`` that is not black there."""
@@ -150,7 +150,7 @@ class RunSettings(_IngestSettings):
     """What the importers of instrument runs have in common."""
 
     source: str
-    labels: Path | None = None
+    labels: Path | None
     """CSV with the columns ``id,label`` or ``run,particle_id,label``, relative to ``root``.
     ``None``: what is saved with the runs. A column ``group`` (or ``vial``) joins the runs of one
     vial, ``split`` sets splits."""
@@ -162,17 +162,17 @@ class FlowCamSettings(RunSettings, VolumeSettings):
     ``root`` is a run's folder, or a folder of such folders.
     """
 
-    source: Literal["flowcam"] = "flowcam"
-    classification: int | str | None = None
+    source: Literal["flowcam"]
+    classification: int | str | None
     """Which classification of each ``.cla`` gives the labels: its name, or its number from 1.
     ``None``: all of them; particles that they label differently stay without a label."""
-    size: Literal["abd", "esd"] = "abd"
+    size: Literal["abd", "esd"]
     """The vendor's diameter that ``ecd_um``, and so every size bin, is: ABD (of the circle of
     equal area) or ESD (mean Feret diameter)."""
-    pixel_size_um: float | None = Field(None, gt=0)
+    pixel_size_um: float | None = Field(gt=0)
     """Calibration, µm/px; sizes of another are scaled to it. ``None``: that of the list, or
     else of the context, which must agree."""
-    dilution: float | None = Field(None, gt=0)
+    dilution: float | None = Field(gt=0)
     """Factor that concentrations are multiplied by. ``None``: that of the context, where the
     printed concentration shows that the vendor's software applies it."""
 
@@ -183,12 +183,10 @@ class MfiSettings(RunSettings, VolumeSettings):
     ``root`` is a run's folder, or a folder of such folders.
     """
 
-    source: Literal["mfi"] = "mfi"
-    background: int | None = Field(210, ge=1, le=255)
-    """As for every importer; by default each crop is brought to the usual MFI level."""
-    pixel_size_um: float | None = Field(None, gt=0)
+    source: Literal["mfi"]
+    pixel_size_um: float | None = Field(gt=0)
     """Pixel size, µm. ``None``: the slope of each run's ECD over the diameter in px."""
-    margin_px: int = Field(4, ge=0, le=64)
+    margin_px: int = Field(ge=0, le=64)
     """Pixels of the frame kept around each particle's box."""
 
 
@@ -198,8 +196,8 @@ class CollageSettings(RunSettings, VolumeSettings):
     ``root`` is an image, or a folder of them.
     """
 
-    source: Literal["collage"] = "collage"
-    pixel_size_um: float | None = Field(None, gt=0)
+    source: Literal["collage"]
+    pixel_size_um: float | None = Field(gt=0)
 
 
 class FilterSettings(Settings):

@@ -1,9 +1,12 @@
 """The base of every typed settings object; the ``conf/`` tree mirrors their fields.
 
+Fields have no default: every value is in ``conf/``.
+
 Each component keeps its own settings next to its code, free of heavy imports, so that the
 command line can check a configuration without importing torch.
 """
 
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,13 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from svp_lightning.errors import SettingsError
 
 
-def runtime(default: Any = ..., **constraints: Any) -> Any:
+def config_folder() -> Path:
+    """The ``conf`` tree: inside the package when installed, next to it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+def runtime(**constraints: Any) -> Any:
     """A field that changes how a stage runs but not what it makes.
 
     Such fields stay out of :meth:`Settings.identity`, so changing one never rebuilds an
-    artifact. Arguments are those of :func:`pydantic.Field`.
+    artifact. Arguments are constraints of :func:`pydantic.Field`.
     """
-    return Field(default, json_schema_extra={"runtime": True}, **constraints)
+    return Field(json_schema_extra={"runtime": True}, **constraints)
 
 
 class Settings(BaseModel):

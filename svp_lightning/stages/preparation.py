@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from svp_lightning.data.importers.summary import as_range, pixel_range
@@ -12,8 +13,9 @@ from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.runtime.settings import config_folder
 from svp_lightning.stages.run_folder import CLASSIFIER, RESULTS
-from svp_lightning.stages.settings import DataSettings, ImportedData, SimulatedData
+from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 PREPARATION = "preparation"
 """Its name in the provenance of ``results.json``."""
@@ -116,7 +118,7 @@ def prepared_as_trained(data: DataSettings, trained: Preparation | None) -> Data
     """The same data with the training run's settings of how images are read, unless others are set.
 
     These are ``background`` and ``fit``, ``bit_depth`` and a ``mask`` that is a box (folders), and
-    ``margin_px`` (MFI). A value other than the data kind's default counts as set. Where the
+    ``margin_px`` (MFI). A value other than that of ``conf/data`` counts as set. Where the
     classifier was trained on simulated images, ``data`` is left as it is.
 
     Raises:
@@ -125,10 +127,11 @@ def prepared_as_trained(data: DataSettings, trained: Preparation | None) -> Data
     """
     if trained is None or trained.source == "simulated" or isinstance(data, SimulatedData):
         return data
+    usual = _usual(data.source)
     used: dict[str, Any] = {}
     for name, there, free in (("background", trained.background, None), ("fit", trained.fit, "")):
         own = getattr(data, name)
-        if _is_default(data, name):
+        if own == usual[name]:
             used[name] = there
         elif there not in (free, own):
             raise SettingsError(
@@ -142,7 +145,7 @@ def prepared_as_trained(data: DataSettings, trained: Preparation | None) -> Data
         "margin_px": trained.margin_px,
     }
     for name, value in optional.items():
-        if value is not None and name in type(data).model_fields and _is_default(data, name):
+        if value is not None and name in usual and getattr(data, name) == usual[name]:
             used[name] = value
     return data.model_copy(update=used)
 
@@ -158,8 +161,11 @@ def changes(given: DataSettings, used: DataSettings) -> list[str]:
     return lines
 
 
-def _is_default(data: ImportedData, name: str) -> bool:
-    return bool(getattr(data, name) == type(data).model_fields[name].default)
+def _usual(source: str) -> dict[str, Any]:
+    """The settings of ``data=<source>`` where none is given."""
+    files = [config_folder() / "data" / f"{name}.yaml" for name in ("base", source)]
+    base, own = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+    return {**base, **own}
 
 
 def differences(run: Path, trained: Preparation | None, found: Preparation) -> list[str]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.__main__ import config_folder
 from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.settings import config_folder
 from tests.conftest import only_run
 
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))

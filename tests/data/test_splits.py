@@ -12,6 +12,8 @@ from svp_lightning.data.settings import SplitFractions
 from svp_lightning.data.splits import split_by_group
 from svp_lightning.errors import DataError
 
+FRACTIONS = SplitFractions(val=0.15, test=0.15)
+
 
 @st.composite
 def labelled_groups(draw: st.DrawFn) -> tuple[list[str], list[str]]:
@@ -72,13 +74,13 @@ def test_runs_of_equal_size_meet_the_fractions_closely() -> None:
 
 def test_seeds_differ() -> None:
     labels, groups = np.array(["a"] * 100), np.arange(100).astype(str)
-    one, two = (split_by_group(labels, groups, SplitFractions(), seed) for seed in (0, 1))
+    one, two = (split_by_group(labels, groups, FRACTIONS, seed) for seed in (0, 1))
     assert (one != two).any()
 
 
 def test_too_few_groups_names_the_class() -> None:
     with pytest.raises(DataError, match=r"oil \(2 groups\)"):
-        split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], SplitFractions(), 0)
+        split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], FRACTIONS, 0)
 
 
 FOUR_RUNS = [[48, 5], [26, 0], [25, 12], [0, 49]]
@@ -95,8 +97,8 @@ def test_a_split_is_found_where_one_by_one_finds_none(counts: list[list[int]], s
     labels = [
         name for row in counts for name, n in zip("abcd", row, strict=False) for _ in range(n)
     ]
-    splits = split_by_group(labels, groups, SplitFractions(), seed)
-    assert (splits == split_by_group(labels, groups, SplitFractions(), seed)).all()
+    splits = split_by_group(labels, groups, FRACTIONS, seed)
+    assert (splits == split_by_group(labels, groups, FRACTIONS, seed)).all()
     for label in set(labels):
         assert len(set(splits[np.array(labels) == label])) == 3
     assert all(len(set(splits[np.array(groups) == group])) == 1 for group in set(groups))
@@ -131,7 +133,7 @@ def test_among_many_groups_random_assignments_come_near_the_fractions() -> None:
 
 def test_no_remedy_leads_to_data_that_training_refuses() -> None:
     with pytest.raises(DataError) as caught:
-        split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], SplitFractions(), 0)
+        split_by_group(["a"] * 9 + ["oil"] * 2, [str(i) for i in range(11)], FRACTIONS, 0)
     assert "fraction" not in caught.value.remedy
 
 
@@ -141,4 +143,4 @@ def test_an_impossible_layout_names_class_and_groups() -> None:
     labels = [label for label, line in runs.items() for _ in line]
     groups = [group for line in runs.values() for group in line]
     with pytest.raises(DataError, match="which only groups"):
-        split_by_group(labels, groups, SplitFractions(), 0)
+        split_by_group(labels, groups, FRACTIONS, 0)

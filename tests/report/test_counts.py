@@ -10,7 +10,6 @@ from rich.console import Console
 
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.writer import write_plan
-from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
@@ -23,6 +22,7 @@ from svp_lightning.report.counts import (
     readable,
     write_counts,
 )
+from tests import configured
 from tests.data.importers.test_flowcam import write_run
 from tests.data.importers.test_flowcam_facts import dilute
 
@@ -155,7 +155,7 @@ def test_it_is_said_why_there_is_no_concentration(
 def test_what_is_no_particle_leaves_the_concentration(tmp_path: Path, litter: str) -> None:
     write_run(tmp_path / "runs", "run1")
     (tmp_path / "runs" / litter).write_bytes(b"not what it should be")
-    settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, unreadable="skip")
+    settings = configured.flowcam(root=tmp_path / "runs", labelled=False, unreadable="skip")
     write_plan(tmp_path / "store", plan_flowcam(settings), 1, lambda n: None)
     reported(Store.open(tmp_path / "store"), tmp_path)
     row = written(tmp_path).loc[("run1", 0, "all")]
@@ -204,7 +204,7 @@ def test_a_stated_volume_of_a_flowcam_run_is_used_and_said(
     (tmp_path / "runs" / "run1_run_summary.txt").unlink()
     for text, ending in zip(texts, ("_summary.csv", "_run_summary.txt"), strict=False):
         (tmp_path / "runs" / f"run1{ending}").write_text(text + "\n")
-    settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, volume_ml=0.05)
+    settings = configured.flowcam(root=tmp_path / "runs", labelled=False, volume_ml=0.05)
     write_plan(tmp_path / "store", plan_flowcam(settings), 1, lambda n: None)
     store = Store.open(tmp_path / "store")
     reported(store, tmp_path)
@@ -237,7 +237,7 @@ def test_a_stated_volume_is_that_of_the_diluted_sample(
     if per_ml is None:
         for file in ("run1_summary.csv", "run1_run_summary.txt"):
             (tmp_path / "runs" / file).unlink()
-    settings = FlowCamSettings(root=tmp_path / "runs", labelled=False, dilution=dilution)
+    settings = configured.flowcam(root=tmp_path / "runs", labelled=False, dilution=dilution)
     write_plan(tmp_path / "store", plan_flowcam(settings), 1, lambda n: None)
     reported(Store.open(tmp_path / "store"), tmp_path, 0.05)
     row = written(tmp_path).loc[("run1", 0, "all")]

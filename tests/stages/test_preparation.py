@@ -23,6 +23,7 @@ from svp_lightning.stages.preparation import (
     trained_preparation,
 )
 from svp_lightning.stages.settings import DataSettings
+from tests import configured
 from tests.conftest import only_run, results
 from tests.data.importers.test_mfi import write_discs
 
@@ -37,14 +38,14 @@ def prepared(**changes: object) -> Preparation:
 @pytest.mark.parametrize(
     ("data", "trained", "used"),
     [
-        (FolderSettings(root=ROOT), 100, 100),
-        (FolderSettings(root=ROOT, background=100), 100, 100),
-        (FolderSettings(root=ROOT, background=100), None, 100),
-        (FolderSettings(root=ROOT), None, None),
-        (MfiSettings(root=ROOT), 100, 100),
-        (MfiSettings(root=ROOT), 210, 210),
-        (MfiSettings(root=ROOT), None, None),
-        (MfiSettings(root=ROOT, background=None), None, None),
+        (configured.folder(root=ROOT), 100, 100),
+        (configured.folder(root=ROOT, background=100), 100, 100),
+        (configured.folder(root=ROOT, background=100), None, 100),
+        (configured.folder(root=ROOT), None, None),
+        (configured.mfi(root=ROOT), 100, 100),
+        (configured.mfi(root=ROOT), 210, 210),
+        (configured.mfi(root=ROOT), None, None),
+        (configured.mfi(root=ROOT, background=None), None, None),
     ],
 )
 def test_the_training_runs_background_is_used(
@@ -57,8 +58,8 @@ def test_the_training_runs_background_is_used(
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        (FolderSettings(root=ROOT, background=120), "data.background=120"),
-        (MfiSettings(root=ROOT, background=None), "data.background=null"),
+        (configured.folder(root=ROOT, background=120), "data.background=120"),
+        (configured.mfi(root=ROOT, background=None), "data.background=null"),
     ],
 )
 def test_another_background_than_the_training_runs_is_refused(
@@ -69,30 +70,30 @@ def test_another_background_than_the_training_runs_is_refused(
 
 
 def test_large_particles_are_scaled_down_where_the_training_run_did_so() -> None:
-    data = FolderSettings(root=ROOT)
+    data = configured.folder(root=ROOT)
     assert prepared_as_trained(data, prepared(fit="shrink")).fit == "shrink"
     assert prepared_as_trained(data, prepared()).fit == "cut"
     with pytest.raises(SettingsError, match=r"data.fit=shrink, .* with data.fit=cut"):
-        prepared_as_trained(FolderSettings(root=ROOT, fit="shrink"), prepared())
+        prepared_as_trained(configured.folder(root=ROOT, fit="shrink"), prepared())
 
 
 def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
     trained = prepared(source="simulated")
-    data = MfiSettings(root=ROOT)
+    data = configured.mfi(root=ROOT)
     assert prepared_as_trained(data, trained) == data
 
 
 @pytest.mark.parametrize(
     ("data", "trained", "used"),
     [
-        (FolderSettings(root=ROOT), {"bit_depth": 12}, {"bit_depth": 12}),
-        (FolderSettings(root=ROOT, bit_depth=14), {"bit_depth": 12}, {}),
-        (FolderSettings(root=ROOT), {"mask": ":-4::"}, {"mask": ":-4::"}),
-        (FolderSettings(root=ROOT, mask="0:0:0:0"), {"mask": ":-4::"}, {}),
-        (FolderSettings(root=ROOT), {"mask": "bar.png", "mask_sha256": "1f"}, {}),
-        (MfiSettings(root=ROOT), {"source": "mfi", "margin_px": 9}, {"margin_px": 9}),
-        (MfiSettings(root=ROOT, margin_px=2), {"source": "mfi", "margin_px": 9}, {}),
-        (MfiSettings(root=ROOT), {"bit_depth": 12, "mask": ":-4::"}, {}),
+        (configured.folder(root=ROOT), {"bit_depth": 12}, {"bit_depth": 12}),
+        (configured.folder(root=ROOT, bit_depth=14), {"bit_depth": 12}, {}),
+        (configured.folder(root=ROOT), {"mask": ":-4::"}, {"mask": ":-4::"}),
+        (configured.folder(root=ROOT, mask="0:0:0:0"), {"mask": ":-4::"}, {}),
+        (configured.folder(root=ROOT), {"mask": "bar.png", "mask_sha256": "1f"}, {}),
+        (configured.mfi(root=ROOT), {"source": "mfi", "margin_px": 9}, {"margin_px": 9}),
+        (configured.mfi(root=ROOT, margin_px=2), {"source": "mfi", "margin_px": 9}, {}),
+        (configured.mfi(root=ROOT), {"bit_depth": 12, "mask": ":-4::"}, {}),
     ],
 )
 def test_files_are_read_as_the_training_runs_were(
@@ -158,7 +159,7 @@ def test_mfi_runs_of_small_and_of_large_particles_have_one_pixel_size(tmp_path: 
         ("other", (3, 20), 1.5),
     ):
         write_discs(tmp_path / name, 1, slope, radii)
-        settings = MfiSettings(root=tmp_path / name, labelled=False)
+        settings = configured.mfi(root=tmp_path / name, labelled=False)
         write_plan(tmp_path / f"{name}_store", plan_mfi(settings), 2, lambda n: None)
         found[name] = Preparation.of(settings, Store.open(tmp_path / f"{name}_store"))
     assert differences(ROOT, found["trained"], found["large"]) == []

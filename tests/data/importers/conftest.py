@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.folder import ingest_folder
-from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
 
 
@@ -31,7 +31,7 @@ def ingest(root: Path, tmp_path: Path) -> Callable[..., Store]:
         path = tmp_path / "store"
         shutil.rmtree(path, ignore_errors=True)
         done: list[int] = []
-        ingest_folder(path, FolderSettings(root=root, **options), done.append)
+        ingest_folder(path, configured.folder(root=root, **options), done.append)
         store = Store.open(path)
         assert sum(done) == len(store)
         return store
@@ -44,7 +44,7 @@ def refuses(root: Path, tmp_path: Path) -> Callable[..., None]:
     def check(message: str, **options) -> None:
         path = tmp_path / "refused"
         with pytest.raises(DataError, match=message) as caught:
-            ingest_folder(path, FolderSettings(root=root, **options), lambda n: None)
+            ingest_folder(path, configured.folder(root=root, **options), lambda n: None)
         assert caught.value.remedy
         assert "\n" not in str(caught.value)
         assert not path.exists()

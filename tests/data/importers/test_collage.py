@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw
 from svp_lightning.data.importers.collage import find_tiles, plan_collage, read_collage
 from svp_lightning.data.importers.flowcam_lists import BOX_FIELDS, read_particles
 from svp_lightning.data.importers.writer import write_plan
-from svp_lightning.data.settings import CollageSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers.test_flowcam import REFERENCE
 
 WIDTH = 300
@@ -78,7 +78,7 @@ def test_a_line_of_strong_colour_over_a_particle_is_replaced_by_background(tmp_p
     colour[y + 2 : y + 6, x + 2 : x + w - 2] = (255, 242, 0)
     assert (w - 4) * 4 >= 64
     Image.fromarray(colour).save(tmp_path / "a.png")
-    plan = plan_collage(CollageSettings(root=tmp_path))
+    plan = plan_collage(configured.collage(root=tmp_path))
     cut = plan.read(plan.units[0])
     assert cut.opaque is not None
     opaque = cut.opaque[4]
@@ -102,7 +102,7 @@ def test_a_scaled_collage_shows_no_edges(tmp_path) -> None:
 @pytest.fixture
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options: object) -> Store:
-        settings = CollageSettings(root=tmp_path / "in", **options)
+        settings = configured.collage(root=tmp_path / "in", **options)
         write_plan(tmp_path / "store", plan_collage(settings), 2, lambda n: None)
         return Store.open(tmp_path / "store")
 

@@ -14,9 +14,10 @@ from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.mix import train_rows
-from svp_lightning.data.settings import FlowCamSettings, SplitFractions
+from svp_lightning.data.settings import SplitFractions
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError, StoreError
+from tests import configured
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
 CAL, FRINGE, MARGIN = 0.55, 4.5, 5
@@ -77,7 +78,7 @@ def write_run(folder: Path, run: str = "run1", particles: int = 6, fields: list[
 
 
 def import_runs(path: Path, **options: object) -> Store:
-    write_plan(path, plan_flowcam(FlowCamSettings(**options)), 1, lambda n: None)
+    write_plan(path, plan_flowcam(configured.flowcam(**options)), 1, lambda n: None)
     return Store.open(path)
 
 
@@ -114,7 +115,7 @@ def test_runs_become_a_store_with_labels_groups_and_sizes(runs, ingest) -> None:
 
 
 def test_particles_are_cut_at_their_boxes(runs) -> None:
-    plan = plan_flowcam(FlowCamSettings(root=runs))
+    plan = plan_flowcam(configured.flowcam(root=runs))
     for unit in plan.units:
         cut = plan.read(unit)
         for image, row in zip(
@@ -297,7 +298,7 @@ def test_a_real_run_is_cut_pixel_for_pixel() -> None:
     names = [line.split("|")[0] for line in lines[2:67]]
     rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines[67:]]
     pages = {p.name: tifffile.imread(p) for p in root.glob("7*_0*[0-9].tif")}
-    plan = plan_flowcam(FlowCamSettings(root=root, labelled=False))
+    plan = plan_flowcam(configured.flowcam(root=root, labelled=False))
     images = [image for unit in plan.units for image in plan.read(unit).images]
     numbers = plan.particles["particle_id"].tolist()
     assert sorted(numbers) == [int(row["id"]) for row in rows] == list(range(1, 1001))

@@ -10,8 +10,8 @@ from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.flowcam_facts import agreed, read_summary
 from svp_lightning.data.importers.summary import IngestSummary, summarise
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers.test_flowcam import CAL, FIELDS, import_runs, write_run
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def plan(folder: Path, **options: Any) -> Plan:
-    return plan_flowcam(FlowCamSettings(root=folder, **options))
+    return plan_flowcam(configured.flowcam(root=folder, **options))
 
 
 def facts(folder: Path, **options: Any) -> dict[str, Any]:

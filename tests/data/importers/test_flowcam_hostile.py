@@ -10,9 +10,9 @@ from PIL import Image
 
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.summary import summarise
-from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers.test_flowcam import FIELDS, MARGIN, import_runs, write_run
 
 NAMES = [field.split("|")[0] for field in FIELDS]
@@ -123,7 +123,7 @@ def ingest(folder: Path, **options: object) -> Store:
 
 def assert_right_images(folder: Path) -> None:
     """Every image cut is the particle its row names (squares of a level that tells the id)."""
-    plan = plan_flowcam(FlowCamSettings(root=folder.parent, labelled=False, unreadable="skip"))
+    plan = plan_flowcam(configured.flowcam(root=folder.parent, labelled=False, unreadable="skip"))
     for unit in plan.units:
         numbers = plan.particles["particle_id"].iloc[unit.start : unit.stop]
         for image, number in zip(plan.read(unit).images, numbers, strict=True):
@@ -206,7 +206,7 @@ def test_broken_files_beside_a_list_cost_no_particle(
     damage(folder)
     with pytest.raises(DataError, match=message):
         import_runs(folder / "store", root=folder.parent)
-    plan = plan_flowcam(FlowCamSettings(root=folder.parent, unreadable="skip"))
+    plan = plan_flowcam(configured.flowcam(root=folder.parent, unreadable="skip"))
     facts = plan.made_by["runs"]["run1"]
     assert (len(plan.particles), facts["particles_lost"]) == (6, 0)
     assert plan.skipped["reason"].str.startswith(reason).tolist() == [True]
@@ -287,6 +287,6 @@ def test_a_table_that_may_not_be_read_is_refused_or_listed(folder, monkeypatch) 
     monkeypatch.setattr(Path, "open", refusing)
     with pytest.raises(DataError, match=r"secret\.csv cannot be read \(Permission denied\)"):
         ingest(folder)
-    plan = plan_flowcam(FlowCamSettings(root=folder, labelled=False, unreadable="skip"))
+    plan = plan_flowcam(configured.flowcam(root=folder, labelled=False, unreadable="skip"))
     assert plan.skipped["file"].tolist() == ["secret.csv"]
     assert len(plan.particles) == 6

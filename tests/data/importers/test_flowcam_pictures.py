@@ -9,15 +9,15 @@ from PIL import Image
 
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers.test_flowcam import CAL, FIELDS, MARGIN, write_run
 
 HEADER = "Particle ID,Diameter (ABD) (µm),Calibration Factor"
 
 
 def plan(folder: Path, **options: Any) -> Plan:
-    return plan_flowcam(FlowCamSettings(root=folder, **options))
+    return plan_flowcam(configured.flowcam(root=folder, **options))
 
 
 def assert_right_images(found: Plan) -> None:

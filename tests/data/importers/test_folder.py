@@ -11,7 +11,7 @@ from PIL import Image
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.images import read_picture
 from svp_lightning.data.importers.summary import summarise
-from svp_lightning.data.settings import FolderSettings
+from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
 
 
@@ -89,7 +89,7 @@ def test_every_kind_of_file_gives_the_same_grey_levels(root, suffix, make) -> No
             image[0, 1] = 255
             made = make(image.copy())
             made.save(root / name / f"{n}.{suffix}")
-    plan = plan_folder(FolderSettings(root=root))
+    plan = plan_folder(configured.folder(root=root))
     read = plan.read(range(1)).images[0]
     image[0, 0] = 100
     assert np.abs(read.astype(int) - image).max() <= 1
@@ -100,7 +100,7 @@ def test_sixteen_bit_colour_keeps_its_low_bits(root) -> None:
     colour = np.stack([deep, deep, deep], -1)
     tifffile.imwrite(root / "protein" / "deep.tif", colour, photometric="rgb")
     (root / "protein" / "deep2.png").write_bytes(imagecodecs.png_encode(colour + 1))
-    plan = plan_folder(FolderSettings(root=root))
+    plan = plan_folder(configured.folder(root=root))
     assert plan.made_by["bit_depth_of_16_bit_files"] == 10
     for name in ("deep.tif", "deep2.png"):
         row = int(np.flatnonzero(plan.particles["source"] == f"protein/{name}")[0])

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.folder import ingest_folder
-from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
 
 
@@ -93,7 +93,7 @@ def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> 
 
     monkeypatch.setattr(folder, "read_picture", failing)
     with pytest.raises(DataError, match="is gone"):
-        ingest_folder(tmp_path / "store", FolderSettings(root=root), lambda n: None)
+        ingest_folder(tmp_path / "store", configured.folder(root=root), lambda n: None)
     assert not (tmp_path / "store").exists()
 
 
@@ -102,7 +102,7 @@ def test_an_interrupted_import_resumes(root, tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(folder, "_FILES_PER_UNIT", 4)
     monkeypatch.setattr(writer, "_ROWS_PER_WRITE", 8)
-    settings = FolderSettings(root=root)
+    settings = configured.folder(root=root)
     whole = tmp_path / "whole"
     ingest_folder(whole, settings, lambda n: None)
 

@@ -10,13 +10,8 @@ from svp_lightning.data.importers.cutting import picture_sizes
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.mfi import plan_mfi
-from svp_lightning.data.settings import (
-    CollageSettings,
-    FlowCamSettings,
-    FolderSettings,
-    MfiSettings,
-)
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers import test_flowcam as flowcam
 from tests.data.importers import test_mfi as mfi
 from tests.data.importers.test_collage import draw_collage, save
@@ -34,15 +29,15 @@ def move_and_link(folder: Path) -> Path:
 PLANS: dict[str, tuple[Callable, Callable]] = {
     "flowcam": (
         lambda folder: flowcam.write_run(folder, folder.name),
-        lambda root: plan_flowcam(FlowCamSettings(root=root, labelled=False)),
+        lambda root: plan_flowcam(configured.flowcam(root=root, labelled=False)),
     ),
     "mfi": (
         lambda folder: mfi.write_run(folder, folder.name),
-        lambda root: plan_mfi(MfiSettings(root=root, labelled=False)),
+        lambda root: plan_mfi(configured.mfi(root=root, labelled=False)),
     ),
     "collage": (
         lambda folder: save(draw_collage(sum(map(ord, folder.name)))[0], folder / "a.png"),
-        lambda root: plan_collage(CollageSettings(root=root, labelled=False)),
+        lambda root: plan_collage(configured.collage(root=root, labelled=False)),
     ),
 }
 
@@ -67,17 +62,17 @@ def test_frames_in_a_linked_folder_belong_to_the_run(tmp_path) -> None:
         frame.rename(run / "frames" / frame.name)
     (run / "frames").rename(tmp_path / "frames")
     (run / "frames").symlink_to(tmp_path / "frames")
-    assert len(plan_mfi(MfiSettings(root=tmp_path / "runs")).particles) == 6
+    assert len(plan_mfi(configured.mfi(root=tmp_path / "runs")).particles) == 6
 
 
 def test_linked_subfolders_of_a_class_are_runs(root) -> None:
     (root / "protein" / "day1").mkdir()
     for picture in sorted(root.glob("protein/*.png"))[:6]:
         picture.rename(picture.parent / "day1" / picture.name)
-    before = plan_folder(FolderSettings(root=root)).particles
+    before = plan_folder(configured.folder(root=root)).particles
     (root / "protein" / "day1").rename(root.parent / "day1")
     (root / "protein" / "day1").symlink_to(root.parent / "day1")
-    assert plan_folder(FolderSettings(root=root)).particles.equals(before)
+    assert plan_folder(configured.folder(root=root)).particles.equals(before)
     assert (before["group"] == "day1").sum() == 6
 
 
@@ -88,7 +83,7 @@ def test_a_linked_run_does_not_let_its_pictures_lead_elsewhere(tmp_path) -> None
     page.rename(tmp_path / "secret.tif")
     page.symlink_to(tmp_path / "secret.tif")
     with pytest.raises(DataError, match=r"leads out of data\.root to .*secret\.tif"):
-        plan_flowcam(FlowCamSettings(root=tmp_path / "runs"))
+        plan_flowcam(configured.flowcam(root=tmp_path / "runs"))
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "one/../../secret.png", "/etc/secret.png"])

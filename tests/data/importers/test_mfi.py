@@ -11,9 +11,9 @@ from PIL import Image
 from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.writer import Plan, write_plan
-from svp_lightning.data.settings import MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
+from tests import configured
 
 HEADER = (
     "#, Frame #,Particle #, Time Stamp(s),ECD(um),Area(pixels),Perimeter,Circularity,"
@@ -60,7 +60,7 @@ def runs(tmp_path: Path) -> Path:
 @pytest.fixture
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options) -> Store:
-        settings = MfiSettings(root=tmp_path / "runs", **options)
+        settings = configured.mfi(root=tmp_path / "runs", **options)
         write_plan(tmp_path / "store", plan_mfi(settings), 2, lambda n: None)
         return Store.open(tmp_path / "store")
 
@@ -85,7 +85,7 @@ def test_runs_become_a_store(runs, ingest) -> None:
 
 
 def test_crops_hold_the_box_and_its_margin_within_the_frame(runs) -> None:
-    plan = plan_mfi(MfiSettings(root=runs, margin_px=3))
+    plan = plan_mfi(configured.mfi(root=runs, margin_px=3))
     for unit in plan.units:
         for image, row in zip(
             plan.read(unit).images,
@@ -113,13 +113,13 @@ def as_crops(folder: Path, margin: int = 2) -> None:
 
 
 def test_a_folder_of_crops_with_the_table_serves_like_frames(runs, tmp_path) -> None:
-    frames = plan_mfi(MfiSettings(root=runs, margin_px=2))
+    frames = plan_mfi(configured.mfi(root=runs, margin_px=2))
     images = {
         i: p for u in frames.units for i, p in zip(ids(frames, u), cut(frames, u), strict=True)
     }
     for folder in runs.iterdir():
         as_crops(folder)
-    crops = plan_mfi(MfiSettings(root=runs))
+    crops = plan_mfi(configured.mfi(root=runs))
     assert crops.image_size == frames.image_size
     assert len(crops.particles) == len(images) == 18
     for unit in crops.units:
@@ -283,7 +283,7 @@ def write_discs(
 
 
 def imported(root: Path, **options) -> Plan:
-    return plan_mfi(MfiSettings(root=root, labelled=False, **options))
+    return plan_mfi(configured.mfi(root=root, labelled=False, **options))
 
 
 def test_the_pixel_size_is_the_slope_of_the_sizes_whatever_the_sizes_are(tmp_path) -> None:

@@ -16,9 +16,9 @@ from svp_lightning.data.importers.runs import run_names
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.settings import CollageSettings, FlowCamSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
+from tests import configured
 from tests.data.importers import test_flowcam as flowcam
 from tests.data.importers import test_mfi as mfi
 from tests.data.importers.test_collage import draw_collage, save
@@ -32,15 +32,15 @@ def export(lst: Path, to: Path, ids: list[int]) -> None:
 
 
 def flowcam_plan(root: Path, **options: object) -> Plan:
-    return plan_flowcam(FlowCamSettings(root=root, labelled=False, **options))
+    return plan_flowcam(configured.flowcam(root=root, labelled=False, **options))
 
 
 def mfi_plan(root: Path, **options: object) -> Plan:
-    return plan_mfi(MfiSettings(root=root, labelled=False, **options))
+    return plan_mfi(configured.mfi(root=root, labelled=False, **options))
 
 
 def collage_plan(root: Path, **options: object) -> Plan:
-    return plan_collage(CollageSettings(root=root, labelled=False, **options))
+    return plan_collage(configured.collage(root=root, labelled=False, **options))
 
 
 def write_collage(folder: Path, run: str) -> None:

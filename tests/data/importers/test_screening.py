@@ -15,9 +15,9 @@ from svp_lightning.data.importers import images as images_module
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.screening import not_one_particle
 from svp_lightning.data.importers.summary import summarise
-from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import SPLITS
 from svp_lightning.simulation.simulator import Simulator
+from tests import configured
 from tests.configured import simulation
 from tests.data.importers.class_folders import COUNT, particle
 
@@ -139,7 +139,7 @@ def test_bright_particles_are_not_taken_for_hot_pixels(root: Path) -> None:
     bright = np.array(Image.open(root / "protein" / "03.png"))
     bright[8:12, 10:14] = 3900
     Image.fromarray(bright.astype(np.uint16)).save(root / "protein" / "03.png")
-    plan = plan_folder(FolderSettings(root=root))
+    plan = plan_folder(configured.folder(root=root))
     assert plan.made_by["bit_depth_of_16_bit_files"] == 12
 
 
@@ -150,7 +150,7 @@ def burn(path: Path, rows: slice, columns: slice) -> None:
 
 
 def warnings_of(root: Path, **options: object) -> list[str]:
-    settings = FolderSettings.model_validate({"root": root} | options)
+    settings = configured.folder(root, **options)
     return plan_folder(settings).made_by["warnings"]
 
 
@@ -314,4 +314,4 @@ def test_names_that_only_count_hold_no_run(root: Path, pattern: str) -> None:
 def test_names_without_the_pattern_are_refused(root: Path, refuses: Callable) -> None:
     refuses("24 file names do not match.*first: 00.png", group_pattern="(.+)_")
     with pytest.raises(ValueError, match="one pair of brackets"):
-        FolderSettings(root=root, group_pattern=".+_")
+        configured.folder(root=root, group_pattern=".+_")

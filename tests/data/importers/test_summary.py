@@ -10,8 +10,8 @@ from PIL import Image
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.writer import write_plan
-from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
+from tests import configured
 
 SIDES = [20] * 16 + [60] * 3 + [118]
 """Of the images, px; a disc of 0.8 of the side, at 0.5 µm/px."""
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def imported(root: Path, **options: object) -> Store:
-    settings = FolderSettings(root=root, labelled=False, **options)
+    settings = configured.folder(root=root, labelled=False, **options)
     path = root.parent / f"store{len(list(root.parent.iterdir()))}"
     write_plan(path, plan_folder(settings), 2, lambda n: None)
     return Store.open(path)

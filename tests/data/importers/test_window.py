@@ -129,10 +129,16 @@ def test_the_window_holds_the_large_particles(sides: list[int], holds: float, se
 @pytest.mark.parametrize("ecd", [None, np.full(1000, np.nan), np.full(1000, 3.0)])
 def test_without_large_sizes_the_largest_images_decide(ecd: np.ndarray | None) -> None:
     sides = np.array([30] * 970 + [100] * 30)
-    assert choose_window(sides, ecd, WindowSettings()) == 112
-    assert choose_window(sides[20:], ecd if ecd is None else ecd[20:], WindowSettings()) == 112
+    usual = WindowSettings(holds=0.95, at_least_um=10)
+    assert choose_window(sides, ecd, usual) == 112
+    assert (
+        choose_window(
+            sides[20:], ecd if ecd is None else ecd[20:], WindowSettings(holds=0.95, at_least_um=10)
+        )
+        == 112
+    )
     one_large = np.array([30] * 999 + [400])
-    assert choose_window(one_large, ecd, WindowSettings()) == 32
+    assert choose_window(one_large, ecd, usual) == 32
 
 
 def disc(side: int, radius: float) -> np.ndarray:
