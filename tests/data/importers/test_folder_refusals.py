@@ -119,4 +119,4 @@ def test_an_interrupted_import_resumes(root, tmp_path, monkeypatch) -> None:
 
 def test_no_folder_is_not_the_current_one() -> None:
     with pytest.raises(ValueError, match="is empty"):
-        FolderSettings.model_validate({"root": ""})
+        configured.folder("")
