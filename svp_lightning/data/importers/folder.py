@@ -79,7 +79,7 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
     warnings += marks(
         particles["label"], lambda k: _unmarked(paths[k], depth, mask), settings.num_threads
     )
-    warnings += _hidden_runs(particles) if settings.labelled else []
+    warnings += _hidden_runs(particles) if settings.labelled else _counted_twice(images)
     return Plan(
         particles=particles,
         units=_units(len(paths)),
@@ -154,6 +154,19 @@ def _hidden_runs(particles: pd.DataFrame) -> list[str]:
     return []
 
 
+def _counted_twice(images: pd.DataFrame) -> list[str]:
+    """A warning where files to count hold equal pixels."""
+    copies = images["digest"].duplicated()
+    if not copies.any():
+        return []
+    row = int(copies.to_numpy().argmax())
+    first = images["id"][images["digest"] == images["digest"][row]].iloc[0]
+    return [
+        f"Warning: {copies.sum()} images are copies of others (first: {images['id'][row]} of "
+        f"{first}), and each counts as a particle."
+    ]
+
+
 def _readable(listing: pd.DataFrame, settings: FolderSettings, skips: Skips) -> pd.DataFrame:
     """The listing with what is in each file, without files that cannot be used."""
     facts = survey(listing["path"].tolist(), settings.num_threads)
@@ -165,7 +178,10 @@ def _readable(listing: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     for row in np.flatnonzero(refused).tolist():
         skips.add(listing["id"].iloc[row], facts["reason"].iloc[row], facts["error"].iloc[row])
     if refused.all():
-        raise DataError(f"{settings.root} holds no image that can be used.", "Check the files.")
+        raise DataError(
+            f"{settings.root} holds no image that can be used.",
+            "Set data.unreadable=refuse to see the first problem.",
+        )
     return listing.join(facts)[~refused].reset_index(drop=True)
 
 
@@ -203,7 +219,9 @@ def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     )
     columns = ["id", "label", "split", "group", "origin", "source"]
     particles = particles[[*columns, *particles.columns.difference(columns)]]
-    alone = particles["id"].groupby(digest).transform("first")
+    alone = particles["id"]
+    if settings.labelled:
+        alone = alone.groupby(digest).transform("first")
     # The prefix keeps a lone image's group apart from a run of the same name.
     particles["group"] = particles["group"].fillna(_ALONE + alone)
     if not settings.labelled:

@@ -63,7 +63,9 @@ class IngestSummary:
         pixel = "" if self.pixel_um is None else f", {as_range(self.pixel_um)} µm/px"
         side = self.image_size
         held = ", ".join(f"{n:,} {name}" for name, n in self.classes["images"].items())
-        lines = [f"{self.images:,} images of {side} × {side} px{pixel}: {held}"]
+        lines = [
+            f"{self.images:,} images of {side} × {side} px{pixel}" + (f": {held}" if held else "")
+        ]
         if self.sizes and self.size_definition:
             lines.append(f"Sizes (ecd_um): {self.size_definition}.")
         lines += too_large(self.window, side)

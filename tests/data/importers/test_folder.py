@@ -164,6 +164,17 @@ def test_unlabelled_images_come_in_without_splits(root, ingest) -> None:
     assert len(store) == 2 * COUNT == store.particles["group"].nunique()
 
 
+def test_copies_among_images_to_count_are_said_and_make_no_group(root, ingest) -> None:
+    for path in root.rglob("*.png"):
+        path.rename(root / f"{path.parent.name}_{path.name}")
+    shutil.copy(root / "protein_03.png", root / "protein_03 (1).png")
+    store = ingest(labelled=False)
+    (warning,) = store.manifest.made_by["warnings"]
+    assert "1 images are copies of others" in warning
+    assert "protein_03" in warning
+    assert len(store) == 2 * COUNT + 1 == store.particles["group"].nunique()
+
+
 def test_labels_join_by_id_and_others_stay_unlabelled(root, ingest) -> None:
     ids = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
     for k, name in enumerate(ids):  # subfolders are runs here, not classes
