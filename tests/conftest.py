@@ -20,6 +20,7 @@ from svp_lightning.__main__ import _plain, run
 from svp_lightning.config import parse_config
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.settings import config_folder
+from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 
 Run = Callable[..., Path]
 
@@ -43,8 +44,8 @@ def svp(
 ) -> Callable[..., None]:
     """Call ``svp("+experiment=x", "key=value")`` at ``scale=tiny`` on one CPU process.
 
-    Figures are built and left blank where the test is not marked ``draws``: drawing them is half
-    the time of a run.
+    Where the test is not marked ``draws``, figures are left blank and a generator leaves no
+    pictures: they take most of the time of a run.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE", raising=False)
@@ -58,6 +59,8 @@ def svp_pipeline(
 ) -> Callable[..., Pipeline]:
     """The pipeline of ``scale=tiny`` with overrides; no loggers, no callbacks."""
     monkeypatch.chdir(tmp_path)
+    use_narrow_backbones(monkeypatch)
+    leave_out_pictures_of_generators(monkeypatch)
 
     def build(*overrides: str) -> Pipeline:
         GlobalHydra.instance().clear()
@@ -69,11 +72,16 @@ def svp_pipeline(
 
 
 def in_process(folder: Path, artifacts: Path, *overrides: str, draws: bool = False) -> None:
-    """What ``python -m svp_lightning`` does, called in ``folder``, without starting a process."""
+    """What ``python -m svp_lightning`` does, called in ``folder``, without starting a process.
+
+    Its classifiers are narrow: a fresh process cannot read those in ``artifacts``.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        use_narrow_backbones(patch)
         if not draws:
             patch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
+            leave_out_pictures_of_generators(patch)
         for name in ("RANK", "LOCAL_RANK", "SVP_LAUNCH_ID"):
             patch.delenv(name, raising=False)
         GlobalHydra.instance().clear()

@@ -5,7 +5,7 @@ import importlib.util
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from svp_lightning.__main__ import _plain
 from svp_lightning.config import parse_config
 from svp_lightning.runtime.settings import config_folder
 
-Svp = Callable[..., None]
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/README.md")]
@@ -197,13 +196,3 @@ def _imports(script: Path) -> Iterator[tuple[str, str]]:
 
 def _package(spec: ModuleSpec) -> bool:
     return spec.submodule_search_locations is not None
-
-
-def test_the_first_commands_of_the_documentation_run(
-    svp: Svp, capsys: pytest.CaptureFixture[str]
-) -> None:
-    svp("task=doctor")
-    svp("task=ingest")
-    said = capsys.readouterr().out
-    assert "precision" in said
-    assert "protein" in said

@@ -17,7 +17,10 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from svp_lightning.__main__ import main as program
+from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 
 ACTIONS = {"open", "os.rename", "os.remove", "os.rmdir"}
 
@@ -25,6 +28,9 @@ ACTIONS = {"open", "os.rename", "os.remove", "os.rmdir"}
 def main() -> None:
     """One run after another."""
     importlib.import_module("svp_lightning.commands.evaluate")  # and with it torch, Lightning …
+    patch = pytest.MonkeyPatch()
+    use_narrow_backbones(patch)
+    leave_out_pictures_of_generators(patch)
     end = sys.argv.index("--")
     folder, patterns = Path(sys.argv[1]), sys.argv[2:end]
     sys.argv[1:] = sys.argv[end + 1 :]

@@ -9,6 +9,7 @@ import yaml
 
 import svp_lightning.stages.pools as sampling
 from svp_lightning.generator.checkpoint import load_generator
+from svp_lightning.pipeline import Pipeline
 from tests.conftest import fresh_process, only_run, results, tiny
 
 Run = Callable[..., None]
@@ -60,15 +61,14 @@ def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(
     assert totals == [48, 48, 48, 72]
 
 
-def test_each_seed_may_have_its_own_generator(svp: Run, tmp_path: Path) -> None:
-    for experiment in ("paper_grid", "paper_grid_generator_per_seed"):
-        svp(f"+experiment={experiment}", "seed=3", f"paths.outputs={tmp_path / experiment}")
+def test_each_seed_may_have_its_own_generator(svp_pipeline: Callable[..., Pipeline]) -> None:
     shared, own = (
-        results(only_run(tmp_path / name))["provenance"]
+        [svp_pipeline(f"+experiment={name}", f"seed={seed}").config.generator for seed in (0, 3)]
         for name in ("paper_grid", "paper_grid_generator_per_seed")
     )
-    assert (shared["generator_seed"], own["generator_seed"]) == (0, 3)
-    assert shared["generator"] != own["generator"]
+    assert shared[0].identity() == shared[1].identity() == own[0].identity()
+    assert own[1].seed == 3
+    assert own[1].identity() != shared[1].identity()
 
 
 def test_search_maximises_the_validation_score(tmp_path: Path, shared_artifacts: Path) -> None:

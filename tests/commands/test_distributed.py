@@ -1,4 +1,4 @@
-"""Two gloo processes: the same test metrics as one, every test image once, sweeps included."""
+"""Two gloo processes: the same pool and test metrics as one, every test image once, in a sweep."""
 
 import json
 import shutil
@@ -11,50 +11,55 @@ from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
 from tests.conftest import fresh_process, in_process, only_run, results, tiny
 
-CELL = "+experiment=resnet18_aug_ratio_1x"
-BATCHES = "sampler.batch_size=5"
-"""So that the pool of 24 takes several batches, the last one smaller."""
+CELL = ("+experiment=resnet18_aug_ratio_1x", "generator.selection.method=fidelity",
+        "sampler.batch_size=5")  # fmt: skip
+"""The pool of 24 takes several batches, the last one smaller."""
 
 
 @pytest.fixture(scope="module")
-def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("one")
-    in_process(folder, folder / "artifacts", CELL, BATCHES)
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 processes train, draw and test; then 1 tests what they have left.
+
+    In one process, the second cell would find the ranks of the first in its environment.
+    """
+    folder = tmp_path_factory.mktemp("sweep")
+    outputs = "paths.outputs=outputs/${trainer.devices}"
+    overrides = tiny(folder / "artifacts", *CELL, "trainer=ddp_cpu", outputs)
+    fresh_process(folder, "-m", *overrides, "trainer.devices=2,1")
     return folder
 
 
-def test_two_processes_draw_the_same_pool_and_test_the_same(
-    one_process: Path, tmp_path: Path
-) -> None:
-    """``trainer`` is no setting that matters: two processes test what one has trained."""
-    artifacts = tmp_path / "artifacts"
-    for stage in ("store", "generator", "classifier"):
-        shutil.copytree(one_process / "artifacts" / stage, artifacts / stage)
-    done = fresh_process(tmp_path, *tiny(artifacts, CELL, BATCHES, "trainer=ddp_cpu"))
-    assert "24 images" in done.stdout
-    assert "2 × CPU" in done.stdout
-    assert "Building classifier" not in done.stdout
-    pools = (next(p.glob("artifacts/synthetic/*/manifest.json")) for p in (one_process, tmp_path))
-    assert len({Store.open(pool.parent).sha256 for pool in pools}) == 1
-    one, two = only_run(one_process / "outputs"), only_run(tmp_path / "outputs")
-    a, b = (read_predictions(folder / "predictions.parquet") for folder in (one, two))
+def test_two_processes_test_as_one_and_count_every_image(sweep: Path) -> None:
+    one, two = (only_run(sweep / "outputs" / devices) for devices in "12")
+    a, b = (read_predictions(run / "predictions.parquet") for run in (one, two))
+    assert len(a.ids) == 84
     assert a.ids.tolist() == b.ids.tolist()
     np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-5)
-    assert results(two)["provenance"]["device"].startswith("2 × ")
+    for run in (one, two):
+        found = results(run)
+        assert sum(found["counts"]["test"].values()) == 84
+        assert found["provenance"]["device"].startswith("2 × ") == (run == two)
     for name, value in results(one)["metrics"].items():
         if name != "per_class":
             assert results(two)["metrics"][name] == pytest.approx(value, abs=1e-9)
 
 
-def test_sweep_over_device_counts_trains_and_counts_every_image(tmp_path: Path) -> None:
-    """1, then 2 processes in one multirun, each training for itself."""
-    places = "paths.artifacts=a/${trainer.devices}", "paths.outputs=o/${trainer.devices}"
-    overrides = tiny(tmp_path, CELL, "trainer=ddp_cpu", *places)
-    fresh_process(tmp_path, "-m", *overrides, "trainer.devices=1,2")
-    for devices in (1, 2):
-        run = only_run(tmp_path / "o" / str(devices))
-        assert sum(results(run)["counts"]["test"].values()) == 84
-        assert len(read_predictions(run / "predictions.parquet").ids) == 84
-        assert results(run)["provenance"]["device"].startswith("2 × ") == (devices == 2)
-        info = json.loads(next((tmp_path / "a" / str(devices)).rglob("generator.json")).read_text())
-        assert info["generator"]["training"]["processes"] == devices
+def test_two_processes_draw_the_same_pool(sweep: Path, tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    for stage in ("store", "generator"):
+        shutil.copytree(sweep / "artifacts" / stage, artifacts / stage)
+    in_process(tmp_path, artifacts, *CELL, "task=sample")
+    pools = (next(p.glob("artifacts/synthetic/*/manifest.json")) for p in (sweep, tmp_path))
+    one, two = (Store.open(pool.parent) for pool in pools)
+    assert len(one) == 24
+    assert one.sha256 == two.sha256
+
+
+def test_checkpoint_is_chosen_by_both_processes_as_recorded(sweep: Path) -> None:
+    (file,) = sweep.glob("artifacts/generator/*/generator.json")
+    training = json.loads(file.read_text())["generator"]["training"]
+    assert training["processes"] == 2
+    checks = {check["step"]: check for check in training["selection"]["checks"]}
+    assert list(checks) == [2, 4, 6]
+    best = min(checks.values(), key=lambda check: (not check["novel"], check["distance"]))
+    assert training["selection"]["step"] == best["step"]

@@ -63,7 +63,7 @@ def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -
     assert found.augmentation.method == method
     # 4 steps at scale=tiny, whatever the arm adds.
     assert found.provenance.model_extra["optimizer_steps"] == 4
-    assert found.provenance.model_extra["training_images_drawn"] == 4 * 16
+    assert found.provenance.training_images_drawn == 4 * 16
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])

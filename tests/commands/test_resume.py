@@ -43,7 +43,7 @@ def test_killed_in_every_stage_ends_the_same(uninterrupted: Path, tmp_path: Path
     done = subprocess.run(
         [sys.executable, KILLED_AT, artifacts, *MOMENTS, "--", *tiny(artifacts, *SETTINGS)],
         cwd=tmp_path,
-        env=clean_environment(),
+        env=clean_environment() | {"PYTHONPATH": str(KILLED_AT.parents[2])},
         capture_output=True,
         text=True,
         check=True,

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import fresh_process, in_process, results, tiny
 
-GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=0,1")
+GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=1")
 
 
 @pytest.fixture(scope="module")
@@ -17,11 +17,10 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_four_cells_share_one_generator_and_one_pool(grid: Path) -> None:
+def test_cells_at_once_share_one_generator_and_one_pool(grid: Path) -> None:
     found = [results(file.parent) for file in grid.rglob("results.json")]
-    cells = {(r["seed"], r["augmentation"]["ratio"]) for r in found}
-    assert cells == {(seed, ratio) for seed in (1, 2) for ratio in (0, 1)}
-    for stage, count in {"store": 1, "generator": 1, "synthetic": 1, "classifier": 4}.items():
+    assert sorted((r["seed"], r["augmentation"]["ratio"]) for r in found) == [(1, 1), (2, 1)]
+    for stage, count in {"store": 1, "generator": 1, "synthetic": 1, "classifier": 2}.items():
         assert len(list((grid / "artifacts" / stage).glob("*/artifact.json"))) == count
 
 
@@ -29,7 +28,7 @@ def test_second_call_does_only_what_is_missing(grid: Path) -> None:
     found = sorted(grid.rglob("results.json"))
     written = [file.stat().st_mtime_ns for file in found]
     done = fresh_process(grid, "-m", *tiny(grid / "artifacts", *GRID))
-    assert done.stdout.count("Already finished") == 4
+    assert done.stdout.count("Already finished") == 2
     assert [file.stat().st_mtime_ns for file in found] == written
 
 
@@ -38,7 +37,7 @@ def test_report_covers_the_study(grid: Path, capsys: pytest.CaptureFixture[str])
     folder = grid / "outputs" / "paper_grid"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "ResNet-18" in page
-    assert (folder / "table.csv").read_text().count("\n") == 3
+    assert (folder / "table.csv").read_text().count("\n") == 2
     assert str(Path("outputs") / "paper_grid" / "report.html") in capsys.readouterr().out
 
 

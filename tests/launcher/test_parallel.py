@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.svp_process_launcher._display import duration, log_tail
+from hydra_plugins.svp_process_launcher._display import log_tail
 from hydra_plugins.svp_process_launcher._environment import (
     LauncherError,
     device_groups,
@@ -128,16 +128,6 @@ def test_log_tail_shows_what_matters(tmp_path: Path) -> None:
     assert log_tail(log, start=14, lines=3).splitlines() == ["red", "100%|##", "Error: no"]
     assert len(log_tail(log, start=14).splitlines()) == 15
     assert "earlier" not in log_tail(log, start=14, lines=100)
-
-
-def test_durations_are_written_for_people() -> None:
-    assert [duration(s) for s in (0.4, 99, 100, 3600, 7500)] == [
-        "0 s",
-        "99 s",
-        "2 min",
-        "60 min",
-        "2 h 5 min",
-    ]
 
 
 def test_terminal_shows_running_cells_and_their_last_lines(app: Any) -> None:

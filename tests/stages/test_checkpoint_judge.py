@@ -1,6 +1,5 @@
 """Checkpoints chosen by held-out real images: a tiny pipeline, and generators made to overfit."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from svp_lightning.stages import checkpoint_judge
 from svp_lightning.stages.checkpoint_judge import Judge
 from svp_lightning.stages.generator_training import SAMPLER
 from tests import configured
-from tests.conftest import fresh_process, only_run, results, tiny
+from tests.conftest import only_run, results
 
 Build = Callable[..., Pipeline]
 CHOSEN = "generator.selection.method=fidelity"
@@ -118,18 +117,3 @@ def test_network_that_chose_the_checkpoint_is_among_the_costs(
     costs = results(only_run(tmp_path / "outputs"))["costs"]
     stages = {"generator", "synthetic", "classifier", "test"}
     assert set(costs) == stages | ({"network", "features"} if method == "fidelity" else set())
-
-
-def test_chosen_on_two_processes_as_recorded(svp_pipeline: Build, tmp_path: Path) -> None:
-    # Quicker in this process.
-    _ = svp_pipeline(f"paths.artifacts={tmp_path / 'artifacts'}").features
-    overrides = tiny(tmp_path / "artifacts", "task=train_generator", CHOSEN, "trainer=ddp_cpu")
-    done = fresh_process(tmp_path, *overrides)
-    assert "Kept the weights of step" in done.stdout
-    (file,) = tmp_path.glob("artifacts/generator/*/generator.json")
-    training = json.loads(file.read_text())["generator"]["training"]
-    assert training["processes"] == 2
-    checks = {check["step"]: check for check in training["selection"]["checks"]}
-    assert list(checks) == [2, 4, 6]
-    best = min(checks.values(), key=lambda check: (not check["novel"], check["distance"]))
-    assert training["selection"]["step"] == best["step"]
