@@ -27,4 +27,6 @@ def run(pipeline: Pipeline) -> None:
     attach_fidelity(folder, pipeline.run_dir)
     page = fidelity_report(pipeline.run_dir)
     print_fidelity(pipeline.run_dir)
+    if pipeline.store.image_pixel_um != pipeline.store.pixel_size_um:
+        say("Sizes are in px of the stored images: some real ones were scaled down (data.fit).")
     say(f"Report: {page}")

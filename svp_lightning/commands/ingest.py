@@ -72,7 +72,9 @@ def write_sheets(store: Store, folder: Path) -> None:
             panels = {
                 f"Out of {len(rows):,}{order}": np.stack([store.images[row] for row in shown])
             }
-            sheet = contact_sheet(panels, columns=16, title=name, pixel_size_um=store.pixel_size_um)
+            sheet = contact_sheet(
+                panels, columns=16, title=name, pixel_size_um=store.image_pixel_um
+            )
             save_figure(sheet, folder / f"contact_sheet_{name}.png")
 
 

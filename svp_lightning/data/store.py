@@ -129,6 +129,12 @@ class Store:
         return self.manifest.pixel_size_um
 
     @property
+    def image_pixel_um(self) -> float | None:
+        """µm per px of all stored images; None where it is unknown, or some were scaled down."""
+        shrunk = "scale" in self.particles and bool((self.particles["scale"] < 1).any())
+        return None if shrunk else self.pixel_size_um
+
+    @property
     def sha256(self) -> str:
         """One hash for the content: that of the images and the table together."""
         return self.manifest.sha256[IMAGES][:32] + self.manifest.sha256[PARTICLES][:32]

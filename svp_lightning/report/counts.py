@@ -36,6 +36,8 @@ WHAT_INTERVALS_COVER = (
 UNKNOWN_DEFINITION = "size"
 MAX_RUNS_NAMED = 10
 MAX_RUNS_SHOWN = 20
+_PADDING = (0, 1, 0, 0)
+"""Narrow, so that names are folded in 80 columns, and no number is."""
 
 
 def size_definition(store: Store) -> str:
@@ -106,16 +108,25 @@ def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> T
     rows = counts[counts[kind_of(store)] == name]
     title = f"{_heading(store, samples)}: {rows['count'].max():,} particles"
     title += f" in the {whole.volume_ml:.4g} mL imaged" if per_ml else ""
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-    table.add_column("size")
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=SIMPLE,
+        padding=_PADDING,
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column("size", no_wrap=True)
     table.add_column("class", overflow="fold")
     for heading in ("count", "95 %", "share", *(("per mL", "95 %") if per_ml else ())):
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     for least, of in rows.groupby("min_size_um"):
         size = "all" if least == ALL_SIZES else f"≥ {least:g} µm"
         for row in of.to_dict("records"):
             cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"])]
-            cells.append("" if math.isnan(row["share"]) else f"{row['share']:.1%}")
+            cells.append(
+                "" if math.isnan(row["share"]) else f"{row['share']:.1%}".replace("100.0%", "100%")
+            )
             if per_ml:
                 ends = f"{_short(row['per_ml_low'])}–{_short(row['per_ml_high'])}"
                 cells += [_short(row["per_ml"]), ends]
@@ -130,10 +141,17 @@ def each_sample(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -
     kind = kind_of(store)
     of_all = counts[(counts["min_size_um"] == ALL_SIZES) & (counts["class"] == ALL)]
     rows = of_all.set_index(kind).to_dict("index")
-    table = Table(title=f"Each {kind}", title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(
+        title=f"Each {kind}",
+        title_justify="left",
+        box=SIMPLE,
+        padding=_PADDING,
+        show_edge=False,
+        pad_edge=False,
+    )
     table.add_column(kind, overflow="fold")
     for heading in ("particles", "95 %", "per mL", "95 %"):
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     for name in [one.name for one in samples[:MAX_RUNS_SHOWN]]:
         row = rows[name]
         cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"]), "withheld", ""]

@@ -115,7 +115,7 @@ def _assess_one(inputs: _Inputs, name: str, figures: Path) -> dict[str, Any]:
         train,
         heldout,
         generated,
-        pixel_size_um=store.pixel_size_um,
+        pixel_size_um=store.image_pixel_um,
         draws=settings.draws,
         seed=settings.seed,
         device=inputs.device,
@@ -156,7 +156,7 @@ def _facts(inputs: _Inputs, scale: str) -> dict[str, Any]:
         "scale": scale,
         "held_out_split": HELD_OUT,
         "image_size": store.image_size,
-        "pixel_size_um": store.pixel_size_um,
+        "pixel_size_um": store.image_pixel_um,
         "feature_network": {
             "backbone": inputs.network.classifier.settings.backbone,
             "components": inputs.network.num_features,

@@ -71,7 +71,7 @@ class _Artist:
             drawn = self._draw(np.full(SHEET_IMAGES, label), seeds, self.sampler)
             real = np.asarray(self.store.images[self._real(name)[:SHEET_IMAGES]])
             panels = {"Real (training)": real, "Generated": drawn}
-            sheet = contact_sheet(panels, title=name, pixel_size_um=self.store.pixel_size_um)
+            sheet = contact_sheet(panels, title=name, pixel_size_um=self.store.image_pixel_um)
             save_figure(sheet, self.folder / f"contact_sheet_{name}.png")
 
     def noise_to_image(self) -> None:
@@ -96,7 +96,7 @@ class _Artist:
         real = np.stack([np.asarray(self.store.images[chosen[:count]]) for chosen in rows])
         labels, seeds = self._each_class(count)
         drawn = self._draw(labels, seeds, self.sampler).reshape(real.shape)
-        figure = real_and_generated(real, drawn, self.names, self.store.pixel_size_um)
+        figure = real_and_generated(real, drawn, self.names, self.store.image_pixel_um)
         save_figure(figure, self.folder / "real_and_generated.png")
 
     def interpolation(self) -> None:

@@ -170,7 +170,7 @@ def _info(settings: GeneratorSettings, rows: Mixture, facts: dict[str, Any]) -> 
         settings=settings.model_copy(update=resolved),
         class_names=rows.class_names,
         image_size=store.image_size,
-        pixel_size_um=store.pixel_size_um,
+        pixel_size_um=store.image_pixel_um,
         training=facts,
     )
 

@@ -67,7 +67,7 @@ def _sheets(folder: Path, store: Store, rows: Mixture) -> None:
         if pool := rows.synthetic:
             drawn = np.asarray(pool.images[pool.indices(label=label)[:SHEET_IMAGES]])
             panels |= {"Generated": drawn} if len(drawn) else {}
-        figure = contact_sheet(panels, title=name, pixel_size_um=store.pixel_size_um)
+        figure = contact_sheet(panels, title=name, pixel_size_um=store.image_pixel_um)
         save_figure(figure, folder / f"contact_sheet_{name}.png")
 
 

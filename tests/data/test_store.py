@@ -147,3 +147,15 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path, start: int, size: in
     with pytest.raises(StoreError, match="do not fit at row"):
         writer.write(start, np.zeros((2, size, size), np.uint8), pd.DataFrame({"id": ["a", "b"]}))
     assert writer.pending(4) == [range(4)]
+
+
+@pytest.mark.parametrize(("smallest", "found"), [(1.0, 0.5), (0.5, None)])
+def test_images_that_were_scaled_down_have_no_common_pixel_size(
+    tmp_path: Path, smallest: float, found: float | None
+) -> None:
+    writer = StoreWriter(tmp_path, 2, 16)
+    table = rows(0, 2).assign(scale=[1.0, smallest])
+    writer.write(0, np.zeros((2, 16, 16), np.uint8), table)
+    writer.finish(CLASSES, 0.5, {})
+    store = Store.open(tmp_path)
+    assert (store.pixel_size_um, store.image_pixel_um) == (0.5, found)

@@ -93,8 +93,8 @@ def test_one_file_holds_runs_sizes_classes_and_concentrations(tmp_path: Path) ->
     assert (counts["size_definition"] == ECD).all()
     assert {"count_low", "count_high", "per_ml_low", "per_ml_high", "dilution"} <= set(counts)
     assert "2 runs together: 6 particles in the 0.75 mL imaged" in said
-    assert "All 6 2–14 100.0% 8 2.9–17 ≥ 2 µm" in said
-    assert "All 1 0–6 100.0% 1.3 0.034–7.4 ≥ 25 µm Protein 0 0–4" in said
+    assert "All 6 2–14 100% 8 2.9–17 ≥ 2 µm" in said
+    assert "All 1 0–6 100% 1.3 0.034–7.4 ≥ 25 µm Protein 0 0–4" in said
     assert "classifier's mistakes" in said
     assert ECD in said
     assert "Cut by the edge of the frame: 1 " in said
@@ -270,3 +270,29 @@ def test_without_sizes_there_are_no_thresholds(tmp_path: Path) -> None:
     assert "No sizes are known" in reported(store, tmp_path)
     assert written(tmp_path).index.get_level_values("min_size_um").unique().tolist() == [0]
     assert "size_um" not in pd.read_csv(tmp_path / "predictions.csv")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7])
+@pytest.mark.parametrize("count", [0, 60_000])
+def test_no_number_is_split_in_80_columns(tmp_path: Path, classes: int, count: int) -> None:
+    runs = {f"run_of_a_long_name_{k}": {"volume_ml": 0.017, "particles": 0} for k in range(2)}
+    store = store_of(tmp_path / "store", [], runs)
+    names = tuple(f"glass_delamination_flake_{k}" for k in range(classes))
+    none = np.empty((0, classes), np.float32)
+    found, samples = (
+        Predictions(np.empty(0, object), np.empty(0, int), none, names),
+        samples_of(store),
+    )
+    counts = count_table(found, store, samples, 0.6)
+    for column in ("count", "count_low", "count_high"):
+        counts[column] += count
+        counts[column.replace("count", "per_ml")] = counts[column] / 0.034
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(readable(store, counts, samples), each_sample(store, counts, samples))
+    shown = capture.get()
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    ends = f"{count:,}–{count + 4:,}"
+    assert shown.count(ends) == 5 * (classes + 2) + 2
+    if count:
+        assert shown.count("1,764,706–1,764,814") == 5 * (classes + 2) + 2

@@ -6,9 +6,11 @@ checked; others are made by group.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from svp_lightning.data.classes import PAPER_CLASSES
@@ -95,7 +97,9 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
     return (*known, *sorted(present - set(known)))
 
 
-def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.DataFrame:
+def labels_from_table(
+    particles: pd.DataFrame, table: Path, skips: Skips, lost: Mapping[str, int] | None = None
+) -> pd.DataFrame:
     """Labels from a CSV with ``id,label`` (``filename,class``) or ``run,particle_id,label``.
 
     ``run`` may lack where there is only one; ``1``, ``1.0`` and ``000001`` are the same
@@ -106,7 +110,10 @@ def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.
     Args:
         particles: with ``id``, and ``group`` (the run) and ``particle_id`` where they have one.
         table: the CSV.
-        skips: where labels of particles that are not there go, and rows that are too long.
+        skips: where labels of particles that are not there go, and rows that are too long. Where
+            they name more particles of a run than were left out of it, its list may have been
+            renumbered, and all labels of that run go.
+        lost: run -> particles that were left out of it.
 
     Returns:
         A row per particle: ``label``, ``group`` and ``split``, each null where it is not given.
@@ -119,8 +126,10 @@ def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.
     by_id = any(str(n).lower() in of_ids for n in rows) or "particle_id" not in particles
     groups = {k: v for k, v in GROUP_SYNONYMS.items() if by_id or k != "run"}
     rows = with_canonical_names(table, rows, _COLUMNS, _SYNONYMS | groups)
+    run_of = particles.get("run", particles["group"]) if "particle_id" in particles else None
     if by_id:
-        return _joined(table, rows, ["id"], [(name,) for name in particles["id"]], skips)
+        keys = [(name,) for name in particles["id"]]
+        return _joined(table, rows, ["id"], keys, skips, run_of, lost or {})
     runs = particles["group"].unique()
     if "run" not in rows and len(runs) == 1:
         rows["run"] = runs[0]
@@ -134,7 +143,7 @@ def labels_from_table(particles: pd.DataFrame, table: Path, skips: Skips) -> pd.
             f"{table}: particle numbers occur more than once in a run here.",
             "Name particles by the column id; task=ingest data.labels=null writes the ids.",
         )
-    return _joined(table, rows, ["run", "particle_id"], known, skips)
+    return _joined(table, rows, ["run", "particle_id"], known, skips, run_of, lost or {})
 
 
 def _joined(
@@ -143,6 +152,8 @@ def _joined(
     columns: list[str],
     known: list[tuple[str, ...]],
     skips: Skips,
+    run_of: pd.Series | None,
+    lost: Mapping[str, int],
 ) -> pd.DataFrame:
     require_columns(table, rows, (*columns, "label"))
     for name in columns:
@@ -168,7 +179,25 @@ def _joined(
     of_key = dict(zip(keys, given.itertuples(index=False, name=None), strict=True))
     nothing = (None,) * len(_GIVEN)
     found = pd.DataFrame([of_key.get(key, nothing) for key in known], columns=_GIVEN, dtype=object)
+    if run_of is not None and strangers:
+        doubtful = run_of.isin(_renumbered(strangers, run_of, lost)).to_numpy()
+        for row in np.flatnonzero(doubtful & found["label"].notna().to_numpy()).tolist():
+            reason = "label of a run whose labels name particles that it lacks"
+            skips.add("/".join(known[row]), reason, error, particle_lost=False)
+        found[doubtful] = None
     return found.where(found.notna(), None)
+
+
+def _renumbered(
+    strangers: list[tuple[str, ...]], run_of: pd.Series, lost: Mapping[str, int]
+) -> set[str]:
+    """Runs of which labels name more particles that are not there than were left out."""
+    runs = sorted(run_of.unique(), key=len, reverse=True)  # a/b before a
+    named = ("/".join(key) for key in strangers)
+    missing = Counter(
+        next((run for run in runs if name.startswith(f"{run}/")), None) for name in named
+    )
+    return {run for run in runs if missing[run] > lost.get(run, 0)}
 
 
 def splits_given(table: Path, rows: pd.DataFrame) -> list[str] | None:

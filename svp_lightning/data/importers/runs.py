@@ -164,7 +164,8 @@ def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
     Raises:
         DataError: the labels do not fit the particles.
     """
-    particles = _labelled(found.particles.assign(origin="real"), settings, skips)
+    lost = {run: facts.particles_lost for run, facts in found.facts.items()}
+    particles = _labelled(found.particles.assign(origin="real"), settings, skips, lost)
     particles, why = _split(particles, settings)
     sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
     ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
@@ -212,14 +213,16 @@ def _completed(found: Runs, particles: pd.DataFrame) -> dict[str, RunFacts]:
     return completed
 
 
-def _labelled(particles: pd.DataFrame, settings: RunSettings, skips: Skips) -> pd.DataFrame:
+def _labelled(
+    particles: pd.DataFrame, settings: RunSettings, skips: Skips, lost: dict[str, int]
+) -> pd.DataFrame:
     """With ``label``, the ``split`` given (or null), and ``run`` where groups are given instead."""
     particles = particles.assign(split=None)
     if not settings.labelled or ("label" not in particles and settings.labels is None):
         return particles.assign(label=None)
     if settings.labels is None:
         return particles
-    given = labels_from_table(particles, _folder(settings) / settings.labels, skips)
+    given = labels_from_table(particles, _folder(settings) / settings.labels, skips, lost)
     particles = particles.assign(label=given["label"], split=given["split"])
     run = particles["group"]
     group = given["group"].where(given["group"].notna(), run)

@@ -80,3 +80,47 @@ def test_the_coarsest_group_is_taken_and_a_run_is_one_only_beside_ids(tmp_path: 
 def test_a_split_of_no_known_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 3: the split is 'spare'"):
         given(tmp_path, "particle_id,label,split\n1,oil,train\n2,air,spare\n")
+
+
+RUNS = pd.DataFrame(
+    {
+        "id": ["a/000001", "a/000002", "a/b/000001", "a/b/000002"],
+        "group": ["a", "a", "a/b", "a/b"],
+        "particle_id": [1, 2, 1, 2],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("strangers", "lost", "kept"),
+    [
+        ([], {}, ["oil", "air", "oil", "air"]),
+        (["a/000003"], {}, [None, None, "oil", "air"]),
+        (["a/b/000003"], {}, ["oil", "air", None, None]),
+        (["a/b/000003"], {"a/b": 1}, ["oil", "air", "oil", "air"]),  # it could not be read
+        (["a/b/000003", "a/b/000004"], {"a/b": 1}, ["oil", "air", None, None]),
+        (["c/000001"], {}, ["oil", "air", "oil", "air"]),  # a run that is not imported
+    ],
+)
+def test_labels_of_a_list_that_may_be_renumbered_are_left_out(
+    tmp_path: Path, strangers: list[str], lost: dict[str, int], kept: list[str | None]
+) -> None:
+    named = zip([*RUNS["id"], *strangers], ["oil", "air"] * 4, strict=False)
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(["id,label", *(f"{name},{label}" for name, label in named)]) + "\n")
+    skips = Skips("skip")
+    assert labels_from_table(RUNS, table, skips, lost)["label"].tolist() == kept
+    listed = skips.table()
+    dropped = [name for name, label in zip(RUNS["id"], kept, strict=True) if label is None]
+    assert listed["file"].tolist() == [*strangers, *dropped]
+    assert not listed["particle_lost"].any()
+    if strangers:
+        with pytest.raises(DataError, match=f"labels {len(strangers)} particles that were not"):
+            labels_from_table(RUNS, table, Skips(), lost)
+
+
+def test_labels_of_images_are_named_by_their_path_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("id,label\nr/000001,oil\nr/gone.png,air\n")
+    images = PARTICLES.drop(columns="particle_id")
+    found = labels_from_table(images, tmp_path / "labels.csv", Skips("skip"))
+    assert found["label"].tolist() == ["oil", None, None]

@@ -1,0 +1,57 @@
+"""Counts of MFI runs whose particles are larger than the classifier's images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import only_run
+from tests.data.importers.test_mfi import write_discs
+
+VOLUMES = {"vial1": 0.5, "vial2": 0.02}
+
+
+@pytest.mark.parametrize("fit", ["cut", "shrink"])
+def test_particles_larger_than_the_window_are_counted_at_their_size(
+    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], fit: str
+) -> None:
+    svp("augmentation=none")
+    run = only_run(tmp_path / "outputs")
+    sizes = {}
+    for seed, name in enumerate(VOLUMES):
+        folder = tmp_path / "runs" / name
+        write_discs(folder, seed, n=24)
+        (folder / "table.csv").rename(folder / f"{name}.csv")
+        sizes[name] = pd.read_csv(folder / f"{name}.csv", skipinitialspace=True)["ECD(um)"]
+    capsys.readouterr()
+    svp(
+        "task=predict",
+        f"predict.run={run}",
+        "data=mfi",
+        f"data.root={tmp_path / 'runs'}",
+        f"data.fit={fit}",
+        "data.volume_ml={vial1: 0.5, vial2: 0.02}",
+        "study=new",
+    )
+    said = capsys.readouterr().out
+    large = sum(int((size >= 10).sum()) for size in sizes.values())
+    done = "the window of 16 px cuts" if fit == "cut" else "Scaled down to fit the window"
+    assert done in said
+    assert f"of the {large} particles ≥ 10 µm" in said
+    assert "The volume imaged is stated (data.volume_ml): vial1 0.5 mL, vial2 0.02 mL." in said
+    (file,) = tmp_path.glob("outputs/new/*/counts.csv")
+    counts = pd.read_csv(file)
+    counts = counts[counts["class"] == "all"].set_index(["run", "min_size_um"])
+    for least in (2, 5, 10, 25):
+        found = {name: int((size >= least).sum()) for name, size in sizes.items()}
+        assert 0 < found["vial1"] <= 24
+        for name, count in found.items():
+            row = counts.loc[(name, least)]
+            assert (row["count"], row["per_ml"]) == pytest.approx((count, count / VOLUMES[name]))
+        whole = counts.loc[("all runs", least)]
+        assert whole["count"] == sum(found.values())
+        assert whole["per_ml"] == pytest.approx(sum(found.values()) / 0.52)
+    particles = pd.read_csv(file.with_name("predictions.csv"))
+    assert particles["size_um"].max() == pytest.approx(max(size.max() for size in sizes.values()))
+    assert particles["size_um"].max() > 25
