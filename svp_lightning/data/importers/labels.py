@@ -7,7 +7,7 @@ checked; others are made by group.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -128,8 +128,8 @@ def labels_from_table(
     rows = with_canonical_names(table, rows, _COLUMNS, _SYNONYMS | groups)
     run_of = particles.get("run", particles["group"]) if "particle_id" in particles else None
     if by_id:
-        keys = [(name,) for name in particles["id"]]
-        return _joined(table, rows, ["id"], keys, skips, run_of, lost or {})
+        names = [(name,) for name in particles["id"]]
+        return _joined(table, rows, ["id"], names, skips, run_of, lost or {})
     runs = particles["group"].unique()
     if "run" not in rows and len(runs) == 1:
         rows["run"] = runs[0]
@@ -150,7 +150,7 @@ def _joined(
     table: Path,
     rows: pd.DataFrame,
     columns: list[str],
-    known: list[tuple[str, ...]],
+    known: Sequence[tuple[str, ...]],
     skips: Skips,
     run_of: pd.Series | None,
     lost: Mapping[str, int],
