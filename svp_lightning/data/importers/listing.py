@@ -7,6 +7,7 @@ else a CSV holds.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -282,9 +283,11 @@ def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.Data
 
 def _with_paths(table: Path, root: Path, rows: pd.DataFrame, skips: Skips) -> pd.DataFrame:
     """Rows whose picture exists, ``path`` as the file."""
-    paths = {}
+    paths, names = {}, dict[Path, dict[str, str]]()
     for number, cell in rows["path"].items():
         path = _inside(table, root, number, cell)
+        if not os.path.isfile(path):
+            path = _in_any_case(path, names)
         if os.path.isfile(path):  # Path.is_file() raises on names too long
             paths[number] = path
             continue
@@ -300,6 +303,16 @@ def _with_paths(table: Path, root: Path, rows: pd.DataFrame, skips: Skips) -> pd
             "Paths are relative to the CSV.",
         )
     return rows.loc[list(paths)].assign(path=pd.Series(paths, dtype=object))
+
+
+def _in_any_case(path: Path, names: dict[Path, dict[str, str]]) -> Path:
+    """The file as its folder spells it, where one alone differs in the case of its name."""
+    folder = path.parent
+    if folder not in names:
+        there = os.listdir(folder) if os.path.isdir(folder) else []
+        times = Counter(name.lower() for name in there)
+        names[folder] = {n.lower(): n for n in there if times[n.lower()] == 1}
+    return folder / names[folder].get(path.name.lower(), path.name)
 
 
 def _inside(table: Path, root: Path, number: object, cell: str) -> Path:

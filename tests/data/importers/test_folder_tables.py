@@ -82,6 +82,19 @@ def test_a_label_column_wins_over_a_class_column(root, ingest) -> None:
     assert set(ingest(table="list.csv").class_names) == {"protein", "silicone_oil"}
 
 
+def test_the_case_of_file_names_does_not_matter_unless_it_tells_files_apart(
+    root, ingest, refuses
+) -> None:
+    write_table(root)
+    file = root / "list.csv"
+    file.write_text(file.read_text().replace(".png", ".PNG"))
+    store = ingest(table="list.csv")
+    assert set(store.particles["source"].str[-4:]) == {".png"}
+    assert len(store) == 2 * COUNT
+    Image.fromarray(particle(999)).save(root / "protein" / "03.Png")
+    refuses("'protein/03.PNG' does not exist", table="list.csv")
+
+
 def test_rows_whose_picture_is_missing_can_be_left_out(root, ingest, refuses) -> None:
     write_table(root, "protein/99.png,protein,v,1\nprotein/98.png,protein,v,1,2\n")
     store = ingest(table="list.csv", unreadable="skip")
