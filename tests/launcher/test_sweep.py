@@ -23,14 +23,17 @@ def test_cells_run_one_after_the_other_under_their_headers(app: Any) -> None:
     assert [records[n]["environment"]["SVP_SWEEP_CELL"] for n in (3, 1, 2)] == ["1/3", "2/3", "3/3"]
 
 
-def test_a_failed_cell_stops_no_other_and_fails_the_sweep_without_a_second_traceback(
+def test_broken_cells_stop_no_other_and_fail_the_sweep_without_a_second_traceback(
     app: Any,
 ) -> None:
-    done = app.run("-m", "number=1,2,3", "fail_at=1")
+    done = app.run("-m", "number=1,2,3", "fail_at=1", "killed_at=2")
     assert done.returncode == 1
-    assert sorted(app.records()) == [2, 3]
+    assert sorted(app.records()) == [3]
     assert done.stderr.count("Traceback") == 1  # the cell's own
-    assert done.stderr.endswith("2 finished, 1 failed:\n  [1/3] number=1: exit status 1\n")
+    assert done.stderr.endswith(
+        "1 finished, 2 failed:\n  [1/3] number=1: exit status 1\n"
+        "  [2/3] number=2: killed by SIGKILL (often: out of memory)\n"
+    )
     assert done.stdout.index("[1/3] number=1 FAILED") < done.stdout.index("[2/3] number=2")
 
 
@@ -39,13 +42,6 @@ def test_stop_on_failure_starts_no_further_cell(app: Any) -> None:
     assert done.returncode == 1
     assert sorted(app.started()) == [1, 2]
     assert "1 finished, 1 failed, 1 not started:" in done.stderr
-
-
-def test_a_killed_cell_is_named_with_its_signal(app: Any) -> None:
-    done = app.run("-m", "number=1,2", "killed_at=1")
-    assert done.returncode == 1
-    assert "[1/2] number=1: killed by SIGKILL (often: out of memory)" in done.stderr
-    assert 2 in app.records()
 
 
 VALUES = {
