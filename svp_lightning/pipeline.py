@@ -33,13 +33,15 @@ WITH_RESULTS = ("evaluate", "assess", "predict")
 def run_folder(config: Config) -> Path:
     """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes.
 
-    Predictions are named after the run whose classifier they use.
+    Predictions are named after the run whose classifier they use, imports after their source.
     """
     key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
     task = "" if config.task == "evaluate" else f"{config.task}_"
     name = f"{config.name}_seed{config.seed}"
     if config.task == "predict":
         name = evaluated_run(config.predict.run).name
+    elif config.task == "ingest":
+        name = config.data.source
     return config.paths.outputs / config.study / f"{task}{name}_{key}"
 
 

@@ -29,6 +29,7 @@ def test_what_was_found_and_left_out_is_printed(
     for word in ("Protein", "Oil Drop", "Unlabelled", "run3", "2-5 µm", "0.0174"):
         assert word.lower() in shown.lower(), word
     (folder,) = tmp_path.glob("outputs/*/*")
+    assert folder.name.startswith("ingest_flowcam_")  # no arm's name: nothing is trained
     assert {f.name for f in folder.glob("contact_sheet_*.png")} == {
         f"contact_sheet_{name}.png" for name in ("protein", "oil_drop", "unlabelled")
     }
