@@ -385,7 +385,7 @@ def test_water_alone_is_a_store_without_images(tmp_path) -> None:
     assert (len(store), store.image_size) == (0, 16)
     assert store.manifest.made_by["runs"]["water"]["volume_ml"] == 0.0174
     summary = summarise(store)
-    assert summary.lines()[0].startswith("0 images of 16 × 16 px:")
+    assert summary.lines()[0].startswith("0 images of 16 × 16 px")
     assert summary.groups["per mL"].to_dict() == {"water": 0}
 
 
