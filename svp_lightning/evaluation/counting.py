@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
 
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.priors import class_shares, refuse_missing
@@ -257,6 +256,9 @@ def precision_recall(
         score: (N,) probability of the class; an image counts from the threshold on.
         weights: (N,) how much each image counts; None: each once.
     """
+    # It takes a second to import, and commands that only count never rank.
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, threshold = precision_recall_curve(truth, score, sample_weight=weights)
     return precision[-2::-1], recall[-2::-1], threshold[::-1]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from svp_lightning.evaluation.counting import percentile_intervals
 from svp_lightning.evaluation.priors import class_shares
@@ -49,7 +49,7 @@ def wilson_interval(
     Returns:
         Lower and upper ends, in the shape given; they include the observed share.
     """
-    z2 = norm.ppf((1 + level) / 2) ** 2
+    z2 = ndtri((1 + level) / 2) ** 2
     n = np.maximum(trials, 1)
     share = successes / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -200,7 +200,7 @@ def with_half_sample_intervals(
         halves.append(measure(real[rows], generated[columns]))
     found = {}
     for name, value in whole.items():
-        error = float(norm.ppf(0.975)) * float(np.std([half[name] for half in halves], ddof=1))
+        error = float(ndtri(0.975)) * float(np.std([half[name] for half in halves], ddof=1))
         low, high = limits[name]
         ends = value, max(value - error, low), min(value + error, high)
         found[name] = Estimate(*(one if math.isfinite(one) else None for one in ends))

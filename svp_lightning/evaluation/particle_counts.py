@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from svp_lightning.data.importers.summary import particles_lost
 from svp_lightning.data.store import Store
@@ -224,9 +224,9 @@ def poisson_interval(
         Lower and upper ends, of the same shape: 0 to 3.69 for a count of 0 and a level of 0.95.
     """
     tail = (1 - level) / 2
-    # chi2 has no quantile at 0 degrees of freedom: the lower end of a count of 0 is 0.
-    low = np.where(counts > 0, chi2.ppf(tail, 2 * np.maximum(counts, 1)) / 2, 0.0)
-    return np.asarray(low), np.asarray(chi2.ppf(1 - tail, 2 * counts + 2) / 2)
+    # Quantiles of the gamma distribution; at shape 0 there is none, and the lower end is 0.
+    low = np.where(counts > 0, gammaincinv(np.maximum(counts, 1), tail), 0.0)
+    return np.asarray(low), np.asarray(gammaincinv(counts + 1, 1 - tail))
 
 
 def _with_intervals(table: pd.DataFrame, total: NDArray[np.int64], level: float) -> pd.DataFrame:
