@@ -149,7 +149,8 @@ def print_fidelity(folder: Path, console: Console | None = None) -> None:
 
 def _console_table(found: Fidelity) -> Table:
     """One row per measure, two columns per class."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    # One space between columns: two classes then fit 80 columns.
+    table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
     for name in found.classes:
         table.add_column(display_name(name), justify="right", no_wrap=True)

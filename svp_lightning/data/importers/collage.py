@@ -15,6 +15,7 @@ grain.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from svp_lightning.data.importers.cutting import Page, picture_sizes, read_page
+from svp_lightning.data.importers.cutting import (
+    Page,
+    ReadPage,
+    page_reader,
+    picture_sizes,
+    read_page,
+)
 from svp_lightning.data.importers.images import SUFFIXES, digest_of
 from svp_lightning.data.importers.runs import Runs, gather, plan_runs, run_names
 from svp_lightning.data.importers.tables import Skips
@@ -69,7 +76,8 @@ def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> 
         lambda file, name: _read_page(file, name, settings, skips).assign(group=groups[file]),
         skips,
     )
-    return plan_runs(Runs(particles, read=read_collage, facts=facts), settings, skips)
+    read = partial(read_collage, read=page_reader(map(str, files), settings.num_threads))
+    return plan_runs(Runs(particles, read=read, facts=facts), settings, skips)
 
 
 def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
@@ -126,13 +134,17 @@ class Tiles:
     left_out: list[tuple[tuple[int, int, int, int], str]]
 
 
-def read_collage(path: Path) -> Page:
+def read_collage(path: Path, read: ReadPage = read_page) -> Page:
     """A collage in 8-bit grey; pixels drawn over it in a strong colour are not opaque.
+
+    Args:
+        path: the picture.
+        read: gives it in 8 bit.
 
     Raises:
         DataError: as in :func:`~svp_lightning.data.importers.images.read_picture`.
     """
-    page = read_page(path)
+    page = read(path)
     drawn = _drawn(path)
     if not drawn.any():
         return page

@@ -1,9 +1,10 @@
 """Particles cut out of larger pictures (collages, camera frames) at their boxes."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.images import (
     depth_needed,
+    is_deep,
     picture_size,
     read_picture,
     to_8_bit,
@@ -111,6 +113,23 @@ def read_page(path: Path, least_bits: int = 8) -> Page:
     picture = read_picture(path)
     depth = max(least_bits, depth_needed(picture.grey))
     return Page(to_8_bit(picture.grey, depth), picture.opaque)
+
+
+def page_reader(pictures: Iterable[str], num_threads: int, least_bits: int = 8) -> ReadPage:
+    """:func:`read_page` with one depth for all 16-bit pictures: a grey level means one thing.
+
+    It is that of the picture that needs most; 16-bit pictures are decoded once to know it.
+    """
+
+    def bits(path: Path) -> int:
+        try:
+            return depth_needed(read_picture(path).grey)
+        except DataError:  # reported where the picture is cut
+            return least_bits
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        deep = filter(is_deep, map(Path, pictures))
+        return partial(read_page, least_bits=max([least_bits, *pool.map(bits, deep)]))
 
 
 def cut(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.importers.cutting import read_page
+from svp_lightning.data.importers.cutting import page_reader
 from svp_lightning.data.importers.flowcam_facts import (
     CONTEXT,
     Evidence,
@@ -86,7 +86,7 @@ def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> 
     scaled = ", scaled to data.pixel_size_um" if settings.pixel_size_um else ""
     found = Runs(
         particles.drop(columns=["raw_feret_mean", "raw_perimeter"]),
-        read=read_page,
+        read=page_reader(particles["picture"].unique(), settings.num_threads),
         facts=facts,
         measure=lambda rows, tiles: recomputed(rows, masks.get(rows["picture"].iloc[0])),
         made_by={

@@ -87,6 +87,15 @@ def picture_size(path: Path, decode: bool = False) -> tuple[int, int]:
         raise _cannot_be_read(path, error) from error
 
 
+def is_deep(path: Path) -> bool:
+    """Whether the header says more than 8 bit a sample; False for what cannot be read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return _is_deep_colour(image) or image.mode.startswith("I")
+    except Exception:  # broken files make Pillow raise nearly anything; reading them says what
+        return False
+
+
 def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> NDArray[np.uint8]:
     """Scale 16-bit samples that use ``bit_depth`` bits to 0..255; 8-bit samples are kept."""
     if grey.dtype == np.uint8:

@@ -14,13 +14,12 @@ margin, and the intensities of the table must be those of the pixels.
 import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.importers.cutting import BOX, picture_sizes, read_page
+from svp_lightning.data.importers.cutting import BOX, page_reader, picture_sizes, read_page
 from svp_lightning.data.importers.images import SUFFIXES
 from svp_lightning.data.importers.labels import class_names
 from svp_lightning.data.importers.mfi_table import (
@@ -82,7 +81,7 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
         particles["label"] = [names.get(cell) for cell in cells]
     found = Runs(
         particles,
-        read=partial(read_page, least_bits=CAMERA_BITS),
+        read=page_reader(particles["picture"].unique(), settings.num_threads, CAMERA_BITS),
         facts={run: of.model_copy(update=sizes.get(run, {})) for run, of in facts.items()},
         made_by={"size_definition": "ECD (vendor)", "margin_px": settings.margin_px},
     )

@@ -176,3 +176,17 @@ def test_an_annotated_collage_is_split_without_its_annotations() -> None:
     assert len(found) == 211  # counted on the picture
     colour = np.asarray(Image.open(path).convert("RGB")).astype(int)
     assert all(np.ptp(colour[y : y + h, x : x + w], 2).max() < 16 for x, y, w, h in found)
+
+
+def test_deep_pages_share_one_depth(tmp_path) -> None:
+    """A grey level means the same on a dim page as on a bright one."""
+    for number, gain in {1: 3, 2: 12}.items():
+        page = draw_collage(seed=number)[0].astype(np.uint16) * gain
+        Image.fromarray(page).save(tmp_path / f"a_00000{number}.png")
+    plan = plan_collage(configured.collage(root=tmp_path, labelled=False))
+    dim, bright = (
+        np.concatenate([image.ravel() for image in plan.read(unit).images]) for unit in plan.units
+    )
+    # 150 of 255 on the page; times 3 or 12, of the 4,095 levels of 12 bit.
+    assert np.median(dim) == pytest.approx(150 * 3 * 255 / 4095, rel=0.05)
+    assert np.median(bright) == pytest.approx(150 * 12 * 255 / 4095, rel=0.05)
