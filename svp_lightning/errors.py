@@ -7,7 +7,7 @@ keeps its traceback.
 
 
 class SvpError(Exception):
-    """A failure with a cause the user can mend.
+    """A failure with a cause the user can fix.
 
     Args:
         what: what was wrong and where (file, row, setting), with the offending value.

@@ -76,7 +76,8 @@ def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> 
         lambda file, name: _read_page(file, name, settings, skips).assign(group=groups[file]),
         skips,
     )
-    read = partial(read_collage, read=page_reader(map(str, files), settings.num_threads))
+    pages = page_reader(particles["picture"].unique(), settings.num_threads)
+    read = partial(read_collage, read=pages)
     return plan_runs(Runs(particles, read=read, facts=facts), settings, skips)
 
 

@@ -5,6 +5,8 @@ and everything that can be wrong with a file ends in one :class:`DataError` that
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,21 +49,11 @@ def read_picture(path: Path) -> Picture:
         DataError: the file is missing, empty, truncated, not an image, too large, of more
             than one page, or of a sample type other than 8 or 16 bit.
     """
-    try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty (0 bytes).", _COPY_AGAIN)
-        with Image.open(path, formats=FORMATS) as image:
-            _check_header(path, image)
-            if _is_deep_colour(image):
-                return _from_channels(path, _decode_deep_colour(path))
-            image.load()
-            return _from_pillow(path, image)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.", "Check the path.") from error
-    except (DataError, MemoryError):
-        raise
-    except Exception as error:
-        raise _cannot_be_read(path, error) from error
+    with _opened(path) as image:
+        if _is_deep_colour(image):
+            return _from_channels(path, _decode_deep_colour(path))
+        image.load()
+        return _from_pillow(path, image)
 
 
 def picture_size(path: Path, decode: bool = False) -> tuple[int, int]:
@@ -73,27 +65,34 @@ def picture_size(path: Path, decode: bool = False) -> tuple[int, int]:
     if decode:
         height, width = read_picture(path).grey.shape
         return height, width
+    with _opened(path) as image:
+        return image.height, image.width
+
+
+def is_deep(path: Path) -> bool:
+    """Whether the header says more than 8 bit a sample; False for what cannot be read."""
+    try:
+        with _opened(path) as image:
+            return _is_deep_colour(image) or image.mode.startswith("I")
+    except DataError:
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image behind a checked header; whatever goes wrong with it names the file."""
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes).", _COPY_AGAIN)
         with Image.open(path, formats=FORMATS) as image:
             _check_header(path, image)
-            return image.height, image.width
+            yield image
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.", "Check the path.") from error
     except (DataError, MemoryError):
         raise
     except Exception as error:
         raise _cannot_be_read(path, error) from error
-
-
-def is_deep(path: Path) -> bool:
-    """Whether the header says more than 8 bit a sample; False for what cannot be read."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return _is_deep_colour(image) or image.mode.startswith("I")
-    except Exception:  # broken files make Pillow raise nearly anything; reading them says what
-        return False
 
 
 def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> NDArray[np.uint8]:
