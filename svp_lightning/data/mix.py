@@ -61,6 +61,21 @@ class Mixture:
         """The store of generated images, if any are used."""
         return self.stores[SYNTHETIC] if len(self.stores) > 1 else None
 
+    @property
+    def trained_shares(self) -> NDArray[np.float64]:
+        """(K,) class shares, summing to 1, that the probabilities of a classifier answer for.
+
+        Shares of the draws times the weights of the loss. The logit shift of the loss is left out
+        of the predictions, which takes its share of the frequencies out of them, too.
+        """
+        classes = len(self.class_names)
+        share = np.bincount(self.label, self.sampling_weights, classes).astype(np.float64)
+        if self.class_weights is not None:
+            share = share * self.class_weights
+        if self.logit_shift is not None:
+            share = share * np.exp(-self.logit_shift.astype(np.float64))
+        return np.asarray(share / share.sum())
+
     def __len__(self) -> int:
         return len(self.row)
 
