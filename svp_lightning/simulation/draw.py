@@ -75,11 +75,14 @@ def draw_image(
     seed, class_name, index, attempt = key
     rng = stream(seed, class_name, index, attempt)
     # What a setting adds has streams of its own, so that it leaves the other images alone.
-    particle, main = _draw_particle(settings, session, rng, key)
-    scene: Layers | LargeBubble = main
+    confusing = stream(seed, f"{class_name} overlap", index, attempt)
+    confused = confusing.random() < settings.difficulty
+    particle, scene = _draw_particle(
+        settings, session, rng, class_name, confusing if confused else None
+    )
     extra = stream(seed, f"{class_name} neighbour", index, attempt)
-    if extra.random() < settings.neighbour_share and not isinstance(main, LargeBubble):
-        scene = _with_neighbour(settings, session, extra, class_name, main)
+    if not isinstance(scene, LargeBubble) and extra.random() < settings.neighbour_share:
+        scene = _with_neighbour(settings, session, extra, class_name, scene)
     # A low aperture leaves less room for misalignment.
     room = min(1.0, session.grid.objective_na / _TILTED_NA)
     tilt = (
@@ -89,55 +92,52 @@ def draw_image(
     if not isinstance(scene, LargeBubble):  # a large bubble is cut by the window where it lies
         scene = centred(scene, tilt, session.grid.medium_index)
     waves = _aberrations(rng, settings.optics.aberration_waves)
-    motion, sharpening = rng.uniform(0, 0.35), rng.uniform(0, 0.25)
-    gain = _halo_gain(settings, particle, key)
+    motion, sharpening, gain = rng.uniform(0, 0.35), rng.uniform(0, 0.25), 1.0
+    if class_name == AIR_BUBBLE and particle.morphology == "sphere" and not confused:
+        halo = stream(seed, "halo gain", index, attempt)
+        gain = float(halo.uniform(*settings.air_halo_gain))
     recorded = window if isinstance(scene, LargeBubble) else session
     exposure = draw_exposure(rng, recorded, motion, sharpening, gain)
     return Draw(particle, scene, tilt, waves, exposure, int(rng.integers(2**63)))
-
-
-def _halo_gain(
-    settings: SimulationSettings, particle: Particle, key: tuple[int, str, int, int]
-) -> float:
-    """Of small bubbles, except those that are to look like oil."""
-    seed, class_name, index, attempt = key
-    if class_name != AIR_BUBBLE or particle.morphology != "sphere":
-        return 1.0
-    confusing = stream(seed, f"{class_name} overlap", index, attempt)
-    if confusing.random() < settings.difficulty:
-        return 1.0
-    return float(stream(seed, "halo gain", index, attempt).uniform(*settings.air_halo_gain))
 
 
 def _draw_particle(
     settings: SimulationSettings,
     session: Session,
     rng: np.random.Generator,
-    key: tuple[int, str, int, int],
-) -> tuple[Particle, Spheres | PhaseScreens | LargeBubble]:
-    seed, class_name, index, attempt = key
-    confusing = stream(seed, f"{class_name} overlap", index, attempt)
-    confused = confusing.random() < settings.difficulty
-    scale = _depth_scale(session)
-    instrument = settings.instrument
-    scene: Spheres | PhaseScreens
-    if class_name == PROTEIN:
-        focus = confusable_focus(confusing) if confused else None
-        particle, scene = draw_protein(rng, session.grid, session.focus_offset_um, focus)
-    elif class_name == SILICONE_OIL:
-        particle, scene = draw_oil(rng, scale)
-        if confused and confusing.random() < AIR_LIKE_SHARE:
-            particle, scene = draw_dark_disc(confusing, scale, OIL_INDEX, sign=-1)
-    else:
-        assert class_name == AIR_BUBBLE
-        share, indices = settings.large_bubble_share, settings.air_indices
-        particle, bubble = draw_air(rng, scale, indices, share, instrument.field_of_view_um)
-        if isinstance(bubble, LargeBubble):
-            return particle, bubble
-        scene = bubble
-        if confused:
-            particle, scene = draw_dark_disc(confusing, scale, particle.refractive_index, sign=1)
+    class_name: str,
+    confusing: np.random.Generator | None,
+) -> tuple[Particle, Layers | LargeBubble]:
+    """A particle; with ``confusing``, one from the prior that makes it look like another class."""
+    instrument, scale = settings.instrument, _depth_scale(session)
+    focus = confusable_focus(confusing) if confusing and class_name == PROTEIN else None
+    window, share = instrument.field_of_view_um, settings.large_bubble_share
+    particle, scene = _typical(settings, session, rng, class_name, share, window, focus)
+    if isinstance(scene, LargeBubble):
+        return particle, scene
+    if confusing and class_name == AIR_BUBBLE:
+        particle, scene = draw_dark_disc(confusing, scale, particle.refractive_index, sign=1)
+    elif confusing and class_name == SILICONE_OIL and confusing.random() < AIR_LIKE_SHARE:
+        particle, scene = draw_dark_disc(confusing, scale, OIL_INDEX, sign=-1)
     return magnified(particle, scene, instrument.size_scale, instrument.depth_scale)
+
+
+def _typical(
+    settings: SimulationSettings,
+    session: Session,
+    rng: np.random.Generator,
+    class_name: str,
+    large_bubble_share: float,
+    window_um: float,
+    focus: float | None = None,
+) -> tuple[Particle, Spheres | PhaseScreens | LargeBubble]:
+    """A particle from its own class's prior; ``focus`` is that of a compact aggregate."""
+    if class_name == PROTEIN:
+        return draw_protein(rng, session.grid, session.focus_offset_um, focus)
+    scale = _depth_scale(session)
+    if class_name == SILICONE_OIL:
+        return draw_oil(rng, scale)
+    return draw_air(rng, scale, settings.air_indices, large_bubble_share, window_um)
 
 
 def _with_neighbour(
@@ -145,22 +145,16 @@ def _with_neighbour(
     session: Session,
     rng: np.random.Generator,
     class_name: str,
-    scene: Spheres | PhaseScreens,
+    scene: Layers,
 ) -> Layers:
     """A second particle of the same class and its own depth, towards the window's edge."""
     window = session.grid.num_pixels * session.grid.pixel_um
     distance = window * rng.uniform(*_NEIGHBOUR_AT)
     direction = rng.uniform(0, 2 * math.pi)
     size = settings.instrument.size_scale * rng.uniform(0.4, 0.8)
-    scale = _depth_scale(session)
-    other: Spheres | PhaseScreens | LargeBubble
-    if class_name == PROTEIN:
-        particle, other = draw_protein(rng, session.grid, session.focus_offset_um)
-    elif class_name == SILICONE_OIL:
-        particle, other = draw_oil(rng, scale)
-    else:
-        particle, other = draw_air(rng, scale, settings.air_indices, 0.0, window)
+    particle, other = _typical(settings, session, rng, class_name, 0.0, window)
     assert not isinstance(other, LargeBubble)  # none was asked for
+    assert not isinstance(scene, Together)
     _, other = magnified(particle, other, size, settings.instrument.depth_scale)
     return Together(scene, other, distance * math.cos(direction), distance * math.sin(direction))
 

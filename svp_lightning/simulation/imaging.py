@@ -13,7 +13,7 @@ slice of a larger spectrum; what lies between the points is made up for afterwar
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -34,41 +34,67 @@ _POINTS_ALONG = ((1.66, 5), (2.16, 7), (2.7, 9), (2.9, 11), (math.inf, 13))
 
 
 @dataclass(frozen=True)
-class ImagingGrid:
-    """Frequencies, source points and pixels shared by the images of a session.
+class Microscope:
+    """Apertures of objective and condenser, wavelength in vacuum, index around the particle."""
 
-    Attributes:
-        step: distance of neighbouring frequencies, 1/um.
-        size: K, frequencies along one side of the pupil box (odd).
-        spacing: d, distance of neighbouring source points in frequency samples.
-        weights: (S, S) share of the condenser of each source point, sum 1.
-        disc: whether the light source is round or a diamond.
-        num_pixels: N, pixels along one side.
-        pixel_um: pixel size.
-        objective_na, condenser_na, wavelength_um, medium_index: the microscope.
-    """
-
-    step: float
-    size: int
-    spacing: int
-    weights: Tensor
-    disc: bool
-    num_pixels: int
-    pixel_um: float
     objective_na: float
     condenser_na: float
     wavelength_um: float
     medium_index: float
 
+
+@dataclass(frozen=True, kw_only=True)
+class ImagingGrid(Microscope):
+    """Frequencies, source points and pixels shared by the images of a session.
+
+    Frequencies are laid out so that source points fall on them and ghosts stay outside.
+
+    Attributes:
+        num_pixels: N, pixels along one side of the camera window.
+        pixel_um: pixel size.
+        lattice_side: S, source points along one side (odd).
+        disc: a round light source; otherwise a diamond as wide.
+        margin_um: from the window's edge to the ghost; None: :data:`GHOST_MARGIN` windows.
+    """
+
+    num_pixels: int
+    pixel_um: float
+    lattice_side: int
+    disc: bool = True
+    margin_um: float | None = None
+
+    @cached_property
+    def source_step(self) -> float:
+        """Distance of neighbouring source points, 1/um."""
+        width = 2 if self.disc else DIAMOND_WIDTH
+        return width * self.condenser_na / self.wavelength_um / self.lattice_side
+
+    @cached_property
+    def spacing(self) -> int:
+        """d, distance of neighbouring source points in frequency samples."""
+        window = self.num_pixels * self.pixel_um
+        margin = GHOST_MARGIN * window if self.margin_um is None else self.margin_um
+        return max(1, math.ceil(self.source_step * (window / 2 + margin)))
+
+    @cached_property
+    def step(self) -> float:
+        """Distance of neighbouring frequencies, 1/um."""
+        return self.source_step / self.spacing
+
+    @cached_property
+    def size(self) -> int:
+        """K, frequencies along one side of the pupil box (odd)."""
+        return 2 * math.ceil(self.objective_na / self.wavelength_um / self.step) + 1
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """float32 (S, S) share of the condenser of each source point, sum 1."""
+        return source_weights(self.lattice_side, self.disc)
+
     @property
     def margin(self) -> int:
         """Samples the object's spectrum extends beyond the pupil box on each side."""
-        return self.spacing * (self.weights.shape[0] - 1) // 2
-
-    @property
-    def source_step(self) -> float:
-        """Distance of neighbouring source points, 1/um."""
-        return self.spacing * self.step
+        return self.spacing * (self.lattice_side - 1) // 2
 
     def frequencies(self, margin: int = 0) -> Tensor:
         """float32 (K + 2 margin,) lattice frequencies, 1/um, symmetric about 0."""
@@ -82,69 +108,12 @@ class ImagingGrid:
 
     def to_pixels(self) -> Tensor:
         """complex64 (N, K) matrix of the DFT from frequencies to pixels."""
-        phase = 2 * math.pi * torch.outer(self.positions(), self.frequencies())
-        return torch.polar(torch.ones_like(phase), phase)
+        return phasor(2 * math.pi * torch.outer(self.positions(), self.frequencies()))
 
 
-def imaging_grid(
-    *,
-    objective_na: float,
-    condenser_na: float,
-    wavelength_um: float,
-    medium_index: float,
-    num_pixels: int,
-    pixel_um: float,
-    lattice_side: int,
-    disc: bool = True,
-    margin_um: float | None = None,
-) -> ImagingGrid:
-    """Lay out frequencies so that source points fall on them and ghosts stay outside.
-
-    Args:
-        objective_na: numerical aperture of the objective.
-        condenser_na: numerical aperture of the illumination.
-        wavelength_um: in vacuum.
-        medium_index: refractive index around the particle.
-        num_pixels: along one side of the camera window.
-        pixel_um: pixel size.
-        lattice_side: source points along one side (odd).
-        disc: a round light source; otherwise a diamond as wide.
-        margin_um: from the window's edge to the ghost; None: :data:`GHOST_MARGIN` windows.
-    """
-    window = num_pixels * pixel_um
-    width = 2 if disc else DIAMOND_WIDTH
-    source_step = width * condenser_na / wavelength_um / lattice_side
-    period = window / 2 + (GHOST_MARGIN * window if margin_um is None else margin_um)
-    spacing = max(1, math.ceil(source_step * period))
-    step = source_step / spacing
-    half = math.ceil(objective_na / wavelength_um / step)
-    return ImagingGrid(
-        step=step,
-        size=2 * half + 1,
-        spacing=spacing,
-        weights=source_weights(lattice_side, disc),
-        disc=disc,
-        num_pixels=num_pixels,
-        pixel_um=pixel_um,
-        objective_na=objective_na,
-        condenser_na=condenser_na,
-        wavelength_um=wavelength_um,
-        medium_index=medium_index,
-    )
-
-
-def refined(grid: ImagingGrid, lattice_side: int) -> ImagingGrid:
-    """The same microscope and camera with another number of source points along one side."""
-    return imaging_grid(
-        objective_na=grid.objective_na,
-        condenser_na=grid.condenser_na,
-        wavelength_um=grid.wavelength_um,
-        medium_index=grid.medium_index,
-        num_pixels=grid.num_pixels,
-        pixel_um=grid.pixel_um,
-        lattice_side=lattice_side,
-        disc=grid.disc,
-    )
+def phasor(phase: Tensor) -> Tensor:
+    """exp(i phase), complex64."""
+    return torch.polar(torch.ones_like(phase), phase)
 
 
 def lattice_side_at(grid: ImagingGrid, depth_um: float) -> int:
@@ -171,8 +140,14 @@ class Pupil:
     k_z: Tensor
     """float32 (B, K, K): axial wave number relative to the axis, rad/um."""
 
+    def through(self, depths: Tensor) -> Tensor:
+        """Objective and defocus (B,); complex64 (B, K, K)."""
+        return self.transmission * phasor(self.k_z * depths[:, None, None])
 
-def pupil(grid: ImagingGrid, tilts: Tensor, waves: Tensor) -> Pupil:
+
+def pupil(
+    grid: ImagingGrid, tilts: Tensor, waves: Tensor, microscope: Microscope | None = None
+) -> Pupil:
     """The pupil with aberrations, seen from a tilted condenser.
 
     Tilting the illumination by f_t moves every f to f + f_t and multiplies the field by a
@@ -183,15 +158,17 @@ def pupil(grid: ImagingGrid, tilts: Tensor, waves: Tensor) -> Pupil:
         tilts: float32 (B, 2) condenser tilt (x, y) as a numerical aperture.
         waves: float32 (B, 7) Zernike rms coefficients in waves: spherical, coma x/y,
             astigmatism 0/45, trefoil x/y.
+        microscope: whose pupil it is; None: the lattice's own.
     """
+    optics = microscope or grid
     f = grid.frequencies().to(waves.device)
-    shift = tilts[:, :, None] / grid.wavelength_um
+    shift = tilts[:, :, None] / optics.wavelength_um
     fx, fy = (f + shift[:, 0])[:, None, :], (f + shift[:, 1])[:, :, None]
     squared = fx.square() + fy.square()
-    cutoff = grid.objective_na / grid.wavelength_um
+    cutoff = optics.objective_na / optics.wavelength_um
     amplitude = ((cutoff - squared.sqrt()) / grid.step + 0.5).clamp(0, 1)
-    sine_squared = squared * (grid.wavelength_um / grid.medium_index) ** 2
-    k = 2 * math.pi * grid.medium_index / grid.wavelength_um
+    sine_squared = squared * (optics.wavelength_um / optics.medium_index) ** 2
+    k = 2 * math.pi * optics.medium_index / optics.wavelength_um
     k_z = k * ((1 - sine_squared).clamp(min=0).sqrt() - 1)
     phase = 2 * math.pi * _aberration(fx / cutoff, fy / cutoff, squared / cutoff**2, waves)
     return Pupil(torch.polar(amplitude, phase), k_z)
@@ -241,19 +218,19 @@ def _source_fields(
     Source points run backwards along both axes: F(f - f_s) looks further left for larger f_s,
     so that the windows of ``spectra`` come out in this order without a copy.
     """
-    keep, spacing, side = grid.size, grid.spacing, grid.weights.shape[0]
+    keep, spacing, side = grid.size, grid.spacing, grid.lattice_side
     source = torch.arange(side, device=spectra.device)
     place = keep // 2 - spacing * (source - side // 2)
     row, column = place[:, None], place
     windows = spectra.unfold(2, keep, spacing).unfold(3, keep, spacing).permute(1, 0, 4, 2, 3, 5)
     total = torch.empty(windows.shape[1:], dtype=spectra.dtype, device=spectra.device)
-    torch.mul(windows[0], _through(lens, depths[:, 0])[:, :, None, None], out=total)
+    torch.mul(windows[0], lens.through(depths[:, 0])[:, :, None, None], out=total)
     axial = lens.k_z[:, row, column]
     # Fields are referred to the first layer's phase, in which the unscattered wave has k_z z.
     for layer in range(1, len(windows)):
-        part = windows[layer] * _through(lens, depths[:, layer])[:, :, None, None]
+        part = windows[layer] * lens.through(depths[:, layer])[:, :, None, None]
         phase = axial * (depths[:, 0] - depths[:, layer])[:, None, None]
-        total += part.mul_(torch.polar(torch.ones_like(phase), phase)[:, None, :, :, None])
+        total += part.mul_(phasor(phase)[:, None, :, :, None])
     phase = axial * depths[:, :1, None]
     wave = torch.polar(torch.full_like(phase, 1 / grid.step**2), phase)
     wave = wave * lens.transmission[:, row, column]
@@ -261,12 +238,6 @@ def _source_fields(
     weights = grid.weights.to(spectra.device).flip(0, 1).reshape(1, -1)
     power = (weights * wave.abs().square().flatten(1)).sum(1, keepdim=True)
     return total, weights / power
-
-
-def _through(lens: Pupil, depths: Tensor) -> Tensor:
-    """Objective and defocus; complex64 (B, K, K)."""
-    phase = lens.k_z * depths[:, None, None]
-    return lens.transmission * torch.polar(torch.ones_like(phase), phase)
 
 
 @lru_cache(maxsize=16)

@@ -36,21 +36,18 @@ def with_label_noise(
         seed: of the data set.
     """
     labels = table["label"].tolist()
-    ambiguous = ambiguity(table, size_scale).tolist()
-    noisy = table["split"].isin(NOISY_SPLITS).tolist()
+    chances = noise.rate * (ambiguity(table, size_scale) if noise.kind == "ambiguity" else 1.0)
+    chances = table["split"].isin(NOISY_SPLITS) * chances
     given = list(labels)
-    for row, (name, morphology) in enumerate(zip(labels, table["morphology"], strict=True)):
+    rows = zip(labels, table["morphology"], table["id"], chances, strict=True)
+    for row, (name, morphology, identity, chance) in enumerate(rows):
         mistakes = [
-            other
-            for other in _mistakes(noise.kind, name, morphology, class_names)
-            if other in class_names
+            m for m in _mistakes(noise.kind, name, morphology, class_names) if m in class_names
         ]
-        if noise.rate == 0 or not noisy[row] or not mistakes:
-            continue
-        rng = stream(seed, f"label noise {table['id'].iloc[row]}")
-        chance = noise.rate * (ambiguous[row] if noise.kind == "ambiguity" else 1.0)
-        if rng.random() < chance:
-            given[row] = mistakes[int(rng.integers(len(mistakes)))]
+        if chance and mistakes:
+            rng = stream(seed, f"label noise {identity}")
+            if rng.random() < chance:
+                given[row] = mistakes[int(rng.integers(len(mistakes)))]
     flipped = [a != b for a, b in zip(given, labels, strict=True)]
     return table.assign(label=given, true_label=labels, label_flipped=flipped)
 

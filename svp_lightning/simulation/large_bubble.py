@@ -9,22 +9,17 @@ cost more than all other images together.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid
-from svp_lightning.simulation.mie import (
-    MAX_SINE,
-    angular_functions,
-    mie_coefficients,
-    num_orders,
-)
+from svp_lightning.simulation.imaging import ImagingGrid, Microscope, phasor, pupil
+from svp_lightning.simulation.mie import MAX_SINE, interpolated, spectrum_over_sine
 from svp_lightning.simulation.scene import Particle
-from svp_lightning.simulation.session import Session
+from svp_lightning.simulation.session import Session, log_uniform
 from svp_lightning.simulation.settings import OpticsSettings
 
 RADII_UM = np.geomspace(7.0, 42.0, 12)
@@ -46,25 +41,12 @@ _INNER_DISC = 0.55
 """Radius of the inner disc over the bubble's, where rays that the objective still takes pass."""
 
 
-@dataclass(frozen=True)
-class BubbleOptics:
-    """The microscope the profiles are computed for."""
-
-    objective_na: float
-    condenser_na: float
-    wavelength_um: float
-    medium_index: float
-
-    @property
-    def wavelengths_um(self) -> tuple[float, ...]:
-        return tuple(self.wavelength_um * ratio for ratio in _BAND)
-
-
-def nominal_optics(optics: OpticsSettings) -> BubbleOptics:
+def nominal_optics(optics: OpticsSettings) -> Microscope:
     """The middle of every range."""
-    middle = (sum(r) / 2 for r in (optics.objective_na, optics.condenser_na, optics.medium_index))
-    objective_na, condenser_na, medium_index = middle
-    return BubbleOptics(objective_na, condenser_na, optics.wavelength_um, medium_index)
+    objective_na, condenser_na, medium_index = (
+        sum(ends) / 2 for ends in (optics.objective_na, optics.condenser_na, optics.medium_index)
+    )
+    return Microscope(objective_na, condenser_na, optics.wavelength_um, medium_index)
 
 
 @dataclass(frozen=True)
@@ -89,7 +71,7 @@ class LargeBubble:
     inner: tuple[float, float]
     rim: float
 
-    def light(self, session: Session, optics: BubbleOptics) -> NDArray[np.float32]:
+    def light(self, session: Session, optics: Microscope) -> NDArray[np.float32]:
         """Intensity on the session's fine pixels, float32 (N, N), background 1."""
         grid = session.grid
         position = grid.positions().numpy()
@@ -117,7 +99,7 @@ def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Parti
         rng: the image's stream.
         window_um: width of an image; bubbles that fit are mostly seen whole.
     """
-    radius = float(np.exp(rng.uniform(np.log(RADII_UM[0]), np.log(RADII_UM[-1]))))
+    radius = log_uniform(rng, RADII_UM[0], RADII_UM[-1])
     ratio = rng.normal(0.85, 0.2) if rng.random() < 0.85 else rng.uniform(-0.3, 1.5)
     node = (
         int(np.abs(np.log(RADII_UM / radius)).argmin()),
@@ -149,25 +131,25 @@ def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Parti
     return particle, bubble
 
 
-def bubble_profile(optics: BubbleOptics, radius_node: int, focus_node: int) -> NDArray[np.float32]:
+def bubble_profile(optics: Microscope, radius_node: int, focus_node: int) -> NDArray[np.float32]:
     """I(r) of a bubble, at r = 0, 0.15, ... um; background 1 beyond the halo."""
     profile: NDArray[np.float32] = _profiles(optics, radius_node)[focus_node]
     return profile
 
 
 @cache
-def _profiles(optics: BubbleOptics, radius_node: int) -> NDArray[np.float32]:
+def _profiles(optics: Microscope, radius_node: int) -> NDArray[np.float32]:
     """I(r) at every focus node, which share their spectra; (foci, r)."""
     radius = float(RADII_UM[radius_node])
     grid, spectra = _lattice_spectra(optics, radius_node)
     count, half = int((radius + _REACH_UM) / _STEP_UM), grid.size // 2
     r = torch.arange(count, dtype=torch.float32) * _STEP_UM
-    phase = 2 * math.pi * torch.outer(r, grid.frequencies())
-    to_line = torch.polar(torch.ones_like(phase), phase)
+    to_line = phasor(2 * math.pi * torch.outer(r, grid.frequencies()))
     depths = torch.from_numpy(FOCUS_RATIOS * radius).float()
     total = torch.zeros((len(FOCUS_RATIOS), count), dtype=torch.float64)
-    for wavelength, spectrum, points in spectra:
-        transfer = _transfer(grid, optics, wavelength, depths)
+    for colour, spectrum, points in spectra:
+        lens = pupil(grid, torch.zeros(1, 2), torch.zeros(1, 7), colour)
+        transfer = lens.through(depths)
         for fy in sorted({fy for fy, _, _ in points}):
             row = [(fx, weight) for y, fx, weight in points if y == fy]
             top = grid.margin - fy
@@ -206,33 +188,19 @@ def _with_flat_disc(
     return np.asarray(result, dtype=np.float32)
 
 
-def _transfer(
-    grid: ImagingGrid, optics: BubbleOptics, wavelength: float, depths: torch.Tensor
-) -> torch.Tensor:
-    """Pupil and (Z,) defoci at one wavelength; complex64 (Z, K, K)."""
-    f, medium = grid.frequencies(), optics.medium_index
-    squared = f.square() + f.square()[:, None]
-    cutoff = optics.objective_na / wavelength
-    amplitude = ((cutoff - squared.sqrt()) / grid.step + 0.5).clamp(0, 1)
-    sine_squared = squared * (wavelength / medium) ** 2
-    k_z = 2 * math.pi * medium / wavelength * ((1 - sine_squared).clamp(min=0).sqrt() - 1)
-    phase = k_z * depths[:, None, None]
-    return torch.polar(amplitude.expand_as(phase), phase)
-
-
 _Points = list[tuple[int, int, float]]
 
 
 def _lattice_spectra(
-    optics: BubbleOptics,
+    optics: Microscope,
     radius_node: int,
-) -> tuple[ImagingGrid, list[tuple[float, torch.Tensor, _Points]]]:
-    """The lattice, and per wavelength the sphere's spectrum and its source points.
+) -> tuple[ImagingGrid, list[tuple[Microscope, torch.Tensor, _Points]]]:
+    """The lattice; of each wavelength the microscope, the sphere's spectrum and the source points.
 
     By symmetry about the line only points with fy >= 0 are needed, with doubled weight.
     """
     radius = float(RADII_UM[radius_node])
-    grid = imaging_grid(
+    grid = ImagingGrid(
         objective_na=optics.objective_na / _BAND[0],
         condenser_na=optics.condenser_na,
         wavelength_um=optics.wavelength_um,
@@ -252,43 +220,16 @@ def _lattice_spectra(
     f = grid.frequencies(grid.margin)
     distance = (f.square() + f.square()[:, None]).sqrt()
     spectra = []
-    for wavelength, chosen in zip(optics.wavelengths_um, points, strict=True):
-        row = _bubble_spectrum(optics, radius_node, wavelength)
-        at = (distance * (wavelength / optics.medium_index / MAX_SINE * (_ANGLES - 1))).clamp(
-            max=_ANGLES - 1.001
-        )
-        below = at.to(torch.int32)
-        values = torch.lerp(row[below], row[below + 1], (at - below).to(row.dtype))
-        spectra.append((wavelength, values, chosen))
+    for ratio, chosen in zip(_BAND, points, strict=True):
+        wavelength = optics.wavelength_um * ratio
+        rows = torch.from_numpy(_sphere_spectra(optics.medium_index, wavelength)[[radius_node]])
+        position = distance * (wavelength / optics.medium_index / MAX_SINE * (_ANGLES - 1))
+        spectrum = interpolated(rows, position[None])[0]
+        spectra.append((replace(optics, wavelength_um=wavelength), spectrum, chosen))
     return grid, spectra
 
 
-def _bubble_spectrum(optics: BubbleOptics, radius_node: int, wavelength: float) -> torch.Tensor:
-    """F over a uniform grid of sines (see :func:`mie.spectrum_over_sine`); complex64 (angles,)."""
-    medium_index = optics.medium_index
-    k = 2 * math.pi * medium_index / wavelength
-    weighted = _weighted_coefficients(wavelength, medium_index)[:, radius_node]
-    limit = num_orders(k * float(RADII_UM[radius_node]))
-    parts = np.stack([weighted[:limit].real, weighted[:limit].imag], axis=1)
-    sums = _angular_sums(optics)[:, :limit] @ parts
-    return torch.from_numpy((-math.pi / k**2 * (sums[:, 0] + 1j * sums[:, 1])).astype(np.complex64))
-
-
-@lru_cache(maxsize=3)
-def _weighted_coefficients(wavelength: float, medium_index: float) -> NDArray[np.complex128]:
-    """(2n + 1) / (n (n + 1)) (a_n + b_n) of every radius at once; (orders, radii)."""
-    x = 2 * math.pi * medium_index / wavelength * RADII_UM
-    a, b = mie_coefficients(x, 1.0 / medium_index)
-    n = np.arange(1, a.shape[0] + 1)[:, None]
-    series: NDArray[np.complex128] = (2 * n + 1) / (n * (n + 1)) * (a + b)
-    return series
-
-
-@lru_cache(maxsize=1)
-def _angular_sums(optics: BubbleOptics) -> NDArray[np.float64]:
-    """pi_n + tau_n for every order a large bubble needs; (angles, orders)."""
-    shortest = optics.wavelengths_um[0] / optics.medium_index
-    orders = num_orders(2 * math.pi / shortest * float(RADII_UM[-1]))
-    cosines = np.sqrt(1 - np.linspace(0, MAX_SINE, _ANGLES) ** 2)
-    pi, tau = angular_functions(cosines, orders)
-    return np.asarray(pi + tau)
+@lru_cache(maxsize=len(_BAND))
+def _sphere_spectra(medium_index: float, wavelength: float) -> NDArray[np.complex64]:
+    """Of every radius at once: they share the angular functions; (radii, angles)."""
+    return spectrum_over_sine(RADII_UM, 1.0, medium_index, wavelength, _ANGLES)

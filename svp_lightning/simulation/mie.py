@@ -85,33 +85,43 @@ def angular_functions(cosines: _Float, limit: int) -> tuple[_Float, _Float]:
     return pi[1:].T, tau.T
 
 
-def scattering_amplitudes(
-    size_parameters: _Float, relative_index: complex, cosines: _Float
-) -> tuple[_Complex, _Complex]:
-    """S_1 and S_2 (Bohren & Huffman eq. 4.74), each (R, angles)."""
-    a, b = mie_coefficients(size_parameters, relative_index)
-    pi, tau = angular_functions(cosines, a.shape[0])
-    n = np.arange(1, a.shape[0] + 1)[:, None]
-    weight = (2 * n + 1) / (n * (n + 1))
-    a, b = weight * a, weight * b
-    return (pi @ a + tau @ b).T, (tau @ a + pi @ b).T
-
-
 def spectrum_over_sine(
     radii_um: _Float, index: float, medium_index: float, wavelength_um: float, num_angles: int
 ) -> npt.NDArray[np.complex64]:
     """Scattered spectrum of spheres on a uniform grid of sin(angle) in [0, MAX_SINE].
 
     With this scaling F(f) equals the transform of (transmission - 1) wherever a thin
-    element would do: F = -2 pi / k^2 (S_1 + S_2) / 2, in um^2.
+    element would do: F = -2 pi / k^2 (S_1 + S_2) / 2, in um^2, with S_1 and S_2 of Bohren &
+    Huffman eq. 4.74.
 
     Returns:
         complex64 (R, num_angles).
     """
     k = 2 * np.pi * medium_index / wavelength_um
+    a, b = mie_coefficients(k * radii_um, index / medium_index)
     cosines = np.sqrt(1 - np.linspace(0, MAX_SINE, num_angles) ** 2)
-    s1, s2 = scattering_amplitudes(k * radii_um, index / medium_index, cosines)
-    return (-np.pi / k**2 * (s1 + s2)).astype(np.complex64)
+    pi, tau = angular_functions(cosines, a.shape[0])
+    n = np.arange(1, a.shape[0] + 1)[:, None]
+    both = (pi + tau) @ ((2 * n + 1) / (n * (n + 1)) * (a + b))
+    return np.asarray(-np.pi / k**2 * both.T, np.complex64)
+
+
+def interpolated(rows: Tensor, position: Tensor) -> Tensor:
+    """Spectra between their tabulated angles.
+
+    Args:
+        rows: complex64 (R, angles).
+        position: float32 (R, ...) in steps of the table; what lies beyond it is read at its end.
+
+    Returns:
+        complex64 (R, ...).
+    """
+    count, angles = rows.shape
+    position = position.clamp(max=angles - 1.001)
+    below = position.to(torch.int32)
+    first = torch.arange(count, dtype=torch.int32, device=rows.device) * angles
+    at, values = below + first.view(-1, *([1] * (position.ndim - 1))), rows.view(-1)
+    return torch.lerp(values[at], values[at + 1], (position - below).to(rows.dtype))
 
 
 def sphere_spectrum(row: int, index: float, medium_index: float, wavelength_um: float) -> Tensor:

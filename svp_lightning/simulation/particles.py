@@ -12,7 +12,7 @@ the other confusion.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,32 +67,30 @@ def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]
         scale: of the defocus, from the session's pixel size.
     """
     focus, radius = _focus_and_radius(rng)
-    z = focus * scale
-    main = Sphere(
-        radius_um=radius,
-        index=OIL_INDEX,
-        x_um=rng.normal(0, 0.3),
-        y_um=rng.normal(0, 0.3),
-        z_um=z,
-        stretch=abs(rng.normal(0, 0.09)),
-        angle=rng.uniform(0, math.pi),
-    )
+    main = _sphere(rng, radius, OIL_INDEX, focus * scale, 0.09)
     kind = rng.random()
-    spheres: tuple[Sphere, ...]
     if kind < DOUBLET_SHARE:
-        spheres = _neighbour(rng, main, rng.uniform(0.5, 1.05), centred=True)
-        morphology = "doublet"
-    elif kind < DOUBLET_SHARE + SATELLITE_SHARE:
-        spheres = _neighbour(rng, main, rng.uniform(0.2, 0.45), centred=False)
-        morphology = "satellite"
-    else:
-        spheres, morphology = (main,), "sphere"
-    radius = main.tabulated_radius_um
-    area = sum(sphere.tabulated_radius_um**2 for sphere in spheres)
-    return (
-        Particle(morphology, radius, 2 * math.sqrt(area), z, OIL_INDEX),
-        Spheres(spheres),
-    )
+        return _droplets("doublet", *_touching(rng, main, rng.uniform(0.5, 1.05), shift=0.5))
+    if kind < DOUBLET_SHARE + SATELLITE_SHARE:
+        return _droplets("satellite", *_touching(rng, main, rng.uniform(0.2, 0.45), shift=0.1))
+    return _droplets("sphere", main)
+
+
+def _sphere(
+    rng: np.random.Generator, radius_um: float, index: float, z_um: float, stretch: float
+) -> Sphere:
+    """Near the middle of the window; ``stretch`` is the spread of the elongation."""
+    x, y = rng.normal(0, 0.3), rng.normal(0, 0.3)
+    stretched, angle = abs(rng.normal(0, stretch)), rng.uniform(0, math.pi)
+    return Sphere(radius_um, index, x, y, z_um, stretched, angle)
+
+
+def _droplets(morphology: str, *spheres: Sphere) -> tuple[Particle, Spheres]:
+    """The physical columns, which name the first sphere's radius, and the scene."""
+    main = spheres[0]
+    ecd = 2 * math.sqrt(sum(sphere.tabulated_radius_um**2 for sphere in spheres))
+    particle = Particle(morphology, main.tabulated_radius_um, ecd, main.z_um, main.index)
+    return particle, Spheres(spheres)
 
 
 def _focus_and_radius(rng: np.random.Generator) -> tuple[float, float]:
@@ -108,30 +106,19 @@ def _focus_and_radius(rng: np.random.Generator) -> tuple[float, float]:
     return focus, _REST_RADIUS_UM * math.exp(rng.normal(0, _REST_SPREAD))
 
 
-def _neighbour(
-    rng: np.random.Generator, main: Sphere, ratio: float, *, centred: bool
+def _touching(
+    rng: np.random.Generator, main: Sphere, ratio: float, shift: float
 ) -> tuple[Sphere, Sphere]:
-    """A second droplet touching the first, in a random direction of space."""
+    """A droplet, moved by ``shift`` of their distance, and one that touches it in any direction."""
     radius = ratio * main.radius_um
     distance = main.radius_um + radius
     rise = rng.uniform(-0.7, 0.7)  # sine of the pair's tilt out of the image plane
     across = distance * math.sqrt(1 - rise * rise)
     direction = rng.uniform(0, 2 * math.pi)
     dx, dy = across * math.cos(direction), across * math.sin(direction)
-    shift = 0.5 if centred else 0.1
-    moved = Sphere(
-        main.radius_um,
-        main.index,
-        main.x_um - shift * dx,
-        main.y_um - shift * dy,
-        main.z_um,
-        main.stretch,
-        main.angle,
-    )
-    other = Sphere(
-        radius, main.index, moved.x_um + dx, moved.y_um + dy, main.z_um + distance * rise
-    )
-    return moved, other
+    moved = replace(main, x_um=main.x_um - shift * dx, y_um=main.y_um - shift * dy)
+    z = main.z_um + distance * rise
+    return moved, Sphere(radius, main.index, moved.x_um + dx, moved.y_um + dy, z)
 
 
 # The nearest simulated images of the real small bubbles, cut out as the real crops are
@@ -163,17 +150,8 @@ def draw_air(
     focus = rng.normal(22.0, 4.0) if rng.random() < 0.95 else rng.uniform(14, 34)
     # A weaker sphere must lie further from focus to give the same soft disc.
     focus += _FOCUS_PER_INDEX * max(index - 1.1, 0)
-    sphere = Sphere(
-        radius_um=_BUBBLE_RADIUS_UM * math.exp(size),
-        index=index,
-        x_um=rng.normal(0, 0.3),
-        y_um=rng.normal(0, 0.3),
-        z_um=focus * scale,
-        stretch=abs(rng.normal(0, 0.05)),
-        angle=rng.uniform(0, math.pi),
-    )
-    radius = sphere.tabulated_radius_um
-    return Particle("sphere", radius, 2 * radius, sphere.z_um, index), Spheres((sphere,))
+    radius = _BUBBLE_RADIUS_UM * math.exp(size)
+    return _droplets("sphere", _sphere(rng, radius, index, focus * scale, 0.05))
 
 
 _DARK_RADIUS_UM = 1.9
@@ -204,8 +182,7 @@ def draw_dark_disc(
         stretch=abs(rng.normal(0, 0.07)),
         angle=rng.uniform(0, math.pi),
     )
-    radius = sphere.tabulated_radius_um
-    return Particle("sphere", radius, 2 * radius, sphere.z_um, index), Spheres((sphere,))
+    return _droplets("sphere", sphere)
 
 
 def confusable_focus(rng: np.random.Generator) -> float:

@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from svp_lightning.simulation.imaging import ImagingGrid
-from svp_lightning.simulation.mie import MAX_SINE, RADII_UM, nearest_radius, sphere_spectrum
+from svp_lightning.simulation.imaging import ImagingGrid, phasor
+from svp_lightning.simulation.mie import (
+    MAX_SINE,
+    RADII_UM,
+    interpolated,
+    nearest_radius,
+    sphere_spectrum,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,18 @@ class Spheres:
         """Distance from each layer to the plane in focus."""
         return tuple(sphere.z_um for sphere in self.spheres)
 
+    def moved(self, dx: float, dy: float) -> "Spheres":
+        moved = (replace(s, x_um=s.x_um + dx, y_um=s.y_um + dy) for s in self.spheres)
+        return Spheres(tuple(moved))
+
+    def scaled(self, size: float, depths_um: tuple[float, ...]) -> "Spheres":
+        """``size`` times as large, at these depths."""
+        scaled = (
+            replace(s, radius_um=s.radius_um * size, x_um=s.x_um * size, y_um=s.y_um * size, z_um=z)
+            for s, z in zip(self.spheres, depths_um, strict=True)
+        )
+        return Spheres(tuple(scaled))
+
 
 @dataclass(frozen=True)
 class PhaseScreens:
@@ -74,7 +92,15 @@ class PhaseScreens:
     step_um: float
     x_um: float
     y_um: float
-    depths_um: tuple[float, ...] = field(default=(0.0, 0.0))
+    depths_um: tuple[float, ...]
+
+    def moved(self, dx: float, dy: float) -> "PhaseScreens":
+        return replace(self, x_um=self.x_um + dx, y_um=self.y_um + dy)
+
+    def scaled(self, size: float, depths_um: tuple[float, ...]) -> "PhaseScreens":
+        """``size`` times as large, at these depths."""
+        step, x, y = self.step_um * size, self.x_um * size, self.y_um * size
+        return replace(self, step_um=step, x_um=x, y_um=y, depths_um=depths_um)
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,10 @@ class Together:
     def depths_um(self) -> tuple[float, ...]:
         """Distance from each layer to the plane in focus."""
         return self.main.depths_um + self.other.depths_um
+
+    def moved(self, dx: float, dy: float) -> "Together":
+        """Both: the neighbour's offset is relative to the main particle."""
+        return replace(self, main=self.main.moved(dx, dy), other=self.other.moved(dx, dy))
 
 
 Layers = Spheres | PhaseScreens | Together
@@ -139,17 +169,13 @@ def _sphere_spectra(grid: ImagingGrid, f: Tensor, scenes: Sequence[tuple[Sphere,
             for sphere in spheres
         ]
     ).to(f.device)
-    count, last = rows.shape[0], rows.shape[1] - 1
+    last = rows.shape[1] - 1
     shapes = [_metric(sphere) for spheres in scenes for sphere in spheres]
     metric = torch.tensor(shapes, device=f.device)[:, :, None, None]
     g = f * (wavelength / medium / MAX_SINE * last)
     squared = metric[:, 0] * g.square() + metric[:, 1] * g.square()[:, None]
     squared = squared + metric[:, 2] * torch.outer(g, g)
-    position = squared.clamp(min=0).sqrt().clamp(max=last - 0.001)
-    below = position.to(torch.int32)
-    first = torch.arange(count, dtype=torch.int32, device=f.device)[:, None, None] * (last + 1)
-    at, rows = below + first, rows.view(-1)
-    values = torch.lerp(rows[at], rows[at + 1], (position - below).to(rows.dtype))
+    values = interpolated(rows, squared.clamp(min=0).sqrt())
     place = [[(sphere.x_um, sphere.y_um) for sphere in spheres] for spheres in scenes]
     ramp = _ramp(f, torch.tensor(place, device=f.device))
     return values.view(len(scenes), -1, f.numel(), f.numel()) * ramp
@@ -165,7 +191,7 @@ def _metric(sphere: Sphere) -> tuple[float, float, float]:
 def _ramp(f: Tensor, place_um: Tensor) -> Tensor:
     """Phase that moves layers to (B, L, 2) positions (x, y); complex64 (B, L, M, M)."""
     phase = -2 * math.pi * place_um.float()[..., None] * f
-    ramp = torch.polar(torch.ones_like(phase), phase)
+    ramp = phasor(phase)
     return ramp[:, :, 0, None, :] * ramp[:, :, 1, :, None]
 
 
@@ -205,36 +231,19 @@ def magnified(
         return particle, scene
     centre = particle.defocus_um
     depths = tuple(centre * depth + (z - centre) * size for z in scene.depths_um)
-    if isinstance(scene, Spheres):
-        pairs = zip(scene.spheres, depths, strict=True)
-        grown: Spheres | PhaseScreens = Spheres(tuple(_grown(s, size, z) for s, z in pairs))
-    else:
-        grown = replace(
-            scene,
-            step_um=scene.step_um * size,
-            x_um=scene.x_um * size,
-            y_um=scene.y_um * size,
-            depths_um=depths,
-        )
-    return (
-        replace(
-            particle,
-            radius_um=particle.radius_um * size,
-            ecd_um=particle.ecd_um * size,
-            defocus_um=centre * depth,
-        ),
-        grown,
+    grown = replace(
+        particle,
+        radius_um=particle.radius_um * size,
+        ecd_um=particle.ecd_um * size,
+        defocus_um=centre * depth,
     )
+    return grown, scene.scaled(size, depths)
 
 
-def _grown(sphere: Sphere, size: float, z_um: float) -> Sphere:
-    return replace(
-        sphere,
-        radius_um=sphere.radius_um * size,
-        x_um=sphere.x_um * size,
-        y_um=sphere.y_um * size,
-        z_um=z_um,
-    )
+def mean_depth_um(scene: Layers) -> float:
+    """Of the particle that the window is centred on."""
+    main = scene.main if isinstance(scene, Together) else scene
+    return float(np.mean(main.depths_um))
 
 
 def centred(scene: Layers, tilt: tuple[float, float], medium_index: float) -> Layers:
@@ -248,17 +257,5 @@ def centred(scene: Layers, tilt: tuple[float, float], medium_index: float) -> La
         tilt: of the condenser (x, y), as a numerical aperture.
         medium_index: refractive index around the particle.
     """
-    main = scene.main if isinstance(scene, Together) else scene
-    depth = float(np.mean(main.depths_um)) / medium_index
-    dx, dy = -depth * tilt[0], -depth * tilt[1]
-    if isinstance(scene, Together):
-        # The neighbour's offset is relative to the main particle.
-        return replace(scene, main=_moved(scene.main, dx, dy), other=_moved(scene.other, dx, dy))
-    return _moved(scene, dx, dy)
-
-
-def _moved(scene: Spheres | PhaseScreens, dx: float, dy: float) -> Spheres | PhaseScreens:
-    if isinstance(scene, PhaseScreens):
-        return replace(scene, x_um=scene.x_um + dx, y_um=scene.y_um + dy)
-    spheres = (replace(s, x_um=s.x_um + dx, y_um=s.y_um + dy) for s in scene.spheres)
-    return Spheres(tuple(spheres))
+    depth = mean_depth_um(scene) / medium_index
+    return scene.moved(-depth * tilt[0], -depth * tilt[1])

@@ -6,7 +6,7 @@ from zlib import crc32
 
 import numpy as np
 
-from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid
+from svp_lightning.simulation.imaging import ImagingGrid
 from svp_lightning.simulation.settings import InstrumentSettings, SimulationSettings
 
 FINE_PIXELS = 64
@@ -75,7 +75,7 @@ def draw_session(
     pixel_scale = rng.uniform(*optics.pixel_scale)
     pixel *= pixel_scale
     binning = max(1, math.ceil(FINE_PIXELS / image_size))
-    grid = imaging_grid(
+    grid = ImagingGrid(
         objective_na=rng.uniform(*optics.objective_na),
         condenser_na=rng.uniform(*optics.condenser_na),
         wavelength_um=optics.wavelength_um,

@@ -21,6 +21,11 @@ _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
 _Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
 _Count = Annotated[int, Field(ge=1)]
+_ClassCounts = Annotated[
+    dict[Literal[PAPER_CLASSES], _Count],  # type: ignore[valid-type]
+    Field(min_length=1),
+]
+_Counts = Annotated[dict[Literal[SPLITS], _ClassCounts], Field(min_length=1)]  # type: ignore[valid-type]
 
 
 class OpticsSettings(Settings):
@@ -108,12 +113,20 @@ class LabelNoiseSettings(Settings):
     rate: float = Field(ge=0, le=0.9)
 
 
+class Sessions(Settings):
+    """Number of instrument runs of each split."""
+
+    train: _Count
+    val: _Count
+    test: _Count
+
+
 class SimulationSettings(Settings):
     """What to simulate and how finely.
 
     Attributes:
         counts: split -> class -> number of images.
-        sessions_per_split: split -> number of instrument runs; runs never cross splits.
+        sessions_per_split: number of instrument runs; runs never cross splits.
         source_points: least number of points of the condenser lattice (an odd number
             squared): 25 stays below the sensor noise, with more where a droplet far in front
             of the focus images the condenser; 9 serves previews and stays 9.
@@ -144,8 +157,8 @@ class SimulationSettings(Settings):
             differ from those of ``cpu``.
     """
 
-    counts: dict[str, dict[str, _Count]]
-    sessions_per_split: dict[str, _Count]
+    counts: _Counts
+    sessions_per_split: Sessions
     source_points: Literal[9, 25, 49, 81]
     optics: OpticsSettings
     instrument: InstrumentSettings
@@ -159,30 +172,6 @@ class SimulationSettings(Settings):
     chunk_size: int = runtime(ge=1)
     workers: int | None = runtime(ge=0)
     device: Literal["cpu", "cuda"]
-
-    @field_validator("counts")
-    @classmethod
-    def _known_counts(cls, value: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-        if not value or not all(value.values()):
-            raise ValueError("every split needs at least one class with images")
-        for split, classes in value.items():
-            if split not in SPLITS:
-                raise ValueError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
-            for name in classes:
-                if name not in PAPER_CLASSES:
-                    known = ", ".join(PAPER_CLASSES)
-                    raise ValueError(f"no physical model of class {name!r}: use {known}")
-        return value
-
-    @field_validator("sessions_per_split")
-    @classmethod
-    def _known_sessions(cls, value: dict[str, int]) -> dict[str, int]:
-        for split in value:
-            if split not in SPLITS:
-                raise ValueError(f"unknown split {split!r}: use {', '.join(SPLITS)}")
-        if missing := [split for split in SPLITS if split not in value]:
-            raise ValueError(f"the number of sessions of {', '.join(missing)} is missing")
-        return value
 
     @property
     def class_names(self) -> tuple[str, ...]:

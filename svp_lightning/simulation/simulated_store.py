@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -34,82 +34,51 @@ _PROBE_IMAGES = 24
 _Chunk = tuple[range, NDArray[np.uint8], pd.DataFrame]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One entry per image, in the order of the store.
+def plan_images(settings: SimulationSettings) -> pd.DataFrame:
+    """Lay out the data set: splits, then classes; sessions take turns within a class.
 
-    Attributes:
-        class_names: of the codes in ``classes``.
-        splits: (N,) int8 code of the split in :data:`settings.SPLITS`.
-        classes: (N,) int8 code of the class.
-        numbers: (N,) int64 running number within split and class.
-        runs: (N,) int32 session within the split.
+    Returns:
+        One row per image in the order of the store: ``label``, ``split``, and the numbers that
+        the image and its session are drawn by, ``index`` and ``session``. They are distinct
+        between splits, whatever the counts.
     """
-
-    class_names: tuple[str, ...]
-    splits: NDArray[np.int8]
-    classes: NDArray[np.int8]
-    numbers: NDArray[np.int64]
-    runs: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def names(self, rows: range) -> list[str]:
-        """Class names of the rows."""
-        return [self.class_names[code] for code in self.classes[rows.start : rows.stop]]
-
-    def indices(self, rows: range) -> NDArray[np.int64]:
-        """Numbers the images are drawn by: distinct between splits, whatever the counts."""
-        cut = slice(rows.start, rows.stop)
-        return self.splits[cut].astype(np.int64) * _NUMBERS_PER_SPLIT + self.numbers[cut]
-
-    def sessions(self, rows: range) -> NDArray[np.int64]:
-        """Numbers the sessions are drawn by: distinct between splits."""
-        cut = slice(rows.start, rows.stop)
-        return self.splits[cut].astype(np.int64) * _SESSIONS_PER_SPLIT + self.runs[cut]
-
-    def table(self, rows: range, seed: int) -> pd.DataFrame:
-        """The store's columns that do not depend on physics."""
-        names = self.names(rows)
-        splits = [SPLITS[code] for code in self.splits[rows.start : rows.stop]]
-        numbers, runs = self.numbers[rows.start : rows.stop], self.runs[rows.start : rows.stop]
-        triples = list(zip(names, splits, numbers, strict=True))
-        return pd.DataFrame(
-            {
-                "id": [f"{name}-{split}-{number:06d}" for name, split, number in triples],
-                "label": names,
-                "split": splits,
-                "group": [
-                    f"{split}-run-{run:03d}" for split, run in zip(splits, runs, strict=True)
-                ],
-                "origin": "simulated",
-                "source": "simulation",
-                "seed": seed,
-                "label_confidence": 1.0,
+    parts = []
+    for code, split in enumerate(SPLITS):
+        for name in settings.class_names:
+            number = np.arange(settings.counts.get(split, {}).get(name, 0))
+            run = number % getattr(settings.sessions_per_split, split)
+            columns = {
+                "index": code * _NUMBERS_PER_SPLIT + number,
+                "session": code * _SESSIONS_PER_SPLIT + run,
             }
-        )
+            parts.append(pd.DataFrame(columns).assign(label=name, split=split))
+    return pd.concat(parts, ignore_index=True)
 
 
-def plan_images(settings: SimulationSettings) -> Plan:
-    """Lay out the data set: splits, then classes; sessions take turns within a class."""
-    names = settings.class_names
-    splits, classes, numbers, runs = [], [], [], []
-    for split_code, split in enumerate(SPLITS):
-        for class_code, name in enumerate(names):
-            count = settings.counts.get(split, {}).get(name, 0)
-            number = np.arange(count, dtype=np.int64)
-            splits.append(np.full(count, split_code, np.int8))
-            classes.append(np.full(count, class_code, np.int8))
-            numbers.append(number)
-            runs.append((number % settings.sessions_per_split[split]).astype(np.int32))
-    return Plan(
-        names,
-        np.concatenate(splits),
-        np.concatenate(classes),
-        np.concatenate(numbers),
-        np.concatenate(runs),
+def _named(part: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The store's columns that do not depend on physics, of part of a plan."""
+    labels, splits = part["label"].tolist(), part["split"].tolist()
+    numbers, runs = part["index"] % _NUMBERS_PER_SPLIT, part["session"] % _SESSIONS_PER_SPLIT
+    names = zip(labels, splits, numbers, strict=True)
+    return pd.DataFrame(
+        {
+            "id": [f"{label}-{split}-{number:06d}" for label, split, number in names],
+            "label": labels,
+            "split": splits,
+            "group": [f"{split}-run-{run:03d}" for split, run in zip(splits, runs, strict=True)],
+            "origin": "simulated",
+            "source": "simulation",
+            "seed": seed,
+            "label_confidence": 1.0,
+        }
     )
+
+
+def _drawn_by(
+    part: pd.DataFrame,
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Class names, numbers and sessions, as :class:`Simulator` takes them."""
+    return part["label"].tolist(), part["index"].to_numpy(), part["session"].to_numpy()
 
 
 def simulate_store(
@@ -151,7 +120,7 @@ def simulate_store(
         writer.write(rows.start, images, table)
         progress(len(rows))
     writer.finish(
-        class_names=plan.class_names,
+        class_names=settings.class_names,
         pixel_size_um=simulator.pixel_size_um,
         made_by={
             "task": "simulate",
@@ -163,18 +132,14 @@ def simulate_store(
     )
 
 
-def _seconds_per_image(simulator: Simulator, plan: Plan, pending: list[range]) -> float:
+def _seconds_per_image(simulator: Simulator, plan: pd.DataFrame, pending: list[range]) -> float:
     """Measured on a few images spread over what is missing, after the tables are built."""
     rows = np.concatenate([np.arange(rows.start, rows.stop) for rows in pending])
-    picked = rows[np.linspace(0, len(rows) - 1, _PROBE_IMAGES).astype(np.int64)]
-    parts = [range(row, row + 1) for row in picked.tolist()]
-    names = [plan.names(part)[0] for part in parts]
-    indices = np.concatenate([plan.indices(part) for part in parts])
-    sessions = np.concatenate([plan.sessions(part) for part in parts])
+    probe = plan.iloc[rows[np.linspace(0, len(rows) - 1, _PROBE_IMAGES).astype(np.int64)]]
     seconds = 0.0
     for _ in range(2):  # the first call pays for set-up
         start = time.perf_counter()
-        simulator.render(names, indices, sessions, device=simulator.settings.device)
+        simulator.render(*_drawn_by(probe), device=simulator.settings.device)
         seconds = time.perf_counter() - start
     return seconds / _PROBE_IMAGES
 
@@ -191,7 +156,7 @@ def _worker_count(asked: int | None, missing: int) -> int:
 
 
 def _rendered(
-    simulator: Simulator, plan: Plan, pending: list[range], workers: int
+    simulator: Simulator, plan: pd.DataFrame, pending: list[range], workers: int
 ) -> Iterator[_Chunk]:
     """Chunks in order; at most a few per worker are in memory."""
     if simulator.settings.device == "cuda" and not torch.cuda.is_available():
@@ -200,41 +165,39 @@ def _rendered(
         for rows in pending:
             yield _render(simulator, plan, rows)
         return
-    arguments = (simulator.settings, simulator.image_size, simulator.seed)
+    # Where one device does the optics, the processes draw the particles for it.
     draw_only = simulator.settings.device != "cpu"
     task: Callable[[range], Any] = _draw_in_worker if draw_only else _render_in_worker
-
-    def finished(rows: range, future: Future[Any]) -> _Chunk:
-        result = future.result()
-        return _render(simulator, plan, rows, result) if draw_only else result
-
     pool = ProcessPoolExecutor(
         workers,
         mp_context=_fresh_processes(),
         initializer=_start_worker,
-        initargs=arguments,
+        initargs=(simulator.settings, simulator.image_size, simulator.seed),
     )
     waiting: deque[tuple[range, Future[Any]]] = deque()
+    ahead = iter(pending)
     try:
-        for rows in pending:
-            waiting.append((rows, pool.submit(task, rows)))
-            if len(waiting) > 2 * workers:
-                yield finished(*waiting.popleft())
-        while waiting:
-            yield finished(*waiting.popleft())
+        while True:
+            for rows in islice(ahead, 2 * workers + 1 - len(waiting)):
+                waiting.append((rows, pool.submit(task, rows)))
+            if not waiting:
+                return
+            rows, future = waiting.popleft()
+            result = future.result()
+            yield _render(simulator, plan, rows, result) if draw_only else result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _render(
-    simulator: Simulator, plan: Plan, rows: range, drawn: list[Draw] | None = None
+    simulator: Simulator, plan: pd.DataFrame, rows: range, drawn: list[Draw] | None = None
 ) -> _Chunk:
-    settings = simulator.settings
-    of_rows = plan.names(rows), plan.indices(rows), plan.sessions(rows)
-    images, physics = simulator.render(*of_rows, device=settings.device, drawn=drawn)
-    table = pd.concat([plan.table(rows, simulator.seed), physics], axis=1)
-    size, seed = settings.instrument.size_scale, simulator.seed
-    table = with_label_noise(table, settings.label_noise, plan.class_names, size, seed)
+    settings, seed = simulator.settings, simulator.seed
+    part = plan.iloc[rows.start : rows.stop]
+    images, physics = simulator.render(*_drawn_by(part), device=settings.device, drawn=drawn)
+    table = pd.concat([_named(part, seed), physics], axis=1)
+    size = settings.instrument.size_scale
+    table = with_label_noise(table, settings.label_noise, settings.class_names, size, seed)
     return rows, images, table
 
 
@@ -250,7 +213,7 @@ def _fresh_processes() -> BaseContext:
     return context
 
 
-_worker: tuple[Simulator, Plan]
+_worker: tuple[Simulator, pd.DataFrame]
 """Set in worker processes only."""
 
 
@@ -274,6 +237,5 @@ def _render_in_worker(rows: range) -> _Chunk:
 
 
 def _draw_in_worker(rows: range) -> list[Draw]:
-    """Where one device does the optics, the processes draw the particles for it."""
     simulator, plan = _worker
-    return simulator.draw(plan.names(rows), plan.indices(rows), plan.sessions(rows))
+    return simulator.draw(*_drawn_by(plan.iloc[rows.start : rows.stop]))

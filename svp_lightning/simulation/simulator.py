@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -22,10 +22,9 @@ from svp_lightning.simulation.imaging import (
     abbe_intensity,
     lattice_side_at,
     pupil,
-    refined,
 )
 from svp_lightning.simulation.large_bubble import LargeBubble, nominal_optics
-from svp_lightning.simulation.scene import Together, kind, scene_spectra
+from svp_lightning.simulation.scene import kind, mean_depth_um, scene_spectra
 from svp_lightning.simulation.session import Session, draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 
@@ -190,7 +189,7 @@ class Simulator:
         return max(least, *(lattice_side_at(grid, depth) for depth in depths_um))
 
     def _make_lattice(self, number: int, side: int) -> tuple[ImagingGrid, Tensor]:
-        grid = refined(self._session(number).grid, side)
+        grid = replace(self._session(number).grid, lattice_side=side)
         return grid, grid.to_pixels()
 
     def _recording(self, number: int, draws: Sequence[Draw]) -> Session:
@@ -216,9 +215,8 @@ class Simulator:
         depths = torch.tensor(
             [scene.depths_um for scene in scenes], dtype=torch.float32, device=device
         )
-        main = [scene.main if isinstance(scene, Together) else scene for scene in scenes]
         smears = torch.tensor(
-            [float(np.mean(scene.depths_um)) for scene in main], dtype=torch.float32, device=device
+            [mean_depth_um(s) for s in scenes], dtype=torch.float32, device=device
         )
         spectra = scene_spectra(scenes, grid, device)
         light = abbe_intensity(grid, pupil(grid, tilts, waves), spectra, depths, dft.to(device))

@@ -1,11 +1,11 @@
 """The hardest spheres of today's priors: extremes of what they draw, at the ends of the optics."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from svp_lightning.simulation.imaging import ImagingGrid, imaging_grid, lattice_side_at
+from svp_lightning.simulation.imaging import ImagingGrid, lattice_side_at
 from svp_lightning.simulation.particles import draw_air, draw_oil
 from svp_lightning.simulation.scene import Sphere, Spheres
 from svp_lightning.simulation.settings import SimulationSettings
@@ -36,19 +36,16 @@ class Corner:
 
     def grid(self) -> ImagingGrid:
         """The lattice the simulator takes for this depth, where 25 points are asked for."""
-
-        def grid(side: int) -> ImagingGrid:
-            return imaging_grid(
-                objective_na=self.objective_na,
-                condenser_na=self.condenser_na,
-                wavelength_um=self.settings.optics.wavelength_um,
-                medium_index=MEDIUM,
-                num_pixels=64,
-                pixel_um=self.pixel_um,
-                lattice_side=side,
-            )
-
-        return grid(max(5, lattice_side_at(grid(5), self.z)))
+        least = ImagingGrid(
+            objective_na=self.objective_na,
+            condenser_na=self.condenser_na,
+            wavelength_um=self.settings.optics.wavelength_um,
+            medium_index=MEDIUM,
+            num_pixels=64,
+            pixel_um=self.pixel_um,
+            lattice_side=5,
+        )
+        return replace(least, lattice_side=max(5, lattice_side_at(least, self.z)))
 
 
 def corners(settings: SimulationSettings) -> list[Corner]:
@@ -75,8 +72,8 @@ def corners(settings: SimulationSettings) -> list[Corner]:
         for end in objective
         if sphere.z_um > 0
     ]
-    for side in {corner.grid().weights.shape[0] for corner in hardest}:
-        same = [corner for corner in hardest if corner.grid().weights.shape[0] == side]
+    for side in {corner.grid().lattice_side for corner in hardest}:
+        same = [corner for corner in hardest if corner.grid().lattice_side == side]
         found.append(max(same, key=lambda corner: corner.z))
         found.append(max(same, key=lambda corner: corner.z / corner.radius))
     return found

@@ -13,7 +13,6 @@ from svp_lightning.simulation.imaging import (
     box_transfer,
     defocus_blur,
     filter_image,
-    imaging_grid,
     pupil,
 )
 from svp_lightning.simulation.scene import Sphere, Spheres, scene_spectra
@@ -23,7 +22,7 @@ NA, NC, WAVELENGTH, MEDIUM = 0.34, 0.135, 0.47, 1.338
 
 
 def make_grid(points: int = 25, num_pixels: int = 64, *, disc: bool = True) -> ImagingGrid:
-    return imaging_grid(
+    return ImagingGrid(
         objective_na=NA,
         condenser_na=NC,
         wavelength_um=WAVELENGTH,
