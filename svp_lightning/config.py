@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
-from svp_lightning.data.settings import AugmentationSettings
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from svp_lightning.__main__ import configured
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.config import Config
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.settings import (
-    AugmentationSettings,
     CollageSettings,
     FlowCamSettings,
     FolderSettings,

@@ -7,7 +7,8 @@ import pytest
 
 from svp_lightning.__main__ import configured
 from svp_lightning.config import Config
-from svp_lightning.data.settings import FilterSettings, FolderSettings, SplitFractions
+from svp_lightning.data.augmentation import FilterSettings
+from svp_lightning.data.settings import FolderSettings, SplitFractions
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings
 from svp_lightning.simulation.settings import OpticsSettings

@@ -122,16 +122,15 @@ def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_classifier_trains_and_collects() -> None:
-    weights, shift = [1.0, 2.0, 3.0], [0.0, 1.0, 2.0]
     module = ClassifierModule(
-        configured.classifier(), ("a", "b", "c"), 32, class_weights=weights, logit_shift=shift
+        configured.classifier(), ("a", "b", "c"), 32, logit_shift=[0.0, 1.0, 2.0]
     )
     with fake():
         module = module.to(GPU)
         grey = torch.zeros(4, 1, 32, 32, device=GPU, dtype=torch.uint8)
         images = TrainTransform(True, 0.1, 0.5)(grey, torch.default_generator)
         labels = torch.zeros(4, device=GPU).long()
-        loss = module.loss(module(images).float(), labels)
+        loss = module.loss(module(images).float(), labels, torch.ones(4, device=GPU))
         probability = module.probabilities(images)
     assert loss.device == images.device == probability.device == GPU
     assert probability.dtype == torch.float32

@@ -27,7 +27,8 @@ from torch.nn.functional import cross_entropy
 
 from svp_lightning.__main__ import configured
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.data.loading import ParticleDataModule, ParticleDataset, StepBatchSampler
+from svp_lightning.data.batches import StepBatchSampler
+from svp_lightning.data.loading import ParticleDataModule, ParticleDataset
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.data.transforms import TrainTransform, to_model_range
 
@@ -71,7 +72,7 @@ def train_step_parts(module: ClassifierModule, store: Store, args: Any) -> dict[
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module.to(device).train()
     dataset = ParticleDataset.of_rows(store, store.indices("train"))
-    sampler = StepBatchSampler(len(dataset), args.batch_size, 1, seed=0)
+    sampler = StepBatchSampler(np.zeros(len(dataset), int), np.ones(1), args.batch_size, 1, seed=0)
     transform, generator = TrainTransform(True, 0.1), torch.Generator(device).manual_seed(0)
     batch = dataset[sampler.global_batch(0)]
     images = to_model_range(batch["image"].to(device))

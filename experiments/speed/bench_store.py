@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from svp_lightning.data.loading import ParticleDataset, StepBatchSampler
+from svp_lightning.data.batches import StepBatchSampler
+from svp_lightning.data.loading import ParticleDataset
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.data.transforms import TrainTransform
 
@@ -66,7 +67,7 @@ def write_store(path: Path, images: int, image_size: int) -> None:
 def reads_per_second(store: Store, seconds: float, transform: TrainTransform | None) -> float:
     """Images per second in the order training asks for, after a short warm-up."""
     dataset = ParticleDataset.of_rows(store, store.indices(split="train"))
-    sampler = StepBatchSampler(len(dataset), BATCH_SIZE, 1, seed=0)
+    sampler = StepBatchSampler(np.zeros(len(dataset), int), np.ones(1), BATCH_SIZE, 1, seed=0)
     generator = torch.Generator().manual_seed(0)
     for step in range(20):
         dataset[sampler.global_batch(step)]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchvision.transforms.v2 import MixUp
 
 from svp_lightning.classifier.backbones import build_backbone, load_pretrained
 from svp_lightning.classifier.settings import ClassifierSettings
@@ -23,7 +22,7 @@ from svp_lightning.classifier.validation import (
     VALIDATION_SCORE,
     Collected,
     Collector,
-    image_weights,
+    at_prevalence,
     log_loss,
     macro_auprc,
 )
@@ -37,7 +36,8 @@ class ClassifierModule(pl.LightningModule):
     """Trains, validates and tests a particle classifier.
 
     Batches are dicts: ``image`` (B, 1, H, W) float in [-1, 1], ``label`` (B,) int64, ``index``
-    (B,) int64 row in the store. Everything random in step t is a function of (seed, t, rank),
+    (B,) int64 row in the store, in training ``weight`` (B,) float as well, the weight of each image
+    in the loss. Everything random in step t is a function of (seed, t, rank),
     so a resumed run equals an uninterrupted one.
 
     Args:
@@ -45,14 +45,14 @@ class ClassifierModule(pl.LightningModule):
         class_names: K names, in the order of the logits.
         image_size: H = W, px.
         seed: of the initial weights and stochastic depth.
-        class_weights: K weights of the loss; None weighs classes equally.
         logit_shift: K numbers added to the logits in the loss alone (logit adjustment, Menon et
-            al. 2021, https://arxiv.org/abs/2007.07314). Predictions leave them out and so answer
-            as for equally frequent classes, like those of weighted or balanced training.
+            al. 2021, https://arxiv.org/abs/2007.07314). Predictions leave them out.
         mixup: Beta parameter of mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412),
             one share per batch of a process; 0 for none.
         prevalence: K relative frequencies in use, for the validation score; None: as found in
             the validation split.
+        trained_shares: K class shares that the softmax answers for; the validation score is that
+            of probabilities corrected from these to the ``prevalence``. None: uncorrected.
 
     Attributes:
         test_predictions: after ``Trainer.test``, every tested image once, on every process.
@@ -61,7 +61,6 @@ class ClassifierModule(pl.LightningModule):
         SettingsError: the backbone cannot be built for this image size.
     """
 
-    class_weights: Tensor | None
     logit_shift: Tensor | None
 
     def __init__(
@@ -71,10 +70,10 @@ class ClassifierModule(pl.LightningModule):
         image_size: int,
         *,
         seed: int = 0,
-        class_weights: Sequence[float] | None = None,
         logit_shift: Sequence[float] | None = None,
         mixup: float = 0.0,
         prevalence: Sequence[float] | None = None,
+        trained_shares: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         # A process without test images still joins the others (see ``teardown``).
@@ -86,10 +85,10 @@ class ClassifierModule(pl.LightningModule):
                 "class_names": list(class_names),
                 "image_size": image_size,
                 "seed": seed,
-                "class_weights": _plain(class_weights),
                 "logit_shift": _plain(logit_shift),
                 "mixup": mixup,
                 "prevalence": _plain(prevalence),
+                "trained_shares": _plain(trained_shares),
             },
             logger=False,
         )
@@ -98,11 +97,11 @@ class ClassifierModule(pl.LightningModule):
         self.image_size = image_size
         self.seed = seed
         self.prevalence = prevalence
+        self.trained_shares = trained_shares
         self.network = _seeded_network(settings, len(class_names), image_size, seed)
-        for name, numbers in (("class_weights", class_weights), ("logit_shift", logit_shift)):
-            values = None if numbers is None else torch.tensor(_plain(numbers))
-            self.register_buffer(name, values, persistent=False)
-        self.mixup = MixUp(alpha=mixup, num_classes=len(class_names)) if mixup else None
+        shift = None if logit_shift is None else torch.tensor(_plain(logit_shift))
+        self.register_buffer("logit_shift", shift, persistent=False)
+        self.mixup = mixup
         self.test_predictions: Collected | None = None
         self._collector = Collector(len(class_names))
         self._bad_losses: Tensor | None = None
@@ -140,23 +139,40 @@ class ClassifierModule(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch; also counts losses that are not a number."""
         _seed_step(self.seed, self.global_step, self.global_rank, self.device)
-        images, target = batch["image"], batch["label"]
-        if self.mixup is not None:
-            images, target = self.mixup(images, target)
-        loss = self.loss(self(images).float(), target)
+        images, share = batch["image"], None
+        if self.mixup > 0:
+            share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
+            partner = torch.randperm(len(images), device=images.device)
+            images = torch.lerp(images[partner], images, share)
+        logits = self(images).float()
+        loss = self.loss(logits, batch["label"], batch.get("weight"))
+        if share is not None:
+            mixed = {name: values[partner] for name, values in batch.items() if name != "image"}
+            other = self.loss(logits, mixed["label"], mixed.get("weight"))
+            loss = share * loss + (1 - share) * other
         self.log(TRAINING_LOSS, loss.detach(), prog_bar=True)
         bad = (~loss.detach().isfinite()).float()
         self._bad_losses = bad if self._bad_losses is None else self._bad_losses + bad
         return loss
 
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of (B, K) logits, given labels (B,) or shares of the classes (B, K)."""
-        return cross_entropy(
+    def loss(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean over the images of weight times loss.
+
+        It is not divided by the batch's own weights: a batch without rare images would then count
+        as much as one with many, which undoes the weights.
+
+        Args:
+            logits: (B, K).
+            target: (B,) labels, or (B, K) shares of the classes.
+            weight: (B,) weights, 1 on average over the training; None: 1.
+        """
+        losses = cross_entropy(
             logits if self.logit_shift is None else logits + self.logit_shift,
             target,
-            weight=self.class_weights,
+            reduction="none",
             label_smoothing=self.settings.label_smoothing,
         )
+        return losses.mean() if weight is None else (weight * losses).mean()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop a diverged run, on all processes together.
@@ -194,8 +210,7 @@ class ClassifierModule(pl.LightningModule):
         found = self._collector.join()
         if not np.isfinite(found.probability).all():
             self._diverged("A predicted probability")
-        weights = image_weights(found.label, len(self.class_names), self.prevalence)
-        parts = (found.label, found.probability, weights)
+        parts = at_prevalence(found, self.prevalence, self.trained_shares)
         self.log(VALIDATION_SCORE, macro_auprc(*parts), prog_bar=True)
         self.log(VALIDATION_LOSS, log_loss(*parts))
 

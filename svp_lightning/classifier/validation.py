@@ -62,20 +62,27 @@ class Collector:
         return Collected(rows, label[first], probability[first])
 
 
-def image_weights(
-    labels: NDArray[np.int64], num_classes: int, prevalence: Sequence[float] | None
-) -> NDArray[np.float64]:
-    """(N,) weights, prevalence[class] / images of the class, or ones.
+def at_prevalence(
+    found: Collected, prevalence: Sequence[float] | None, trained: Sequence[float] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+    """Labels, probabilities and weights of N images as if classes came in a given prevalence.
 
     Args:
-        labels: (N,) class indices.
-        num_classes: K.
-        prevalence: relative frequency of each class in use; None: as in ``labels``.
+        found: predictions of the images.
+        prevalence: K relative frequencies in use; None: as in the labels.
+        trained: K class shares that the probabilities answer for; None: leave them as they are.
+
+    Returns:
+        (N,) labels, (N, K) probabilities p * prevalence / trained, normalised, and (N,) weights,
+        prevalence[class] / images of the class (1 where no prevalence is given).
     """
-    if prevalence is None:
-        return np.ones(len(labels))
-    counts = np.bincount(labels, minlength=num_classes)
-    return (np.asarray(prevalence, dtype=np.float64) / np.maximum(counts, 1))[labels]
+    counts = np.bincount(found.label, minlength=found.probability.shape[1])
+    used = np.maximum(counts, 1) if prevalence is None else np.asarray(prevalence, np.float64)
+    probability = found.probability
+    if trained is not None:
+        probability = probability * (used / np.asarray(trained)).astype(np.float32)
+        probability /= probability.sum(axis=1, keepdims=True)
+    return found.label, probability, (used / np.maximum(counts, 1))[found.label]
 
 
 def macro_auprc(
@@ -88,7 +95,7 @@ def macro_auprc(
     Args:
         labels: (N,) class indices; classes without images are left out of the mean.
         probabilities: (N, K).
-        weights: (N,) of :func:`image_weights`.
+        weights: (N,) of :func:`at_prevalence`.
     """
     scores = [
         average_precision_score(labels == k, probabilities[:, k], sample_weight=weights)

@@ -1,10 +1,6 @@
-"""From rows to batches: datasets, samplers and loaders, correct under any number of processes.
+"""From rows to batches: data sets and loaders, correct under any number of processes."""
 
-Which rows make up a batch is a function of the seed and the step alone. Nothing keeps a position,
-so a resumed run draws exactly the batches that the interrupted one would have drawn.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from svp_lightning.data.batches import ShardedSampler, StepBatchSampler
 from svp_lightning.data.mix import Mixture, check_training_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform, to_model_range
-from svp_lightning.errors import DistributedError
 
 Batch = dict[str, Tensor]
 """``image`` (B, 1, H, W) uint8 as read, float in [-1, 1] on the device; ``label`` (B,)
-int64, -1 where unknown; ``index`` (B,) int64 row in its store."""
+int64, -1 where unknown; ``index`` (B,) int64 row in its store; in training ``weight`` (B,)
+float32, the weight in the loss."""
 Loader = DataLoader[Batch]
 
 
@@ -35,6 +32,7 @@ class ParticleDataset(Dataset[Batch]):
         store_id: (M,) position in ``stores`` of each row.
         row: (M,) row in that store.
         label: (M,) class index.
+        group: (M,) what decides a row's weight, or None.
     """
 
     def __init__(
@@ -43,16 +41,18 @@ class ParticleDataset(Dataset[Batch]):
         store_id: NDArray[np.uint8],
         row: NDArray[np.int64],
         label: NDArray[np.int64],
+        group: NDArray[np.int64] | None = None,
     ) -> None:
         self.stores = tuple(stores)
         self.store_id = store_id
         self.row = row
         self.label = label
+        self.group = group
 
     @classmethod
     def of_mixture(cls, mixture: Mixture) -> "ParticleDataset":
         """The training rows of a mixture."""
-        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label)
+        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label, mixture.group)
 
     @classmethod
     def of_rows(cls, store: Store, rows: NDArray[np.int64]) -> "ParticleDataset":
@@ -71,112 +71,14 @@ class ParticleDataset(Dataset[Batch]):
             # Ascending rows turn random page faults into a forward sweep over the file.
             here = here[np.argsort(row[here], kind="stable")]
             images[here, 0] = store.images[row[here]]
-        return {
+        batch = {
             "image": torch.from_numpy(images),
             "label": torch.from_numpy(self.label[positions]),
             "index": torch.from_numpy(row),
         }
-
-
-class StepBatchSampler(Sampler[NDArray[np.int64]]):
-    """A fixed number of batches per epoch, drawn from an endless stream of passes.
-
-    The global batch of step t (counted from the start of training) holds the rows t*B to
-    t*B + B of the stream, in which each pass is a new permutation of all rows; with weights
-    it holds B rows drawn with replacement. Process r of R takes every R-th row of it, so the
-    global batch does not depend on R.
-
-    Args:
-        num_rows: rows to draw from.
-        batch_size: rows of the global batch, a multiple of ``world_size``.
-        steps_per_epoch: iterating ends at the next multiple of it.
-        seed: of the permutations or draws.
-        weights: (num_rows,) relative chance of each row, or None for permutations.
-        rank: this process.
-        world_size: number of processes.
-        first_step: gives the step to continue at, each time an iteration starts.
-    """
-
-    def __init__(
-        self,
-        num_rows: int,
-        batch_size: int,
-        steps_per_epoch: int,
-        seed: int,
-        weights: NDArray[np.float64] | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        first_step: Callable[[], int] = lambda: 0,
-    ) -> None:
-        self.num_rows = num_rows
-        self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.first_step = first_step
-        self._cumulative = None if weights is None else np.cumsum(weights / weights.sum())
-        self._cached_pass: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        start = self.first_step()
-        stop = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
-        for step in range(start, stop):
-            yield self.global_batch(step)[self.rank :: self.world_size]
-
-    def global_batch(self, step: int) -> NDArray[np.int64]:
-        """(batch_size,) rows of all processes together at global ``step``."""
-        if self._cumulative is not None:
-            draws = np.random.default_rng([self.seed, step]).random(self.batch_size)
-            rows = np.searchsorted(self._cumulative, draws, side="right")
-            # The last cumulative sum may fall short of 1 by rounding.
-            return np.minimum(rows, self.num_rows - 1)
-        stream = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        passes, positions = np.divmod(stream, self.num_rows)
-        parts = [self._pass(int(p))[positions[passes == p]] for p in np.unique(passes)]
-        return np.concatenate(parts)
-
-    def _pass(self, number: int) -> NDArray[np.int64]:
-        if self._cached_pass[0] != number:
-            order = np.random.default_rng([self.seed, number]).permutation(self.num_rows)
-            self._cached_pass = (number, order)
-        return self._cached_pass[1]
-
-
-class ShardedSampler(Sampler[NDArray[np.int64]]):
-    """Every row exactly once over all processes, in order, without padding.
-
-    Process r of R takes rows r, r + R, r + 2R, ...; processes may differ by one row, and so
-    by one batch: metrics must gather at the epoch's end, not per step.
-
-    Args:
-        num_rows: rows to go through.
-        batch_size: rows per batch of one process.
-        rank: this process.
-        world_size: number of processes.
-
-    Raises:
-        DistributedError: there are fewer rows than processes.
-    """
-
-    def __init__(self, num_rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
-        if num_rows < world_size:
-            raise DistributedError(
-                f"{num_rows} images cannot be shared by {world_size} processes.",
-                f"Use at most {num_rows} processes.",
-            )
-        self.rows = np.arange(rank, num_rows, world_size)
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        for start in range(0, len(self.rows), self.batch_size):
-            yield self.rows[start : start + self.batch_size]
+        if self.group is not None:
+            batch["group"] = torch.from_numpy(self.group[positions])
+        return batch
 
 
 class ParticleDataModule(pl.LightningDataModule):
@@ -197,6 +99,7 @@ class ParticleDataModule(pl.LightningDataModule):
         transform: applied to training batches on the device.
         num_workers: loader processes; 0 is enough for memory-mapped stores.
         tested_split: the held-out split that is tested.
+        steps: of the whole training; decides when ``mixture.ending`` begins.
     """
 
     def __init__(
@@ -209,6 +112,7 @@ class ParticleDataModule(pl.LightningDataModule):
         transform: TrainTransform = TrainTransform(),  # noqa: B008
         num_workers: int = 0,
         tested_split: str = "test",
+        steps: int = 0,
     ) -> None:
         super().__init__()
         self.mixture = mixture
@@ -219,6 +123,8 @@ class ParticleDataModule(pl.LightningDataModule):
         self.transform = transform
         self.num_workers = num_workers
         self.tested_split = tested_split
+        self.ending_step = steps - round(mixture.real_end * steps) if mixture else 0
+        """Step from which on ``mixture.ending`` holds."""
 
     def setup(self, stage: str) -> None:
         """Check the training rows.
@@ -231,13 +137,14 @@ class ParticleDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         assert self.mixture is not None, "this data module was made for evaluation"
-        trainer = self._running_trainer
+        trainer, ending = self._running_trainer, self.mixture.ending
         sampler = StepBatchSampler(
-            len(self.mixture),
+            self.mixture.group,
+            self.mixture.composition.shares.ravel(),
             self.batch_size,
             self.steps_per_epoch,
             self.seed,
-            self.mixture.sampling_weights,
+            None if ending is None else (self.ending_step, ending.shares.ravel()),
             trainer.global_rank,
             trainer.world_size,
             # The step decides, not Lightning's count of epochs, which a resumed run may begin
@@ -255,13 +162,18 @@ class ParticleDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Convert, and in training transform, the images on their device."""
         images, trainer = batch["image"], self._running_trainer
-        if not trainer.training:
+        if not trainer.training or self.mixture is None:
             return {**batch, "image": to_model_range(images)}
         # Of seed, step and rank alone, so a resumed run agrees.
         key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
         random = torch.Generator(images.device)
         random.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
-        return {**batch, "image": self.transform(images, random)}
+        composition = self.mixture.composition
+        if self.mixture.ending is not None and trainer.global_step >= self.ending_step:
+            composition = self.mixture.ending
+        weights = torch.as_tensor(composition.weights.ravel(), dtype=torch.float32)
+        weight = weights.to(images.device)[batch.pop("group")]
+        return {**batch, "image": self.transform(images, random), "weight": weight}
 
     def _heldout_loader(self, split: str) -> Loader | list[Loader]:
         if self.heldout is None or not len(rows := self.heldout.indices(split=split)):

@@ -2,8 +2,8 @@
 
 All arms share one real training set and one number of optimiser steps, so that a gain can be
 distinguished from its controls. This module decides which images are added to the rare classes
-(copies, or as many synthetic ones) and to the others (synthetic ones), how often each row is drawn,
-and how the loss treats each class.
+(copies, or images of a pool) and to the others, what batches consist of, and how the loss treats
+each image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.classes import rare_classes
-from svp_lightning.data.settings import AugmentationSettings
-from svp_lightning.data.store import PARTICLES, Store
+from svp_lightning.data.composition import Composition, compose, real_only
+from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
-from svp_lightning.runtime.files import sha256_of_json
 
+POOL_ORIGINS = ("synthetic", "simulated")
+"""Origins of images that may be added: a generator's and the simulator's."""
 REAL, SYNTHETIC = 0, 1
 """Values of :attr:`Mixture.store_id`, and positions in :attr:`Mixture.stores`."""
-UNUSED = ""
-"""Split of the training images that :func:`limit_rare` leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +34,10 @@ class Mixture:
         row: (M,) int64, row in that store; a row may occur more than once.
         label: (M,) int64 index into ``class_names``.
         class_names: class names, in the order of the stores.
-        sampling_weights: (M,) float64 relative chance of a row in a batch, or None: each
-            row once per pass.
-        class_weights: (K,) float32 weight of each class in the loss (mean 1 over the rows),
-            or None.
+        added_row: (M,) bool, whether a row was added to the real images (copies are).
+        composition: of the batches.
+        ending: composition of the last steps, if it differs.
+        real_end: share of the steps that are the last ones.
         logit_shift: (K,) float32 added to the logits in the loss, or None.
         real: class name -> real images, copies not counted.
         added: class name -> rows added to them (synthetic images, or copies).
@@ -49,32 +49,38 @@ class Mixture:
     row: NDArray[np.int64]
     label: NDArray[np.int64]
     class_names: tuple[str, ...]
-    sampling_weights: NDArray[np.float64] | None
-    class_weights: NDArray[np.float32] | None
+    added_row: NDArray[np.bool_]
+    composition: Composition
+    ending: Composition | None
+    real_end: float
     logit_shift: NDArray[np.float32] | None
     real: dict[str, int]
     added: dict[str, int]
     rare: tuple[str, ...]
 
     @property
-    def synthetic(self) -> Store | None:
-        """The store of generated images, if any are used."""
-        return self.stores[SYNTHETIC] if len(self.stores) > 1 else None
+    def group(self) -> NDArray[np.int64]:
+        """(M,) position of each row in a flattened (2, K) array of the compositions."""
+        group: NDArray[np.int64] = self.label + self.added_row * len(self.class_names)
+        return group
 
     @property
     def trained_shares(self) -> NDArray[np.float64]:
-        """(K,) class shares, summing to 1, that the probabilities of a classifier answer for.
+        """(K,) class shares that the softmax of a classifier answers for, summing to 1.
 
-        Shares of the draws times the weights of the loss. The logit shift of the loss is left out
-        of the predictions, which takes its share of the frequencies out of them, too.
+        The shares of the draws times the weights in the loss. Trained with a logit shift of
+        tau * log(share), a softmax without it answers for share ** (1 - tau), normalised.
         """
-        classes = len(self.class_names)
-        share = np.bincount(self.label, self.sampling_weights, classes).astype(np.float64)
-        if self.class_weights is not None:
-            share = share * self.class_weights
+        shares = self.composition.class_shares
         if self.logit_shift is not None:
-            share = share * np.exp(-self.logit_shift.astype(np.float64))
-        return np.asarray(share / share.sum())
+            shares = shares * np.exp(-self.logit_shift.astype(np.float64))
+        normalised: NDArray[np.float64] = shares / shares.sum()
+        return normalised
+
+    @property
+    def synthetic(self) -> Store | None:
+        """The store of generated images, if any are used."""
+        return self.stores[SYNTHETIC] if len(self.stores) > 1 else None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -117,14 +123,17 @@ def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, se
             images sit in the real store.
     """
     rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
-    # The frequencies are those of all rows, added ones included: what the model would see.
-    if settings.sampling == "balanced":
-        return replace(rows, sampling_weights=_inverse_frequency(rows)[rows.label])
-    if settings.loss == "class_weights":
-        return replace(rows, class_weights=_inverse_frequency(rows).astype(np.float32))
-    if settings.loss == "logit_adjustment":
-        return replace(rows, logit_shift=_log_frequency(rows, settings.tau))
-    return rows
+    counts = np.bincount(rows.group, minlength=2 * len(rows.class_names)).reshape(2, -1)
+    composed = compose(counts, rows.class_names, settings, settings.pool_share)
+    shift = None
+    if settings.loss == "logit_adjustment":  # Menon et al. 2021, eq. 10
+        shift = (settings.tau * np.log(composed.class_shares)).astype(np.float32)
+    ending = None
+    if settings.real_end > 0 and any(rows.added.values()):
+        ending = compose(counts, rows.class_names, settings, pool_share=0.0)
+    return replace(
+        rows, composition=composed, ending=ending, real_end=settings.real_end, logit_shift=shift
+    )
 
 
 def train_rows(real: Store, balanced: bool = False) -> Mixture:
@@ -151,20 +160,21 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
             "Add images of this class or change the split.",
         )
     real_counts = dict(zip(real.class_names, counts.tolist(), strict=True))
-    base = Mixture(
+    return Mixture(
         stores=(real,),
         store_id=np.zeros(len(rows), dtype=np.uint8),
         row=rows,
         label=label,
         class_names=real.class_names,
-        sampling_weights=None,
-        class_weights=None,
+        added_row=np.zeros(len(rows), dtype=np.bool_),
+        composition=real_only(np.full(len(counts), 1 / len(counts)) if balanced else counts),
+        ending=None,
+        real_end=0.0,
         logit_shift=None,
         real=real_counts,
         added=dict.fromkeys(real.class_names, 0),
         rare=rare_classes(real_counts),
     )
-    return replace(base, sampling_weights=_inverse_frequency(base)[label]) if balanced else base
 
 
 def only_classes(mixture: Mixture, class_names: Sequence[str]) -> Mixture:
@@ -192,62 +202,19 @@ def only_classes(mixture: Mixture, class_names: Sequence[str]) -> Mixture:
     new_label = np.full(len(mixture.class_names), -1)
     new_label[old] = np.arange(len(old))
     kept = new_label[mixture.label] >= 0
-    weights, of_classes = mixture.sampling_weights, mixture.class_weights
     return replace(
         mixture,
         store_id=mixture.store_id[kept],
         row=mixture.row[kept],
         label=new_label[mixture.label[kept]],
         class_names=tuple(class_names),
-        sampling_weights=None if weights is None else weights[kept],
-        class_weights=None if of_classes is None else of_classes[old],
+        added_row=mixture.added_row[kept],
+        composition=real_only(mixture.composition.shares[REAL, old]),
         real={name: mixture.real[name] for name in class_names},
         added={name: mixture.added[name] for name in class_names},
         # As where no class is rare: each counts.
         rare=tuple(name for name in class_names if name in mixture.rare) or tuple(class_names),
     )
-
-
-def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
-    """The same store with at most ``rare_images`` training images of each rare class.
-
-    Nothing is written: the images left out lose their split in the table in memory, so no
-    model sees them, and the store's hash changes, so whatever is made from the view is another
-    artifact than what is made from the whole. Validation and test are untouched.
-
-    Args:
-        store: real images with a train split.
-        rare_images: images kept of each class that :func:`rare_classes` names.
-        seed: of the choice. Images are kept from the front of one random order per class, so
-            50 images are among the 100 of the same seed.
-
-    Raises:
-        StoreError: a rare class has fewer training images than asked for.
-    """
-    counts = store.counts("train")
-    rare = rare_classes(counts)
-    if short := {name: counts[name] for name in rare if counts[name] < rare_images}:
-        held = ", ".join(f"{n:,} of {name}" for name, n in short.items())
-        raise StoreError(
-            f"data.rare_images={rare_images} asks for more real training images than "
-            f"{store.path} has ({held}).",
-            f"Choose at most {min(short.values())}, or a larger scale.",
-        )
-    split = store.particles["split"].to_numpy(dtype=object, copy=True)
-    for name in rare:
-        label = store.class_names.index(name)
-        order = np.random.default_rng([seed, label]).permutation(store.indices("train", label))
-        split[order[rare_images:]] = UNUSED
-    limit = {"rare_images": rare_images, "rare_seed": seed}
-    manifest = store.manifest
-    changed = {
-        "counts": manifest.counts | {"train": counts | dict.fromkeys(rare, rare_images)},
-        "sha256": manifest.sha256
-        | {PARTICLES: sha256_of_json({"table": manifest.sha256[PARTICLES]} | limit)},
-        "made_by": manifest.made_by | limit,
-    }
-    particles = store.particles.assign(split=split)
-    return Store(store.path, manifest.model_copy(update=changed), particles)
 
 
 def check_training_rows(mixture: Mixture) -> None:
@@ -298,6 +265,7 @@ def _extend(
         store_id=np.concatenate([base.store_id, np.full(len(added), store_id, np.uint8)]),
         row=np.concatenate([base.row, added]),
         label=np.concatenate([base.label, *labels]),
+        added_row=np.concatenate([base.added_row, np.ones(len(added), np.bool_)]),
         added={**base.added, **{c: len(r) for c, r in rows.items()}},
     )
 
@@ -325,18 +293,6 @@ def _from_pool(pool: Store, wanted: dict[str, int]) -> dict[str, NDArray[np.int6
             "Sample more images or lower augmentation.ratio.",
         )
     return rows
-
-
-def _inverse_frequency(rows: Mixture) -> NDArray[np.float64]:
-    """N / (K n_c) per class: the weights average 1 over the rows."""
-    counts = np.bincount(rows.label, minlength=len(rows.class_names))
-    return len(rows) / (len(counts) * counts)
-
-
-def _log_frequency(rows: Mixture, tau: float) -> NDArray[np.float32]:
-    """Shift tau * log(n_c / N) of each class (Menon et al. 2021, eq. 10)."""
-    counts = np.bincount(rows.label, minlength=len(rows.class_names))
-    return (tau * np.log(counts / len(rows))).astype(np.float32)
 
 
 def _check_pool(real: Store, synthetic: Store | None) -> Store:
@@ -373,10 +329,16 @@ def _refuse_synthetic(store: Store) -> None:
 
 
 def _refuse_real(store: Store) -> None:
-    wrong = store.particles["origin"] != "synthetic"
+    wrong = ~store.particles["origin"].isin(POOL_ORIGINS)
     if wrong.any():
         raise StoreError(
-            f"{store.path} is used as a synthetic store but {int(wrong.sum())} of its images "
-            f"are {store.particles.loc[wrong, 'origin'].iloc[0]}.",
+            f"{store.path} is used as a pool but {int(wrong.sum())} of its images are "
+            f"{store.particles.loc[wrong, 'origin'].iloc[0]}.",
             "Give the store that task=sample wrote.",
+        )
+    if (split := store.particles["split"] != "").any():
+        raise StoreError(
+            f"{store.path} is used as a pool but {int(split.sum())} of its images belong to a "
+            "split.",
+            "Give a pool of images that serve training alone.",
         )

@@ -1,4 +1,4 @@
-"""Settings of the data stage: where images come from and how training rows are mixed.
+"""Settings of the data stage: where images come from.
 
 Kept free of torch and numpy so that the command line can check a configuration at once.
 """
@@ -48,7 +48,7 @@ class SplitFractions(Settings):
 class RaritySettings(Settings):
     """How many real images of the rare classes there are to learn from.
 
-    See :func:`svp_lightning.data.mix.limit_rare`; validation and test stay whole.
+    See :func:`svp_lightning.data.rarity.limit_rare`; validation and test stay whole.
     """
 
     rare_images: int | None = Field(ge=1)
@@ -198,141 +198,3 @@ class CollageSettings(RunSettings, VolumeSettings):
 
     source: Literal["collage"]
     pixel_size_um: float | None = Field(gt=0)
-
-
-class FilterSettings(Settings):
-    """Which generated images are kept; a network trained on real images alone decides.
-
-    Rejected are images that it takes for another class, and images that lie further from the
-    real training images of their class than nearly all validation images do. Others are drawn in
-    their place, so that a filtered arm trains on as many images as an unfiltered one.
-    """
-
-    quantile: float = Field(gt=0, le=1)
-    """Share of the validation images that a filter of distances would keep."""
-    neighbours: int = Field(ge=1)
-    """Distances are to this nearest training image of the class, in feature space."""
-    max_draws: float = Field(ge=1)
-    """Images drawn per image wanted, at most."""
-
-
-class AugmentationSettings(Settings):
-    """One arm of the comparison, put together from parts that combine.
-
-    ``symmetry`` and ``illumination`` act in every arm alike. No part changes the number of
-    optimiser steps or the images in a step.
-    """
-
-    method: str
-    """Name of the arm in results and reports. It must name the parts that act
-    (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
-    """
-    extra: Literal["none", "duplicate", "diffusion"]
-    """Images added to the rare classes: copies of real ones, or generated ones."""
-    ratio: float = Field(ge=0)
-    """Images added per real image of each rare class."""
-    plentiful_ratio: float = Field(ge=0)
-    """Generated images added per real image of the other classes. Where only rare classes have
-    generated images, what these have in common may tell a rare class without showing one."""
-    sampling: Literal["natural", "balanced"]
-    """``balanced`` draws every class equally often."""
-    loss: Literal["plain", "class_weights", "logit_adjustment"]
-    """``class_weights``: inverse class frequency; ``logit_adjustment``: the logits of the loss
-    are shifted by ``tau`` * log(class frequency) (Menon et al. 2021, eq. 10)."""
-    tau: float = Field(gt=0)
-    """Strength of ``logit_adjustment``; 1 is consistent for the balanced error."""
-    mixup: float = Field(ge=0)
-    """Parameter of the Beta distribution of mixup (Zhang et al. 2018); 0: none."""
-    strength: float = Field(ge=0, le=1)
-    """Strength of the classical set (shift, blur, noise, light); 0: none."""
-    symmetry: bool
-    """Random flips and right-angle rotations of every training image."""
-    illumination: float = Field(ge=0, le=1)
-    """Largest random change of gain and of background level, as a share of the range."""
-    filter: FilterSettings | None
-    """Which generated images ``diffusion`` leaves out; None: it takes all."""
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of the parts that this arm is made of."""
-        chosen = {
-            self.extra: self.extra != "none",
-            "all_classes": self.plentiful_ratio > 0,
-            "filtered": self.extra == "diffusion" and self.filter is not None,
-            "balanced_sampling": self.sampling == "balanced",
-            self.loss: self.loss != "plain",
-            "mixup": self.mixup > 0,
-            "classical": self.strength > 0,
-        }
-        return tuple(name for name, acts in chosen.items() if acts)
-
-    @property
-    def needs_generator(self) -> bool:
-        """Whether generated images are trained on."""
-        return self.extra == "diffusion" and self.ratio > 0
-
-    @property
-    def filters(self) -> bool:
-        """Whether some of the generated images are left out."""
-        return self.needs_generator and self.filter is not None
-
-    @model_validator(mode="after")
-    def _only_generated_images_for_all(self) -> Self:
-        if self.plentiful_ratio > 0 and self.extra != "diffusion":
-            raise ValueError(
-                f"plentiful_ratio={self.plentiful_ratio:g} adds generated images; choose "
-                "extra=diffusion or plentiful_ratio=0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_remedy_for_the_frequencies(self) -> Self:
-        if self.sampling == "balanced" and self.loss != "plain":
-            raise ValueError(
-                f"sampling=balanced and loss={self.loss} both make up for the class "
-                "frequencies; choose one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _named_truly(self) -> Self:
-        wanted = "_".join(self.parts) or "none"
-        missing = [part for part in self.parts if part not in self.method]
-        foreign = [part for part in _PARTS if part in self.method and part not in self.parts]
-        if missing or foreign or (not self.parts and self.method != "none"):
-            raise ValueError(
-                f"method={self.method} does not name what acts; add augmentation.method={wanted}"
-            )
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        """What the arm does: its name and the settings without effect in it are left out.
-
-        So ``diffusion`` at ratio 0 is the same training as ``none``, and shares its result.
-        """
-        values = super().identity()
-        del values["method"]
-        if self.extra == "none" or self.ratio == 0:
-            values["extra"] = "none"
-            del values["ratio"]
-        if not (self.needs_generator and self.plentiful_ratio):
-            del values["plentiful_ratio"]
-        if self.loss != "logit_adjustment":
-            del values["tau"]
-        if not self.filters:
-            del values["filter"]
-        return values
-
-
-_PARTS = (
-    *(
-        "duplicate",
-        "diffusion",
-        "all_classes",
-        "filtered",
-        "balanced_sampling",
-        "class_weights",
-        "logit_adjustment",
-    ),
-    *("mixup", "classical"),
-)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from svp_lightning.data.settings import AugmentationSettings
+from svp_lightning.data.augmentation import AugmentationSettings
 
 _MAX_SHIFT = 0.125
 """Largest shift of the classical set at strength 1, as a share of the image side."""

@@ -16,9 +16,9 @@ from svp_lightning.classifier.features import CLASSIFIER, fit_features, save_pro
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.classifier.validation import BEST, checkpoint_callbacks
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix
-from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.errors import DataError
@@ -34,11 +34,16 @@ from svp_lightning.stages.trainers import (
 )
 
 RECORD = "training.json"
+VERSION = 2
+"""Raised when the same settings train another classifier than before."""
 FEATURE_ARM = AugmentationSettings(
     method="balanced_sampling",
     extra="none",
     ratio=0,
     plentiful_ratio=0,
+    pool_share=None,
+    pool_weight=1,
+    real_end=0,
     sampling="balanced",
     loss="plain",
     tau=1,
@@ -73,6 +78,7 @@ def build_classifier(
     store = rows.stores[0]
     require_heldout(store)
     identity = {
+        "version": VERSION,
         "classifier": settings.identity(),
         "augmentation": augmentation.identity(),
         "seed": seed,
@@ -113,10 +119,10 @@ def _train(
         rows.class_names,
         rows.stores[0].image_size,
         seed=seed,
-        class_weights=None if rows.class_weights is None else rows.class_weights.tolist(),
         logit_shift=None if rows.logit_shift is None else rows.logit_shift.tolist(),
         mixup=augmentation.mixup,
         prevalence=[prevalence[name] for name in rows.class_names],
+        trained_shares=rows.trained_shares.tolist(),
     )
     datamodule = ParticleDataModule(
         rows,
@@ -126,6 +132,7 @@ def _train(
         seed=seed,
         transform=TrainTransform.of(augmentation),
         num_workers=trainers.settings.num_workers,
+        steps=settings.steps,
     )
     callbacks = checkpoint_callbacks(folder)
     trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)
@@ -150,6 +157,7 @@ def _record(rows: Mixture, best: Any, steps: int) -> dict[str, Any]:
         "validation_score": float(best.best_model_score),
         "real": rows.real,
         "added": rows.added,
+        "trained_shares": dict(zip(rows.class_names, rows.trained_shares.tolist(), strict=True)),
         "rare": list(rows.rare),
         "optimizer_steps": steps,
     }

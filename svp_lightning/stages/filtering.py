@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
-from svp_lightning.data.settings import FilterSettings
+from svp_lightning.data.augmentation import FilterSettings
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from svp_lightning.data.importers.writer import write_plan
-from svp_lightning.data.mix import limit_rare
+from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError

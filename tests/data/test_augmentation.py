@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from svp_lightning.data.mix import mix
+from svp_lightning.errors import SettingsError
 from tests.configured import augmentation
 
 BLOCKS = [("protein", "train", 40), ("silicone_oil", "train", 8), ("silicone_oil", "val", 9)]
@@ -26,33 +27,64 @@ def test_the_shift_is_tau_times_the_log_frequency(real, tau) -> None:
     np.testing.assert_allclose(shift, tau * np.log([40 / 48, 8 / 48]), rtol=1e-6)
 
 
-def test_remedies_count_added_images_too(real, pool) -> None:
-    added = {"extra": "diffusion", "ratio": 2}
-    arms = {
-        "balanced_sampling": {"sampling": "balanced"},
-        "class_weights": {"loss": "class_weights"},
-        "logit_adjustment": {"loss": "logit_adjustment"},
-    }
-    rows = {
-        name: mix(real, pool, augmentation(method=f"diffusion_{name}", **added, **part), seed=0)
-        for name, part in arms.items()
-    }
-    frequency = np.array([40, 8 + 16]) / 64
-    balanced = rows["balanced_sampling"]
-    drawn = [balanced.sampling_weights[balanced.label == c].sum() for c in (0, 1)]
-    assert drawn[0] == pytest.approx(drawn[1])
-    # Within a class real and generated images are drawn alike.
-    assert len(np.unique(balanced.sampling_weights[balanced.label == 1])) == 1
-    np.testing.assert_allclose(rows["class_weights"].class_weights * frequency, 0.5, rtol=1e-6)
-    np.testing.assert_allclose(np.exp(rows["logit_adjustment"].logit_shift), frequency, rtol=1e-6)
-    for mixture in rows.values():
-        assert mixture.added == {"protein": 0, "silicone_oil": 16}
+SHARES = {"protein": 3.0, "silicone_oil": 1.0}
+ADDED = {"extra": "diffusion", "ratio": 2}
+ARMS = {
+    "diffusion": ({}, 40 / 64),
+    "diffusion_class_weights": ({"loss": "class_weights"}, 0.5),
+    "diffusion_logit_adjustment": ({"loss": "logit_adjustment"}, 0.5),
+    "diffusion_balanced_sampling": ({"sampling": "balanced"}, 0.5),
+    "diffusion_stated": ({"sampling": SHARES}, 0.75),
+    "diffusion_shared": ({"sampling": SHARES, "pool_share": 0.4}, 0.75),
+    "diffusion_light_class_weights": ({"pool_weight": 0.5, "loss": "class_weights"}, 0.5),
+    "diffusion_ending": ({"pool_share": 1, "pool_weight": 0.5, "real_end": 0.5}, 40 / 64),
+}
 
 
-def test_only_the_part_asked_for_acts(real) -> None:
-    rows = mix(real, None, augmentation(method="mixup", mixup=0.2), seed=0)
+@pytest.mark.parametrize("name", ARMS)
+def test_trained_shares_are_those_of_what_the_loss_sees(real, pool, name) -> None:
+    changes, protein = ARMS[name]
+    rows = mix(real, pool, augmentation(method=name, **ADDED, **changes), seed=0)
+    np.testing.assert_allclose(rows.trained_shares, [protein, 1 - protein], rtol=1e-6)
+    assert rows.added == {"protein": 0, "silicone_oil": 16}
+    for phase in (rows.composition, rows.ending or rows.composition):
+        assert phase.shares.sum() == pytest.approx(1)
+        assert (phase.shares * phase.weights).sum() == pytest.approx(1)
+        if rows.logit_shift is None:
+            np.testing.assert_allclose(phase.class_shares, rows.trained_shares)
+        assert phase.shares[1, 0] == 0
+
+
+def test_the_pool_has_its_share_of_the_rare_draws_and_its_weight(real, pool) -> None:
+    changes = {"sampling": SHARES, "pool_share": 0.4, "pool_weight": 0.5, "real_end": 0.2}
+    rows = mix(real, pool, augmentation(method="diffusion", **ADDED, **changes), seed=0)
+    np.testing.assert_allclose(rows.composition.shares[:, 1], [0.6 * 0.25, 0.4 * 0.25])
+    real_weight, pool_weight = rows.composition.weights[:, 1]
+    assert pool_weight == pytest.approx(0.5 * real_weight)
+    assert rows.ending is not None
+    np.testing.assert_allclose(rows.ending.shares, [[0.75, 0.25], [0, 0]])
+    np.testing.assert_allclose(rows.ending.weights[0], 1)
+
+
+def test_as_many_as_the_rows_are_where_no_share_is_given(real, pool) -> None:
+    rows = mix(real, pool, augmentation(method="diffusion", **ADDED), seed=0)
+    np.testing.assert_allclose(rows.composition.shares, [[40 / 64, 8 / 64], [0, 16 / 64]])
+    assert rows.ending is None
+
+
+def test_the_settings_of_a_pool_do_nothing_without_one(real) -> None:
+    changes = {"pool_share": 0.4, "pool_weight": 0.5, "real_end": 0.5}
+    rows = mix(real, None, augmentation(method="mixup", mixup=0.2, **changes), seed=0)
     assert rows.row.tolist() == list(range(48))
-    assert rows.class_weights is rows.sampling_weights is rows.logit_shift is None
+    assert rows.logit_shift is rows.ending is None
+    np.testing.assert_allclose(rows.composition.weights[0], 1)
+    assert augmentation(**changes).identity() == augmentation().identity()
+
+
+def test_shares_name_every_class(real) -> None:
+    arm = augmentation(method="none", sampling={"protein": 1.0})
+    with pytest.raises(SettingsError, match="silicone_oil"):
+        mix(real, None, arm, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,12 @@ class Recorder(pl.LightningModule):
         self.trained: list[tuple[list[int], float]] = []
         self.evaluated: list[int] = []
         self.contract: list[tuple] = []
+        self.weights: list[list[float]] = []
 
     def training_step(self, batch, batch_idx):
         self.trained.append((batch["index"].tolist(), float(batch["image"].sum())))
         image = batch["image"]
+        self.weights.append(batch["weight"].tolist())
         self.contract.append(
             (image.dtype, tuple(image.shape), batch["label"].dtype, batch["index"].dtype)
         )
@@ -123,6 +125,18 @@ def test_held_out_rows_are_refused_before_training(real, tmp_path) -> None:
     leaky = Mixture(**{**rows.__dict__, "row": rows.row + 5})
     with pytest.raises(StoreError, match="outside its train split"):
         trainer_of(tmp_path).fit(Recorder(), datamodule=module_of(real, mixture=leaky))
+
+
+def test_the_last_steps_draw_real_images_and_weights_follow(make_store, real, tmp_path) -> None:
+    pool = make_store([("silicone_oil", "", 40), ("protein", "", 40)], origin="synthetic")
+    changes = {"ratio": 2.0, "pool_share": 0.5, "pool_weight": 0.5, "real_end": 0.4}
+    arm = augmentation(method="diffusion", extra="diffusion", **changes)
+    data = module_of(real, mixture=mix(real, pool, arm, seed=0), steps=2 * STEPS, batch_size=8)
+    model = Recorder()
+    trainer_of(tmp_path).fit(model, datamodule=data)
+    for step, weights in enumerate(model.weights):
+        expected = [2 / 3, 4 / 3] if step < 6 else [1.0]
+        assert sorted(set(weights)) == pytest.approx(expected)
 
 
 def test_batches_hold_the_images_of_their_rows(make_store, real) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.mix import (
     REAL,
     SYNTHETIC,
@@ -14,7 +15,6 @@ from svp_lightning.data.mix import (
     mix,
     train_rows,
 )
-from svp_lightning.data.settings import AugmentationSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
 from tests.configured import augmentation
@@ -43,13 +43,8 @@ def pool(make_store) -> Store:
 
 
 def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
-    """A real-only arm, or one that adds images (``duplicate``, ``diffusion``)."""
-    parts = {
-        "none": {},
-        "class_weights": {"loss": "class_weights"},
-        "balanced_sampling": {"sampling": "balanced"},
-    }
-    return augmentation(method=method, ratio=ratio, **parts.get(method, {"extra": method}))
+    """One that adds images (``duplicate``, ``diffusion``), or ``none``."""
+    return augmentation(method=method, ratio=ratio, extra=method)
 
 
 @given(st.floats(0, 4))
@@ -104,18 +99,6 @@ def test_generated_images_of_every_class_come_each_from_its_own_class(real, pool
     check_training_rows(mixture)
 
 
-def test_weights_make_the_classes_equal(real) -> None:
-    weighted = mix(real, None, arm("class_weights"), seed=0)
-    assert weighted.class_weights @ [40, 7] == pytest.approx(47)
-    assert weighted.class_weights[0] * 40 == pytest.approx(weighted.class_weights[1] * 7)
-    balanced = mix(real, None, arm("balanced_sampling"), seed=0)
-    share = [balanced.sampling_weights[balanced.label == c].sum() for c in (0, 1)]
-    assert share[0] == pytest.approx(share[1])
-    plain = mix(real, None, arm("none"), seed=0)
-    assert plain.class_weights is None
-    assert plain.sampling_weights is None
-
-
 @pytest.mark.parametrize(
     ("method", "parts", "rare_share"),
     [
@@ -155,13 +138,21 @@ def test_a_small_pool_says_how_many_it_has(real, pool) -> None:
     [
         ({"class_names": ("silicone_oil", "protein")}, "classes"),
         ({"image_size": 32}, "32 px"),
-        ({"origin": "simulated"}, "simulated"),
+        ({"origin": "real"}, "pool"),
     ],
 )
 def test_a_foreign_pool_is_refused(make_store, real, changes, message) -> None:
     pool = make_store([("silicone_oil", "", 50)], **{"origin": "synthetic", **changes})
     with pytest.raises(StoreError, match=message):
         mix(real, pool, arm("diffusion"), seed=0)
+
+
+def test_simulated_images_may_be_added_unless_they_belong_to_a_split(make_store, real) -> None:
+    pool = make_store([("silicone_oil", "", 9)], origin="simulated")
+    assert mix(real, pool, arm("diffusion"), seed=0).added["silicone_oil"] == 7
+    heldout = make_store([("silicone_oil", "test", 9)], origin="simulated")
+    with pytest.raises(StoreError, match="9 of its images belong to a split"):
+        mix(real, heldout, arm("diffusion"), seed=0)
 
 
 def test_diffusion_without_a_pool_is_refused_but_ratio_zero_needs_none(real) -> None:

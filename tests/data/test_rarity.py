@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from svp_lightning.data.mix import added_counts, limit_rare, train_rows
+from svp_lightning.data.mix import added_counts, train_rows
+from svp_lightning.data.rarity import limit_rare
 from svp_lightning.errors import StoreError
 
 NAMES = ("protein", "silicone_oil", "air_bubble")

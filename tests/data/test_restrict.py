@@ -29,12 +29,9 @@ def test_rows_are_those_of_the_classes(real: Store, names: tuple[str, ...], bala
     assert len(part) == sum(whole.real[name] for name in names)
     assert part.real == {name: whole.real[name] for name in names}
     assert part.rare == names
-    if balanced:
-        assert part.sampling_weights is not None
-        shares = np.bincount(part.label, weights=part.sampling_weights)
-        np.testing.assert_allclose(shares, shares[0])
-    else:
-        assert part.sampling_weights is None
+    counts = np.array(list(part.real.values()))
+    expected = np.ones(len(names)) if balanced else counts
+    np.testing.assert_allclose(part.trained_shares, expected / expected.sum())
 
 
 def test_plentiful_class_alone_counts_as_rare(real: Store) -> None:

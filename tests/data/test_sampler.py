@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_lightning.data.loading import ShardedSampler, StepBatchSampler
+from svp_lightning.data.batches import ShardedSampler, StepBatchSampler
 from svp_lightning.errors import DistributedError
 
 
@@ -25,47 +25,67 @@ def test_evaluation_sees_every_row_exactly_once(rows: int, batch: int, world: in
         assert (np.diff(np.concatenate(shard)) == world).all()
 
 
+GROUP = np.repeat([0, 1, 2, 3], [30, 5, 0, 2])
+SHARES = np.array([0.62, 0.3, 0.0, 0.08])
+
+
 @given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
 def test_each_pass_draws_every_row_once(rows: int, batch: int, seed: int) -> None:
-    sampler = StepBatchSampler(rows, batch, 10, seed)
+    sampler = StepBatchSampler(np.zeros(rows, int), np.ones(1), batch, 10, seed)
     steps = -(-2 * rows // batch)
     stream = np.concatenate([sampler.global_batch(step) for step in range(steps)])
     for number in range(2):
         assert sorted(stream[number * rows : (number + 1) * rows]) == list(range(rows))
 
 
-@given(st.integers(1, 4), st.integers(1, 6), st.booleans())
-def test_the_global_batch_does_not_depend_on_the_processes(
-    world: int, per_rank: int, weighted: bool
-) -> None:
-    weights = np.arange(1.0, 31.0) if weighted else None
-    batch = world * per_rank
-    alone = list(StepBatchSampler(30, batch, 4, 7, weights))
-    shards = [list(StepBatchSampler(30, batch, 4, 7, weights, r, world)) for r in range(world)]
+@given(st.integers(1, 20), st.integers(1, 4), st.integers(0, 3))
+def test_processes_divide_the_batch_and_its_shares(per_rank: int, world: int, seed: int) -> None:
+    batch = per_rank * world
+    whole = StepBatchSampler(GROUP, SHARES, batch, 4, seed)
+    shards = [list(StepBatchSampler(GROUP, SHARES, batch, 4, seed, None, r, world))
+              for r in range(world)]  # fmt: skip
     for step in range(4):
-        together = np.stack([shard[step] for shard in shards], axis=1).ravel()
-        assert (together == alone[step]).all()
+        together = whole.global_batch(step)
+        assert sorted(np.concatenate([s[step] for s in shards])) == sorted(together)
+        for rows, least in ((together, batch * SHARES), *((s[step], per_rank * SHARES)
+                                                          for s in shards)):  # fmt: skip
+            drawn = np.bincount(GROUP[rows], minlength=4)
+            assert (abs(drawn - least) < 2).all()
 
 
-@pytest.mark.parametrize("weights", [None, np.linspace(1, 2, 23)])
-def test_a_resumed_run_draws_what_the_other_would_have(weights) -> None:
+def test_shares_are_exact_over_the_steps_and_change_at_the_ending() -> None:
+    ending = np.array([0.5, 0.5, 0, 0])
+    sampler = StepBatchSampler(GROUP, SHARES, 7, 100, 0, (300, ending))
+    steps = [GROUP[sampler.global_batch(step)] for step in range(400)]
+    for first, last, shares in ((0, 300, SHARES), (300, 400, ending)):
+        drawn = np.bincount(np.concatenate(steps[first:last]), minlength=4)
+        np.testing.assert_allclose(drawn / drawn.sum(), shares, atol=0.003)
+
+
+def test_a_small_group_is_drawn_at_its_rate() -> None:
+    """Fewer than one row a batch, all of its rows in turn, and at any place of the batch."""
+    group = np.repeat([0, 1], [30_000, 50])
+    sampler = StepBatchSampler(group, np.array([0.999, 0.001]), 64, 2000, 1)
+    places = [np.flatnonzero(group[rows]) for rows in sampler]
+    rows = np.concatenate([sampler.global_batch(step) for step in range(2000)])
+    drawn = np.bincount(rows[group[rows] == 1], minlength=len(group))[30_000:]
+    assert drawn.sum() == pytest.approx(128, abs=3)
+    assert set(drawn) <= {drawn.min(), drawn.min() + 1}
+    assert 20 < np.mean(np.concatenate(places)) < 43
+
+
+def test_a_resumed_run_draws_what_the_other_would_have() -> None:
     trainer = SimpleNamespace(global_step=0)
-    sampler = StepBatchSampler(23, 5, 4, 1, weights, first_step=lambda: trainer.global_step)
+    arguments = (GROUP, SHARES, 5, 4, 1, (7, SHARES[[1, 0, 2, 3]]))
+    sampler = StepBatchSampler(*arguments, first_step=lambda: trainer.global_step)
     drawn = []
     for trainer.global_step in (0, 4, 8):
         drawn += list(sampler)
+    again = StepBatchSampler(*arguments, first_step=lambda: trainer.global_step)
     trainer.global_step = 6
-    rest = list(sampler)
+    rest = list(again)
     assert len(rest) == 2
     trainer.global_step = 8
-    rest += list(sampler)
+    rest += list(again)
     assert np.array_equal(rest, drawn[6:])
-    assert len(sampler) == 4
-
-
-def test_weights_set_the_frequencies() -> None:
-    weights = np.array([0.0, 1.0, 3.0, 0.0])
-    sampler = StepBatchSampler(4, 1000, 10, 0, weights)
-    counts = np.bincount(np.concatenate(list(sampler)), minlength=4) / 10_000
-    assert counts == pytest.approx([0, 0.25, 0.75, 0], abs=0.02)
-    assert counts[0] == counts[3] == 0
+    assert len(again) == 4

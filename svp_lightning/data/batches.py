@@ -1,0 +1,141 @@
+"""Which rows make up a batch: a function of seed, step and process alone, so nothing is saved.
+
+A resumed run draws exactly the batches that the interrupted one would have drawn.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from svp_lightning.errors import DistributedError
+
+GOLDEN = (5**0.5 - 1) / 2
+
+
+class StepBatchSampler(Sampler[NDArray[np.int64]]):
+    """A fixed number of batches per epoch, in which each group of rows has a given share.
+
+    A batch holds its share of each group, rounded up or down so that the mean over the steps is
+    exact (systematic sampling). Within a group, rows come in an endless stream of passes, each a
+    new permutation. Process r of R takes every R-th row of the global batch, which does not
+    depend on R, so that every process has the shares of the whole.
+
+    Args:
+        group: (M,) group of each row, 0 to G - 1.
+        shares: (G,) share of the draws of each group; they sum to 1.
+        batch_size: rows of the global batch, a multiple of ``world_size``.
+        steps_per_epoch: iterating ends at the next multiple of it.
+        seed: of the rounding, the permutations and the order within a batch.
+        ending: a step, counted from the start of training, and the shares from there on.
+        rank: this process.
+        world_size: number of processes.
+        first_step: gives the step to continue at, each time an iteration starts.
+    """
+
+    def __init__(
+        self,
+        group: NDArray[np.int64],
+        shares: NDArray[np.float64],
+        batch_size: int,
+        steps_per_epoch: int,
+        seed: int,
+        ending: tuple[int, NDArray[np.float64]] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        first_step: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.first_step = first_step
+        self._members = [np.flatnonzero(group == g) for g in range(len(shares))]
+        self._bounds = _bounds(shares)
+        self._ending = None if ending is None else (ending[0], _bounds(ending[1]))
+        self._drawn = np.zeros((1, len(shares)), dtype=np.int64)
+        self._cached_pass: dict[int, tuple[int, NDArray[np.int64]]] = {}
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        start = self.first_step()
+        stop = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
+        for step in range(start, stop):
+            # The groups come in order, and a small one's row must not always meet one process.
+            own = self.global_batch(step)[(self.rank + step) % self.world_size :: self.world_size]
+            yield np.random.default_rng([self.seed, step, self.rank]).permutation(own)
+
+    def global_batch(self, step: int) -> NDArray[np.int64]:
+        """(batch_size,) rows of all processes together at global ``step``, group by group."""
+        if step + 1 >= len(self._drawn):
+            self._drawn = self._count(2 * step + self.steps_per_epoch)
+        before, after = self._drawn[step : step + 2]
+        groups = range(len(before))
+        return np.concatenate([self._stream(g, before[g], after[g]) for g in groups])
+
+    def _count(self, steps: int) -> NDArray[np.int64]:
+        """(steps + 1, G) rows of each group that are drawn before each step."""
+        # Multiples of the golden ratio spread evenly, however many there are.
+        start = np.random.default_rng(self.seed).random()
+        offset = ((start + np.arange(steps) * GOLDEN) % 1)[:, None]
+        bounds = np.tile(self._bounds, (steps, 1))
+        if self._ending is not None:
+            bounds[self._ending[0] :] = self._ending[1]
+        counts = np.diff(np.ceil(self.batch_size * bounds - offset).astype(np.int64), axis=1)
+        return np.cumsum(np.vstack([np.zeros_like(counts[:1]), counts]), axis=0)
+
+    def _stream(self, group: int, start: int, stop: int) -> NDArray[np.int64]:
+        """Draws ``start`` to ``stop`` - 1 of a group's rows."""
+        members = self._members[group]
+        passes, positions = np.divmod(np.arange(start, stop), max(len(members), 1))
+        parts = [self._pass(group, int(p))[positions[passes == p]] for p in np.unique(passes)]
+        return np.concatenate([members[:0], *parts])
+
+    def _pass(self, group: int, number: int) -> NDArray[np.int64]:
+        if self._cached_pass.get(group, (-1,))[0] != number:
+            random = np.random.default_rng([self.seed, group, number])
+            self._cached_pass[group] = (number, random.permutation(self._members[group]))
+        return self._cached_pass[group][1]
+
+
+def _bounds(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(G + 1,) where the groups' shares of 0 to 1 begin and end."""
+    ends = np.cumsum(shares)
+    return np.concatenate([[0.0], ends / ends[-1]])
+
+
+class ShardedSampler(Sampler[NDArray[np.int64]]):
+    """Every row exactly once over all processes, in order, without padding.
+
+    Process r of R takes rows r, r + R, r + 2R, ...; processes may differ by one row, and so
+    by one batch: metrics must gather at the epoch's end, not per step.
+
+    Args:
+        num_rows: rows to go through.
+        batch_size: rows per batch of one process.
+        rank: this process.
+        world_size: number of processes.
+
+    Raises:
+        DistributedError: there are fewer rows than processes.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if num_rows < world_size:
+            raise DistributedError(
+                f"{num_rows} images cannot be shared by {world_size} processes.",
+                f"Use at most {num_rows} processes.",
+            )
+        self.rows = np.arange(rank, num_rows, world_size)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        for start in range(0, len(self.rows), self.batch_size):
+            yield self.rows[start : start + self.batch_size]

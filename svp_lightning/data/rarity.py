@@ -1,0 +1,53 @@
+"""Fewer real images of the rare classes than there are, for learning curves."""
+
+import numpy as np
+
+from svp_lightning.data.classes import rare_classes
+from svp_lightning.data.store import PARTICLES, Store
+from svp_lightning.errors import StoreError
+from svp_lightning.runtime.files import sha256_of_json
+
+UNUSED = ""
+"""Split of the training images that :func:`limit_rare` leaves out."""
+
+
+def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
+    """The same store with at most ``rare_images`` training images of each rare class.
+
+    Nothing is written: the images left out lose their split in the table in memory, so no
+    model sees them, and the store's hash changes, so whatever is made from the view is another
+    artifact than what is made from the whole. Validation and test are untouched.
+
+    Args:
+        store: real images with a train split.
+        rare_images: images kept of each class that :func:`rare_classes` names.
+        seed: of the choice. Images are kept from the front of one random order per class, so
+            50 images are among the 100 of the same seed.
+
+    Raises:
+        StoreError: a rare class has fewer training images than asked for.
+    """
+    counts = store.counts("train")
+    rare = rare_classes(counts)
+    if short := {name: counts[name] for name in rare if counts[name] < rare_images}:
+        held = ", ".join(f"{n:,} of {name}" for name, n in short.items())
+        raise StoreError(
+            f"data.rare_images={rare_images} asks for more real training images than "
+            f"{store.path} has ({held}).",
+            f"Choose at most {min(short.values())}, or a larger scale.",
+        )
+    split = store.particles["split"].to_numpy(dtype=object, copy=True)
+    for name in rare:
+        label = store.class_names.index(name)
+        order = np.random.default_rng([seed, label]).permutation(store.indices("train", label))
+        split[order[rare_images:]] = UNUSED
+    limit = {"rare_images": rare_images, "rare_seed": seed}
+    manifest = store.manifest
+    changed = {
+        "counts": manifest.counts | {"train": counts | dict.fromkeys(rare, rare_images)},
+        "sha256": manifest.sha256
+        | {PARTICLES: sha256_of_json({"table": manifest.sha256[PARTICLES]} | limit)},
+        "made_by": manifest.made_by | limit,
+    }
+    particles = store.particles.assign(split=split)
+    return Store(store.path, manifest.model_copy(update=changed), particles)
