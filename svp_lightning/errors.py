@@ -45,7 +45,7 @@ class CheckpointError(SvpError):
 
 
 class TrainingError(SvpError):
-    """Training cannot go on (for example a loss that is not a number)."""
+    """Training cannot continue (for example a loss that is not a number)."""
 
 
 class DistributedError(SvpError):

@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from svp_lightning.__main__ import _plain, run
-from svp_lightning.config import parse_config
+from svp_lightning.__main__ import configured, run
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.settings import config_folder
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
@@ -63,10 +62,7 @@ def svp_pipeline(
     leave_out_pictures_of_generators(monkeypatch)
 
     def build(*overrides: str) -> Pipeline:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            cfg = compose("config", overrides=tiny(shared_artifacts, *overrides))
-        return Pipeline(parse_config(_plain(cfg)), tmp_path / "run")
+        return Pipeline(configured(*tiny(shared_artifacts, *overrides)), tmp_path / "run")
 
     return build
 

@@ -1,6 +1,5 @@
 """The configuration as a whole: where values are from, and what may not be combined."""
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -13,16 +12,7 @@ from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings
 from svp_lightning.simulation.settings import OpticsSettings
 
-Composed = Callable[..., Config]
 UNGUIDABLE = ("generator=paper", "sampler.guidance=2", "scale=tiny")
-
-
-@pytest.fixture
-def composed() -> Composed:
-    def build(*overrides: str) -> Any:
-        return configured(*overrides)
-
-    return build
 
 
 def settings_in(kind: Any) -> set[type[Settings]]:
@@ -45,11 +35,9 @@ def test_no_setting_has_a_default_in_python() -> None:
 
 
 @pytest.mark.parametrize("task", ["sample", "evaluate", "train_classifier", "assess", "export"])
-def test_guidance_of_a_generator_that_hid_no_class_is_refused_at_once(
-    composed: Composed, task: str
-) -> None:
+def test_guidance_of_a_generator_that_hid_no_class_is_refused_at_once(task: str) -> None:
     with pytest.raises(SettingsError, match=r"sampler\.guidance=2"):
-        composed(*UNGUIDABLE, f"task={task}", "augmentation.ratio=1")
+        configured(*UNGUIDABLE, f"task={task}", "augmentation.ratio=1")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +48,5 @@ def test_guidance_of_a_generator_that_hid_no_class_is_refused_at_once(
         ("task=export", "export.generator=/another"),
     ],
 )
-def test_guidance_does_not_matter_where_nothing_is_drawn(
-    composed: Composed, overrides: tuple[str, ...]
-) -> None:
-    composed(*UNGUIDABLE, *overrides)
+def test_guidance_does_not_matter_where_nothing_is_drawn(overrides: tuple[str, ...]) -> None:
+    configured(*UNGUIDABLE, *overrides)

@@ -1,4 +1,4 @@
-"""Every tensor on the GPU that is to be there, told on a machine without one.
+"""Every tensor on the GPU that is to be there, checked on a machine without one.
 
 torch's fake tensors have a device, a shape and a type and no values; an operation on two devices is
 refused as on a real GPU. What needs values or a driver (backward passes, autocast, ``.numpy()``)
@@ -88,10 +88,10 @@ def test_generator_trains(share: float) -> None:
         denoiser = denoiser.to(GPU)
         average = AveragedDenoiser(denoiser, 0.99)
         images, labels = torch.rand(4, 1, 16, 16, device=GPU), torch.zeros(4, device=GPU).long()
-        told = None
+        conditions = None
         if share:
-            images, told = augment(images, share)
-        loss = denoiser.loss(images, labels, augmentation=told)
+            images, conditions = augment(images, share)
+        loss = denoiser.loss(images, labels, augmentation=conditions)
         optimizer = build_optimizer(denoiser, settings)
         (matrices,) = (g["params"] for g in optimizer.param_groups if g["orthogonal"])
         for parameter in matrices:

@@ -1,4 +1,4 @@
-"""Simulate a large store, kill it half-way, let it go on; prints one JSON line.
+"""Simulate a large store, kill it half-way, resume it; prints one JSON line.
 
     python experiments/speed/bench_simulated_store.py [--images 100000] [--workers 2]
 

@@ -158,7 +158,7 @@ GLOSSARY = {
     "Duplicates": "A control: as many copies of real images as there are generated ones.",
     "FID and KID": (
         "Distances between two sets of images in the features of a network; 0 where the sets "
-        "cannot be told apart. FID grows as sets get smaller; KID does not."
+        "cannot be distinguished. FID grows as sets get smaller; KID does not."
     ),
     "Precision and density": (
         "The share of generated images that lies where real images lie, and how densely real "

@@ -94,7 +94,7 @@ def wait(root: Path, parent: int = os.getppid()) -> None:
         raise DistributedError(
             f"The main process failed ({note.read_text(encoding='utf-8')}); this one had waited "
             "for it and stops.",
-            "Mend that and start the job again.",
+            "Fix that and start the job again.",
         )
     time.sleep(POLL_SECONDS)
 

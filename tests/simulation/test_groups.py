@@ -51,7 +51,7 @@ def test_a_run_is_recognised_by_its_background() -> None:
     assert run_accuracy(*simulated("protein")) > 0.4
 
 
-def test_runs_that_share_one_session_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_share_one_session_are_not_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         simulator,
         "draw_session",

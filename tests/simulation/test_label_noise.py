@@ -80,7 +80,7 @@ def test_no_rate_flips_nothing(table: pd.DataFrame) -> None:
     assert not noisy(table, "uniform", 0.0)["label_flipped"].any()
 
 
-def test_a_store_tells_its_classifier_the_noisy_label_only(tmp_path: Path) -> None:
+def test_a_store_labels_its_images_with_the_noisy_label(tmp_path: Path) -> None:
     counts = {"protein": 8, "silicone_oil": 8, "air_bubble": 8}
     settings = simulation(
         counts={"train": counts, "test": counts},

@@ -11,7 +11,7 @@ SIZE, SEED = 16, 11
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL between two chunks."""
+    """In place of SIGKILL between two chunks."""
 
 
 @pytest.fixture(scope="module")

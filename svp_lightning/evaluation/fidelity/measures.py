@@ -188,7 +188,7 @@ def _radii(vectors: Features, k: int) -> NDArray[np.float64]:
 def two_sample_auc(real: Features, generated: Features, seed: int = 0) -> float:
     """Area under the ROC curve of "generated or real?" (Lopez-Paz & Oquab 2017, 1610.06545).
 
-    Cross-validated; 0.5: the sets cannot be told apart. The classifier is a linear discriminant
+    Cross-validated; 0.5: the sets cannot be distinguished. The classifier is a linear discriminant
     with shrinkage (Ledoit & Wolf 2004), which needs no tuning and stays sensible with fewer
     images than features.
 
