@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.images import read_picture, to_8_bit
 from svp_lightning.data.importers.labels import (
-    assign_splits,
     labels_from_table,
     ordered,
     refuse_single_class,
@@ -32,6 +31,7 @@ from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.window import choose_window
 from svp_lightning.data.importers.writer import Cut, Plan, Progress, write_plan
 from svp_lightning.data.settings import FolderSettings
+from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
 
 _FILES_PER_UNIT = 128

@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict
 
 from svp_lightning.data.importers.cutting import BOX, Measure, ReadPage, cut, inside_pictures
 from svp_lightning.data.importers.labels import (
-    assign_splits,
     labels_from_table,
     ordered,
     refuse_single_class,
@@ -30,6 +29,7 @@ from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.window import choose_window
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import RunSettings
+from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
 
 _COLUMNS = ["id", "particle_id", "group", "picture", *BOX, "pixel_size_um"]
