@@ -7,6 +7,7 @@ in every split.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -149,7 +150,7 @@ def _nearest(
     splits, cells = len(shares), counts.shape[1] * len(shares)
     target = np.outer(counts.sum(axis=0), shares).ravel()
     held, deviation = kron(kinds.T, eye(splits)), diags(target)
-    rows = [[kron(eye(len(kinds)), np.ones((1, splits))), None], [held, None]]
+    rows: list[list[Any]] = [[kron(eye(len(kinds)), np.ones((1, splits))), None], [held, None]]
     rows += [[held, -deviation], [held, deviation]]
     nothing, least = np.full(cells, -np.inf), np.ones(cells)
     lower = np.concatenate([number, least, nothing, target])
