@@ -1,5 +1,8 @@
 """What a user meets before any work starts."""
 
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -130,3 +133,19 @@ def test_sweep_in_one_process_refuses_several_devices_by_any_strategy(tmp_path: 
     done = fresh_process(tmp_path, "-m", "hydra/launcher=basic", *devices, "seed=1,2", check=False)
     assert done.returncode == 1
     assert "hydra/launcher=process" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, "None")],
+)
+def test_waiting_threads_do_not_spin_unless_the_user_has_set_a_policy(
+    given: dict[str, str], expected: str
+) -> None:
+    known = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
+    clean = {name: value for name, value in os.environ.items() if name not in known}
+    code = "import os, svp_lightning; print(os.environ.get('OMP_WAIT_POLICY'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected

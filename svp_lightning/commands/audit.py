@@ -16,7 +16,7 @@ from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import explaining_write_errors, replacing
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.measuring import predict_split
+from svp_lightning.stages.measuring import predict_splits
 
 SHOWN = 24
 
@@ -31,7 +31,7 @@ def run(pipeline: Pipeline) -> None:
     flipped = injected(store)
     split = "val" if flipped[store.indices(split="val")].any() else "test"
     batch = pipeline.config.evaluation.batch_size
-    tested, _ = predict_split(best, store, split, batch, pipeline.trainers)
+    (tested,), _ = predict_splits(best, store, (split,), batch, pipeline.trainers)
     if not is_main_process():
         return
     issues = find_label_issues(tested.label, tested.probability, store.class_names)

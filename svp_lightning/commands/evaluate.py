@@ -32,8 +32,9 @@ def run(pipeline: Pipeline) -> None:
     best, settings, folder = pipeline.classifier / BEST, config.evaluation, pipeline.run_dir
     clock = Clock()
     batch, trainers = settings.batch_size, pipeline.trainers
-    validated, _ = measuring.predict_split(best, store, "val", batch, trainers)
-    tested, device = measuring.predict_split(best, store, "test", batch, trainers)
+    (validated, tested), device = measuring.predict_splits(
+        best, store, ("val", "test"), batch, trainers
+    )
     if not is_main_process():
         return
     tally, use = Tally(tested.label, tested.probability, store.class_names), pipeline.prevalence

@@ -20,6 +20,8 @@ Batch = dict[str, Tensor]
 int64, -1 where unknown; ``index`` (B,) int64 row in its store; in training ``weight`` (B,)
 float32, the weight in the loss."""
 Loader = DataLoader[Batch]
+HELD_OUT_BATCH = 512
+"""Images predicted at once, at least: without gradients more of them fit than train at once."""
 
 
 class ParticleDataset(Dataset[Batch]):
@@ -93,7 +95,8 @@ class ParticleDataModule(pl.LightningDataModule):
             train split are refused.
         heldout: store whose validation and test splits are loaded; None where a model must
             not see them (the generator).
-        batch_size: global batch in training; batch of one process in evaluation.
+        batch_size: global batch in training; batch of one process in evaluation, where it is
+            :data:`HELD_OUT_BATCH` at least.
         steps_per_epoch: training batches per epoch.
         seed: of batches and transforms.
         transform: applied to training batches on the device.
@@ -180,7 +183,10 @@ class ParticleDataModule(pl.LightningDataModule):
             return []
         trainer = self._running_trainer
         sampler = ShardedSampler(
-            len(rows), self.batch_size, trainer.global_rank, trainer.world_size
+            len(rows),
+            max(self.batch_size, HELD_OUT_BATCH),
+            trainer.global_rank,
+            trainer.world_size,
         )
         return self._loader(ParticleDataset.of_rows(self.heldout, rows), sampler)
 

@@ -12,7 +12,7 @@ predicted has precision 0 and F1 0, one that reaches 95 % precision at no thresh
 ``recall_at_precision_95`` 0, and a class without images is refused.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,8 +115,21 @@ class Tally:
             DataError: a class has images of one group only.
         """
         weights = self._class_weights(prevalence)
-        drawn = _draws(self._labels, groups, resamples, seed)
-        return np.stack([self._flat(np.bincount(self._group, t) * weights) for t in drawn])
+        drawn = self._drawn(groups, resamples, seed)
+        return np.stack([self._flat(counts * weights) for counts in drawn])
+
+    def _drawn(
+        self, units: NDArray[np.integer[Any]] | None, resamples: int, seed: int
+    ) -> Iterator[Weights]:
+        """(G,) how many images of each group are drawn, for each resample."""
+        parts, size = [], len(self._cell)
+        for label in np.unique(self._labels):
+            rows = np.flatnonzero(self._labels == label)
+            group = self._group[rows].astype(np.int32)
+            parts.append(_single(group) if units is None else _together(group, units[rows]))
+        for resample in range(resamples):
+            generator = np.random.Generator(np.random.SFC64([seed, resample]))
+            yield sum((draw(generator, size) for draw in parts), np.zeros(size))
 
     def _class_weights(self, prevalence: Mapping[str, float] | None) -> Weights:
         """(G,) weight of one image of each group."""
@@ -208,23 +221,27 @@ def _grouped(columns: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], NDA
     return group, members
 
 
-def _draws(
-    labels: Labels, groups: NDArray[np.integer[Any]] | None, resamples: int, seed: int
-) -> Iterator[Weights]:
-    """(N,) how often each image is drawn, for each resample."""
-    classes = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    units = [None if groups is None else _units(groups[rows]) for rows in classes]
-    drawn = np.empty(len(labels))
-    for resample in range(resamples):
-        generator = np.random.Generator(np.random.SFC64([seed, resample]))
-        for rows, unit in zip(classes, units, strict=True):
-            size = len(rows) if unit is None else int(unit.max()) + 1
-            times = np.bincount(generator.integers(size, size=size), minlength=size)
-            if unit is None:
-                drawn[rows] = times
-            else:  # groups differ in size; the class keeps its share all the same
-                drawn[rows] = times[unit] * (len(rows) / times[unit].sum())
-        yield drawn
+_Draw = Callable[[np.random.Generator, int], Weights]
+"""From random numbers and G to the (G,) images of one class that a resample holds of each group."""
+
+
+def _single(group: NDArray[np.int32]) -> _Draw:
+    """Draws of single images, given the group of each."""
+    return lambda generator, size: np.bincount(
+        group[generator.integers(len(group), size=len(group), dtype=np.int32)], minlength=size
+    )
+
+
+def _together(group: NDArray[np.int32], units: NDArray[np.integer[Any]]) -> _Draw:
+    """Draws of whole runs or vials; they differ in size, the class keeps its share all the same."""
+    unit = _units(units)
+    number = int(unit.max()) + 1
+
+    def draw(generator: np.random.Generator, size: int) -> Weights:
+        times = np.bincount(generator.integers(number, size=number), minlength=number)[unit]
+        return np.bincount(group, times * (len(group) / times.sum()), minlength=size)
+
+    return draw
 
 
 def _units(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:

@@ -89,7 +89,11 @@ class GeneratorModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         key = [self.settings.seed, self.global_step, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+        state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+        # torch.manual_seed seeds all devices and, without a GPU, formats a stack trace each time.
+        torch.default_generator.manual_seed(state)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(state)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch with ``image`` (B, 1, H, W) in [-1, 1] and ``label`` (B,)."""
@@ -100,7 +104,8 @@ class GeneratorModule(pl.LightningModule):
         self._latest_loss = loss.detach()
         if self.global_step % CHECK_EVERY == 0:
             self._require_finite_loss()
-        self.log("generator/loss", self._latest_loss, prog_bar=True)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("generator/loss", self._latest_loss, prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

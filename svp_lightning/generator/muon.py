@@ -125,6 +125,8 @@ def orthogonalised(updates: Tensor) -> Tensor:
     """
     if updates.shape[1] > updates.shape[2]:
         return orthogonalised(updates.mT).mT
+    if updates.is_cuda:
+        return orthogonalised_in_bfloat16(updates)
     a, b, c = NEWTON_SCHULZ
     gram = updates @ updates.mT
     norm = gram.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None, None].clamp(min=1e-30)
@@ -136,6 +138,23 @@ def orthogonalised(updates: Tensor) -> Tensor:
         factor = a * identity + b * gram + c * gram @ gram
         product = factor @ product
     return (product / norm.sqrt()) @ updates
+
+
+def orthogonalised_in_bfloat16(updates: Tensor) -> Tensor:
+    """The same for tensor cores, which are ten times faster in bfloat16 than float32 units.
+
+    X itself is iterated on (Jordan et al. 2024): the small eigenvalues of X X' are squares and
+    would be lost in rounding.
+
+    Args:
+        updates: (n, rows, columns), rows at most columns.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = (updates / updates.norm(dim=(1, 2), keepdim=True).clamp(min=1e-15)).bfloat16()
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.to(updates.dtype)
 
 
 def _by_shape(tensors: list[Tensor]) -> list[list[int]]:

@@ -139,6 +139,8 @@ def _train(
     require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size)
     images = settings.steps * settings.batch_size
     announce = partial(announce_training, trainer, module.network, _loss, rows, images)
+    if trainers.settings.compile:
+        module.network.compile()
     fit(trainer, module, datamodule, folder, announce)
     require_finished("classifier", trainer.global_step, settings.steps)
     if is_main_process():

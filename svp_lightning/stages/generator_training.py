@@ -121,6 +121,8 @@ def _train(
     require_divisible("generator.batch_size", settings.batch_size, trainer.world_size)
     images = settings.steps * settings.batch_size
     announce = partial(announce_training, trainer, module.denoiser, Denoiser.loss, rows, images)
+    if trainers.settings.compile:
+        module.denoiser.fuse()
     fit(trainer, module, _datamodule(settings, rows, trainers), folder, announce)
     if selection is None or not selection.exhausted:
         require_finished("generator", trainer.global_step, settings.steps)

@@ -1,7 +1,7 @@
 """Testing a classifier, and every part of ``results.json`` that is measured."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +35,32 @@ from svp_lightning.stages.run_folder import PREVALENCE, VALIDATION
 from svp_lightning.stages.settings import EvaluationSettings
 from svp_lightning.stages.trainers import Trainers
 
-SPLIT_NAMES = {"val": "Validation", "test": "Test"}
 DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
 
 
-def predict_split(
-    checkpoint: Path, store: Store, split: str, batch_size: int, trainers: Trainers
-) -> tuple[Collected, str]:
-    """Predict every image of a held-out split exactly once, on any number of processes.
+def predict_splits(
+    checkpoint: Path, store: Store, splits: Sequence[str], batch_size: int, trainers: Trainers
+) -> tuple[list[Collected], str]:
+    """Predict every image of held-out splits exactly once, on any number of processes.
 
     Returns:
-        The predictions, the same on every process, and the device's name.
+        The predictions of each split, the same on every process, and the device's name.
     """
-    module = load_classifier(checkpoint)
-    trainer = trainers.make(SPLIT_NAMES[split])
-    datamodule = ParticleDataModule(
-        None,
-        heldout=store,
-        batch_size=batch_size,
-        num_workers=trainers.settings.num_workers,
-        tested_split=split,
-    )
-    trainer.test(module, datamodule=datamodule, verbose=False)
-    assert module.test_predictions is not None
-    return module.test_predictions, device_name(trainer.strategy.root_device, trainer.world_size)
+    module, trainer = load_classifier(checkpoint), trainers.make("Testing")
+    found = []
+    for split in splits:
+        datamodule = ParticleDataModule(
+            None,
+            heldout=store,
+            batch_size=batch_size,
+            num_workers=trainers.settings.num_workers,
+            tested_split=split,
+        )
+        trainer.test(module, datamodule=datamodule, verbose=False)
+        assert module.test_predictions is not None
+        found.append(module.test_predictions)
+    return found, device_name(trainer.strategy.root_device, trainer.world_size)
 
 
 def predict_all(

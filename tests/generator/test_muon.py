@@ -1,6 +1,6 @@
 """Muon: what an orthogonal update is, and that the optimiser learns and resumes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from svp_lightning.generator.muon import Muon, orthogonalised
+from svp_lightning.generator.muon import Muon, orthogonalised, orthogonalised_in_bfloat16
 
 
 def with_singular_values(values: Tensor, rows: int, columns: int, seed: int) -> Tensor:
@@ -55,8 +55,19 @@ def test_agrees_with_the_iteration_on_the_whole_matrix() -> None:
     torch.testing.assert_close(orthogonalised(matrix[None])[0], x, rtol=1e-3, atol=1e-3)
 
 
-def test_no_gradient_gives_no_update() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(1, 4, 7)), torch.zeros(1, 4, 7))
+def test_in_bfloat16_singular_values_come_as_near_one() -> None:
+    matrix = with_singular_values(torch.logspace(0, -2, 40), 40, 90, 1)
+    found = orthogonalised_in_bfloat16(matrix[None])[0]
+    values = torch.linalg.svdvals(found)
+    assert values.max() < 1.3
+    assert values.min() > 0.6
+    exact = orthogonalised(matrix[None])[0]
+    assert (found - exact).norm() < 0.1 * exact.norm()
+
+
+@pytest.mark.parametrize("orthogonal", [orthogonalised, orthogonalised_in_bfloat16])
+def test_no_gradient_gives_no_update(orthogonal: Callable[[Tensor], Tensor]) -> None:
+    assert torch.equal(orthogonal(torch.zeros(1, 4, 7)), torch.zeros(1, 4, 7))
 
 
 @pytest.fixture
