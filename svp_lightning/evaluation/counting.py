@@ -221,7 +221,7 @@ def _grouped(columns: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], NDA
     return group, members
 
 
-_Draw = Callable[[np.random.Generator, int], Weights]
+_Draw = Callable[[np.random.Generator, int], NDArray[Any]]
 """From random numbers and G to the (G,) images of one class that a resample holds of each group."""
 
 
@@ -237,7 +237,7 @@ def _together(group: NDArray[np.int32], units: NDArray[np.integer[Any]]) -> _Dra
     unit = _units(units)
     number = int(unit.max()) + 1
 
-    def draw(generator: np.random.Generator, size: int) -> Weights:
+    def draw(generator: np.random.Generator, size: int) -> NDArray[Any]:
         times = np.bincount(generator.integers(number, size=number), minlength=number)[unit]
         return np.bincount(group, times * (len(group) / times.sum()), minlength=size)
 

@@ -150,7 +150,8 @@ def orthogonalised_in_bfloat16(updates: Tensor) -> Tensor:
         updates: (n, rows, columns), rows at most columns.
     """
     a, b, c = NEWTON_SCHULZ
-    x = (updates / updates.norm(dim=(1, 2), keepdim=True).clamp(min=1e-15)).bfloat16()
+    norm = updates.norm(dim=(1, 2), keepdim=True).clamp(min=1e-15)
+    x: Tensor = (updates / norm).bfloat16()
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
