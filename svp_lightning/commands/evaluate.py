@@ -30,10 +30,9 @@ def run(pipeline: Pipeline) -> None:
     start = time.monotonic()
     config, store, rows = pipeline.config, pipeline.store, pipeline.rows
     best, settings, folder = pipeline.classifier / BEST, config.evaluation, pipeline.run_dir
-    clock = Clock()
-    batch, trainers = settings.batch_size, pipeline.trainers
+    clock, trainers = Clock(), pipeline.trainers
     (validated, tested), device = measuring.predict_splits(
-        best, store, ("val", "test"), batch, trainers
+        best, store, ("val", "test"), settings.batch_size, trainers
     )
     if not is_main_process():
         return
