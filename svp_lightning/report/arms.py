@@ -80,12 +80,12 @@ class Cell:
     @property
     def adds_images(self) -> bool:
         """Whether the method adds images, so that its ratio says something."""
-        return bool({"duplicate", "diffusion"} & set(self.parts))
+        return bool({"duplicate", "diffusion", "oracle", "simulated"} & set(self.parts))
 
     @property
     def is_control(self) -> bool:
         """Whether nothing was done about the rare classes."""
-        adding = {"duplicate", "diffusion", "all_classes", "filtered"}
+        adding = {"duplicate", "diffusion", "oracle", "simulated", "all_classes", "filtered"}
         return not self.parts or (self.ratio == 0 and set(self.parts) <= adding)
 
     @property
@@ -94,9 +94,9 @@ class Cell:
         return "diffusion" in self.parts and self.ratio > 0
 
     @property
-    def adds_to_all_classes(self) -> bool:
-        """Whether images are added to the plentiful classes, too."""
-        return "all_classes" in self.parts
+    def is_oracle(self) -> bool:
+        """Whether fresh images of the rare classes are trained on: the bound of any generator."""
+        return "oracle" in self.parts and self.ratio > 0
 
     @property
     def place(self) -> tuple[str, int | None]:
@@ -343,7 +343,7 @@ def control_of(group: Group, groups: Sequence[Group]) -> Group | None:
 
 
 def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
-    """What else could have been done: the treated groups without generated images.
+    """What else could have been done: the treated groups without generator and oracle.
 
     Of the same backbone and number of real images; of those that add images, the ones that
     add as many to each rare class (duplicates).
@@ -351,7 +351,14 @@ def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
     return [
         other
         for other in groups
-        if not (other.cell.is_control or other.cell.is_generative)
+        if not (other.cell.is_control or other.cell.is_generative or other.cell.is_oracle)
         and other.cell.place == group.cell.place
         and other.cell.ratio in (0, group.cell.ratio)
     ]
+
+
+def oracle_of(group: Group, groups: Sequence[Group]) -> Group | None:
+    """The oracle of the same place with as many images as ``group`` adds, else the first there."""
+    found = [g for g in groups if g.cell.is_oracle and g.cell.place == group.cell.place]
+    same = [other for other in found if other.cell.ratio == group.cell.ratio]
+    return next(iter([*same, *found]), None)

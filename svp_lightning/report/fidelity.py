@@ -14,8 +14,6 @@ from svp_lightning.evaluation.schema import (
     Copies,
     Estimate,
     Fidelity,
-    Memorisation,
-    SignCount,
     TailCount,
     read_fidelity,
 )
@@ -28,7 +26,7 @@ from svp_lightning.report.page import (
     provenance_rows,
     write_page,
 )
-from svp_lightning.report.text import FIDELITY_TERMS, UNKNOWN, glossary, p_value, percent
+from svp_lightning.report.text import FIDELITY_TERMS, UNKNOWN, glossary, p_cell, p_value, percent
 
 FEATURE_NAMES = {
     "fid": ("FID, own features", "lower"),
@@ -50,13 +48,12 @@ MEASURE_NAMES = {
     "edge_gradient": "Edge gradient",
     "radial_profile": "Radial profile",
 }
-SPACES = {"pixel": "grey levels", "feature": "feature space"}
-GRAVITY = {"novel": 0, "close": 1, "copies": 2}
+SPACES = {"pixel": "in grey levels", "feature": "in features"}
 FIGURE_CAPTIONS = {
     "morphology": (
         "What the particles measure",
-        "Grey: held-out real images. Line: generated ones. The profile is the grey level above "
-        "the background from the centre outwards, in radii; median and the middle 80 %.",
+        "Grey: held-out real images; line: generated ones. Profile: grey level from the centre "
+        "outwards, in radii; median and middle 80 %.",
     ),
     "distances": (
         "How close the training images are",
@@ -64,37 +61,40 @@ FIGURE_CAPTIONS = {
     ),
     "pairs": (
         "Closest pairs",
-        "Images above their nearest training image, turned alike. d: root mean square difference "
-        "in grey levels; ratio: d over the distance to the second nearest, small for a copy.",
+        "Images above their nearest training image, turned alike. d: difference in grey levels "
+        "(RMS); ratio: d over the distance to the second nearest, small for a copy.",
     ),
 }
+COPIES_CAPTION = (
+    "Signs of copying: images nearer than the nearest 5 % of held-out real images. A copy shows "
+    "both signs in one space, or equals a training image (p < 0.01)"
+)
+
+Cell = tuple[str, str]
+"""A value and its range, as text; the range may be empty."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of one class; a row is a name and its cells."""
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, tuple[Cell, ...]]]
 
 
 @dataclass(frozen=True)
 class Section:
-    """What the template shows of one class; every cell is text.
-
-    Attributes:
-        name: the class.
-        compared: images of each set.
-        features: (measure, best, value, its range, floor, its range).
-        morphology: (measure, KS, range, floor, range, Wasserstein, floor, real mean, generated
-            mean).
-        copies: (sign, generated, expected, p).
-        figures: pictures of the class.
-    """
+    """What a page shows of one class: features, morphology, signs of copying; and pictures."""
 
     name: str
-    compared: int
-    features: list[tuple[str, ...]]
-    morphology: list[tuple[str, ...]]
-    copies: list[tuple[str, ...]]
+    tables: tuple[Rows, Rows, Rows]
     figures: list[Picture]
 
 
 @dataclass(frozen=True)
 class FidelitySection:
-    """A verdict sentence and a part per class."""
+    """A verdict on copies and a part per class."""
 
     verdicts: list[str]
     classes: list[Section]
@@ -137,18 +137,6 @@ def print_fidelity(folder: Path, console: Console | None = None) -> None:
     """
     found = read_fidelity(folder / FIDELITY)
     console = console or Console()
-    console.print(_console_table(found))
-    console.print(
-        "Against held-out real images, 95 % interval in brackets. Floor: as many real training "
-        "images in place of the generated ones.",
-        style="dim",
-    )
-    for name, one in found.classes.items():
-        console.print(verdict_sentence(name, one.memorisation), highlight=False)
-
-
-def _console_table(found: Fidelity) -> Table:
-    """One row per measure, two columns per class."""
     # One space between columns: two classes then fit 80 columns.
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)
@@ -157,14 +145,15 @@ def _console_table(found: Fidelity) -> Table:
         table.add_column("floor", justify="right", no_wrap=True)
     columns = [_compared(one) for one in found.classes.values()]
     for label in columns[0]:
-        cells = [cell for column in columns for cell in _console_cells(column[label])]
+        cells = []
+        for pair in (column[label] for column in columns):
+            value, ends = _cell(pair.generated, ", ")
+            cells += [rf"{value} \[{ends}]", _number(pair.floor.value)]
         table.add_row(label, *cells)
-    return table
-
-
-def _console_cells(pair: Compared) -> tuple[str, str]:
-    new = pair.generated
-    return rf"{_number(new.value)} \[{_span(new, ', ')}]", _number(pair.floor.value)
+    console.print(table)
+    console.print("95 % interval in brackets. Floor: real training images.", style="dim")
+    for name, one in found.classes.items():
+        console.print(verdict_sentence(name, one.memorisation), highlight=False)
 
 
 def _compared(one: ClassFidelity) -> dict[str, Compared]:
@@ -177,75 +166,90 @@ def _compared(one: ClassFidelity) -> dict[str, Compared]:
 def _section(folder: Path, found: Fidelity) -> FidelitySection:
     return FidelitySection(
         verdicts=[verdict_sentence(name, one.memorisation) for name, one in found.classes.items()],
-        classes=[_class_section(folder, name, one) for name, one in found.classes.items()],
-    )
-
-
-def _class_section(folder: Path, name: str, one: ClassFidelity) -> Section:
-    rows = [(*FEATURE_NAMES[measure], one.features[measure]) for measure in FEATURE_NAMES]
-    rows.append((*RECOGNISED, one.recognised))
-    morphology = []
-    for measure, label in MEASURE_NAMES.items():
-        both = one.morphology[measure]
-        rest = (both.wasserstein.generated.value, both.wasserstein.floor.value)
-        means = (both.real_mean, both.generated_mean)
-        morphology.append((label, *_cells(both.ks), *map(_number, rest + means)))
-    return Section(
-        name=name,
-        compared=one.compared,
-        features=[(label, best, *_cells(pair)) for label, best, pair in rows],
-        morphology=morphology,
-        copies=_copies(one.memorisation),
-        figures=[
-            embedded_file(FigureFile(path, f"{title}: {display_name(name).lower()}", caption))
-            for kind, (title, caption) in FIGURE_CAPTIONS.items()
-            if (path := folder / FIGURES / f"fidelity_{kind}_{name}.png").is_file()
+        classes=[
+            Section(
+                name,
+                (_features(one), _morphology(one), _copies(one.memorisation)),
+                [
+                    embedded_file(FigureFile(path, f"{title}: {display_name(name).lower()}", words))
+                    for kind, (title, words) in FIGURE_CAPTIONS.items()
+                    if (path := folder / FIGURES / f"fidelity_{kind}_{name}.png").is_file()
+                ],
+            )
+            for name, one in found.classes.items()
         ],
     )
 
 
-def _copies(found: Copies) -> list[tuple[str, ...]]:
-    spaces = {"in grey levels": found.pixel, "in features": found.feature}
-    tails = {}
+def _features(one: ClassFidelity) -> Rows:
+    rows = [(*FEATURE_NAMES[measure], one.features[measure]) for measure in FEATURE_NAMES]
+    rows.append((*RECOGNISED, one.recognised))
+    return Rows(
+        f"{one.compared:,} generated against {one.compared:,} held-out real images",
+        ("In features", "Best", "Generated", "Floor (real)"),
+        [(name, ((best, ""), _cell(p.generated), _cell(p.floor))) for name, best, p in rows],
+    )
+
+
+def _morphology(one: ClassFidelity) -> Rows:
+    rows: list[tuple[str, tuple[Cell, ...]]] = []
+    for measure, label in MEASURE_NAMES.items():
+        both = one.morphology[measure]
+        apart = (both.wasserstein.generated.value, both.wasserstein.floor.value)
+        numbers = [(_number(value), "") for value in (*apart, both.real_mean, both.generated_mean)]
+        rows.append((label, (_cell(both.ks.generated), _cell(both.ks.floor), *numbers)))
+    return Rows(
+        "Distances between the distributions of what the images measure (0 is best)",
+        ("On the particle", "Kolmogorov-Smirnov", "Floor (real)", "Wasserstein, in SD",
+         "Floor (real)", "Mean, real", "Mean, generated"),
+        rows,
+    )  # fmt: skip
+
+
+def _copies(found: Copies) -> Rows:
+    spaces = {words: getattr(found, space) for space, words in SPACES.items()}
+    tails: dict[str, TailCount] = {}
     for words, space in spaces.items():
         tails[f"Near a training image, {words}"] = space.closer
         tails[f"One far nearer than the next, {words}"] = space.singular
     tails["Near another generated image"] = found.duplicates
     signs = {f"Both of these, {words}": space.both for words, space in spaces.items()}
     signs |= {f"Equal to a training image, {w}": space.identical for w, space in spaces.items()}
-    rows: list[tuple[str, ...]] = [
-        (label, _tail_words(one), f"{100 * one.expected:.1f} %", _p(one.p_value))
+    rows = [
+        (label, _tail_words(one), f"{100 * one.expected:.1f} %", one.p_value)
         for label, one in tails.items()
     ]
-    for label, sign in signs.items():
-        share = f"{sign.count:,} of {sign.total:,} ({percent(sign.count / sign.total)})"
-        held = f"{sign.heldout_count:,} of {sign.heldout_total:,} held-out"
-        rows.append((label, share, held, _p(sign.p_value)))
-    return rows
+    rows += [
+        (label, _share(sign.count, sign.total),
+         f"{sign.heldout_count:,} of {sign.heldout_total:,} held-out", sign.p_value)
+        for label, sign in signs.items()
+    ]  # fmt: skip
+    return Rows(
+        COPIES_CAPTION,
+        ("Sign", "Generated images", "Expected if new", "p"),
+        [(name, ((new, ""), (old, ""), (p_cell(p), ""))) for name, new, old, p in rows],
+    )
 
 
 def verdict_sentence(class_name: str, copies: Copies) -> str:
-    """Are the generated images of a class copies? A few sentences with numbers."""
-    name = display_name(class_name)
-    graver = max(SPACES, key=lambda space: _gravity(getattr(copies, space)))
-    found: Memorisation = getattr(copies, graver)
-    closer, few = _closer(found, SPACES[graver]), few_copies(copies)
+    """Are the generated images of a class copies? A sentence or two with numbers."""
+    name, few = display_name(class_name), few_copies(copies)
+    spaces = [copies.pixel, copies.feature]
     match copies.verdict:
         case "copies":
-            return f"{name}: signs of copying. {few} {closer}. {_alone(found)}."
-        case "close":
+            both = max((space.both for space in spaces), key=lambda one: one.count)
             return (
-                f"{name}: no copies found. {closer}, but no single training image stands out "
-                f"({_singular(found)}): the images are smoother or less varied than real ones. "
-                f"{few}"
+                f"{name}: signs of copying. {few} {_share(both.count, both.total)} have one "
+                f"training image far closer than any other ({p_value(both.p_value)})."
+            )
+        case "close":
+            closer = min((space.closer for space in spaces), key=lambda one: one.p_value)
+            return (
+                f"{name}: no copies found, but {_tail_words(closer)} lie closer to training images "
+                f"than held-out ones do ({p_value(closer.p_value)}): they vary less. {few}"
             )
         case "novel":
-            return f"{name}: no sign of copying. {closer}. {_alone(found)}. {few}"
-
-
-def _gravity(found: Memorisation) -> tuple[float, ...]:
-    """Of two spaces with one verdict, the one that tells more of copies comes first."""
-    return GRAVITY[found.verdict], found.copies.value or 0, found.closer.share.value or 0
+            return f"{name}: no sign of copying. {few}"
 
 
 def few_copies(copies: Copies) -> str:
@@ -254,52 +258,27 @@ def few_copies(copies: Copies) -> str:
     The latter only where there is no sign of copying.
     """
     identical = max(copies.pixel.identical, copies.feature.identical, key=lambda one: one.count)
-    words = _identical(identical)
-    return f"{words} {_noticed(copies.pixel.both)}" if copies.verdict == "novel" else words
+    words = f"None of {identical.total:,} generated images equals a training image."
+    if identical.count:
+        words = (
+            f"{_share(identical.count, identical.total)} generated images equal a training image, "
+            f"and {identical.heldout_count:,} of {identical.heldout_total:,} held-out ones."
+        )
+    if copies.verdict != "novel":
+        return words
+    if (share := copies.pixel.both.smallest_share) is None:
+        return f"{words} Too few images to notice copies that differ from their originals."
+    return f"{words} Other copies would be noticed only from {percent(share)} of the images on."
 
 
-def _identical(found: SignCount) -> str:
-    if not found.count:
-        return f"None of {found.total:,} generated images equals a training image."
-    share = percent(found.count / found.total)
-    verb = "equals" if found.count == 1 else "equal"
-    words = f"{found.count:,} of {found.total:,} ({share}) generated images {verb} a training image"
-    if not found.heldout_count:
-        return f"{words}, none of {found.heldout_total:,} held-out real images does."
-    held = f"{found.heldout_count:,} of {found.heldout_total:,}"
-    return f"{words}, and {held} held-out real images ({p_value(found.p_value)})."
+def _share(count: int, total: int) -> str:
+    return f"{count:,} of {total:,} ({percent(count / total)})"
 
 
-def _noticed(both: SignCount) -> str:
-    if both.smallest_share is None:
-        return "The images are too few to notice copies that differ from their originals at all."
-    share = percent(both.smallest_share)
-    return f"Copies that differ a little would be noticed only from {share} of the images on."
-
-
-def _closer(found: Memorisation, where: str) -> str:
-    return (
-        f"{_tail_words(found.closer)} generated images lie closer to a training image in {where} "
-        f"than the closest {percent(found.closer.expected)} of held-out real images "
-        f"({p_value(found.closer.p_value)})"
-    )
-
-
-def _alone(found: Memorisation) -> str:
-    both = found.both
-    held = percent(both.heldout_count / both.heldout_total)
-    return (
-        f"{percent(found.copies.value or 0)} ({_percents(found.copies)}) also have one training "
-        f"image far closer than any other (of held-out ones {held}, {p_value(both.p_value)})"
-    )
-
-
-def _singular(found: Memorisation) -> str:
-    tail = found.singular
-    return (
-        f"{percent(tail.share.value or 0)} have one far closer than any other, "
-        f"{percent(tail.expected)} expected, {p_value(tail.p_value)}"
-    )
+def _tail_words(tail: TailCount) -> str:
+    """``"12 of 300 (4.0 %, 2.3 % to 6.9 %)"``."""
+    ends = f"{percent(tail.share.low or 0)} to {percent(tail.share.high or 0)}"
+    return f"{tail.count:,} of {tail.total:,} ({percent(tail.share.value or 0)}, {ends})"
 
 
 def _number(value: float | None) -> str:
@@ -311,28 +290,5 @@ def _number(value: float | None) -> str:
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def _span(estimate: Estimate, between: str = " to ") -> str:
-    return f"{_number(estimate.low)}{between}{_number(estimate.high)}"
-
-
-def _cells(pair: Compared) -> list[str]:
-    """Value, its range, floor, its range."""
-    return [f(one) for one in (pair.generated, pair.floor) for f in (_value, _span)]
-
-
-def _value(estimate: Estimate) -> str:
-    return _number(estimate.value)
-
-
-def _percents(share: Estimate) -> str:
-    return f"{percent(share.low or 0)} to {percent(share.high or 0)}"
-
-
-def _tail_words(tail: TailCount) -> str:
-    """``"12 of 300 (4.0 %, 2.3 % to 6.9 %)"``."""
-    share = percent(tail.share.value or 0)
-    return f"{tail.count:,} of {tail.total:,} ({share}, {_percents(tail.share)})"
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _cell(estimate: Estimate, between: str = " to ") -> Cell:
+    return _number(estimate.value), f"{_number(estimate.low)}{between}{_number(estimate.high)}"

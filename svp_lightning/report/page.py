@@ -58,11 +58,17 @@ def _environment() -> Environment:
         "score": text.score,
         "interval": text.interval,
         "percent": text.percent,
+        "whole_percent": partial(text.known, form="{:.0%}"),
+        "share": text.share,
+        "decimal": partial(text.known, form="{:.1f}"),
+        "p": text.p_cell,
         "points": partial(text.points, most=1),  # a column has the same decimals throughout
         "duration": text.duration,
         "expected": text.expected_count,
         "backbone": text.backbone_name,
         "metric": text.metric_name,
+        "lower_first": text.lower_first,
+        "counted_as": "counted as {}".format,
     }
     environment.globals |= {"version": __version__, "class_colours": class_colours}
     return environment

@@ -152,7 +152,9 @@ def run_report(run_dir: Path | str) -> Path:
             "small_slice": SMALL_SLICE,
             "by_prevalence": [] if table is None else table.to_dict("records"),
             "common": None if table is None else str(table["common"][0]),
-            "prevalence_metrics": PREVALENCE_METRICS,
+            "by_prevalence_names": [
+                f"{name}/{metric}" for name in results.class_names for metric in PREVALENCE_METRICS
+            ],
             "supported": SUPPORTED,
             "too_few": TOO_FEW,
             "figures": [one for one in figures if one.name not in GENERATOR_FIGURES],

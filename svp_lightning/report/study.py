@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.evaluation.comparison import Difference
+from svp_lightning.evaluation.comparison import MIN_REPETITIONS, Difference
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.report.arms import (
     PRIMARY_METRIC,
@@ -37,43 +37,36 @@ from svp_lightning.report.run import known_figures, sample_sheets
 from svp_lightning.report.run_findings import prevalence_sentence
 from svp_lightning.report.study_findings import (
     Comparison,
+    answers,
     caveats,
     compare_cells,
     study_headline,
-    verdict_sentence,
 )
 from svp_lightning.report.study_tables import (
     STAGES,
     cost_rows,
-    differences_table,
-    runs_table,
     study_metrics,
-    study_table,
     study_total,
-    to_csv,
-    to_markdown,
     total_sentence,
+    write_tables,
 )
 from svp_lightning.report.style import save_figure
-from svp_lightning.report.text import duration, glossary, listing
-from svp_lightning.runtime.files import replacing
+from svp_lightning.report.text import glossary, listing
 
 MAX_PANELS = 3
 CLOSE_UP = ("confusion", "worst_mistakes")
 FIGURE_WORDS = {
     "augmentation_effect": (
-        "Metrics against the number of added images, with 95 % intervals",
-        "Means over seeds with 95 % intervals, small dots the seeds. Dashed line and grey band: "
-        "the control, the same classifier with nothing done about the rare classes.",
+        "Metrics against the number of added images",
+        "Means with 95 % intervals; small dots are repetitions. Dashed line and band: the control.",
     ),
     "differences": (
-        "Differences from the control, with 95 % intervals",
-        "In percentage points, paired over seeds and test images. Filled points count as a "
-        "difference after correction for the number of comparisons, open ones do not.",
+        "Differences from the control",
+        "In percentage points, with 95 % intervals. Filled points count as a difference.",
     ),
     "learning_curve": (
         "Metrics against the number of real images of each rare class",
-        "Means over seeds, with bands of 95 %. Where the lines lie apart, the remedy pays.",
+        "Means over repetitions, with bands of 95 %.",
     ),
 }
 
@@ -81,8 +74,7 @@ FIGURE_WORDS = {
 def study_report(study_dir: Path | str) -> Path:
     """Gather every ``results.json`` below a folder into one page and its tables.
 
-    Writes in ``study_dir``: ``report.html``; ``table.md`` and ``table.csv`` (cells over their
-    seeds), ``runs.csv`` (each seed), ``differences.csv`` (each comparison); and
+    Writes in ``study_dir``: ``report.html``; the tables of :func:`~.study_tables.write_tables`; and
     ``figures/augmentation_effect.png``, ``figures/differences.png``, and
     ``figures/learning_curve.png`` where the number of real images varies (each also as ``.svg``).
     Runs that were started but have no result are listed.
@@ -103,19 +95,21 @@ def study_report(study_dir: Path | str) -> Path:
     metrics = effect_metrics(runs)
     judged = [PRIMARY_METRIC, "macro_precision", *metrics[1:]]
     comparisons = compare_cells(groups, judged)
-    _write_tables(folder, runs, comparisons)
+    found = answers(groups, comparisons)
+    write_tables(folder, runs, comparisons, found)
     shown = _figures(folder, groups, comparisons, metrics)
     return write_page(
         folder / REPORT,
         "study.html.j2",
         {
             "title": study_title(folder, runs),
-            "headline": study_headline(groups, comparisons),
-            "caveats": caveats(groups, comparisons),
-            "verdicts": [verdict_sentence(c) for c in comparisons if not c.shows_nothing],
-            "no_difference": [verdict_sentence(c) for c in comparisons if c.shows_nothing],
+            "headline": study_headline(groups, comparisons, found),
+            "caveats": caveats(groups),
+            "answers": found,
+            "oracle": any(group.cell.is_oracle for group in groups),
+            "primary": PRIMARY_METRIC,
+            "min_repetitions": MIN_REPETITIONS,
             "comparisons": comparisons,
-            "corrected": any(d.p_adjusted is not None for c in comparisons for d in c.differences),
             "difference_metrics": judged,
             "groups": groups,
             "metrics": study_metrics(runs),
@@ -123,11 +117,10 @@ def study_report(study_dir: Path | str) -> Path:
             "effect": shown["augmentation_effect"],
             "apart": shown.get("differences"),
             "curve": shown.get("learning_curve"),
-            "close_up": _close_up(compared_runs(comparisons, runs), choice(comparisons)),
+            "close_up": _close_up(*compared_runs(comparisons, runs)),
             "costs": cost_rows(groups, comparisons),
             "stages": STAGES,
             "total": total_sentence(study_total(runs)),
-            "varies": _varies(groups),
             "runs": [_run_row(folder, run) for run in runs],
             "unfinished": [
                 (path.relative_to(folder).as_posix(), command_of(path))
@@ -140,19 +133,6 @@ def study_report(study_dir: Path | str) -> Path:
     )
 
 
-def _write_tables(folder: Path, runs: Sequence[Run], comparisons: Sequence[Comparison]) -> None:
-    table = study_table(runs)
-    texts = {
-        "table.md": to_markdown(table),
-        "table.csv": to_csv(table),
-        "runs.csv": to_csv(runs_table(runs)),
-        "differences.csv": to_csv(differences_table(comparisons)),
-    }
-    for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-
 def _figures(
     folder: Path,
     groups: Sequence[Group],
@@ -160,12 +140,12 @@ def _figures(
     metrics: Sequence[str],
 ) -> dict[str, Picture]:
     """Draw and write the study's figures."""
-    most = max(group.cell.real_images or 0 for group in groups)
-    whole = [group for group in groups if (group.cell.real_images or 0) == most]
+    numbers = {group.cell.real_images or 0 for group in groups}
+    whole = [group for group in groups if (group.cell.real_images or 0) == max(numbers)]
     drawn: dict[str, Figure] = {"augmentation_effect": augmentation_effect(whole, metrics)}
     if arms := arms_apart(comparisons):
         drawn["differences"] = differences_from_control(arms)
-    if _varies(groups):
+    if len(numbers) > 1:
         drawn["learning_curve"] = learning_curve(groups, metrics)
     for name, figure in drawn.items():
         save_figure(figure, folder / FIGURES / f"{name}.png", svg=True)
@@ -174,48 +154,41 @@ def _figures(
     }
 
 
-def _varies(groups: Sequence[Group]) -> bool:
-    """Whether the number of real images varies."""
-    return any(group.cell.real_images is not None for group in groups)
+def _against_control(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Those with a difference from the control, the largest first."""
+    pairs = [c for c in comparisons if c.reference.cell.is_control and c.first.value is not None]
+    return sorted(pairs, key=lambda c: c.first.value or 0.0, reverse=True)
 
 
 def arms_apart(comparisons: Sequence[Comparison]) -> dict[str, tuple[Difference, ...]]:
     """Arm -> its differences from the control, the largest of the first metric first."""
-    pairs = [c for c in comparisons if c.reference.cell.is_control]
-    pairs = [c for c in pairs if any(one.value is not None for one in c.differences)]
-    pairs.sort(key=lambda c: c.differences[0].value or 0.0, reverse=True)
+    pairs = _against_control(comparisons)
     several = len({c.group.cell.place for c in pairs}) > 1
     return {c.group.cell.name if several else c.group.cell.treatment: c.differences for c in pairs}
 
 
-def compared_runs(comparisons: Sequence[Comparison], runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Control and the cell that gains most on it by the primary metric, first common seed.
+def compared_runs(
+    comparisons: Sequence[Comparison], runs: Sequence[Run]
+) -> tuple[tuple[Run, ...], str]:
+    """Runs to look at closely, and what to make of the choice (empty where there was none).
 
-    A choice for illustration; :func:`choice` says what to make of it.
+    Control and the cell that gains most on it by the primary metric, in the first common
+    repetition: a choice for illustration.
     """
-    if not (pairs := _against_control(comparisons)):
-        return tuple(runs[:1])
-    best = max(pairs, key=lambda c: c.differences[0].value or 0.0)
-    seed = best.differences[0].seeds[0]
-    return tuple(
+    pairs = _against_control(comparisons)
+    if not pairs:
+        return tuple(runs[:1]), ""
+    best, why = pairs[0], ""
+    seed = best.first.seeds[0]
+    if len(pairs) > 1:
+        gains = (best.first.value or 0.0) > 0
+        why = "The cell shown has the largest gain on these images, in part by luck."
+        why = why if gains else "No cell gains on its control; the one shown is the nearest."
+    both = [
         next(run for run in group.runs if run.cell.seed == seed)
         for group in (best.reference, best.group)
-    )
-
-
-def _against_control(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    pairs = [c for c in comparisons if c.reference.cell.is_control]
-    return [c for c in pairs if c.differences[0].value is not None]
-
-
-def choice(comparisons: Sequence[Comparison]) -> str:
-    """Why the closer look shows the cell it shows; empty where there was none to choose."""
-    gains = [c.differences[0].value or 0.0 for c in _against_control(comparisons)]
-    if len(gains) < 2:
-        return ""
-    if max(gains) <= 0:
-        return "No cell gains on its control; the one shown is the nearest."
-    return "The cell shown has the largest gain on these test images, in part by luck."
+    ]
+    return tuple(both), why
 
 
 def _close_up(runs: Sequence[Run], why: str) -> list[Picture]:
@@ -276,10 +249,10 @@ def study_samples(runs: Sequence[Run]) -> list[FigureFile]:
 
 def _run_row(folder: Path, run: Run) -> dict[str, object]:
     place = run.folder.relative_to(folder)
-    has_page = (run.folder / REPORT).is_file()
     return {
         "run": run,
         "place": place.as_posix(),
-        "link": (place / REPORT).as_posix() if has_page else "",
-        "wall": duration(run.results.provenance.wall_seconds),
+        "link": (place / REPORT).as_posix() if (run.folder / REPORT).is_file() else "",
+        "images": sum(run.results.counts.test.values()),
+        "seconds": run.results.provenance.wall_seconds,
     }

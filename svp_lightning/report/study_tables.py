@@ -1,8 +1,9 @@
 """The tables of a study: cells over their seeds, single runs, differences, and costs."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,16 @@ from rich.table import Table
 
 from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names
 from svp_lightning.evaluation.schema import Cost, Estimate
-from svp_lightning.report.arms import Cell, Group, Run, group_runs
-from svp_lightning.report.study_findings import Comparison
+from svp_lightning.report.arms import PRIMARY_METRIC, Cell, Group, Run, group_runs
+from svp_lightning.report.study_findings import Answer, Comparison
 from svp_lightning.report.text import backbone_name, duration, metric_name, with_interval
+from svp_lightning.runtime.files import replacing
 
 KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatment", "seeds")
 LOW, HIGH = "_low", "_high"
-CONSOLE_METRICS = ("macro_auprc", "macro_precision")
+ENDS = {"": "value", LOW: "low", HIGH: "high"}
+CONSOLE_METRICS = (PRIMARY_METRIC, "macro_precision")
+CONSOLE_WIDTHS = {"Real rare images": 10, "Rare classes": 24, "Seeds": 10}
 STAGES = {
     "network": "Training the network that judges images",
     "features": "Its features",
@@ -70,17 +74,11 @@ def _key(cell: Cell) -> dict[str, object]:
 
 def _flat(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
     """Columns of a table: ``macro_f1``, ``macro_f1_low``, ``macro_f1_high``."""
-    ends = {"": "value", LOW: "low", HIGH: "high"}
     return {
         metric + end: getattr(one, attribute)
         for metric, one in estimates.items()
-        for end, attribute in ends.items()
+        for end, attribute in ENDS.items()
     }
-
-
-def _estimate_in(row: Mapping[Hashable, Any], metric: str) -> Estimate:
-    values = (row[metric + end] for end in ("", LOW, HIGH))
-    return Estimate(*(None if np.isnan(value) else value for value in values))
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,9 +88,10 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         words["Real rare images"] = list(table["real_images"])
     words["Rare classes"] = list(table["treatment"])
     words["Seeds"] = [seeds.replace(" ", ", ") for seeds in table["seeds"]]
-    rows = table.to_dict("records")
     for metric in (name.removesuffix(LOW) for name in table.columns if name.endswith(LOW)):
-        words[metric_name(metric)] = [with_interval(_estimate_in(row, metric)) for row in rows]
+        rows = table[[metric, metric + LOW, metric + HIGH]].to_numpy()
+        ends = [[None if np.isnan(value) else value for value in row] for row in rows]
+        words[metric_name(metric)] = [with_interval(Estimate(*row)) for row in ends]
     return pd.DataFrame(words)
 
 
@@ -141,6 +140,8 @@ def runs_table(runs: Sequence[Run]) -> pd.DataFrame:
 
 def differences_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """One row per comparison and metric: difference, interval, p-values, effect sizes."""
+    names = {"value": "difference", "p_value": "p", "p_adjusted": "p_holm",
+             "compared": "comparisons", "standardised": "cohens_dz"}  # fmt: skip
     return pd.DataFrame(
         [
             {
@@ -148,42 +149,78 @@ def differences_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
                 "real_images": one.group.cell.real_images,
                 "arm": one.group.cell.treatment,
                 "against": one.reference.cell.treatment,
-                "metric": found.metric,
-                "difference": found.value,
-                "low": found.low,
-                "high": found.high,
-                "p": found.p_value,
-                "p_holm": found.p_adjusted,
-                "comparisons": found.compared,
-                "cohens_dz": found.standardised,
-                "error_reduction": found.error_reduction,
+                **asdict(found),
                 "seeds": " ".join(map(str, found.seeds)),
                 "verdict": found.verdict,
             }
             for one in comparisons
             for found in one.differences
         ]
-    )
+    ).rename(columns=names)
+
+
+def answers_table(found: Sequence[Answer]) -> pd.DataFrame:
+    """One row per cell with generated images: its gain on the best control, and the oracle's."""
+    rows = []
+    for one in found:
+        row: dict[str, object] = {
+            "backbone": one.group.cell.backbone,
+            "real_images": one.group.cell.real_images,
+            "arm": one.group.cell.treatment,
+            "best_control": one.control.cell.treatment,
+            "metric": one.gain.metric,
+            "seeds": " ".join(map(str, one.gain.seeds)),
+            "p_holm": one.gain.p_adjusted,
+            "verdict": one.gain.verdict,
+        }
+        parts = {"gain": one.gain, "oracle_gain": one.oracle, "share_closed": one.closed}
+        for name, part in parts.items():
+            row |= {name + end: getattr(part, attribute, None) for end, attribute in ENDS.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def write_tables(
+    folder: Path,
+    runs: Sequence[Run],
+    comparisons: Sequence[Comparison],
+    found: Sequence[Answer],
+) -> None:
+    """Write the tables of a study, each whole or not at all.
+
+    ``table.md`` and ``table.csv`` (cells over their repetitions), ``runs.csv`` (each run),
+    ``differences.csv`` (each comparison) and ``answers.csv`` (generated images against the best
+    control; where there are any).
+    """
+    table = study_table(runs)
+    texts = {
+        "table.md": to_markdown(table),
+        "table.csv": to_csv(table),
+        "runs.csv": to_csv(runs_table(runs)),
+        "differences.csv": to_csv(differences_table(comparisons)),
+    }
+    if found:
+        texts["answers.csv"] = to_csv(answers_table(found))
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
     """Print the main metrics of :func:`study_table`; fits a terminal of 100 columns."""
     console = console or Console()
+    words = readable(table[[*KEY_COLUMNS, *(m + end for m in CONSOLE_METRICS for end in ENDS)]])
     pretty = Table(box=None, header_style="bold", pad_edge=False)
-    by_number = (table["real_images"] != "").any()
-    pretty.add_column("Classifier", no_wrap=True)
-    if by_number:
-        pretty.add_column("Real rare", justify="right", max_width=9)
-    pretty.add_column("Rare classes", overflow="fold", max_width=24)
-    pretty.add_column("Seeds", justify="right", max_width=8)
-    for metric in CONSOLE_METRICS:
-        pretty.add_column(metric_name(metric), justify="right", no_wrap=True)
-    for row in table.to_dict("records"):
-        number = [row["real_images"]] if by_number else []
-        cells = (escape(with_interval(_estimate_in(row, metric))) for metric in CONSOLE_METRICS)
-        pretty.add_row(
-            backbone_name(row["backbone"]), *number, row["treatment"], row["seeds"], *cells
+    for name in map(str, words):
+        whole = name not in CONSOLE_WIDTHS
+        side: Literal["left", "right"] = (
+            "left" if name in ("Classifier", "Rare classes") else "right"
         )
+        pretty.add_column(
+            name, justify=side, no_wrap=whole, overflow="fold", max_width=CONSOLE_WIDTHS.get(name)
+        )
+    for row in words.to_numpy().tolist():
+        pretty.add_row(*map(escape, row))
     console.print(pretty)
     console.print("Mean over seeds, 95 % interval in brackets.", style="dim")
 
@@ -210,41 +247,47 @@ def cost_rows(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> lis
     """One row per cell whose runs recorded what they took."""
     known = [group for group in groups if all(run.results.costs for run in group.runs)]
     costs = {id(group): _mean_costs(group.runs) for group in known}
-    walls = {key: sum(c.wall_seconds for c in own.values()) for key, own in costs.items()}
+    sums = {key: _sum(own.values()) for key, own in costs.items()}
     return [
         CostRow(
             group,
             {stage: cost.wall_seconds for stage, cost in costs[id(group)].items()},
-            walls[id(group)],
-            sum(cost.cpu_seconds for cost in costs[id(group)].values()),
-            sum(cost.gpu_seconds for cost in costs[id(group)].values()),
-            _per_point(group, walls, comparisons),
+            total.wall_seconds,
+            total.cpu_seconds,
+            total.gpu_seconds,
+            _per_point(group, sums, comparisons),
         )
         for group in known
+        for total in (sums[id(group)],)
     ]
-
-
-def _mean_costs(runs: Sequence[Run]) -> dict[str, Cost]:
-    found = {}
-    for stage in STAGES:
-        own = [run.results.costs[stage] for run in runs if stage in run.results.costs]
-        if own:
-            found[stage] = Cost(**{name: float(np.mean([getattr(cost, name) for cost in own]))
-                                   for name in SECONDS})  # fmt: skip
-    return found
 
 
 SECONDS = ("wall_seconds", "cpu_seconds", "gpu_seconds")
 
 
+def _sum(costs: Iterable[Cost]) -> Cost:
+    known = list(costs)
+    return Cost(**{name: sum(getattr(cost, name) for cost in known) for name in SECONDS})
+
+
+def _mean_costs(runs: Sequence[Run]) -> dict[str, Cost]:
+    found = {}
+    for stage in STAGES:
+        if own := [run.results.costs[stage] for run in runs if stage in run.results.costs]:
+            total = _sum(own)
+            mean = {name: getattr(total, name) / len(own) for name in SECONDS}
+            found[stage] = Cost(**mean)
+    return found
+
+
 def _per_point(
-    group: Group, walls: Mapping[int, float], comparisons: Sequence[Comparison]
+    group: Group, sums: Mapping[int, Cost], comparisons: Sequence[Comparison]
 ) -> float | None:
     for one in comparisons:
-        if one.group is group and one.reference.cell.is_control and id(one.reference) in walls:
-            gain = one.differences[0]
-            if gain.verdict == "higher" and gain.value:
-                return (walls[id(group)] - walls[id(one.reference)]) / (100 * gain.value)
+        if one.group is group and one.reference.cell.is_control and id(one.reference) in sums:
+            more = sums[id(group)].wall_seconds - sums[id(one.reference)].wall_seconds
+            if one.first.verdict == "higher" and one.first.value:
+                return more / (100 * one.first.value)
     return None
 
 
@@ -257,8 +300,7 @@ def study_total(runs: Sequence[Run]) -> Cost:
     for run in runs:
         for stage, cost in run.results.costs.items():
             seen[cost.artifact or (stage, run.folder)] = cost
-    sums = {name: sum(getattr(cost, name) for cost in seen.values()) for name in SECONDS}
-    return Cost(**sums)
+    return _sum(seen.values())
 
 
 def total_sentence(total: Cost) -> str:

@@ -91,6 +91,28 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
+def p_cell(p: float | None) -> str:
+    """The same in a table: ``"0.030"``, ``"< 0.001"``."""
+    if p is None:
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def known(value: float | None, form: str) -> str:
+    """A number in a format, or a dash."""
+    return UNKNOWN if value is None else form.format(value)
+
+
+def share(found: Estimate) -> str:
+    """``"45 % (20 % to 70 %)"``; it may lie below 0 or above 100 %."""
+    if found.value is None:
+        return UNKNOWN
+    ends = "not clear of 0 or 100 %"
+    if found.low is not None and found.high is not None:
+        ends = f"{100 * found.low:.0f} % to {100 * found.high:.0f} %"
+    return f"{100 * found.value:.0f} % ({ends})".replace("-", "−")
+
+
 def percent(share: float) -> str:
     """A share in percent with as many decimals as it needs: ``"99.8 %"``, ``"0.1 %"``."""
     value = 100 * share
@@ -115,9 +137,9 @@ def listing(words: Sequence[str]) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """``4210`` -> ``"1 h 10 min"``; what is no number stays as it is."""
+    """``4210`` -> ``"1 h 10 min"``; a dash for what is no number."""
     if not isinstance(seconds, int | float):
-        return str(seconds)
+        return UNKNOWN
     if seconds < 120:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

@@ -7,148 +7,163 @@ import pytest
 from scipy import stats
 
 from svp_lightning.evaluation.comparison import (
-    by_intervals,
-    holm,
+    MIN_REPETITIONS,
+    Pair,
     judge,
     over_seeds,
-    paired_over_seeds,
-    shared_trainings,
-    standard_error,
+    share_closed,
 )
+from svp_lightning.evaluation.predictions import Resamples
 from svp_lightning.evaluation.schema import Estimate
 
-
-def study(rng, seeds, *, image=0.01, own=0.01, training=0.01, truth=0.0, resamples=200):
-    """Differences whose parts have known standard deviations."""
-    observed = truth + rng.normal(0, image) + rng.normal(0, training, seeds)
-    observed = observed + rng.normal(0, own, seeds)
-    shared = rng.normal(0, image, resamples)
-    redrawn = observed[:, None] + shared + rng.normal(0, own, (seeds, resamples))
-    return observed, redrawn
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"image": 0.02, "own": 0.001, "training": 0.001},
-        {"image": 0.01, "own": 0.01, "training": 0.01},
-        {"image": 0.001, "own": 0.001, "training": 0.02},
-    ],
-)
-def test_95_percent_intervals_cover_95_percent(seeds, parts):
-    held = 0
-    for trial in range(500):
-        found = paired_over_seeds(*study(np.random.default_rng([seeds, trial]), seeds, **parts))
-        held += found.low <= 0 <= found.high
-    # 0.95 less 3 standard errors of 500 trials; experiments/interval_coverage has the table.
-    assert held / 500 > 0.92
-
-
-def test_seeds_alone_give_students_t():
-    observed = np.array([0.01, 0.03, 0.05])
-    found = paired_over_seeds(observed, np.repeat(observed[:, None], 50, axis=1))
-    expected = stats.ttest_1samp(observed, 0)
-    assert found.p_value == pytest.approx(expected.pvalue)
-    low, high = expected.confidence_interval()
-    assert (found.low, found.high) == pytest.approx((low, high))
-    assert found.standardised == pytest.approx(0.03 / 0.02)
-
-
-def test_images_alone_are_never_averaged_away():
-    # All seeds react alike to a redrawn test set: more seeds do not make it larger.
-    shared = np.random.default_rng(0).normal(0.02, 0.01, 1000)
-    for seeds in (3, 10):
-        error, freedom = standard_error(np.full(seeds, 0.02), np.tile(shared, (seeds, 1)))
-        assert error == pytest.approx(shared.std(ddof=1))
-        assert freedom > 1e6
-
-
-def test_one_seed_is_its_test_images():
-    redrawn = np.random.default_rng(1).normal(0.02, 0.01, (1, 4000))
-    found = paired_over_seeds(np.array([0.02]), redrawn)
-    assert (found.low, found.high) == pytest.approx((0.0004, 0.0396), abs=0.002)
-    assert found.standardised is None
-    assert found.p_value == pytest.approx(0.05, abs=0.02)
-
-
-def test_identical_arms_do_not_differ():
-    found = paired_over_seeds(np.zeros(3), np.zeros((3, 20)))
-    assert (found.value, found.low, found.high, found.p_value) == (0, 0, 0, 1)
-    assert paired_over_seeds(np.full(3, 0.1), np.full((3, 20), 0.1)).p_value is None
-
-
-def test_holm_is_the_textbooks():
-    # Each p times the number of hypotheses not yet rejected, never falling.
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
-    assert holm([0.02]) == [0.02]
-
-
-def test_holm_keeps_the_chance_of_any_false_finding():
-    rng = np.random.default_rng(0)
-    any_found = sum(min(holm(p)) <= 0.05 for p in rng.random((2000, 8)))
-    assert any_found / 2000 < 0.065  # without it: 1 - 0.95**8 = 0.34
-
-
-@pytest.mark.parametrize("training", [0.01, 0.04])
-def test_among_many_arms_no_small_spread_is_a_finding(training):
-    """Eleven arms without an effect, three seeds, one control: at most 5 % of studies find any."""
-    found, arms = {True: 0, False: 0}, 11
-    for trial in range(300):
-        rng = np.random.default_rng([trial, 3])
-        control = rng.normal(0, training, 3)
-        drawn = [
-            study(rng, 3, image=0.01, own=0, training=training, resamples=60) for _ in range(arms)
-        ]
-        drawn = [(a - control, b - control[:, None]) for a, b in drawn]
-        together = shared_trainings([a for a, _ in drawn])
-        for shared in (together, None):
-            p = [paired_over_seeds(*one, shared=shared).p_value for one in drawn]
-            found[shared is not None] += min(holm(p)) <= 0.05
-    assert found[True] / 300 < 0.09  # 0.05 and three standard errors
-    if training == 0.04:
-        assert found[False] / 300 > 0.09  # each with its own spread only: false findings
-
-
-def test_shared_spread_of_one_arm_is_its_own():
-    observed, redrawn = study(np.random.default_rng(0), 3)
-    shared = shared_trainings([observed])
-    assert (shared.variance, shared.freedom) == (observed.var(ddof=1), 2)
-    assert paired_over_seeds(observed, redrawn, shared=shared) == paired_over_seeds(
-        observed, redrawn
-    )
-    assert shared_trainings([observed] * 1000).freedom == pytest.approx(8, rel=0.01)
-
-
-def test_one_seed_can_differ_clearly_among_many_comparisons():
-    redrawn = np.random.default_rng(1).normal(0.4, 0.01, (1, 50))
-    p = paired_over_seeds(np.array([0.4]), redrawn).p_value
-    assert max(holm([p] * 50)) < 0.001
-    unsure = np.random.default_rng(1).normal(0.01, 0.01, (1, 1000))
-    tail = np.count_nonzero(unsure <= 0)
-    counted = 2 * (tail + 1) / 1001
-    assert paired_over_seeds(np.array([0.01]), unsure).p_value == pytest.approx(counted)
-    assert paired_over_seeds(np.array([0.1]), np.full((1, 20), 0.1)).p_value is None
+METRIC = "macro_auprc"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as :func:`judge` sees it, its metrics ``value`` ± ``half``."""
+    """A run as :func:`judge` sees it."""
 
     results: Any
-    resamples: Any = None
+    resamples: Resamples | None
 
 
-def run(value, half=0.02, seed=1, data="same"):
+def run(value, seed=1, data="same", redrawn=None, draw="same images"):
     results = SimpleNamespace(
         seed=seed,
-        estimate=lambda _: Estimate(value, value - half, value + half),
+        estimate=lambda _: Estimate(value),
         provenance=SimpleNamespace(data=data),
         prevalence={"protein": 1.0},
     )
-    return Run(results)
+    kept = None if redrawn is None else Resamples(redrawn[:, None], (METRIC,), draw)
+    return Run(results, kept)
+
+
+def arm(levels, *, gain=0.0, image=0.002, own=0.001, seed=0, **kwargs):
+    """A run for each level; what redrawn test images do is shared by all arms, apart from ``own``.
+
+    Trainings and redrawn images move a run by ``own`` each.
+    """
+    rng = np.random.default_rng(seed)
+    shared = np.random.default_rng(99).normal(0, image, 200)
+    values = [level + gain + rng.normal(0, own) for level in levels]
+    return [
+        run(value, at, redrawn=value + shared + rng.normal(0, own, 200), **kwargs)
+        for at, value in enumerate(values, 1)
+    ]
+
+
+LEVELS = np.linspace(0.6, 0.8, MIN_REPETITIONS)
+
+
+def compared(*pairs):
+    return judge([Pair(new, old, "one", "one") for new, old in pairs], METRIC)
+
+
+def test_repetitions_are_paired():
+    # They differ far more than the treatment does: only pairing can see it.
+    (found,) = compared((arm(LEVELS, gain=0.02, seed=1), arm(LEVELS)))
+    assert found.value == pytest.approx(0.02, abs=0.002)
+    assert found.low < 0.02 < found.high
+    assert found.high - found.low < 0.01
+    assert found.verdict == "higher"
+    assert found.seeds == tuple(range(1, MIN_REPETITIONS + 1))
+    assert found.error_reduction == pytest.approx(0.02 / 0.3, rel=0.1)
+    assert found.standardised > 5
+    assert compared((arm(LEVELS), arm(LEVELS, gain=0.02, seed=1)))[0].verdict == "lower"
+
+
+@pytest.mark.parametrize("repetitions", [1, MIN_REPETITIONS - 1])
+def test_few_repetitions_support_no_claim(repetitions):
+    levels = LEVELS[:repetitions]
+    (found,) = compared((arm(levels, gain=0.1, own=1e-4, seed=1), arm(levels, own=1e-4)))
+    assert found.low > 0
+    assert found.verdict == "too few repetitions"
+
+
+def test_noise_of_repetitions_hides_a_small_difference():
+    (found,) = compared((arm(LEVELS, gain=0.01, own=0.05, seed=1), arm(LEVELS, own=0.05)))
+    assert found.verdict == "no detectable difference"
+
+
+def test_p_values_are_corrected_within_a_family():
+    control = arm(LEVELS)
+    pairs = [Pair(arm(LEVELS, seed=k), control, family, "one") for k, family in enumerate("aab", 1)]
+    found = judge(pairs, METRIC)
+    assert [one.compared for one in found] == [2, 2, 1]
+    assert found[2].p_adjusted == found[2].p_value
+    first, second = sorted(found[:2], key=lambda one: one.p_value)
+    assert first.p_adjusted == pytest.approx(min(1, 2 * first.p_value))
+    assert second.p_adjusted == pytest.approx(max(first.p_adjusted, second.p_value))
+
+
+def test_comparisons_of_one_place_alone_share_what_they_vary():
+    pairs = [(arm(LEVELS, own=own, seed=k), arm(LEVELS, seed=9))
+             for k, own in enumerate((0.001, 0.002, 0.003, 0.05), 1)]  # fmt: skip
+    alone = [compared(pair)[0] for pair in pairs]
+    apart = judge([Pair(*pair, "one", k) for k, pair in enumerate(pairs)], METRIC)
+    assert [one.low for one in apart] == [one.low for one in alone]
+    together = compared(*pairs)
+    assert all(a.low != b.low for a, b in zip(together, alone, strict=True))
+    assert [one.value for one in together] == [one.value for one in alone]
+
+
+def test_only_common_repetitions_are_compared():
+    treated, control = arm(LEVELS, gain=0.1, seed=1), arm(LEVELS)
+    assert compared((treated[1:], control[:3]))[0].seeds == (2, 3)
+    assert compared((treated[:1], control[1:]))[0].verdict == "not judged"
+
+
+def test_runs_with_fewer_redraws_are_compared_on_those():
+    control = arm(LEVELS)
+    control[0] = run(0.6, 1, redrawn=control[0].resamples.of(METRIC)[:50])
+    assert compared((arm(LEVELS, seed=1), control))[0].p_value is not None
+
+
+@pytest.mark.parametrize("other", [{"data": "other"}, {"draw": "other"}])
+def test_other_data_or_draws_are_not_compared(other):
+    (found,) = compared((arm(LEVELS, gain=0.1), arm(LEVELS, **other)))
+    assert (found.value, found.verdict) == (None, "not judged")
+    assert share_closed(arm(LEVELS), arm(LEVELS), arm(LEVELS, **other), METRIC).value is None
+    kept = [run(0.9), *arm(LEVELS)[1:]]
+    assert compared((kept, arm(LEVELS)))[0].verdict == "not judged"
+
+
+def test_an_arm_that_nothing_moves_is_not_judged():
+    (found,) = compared((arm(LEVELS, gain=0.1, image=0, own=0), arm(LEVELS, image=0, own=0)))
+    assert found.value == pytest.approx(0.1)
+    assert (found.low, found.verdict) == (None, "not judged")
+
+
+def test_share_of_the_oracles_gain_with_an_interval_that_covers():
+    """Fieller's interval of a ratio of 0.5, over trainings and test images."""
+    held, trials, levels = 0, 200, np.full(6, 0.6)
+    for trial in range(trials):
+        rng = np.random.default_rng(trial)
+        of_images = rng.normal(0, 0.005, 3)
+        arms = [
+            arm(levels + moved, gain=gain, own=0.01, image=0, seed=int(rng.integers(2**32)))
+            for gain, moved in zip((0.03, 0.0, 0.06), of_images, strict=True)
+        ]
+        redrawn = rng.normal(0, 0.005, (3, 200))
+        arms = [
+            [Run(one.results, Resamples(one.resamples.values + noise[:, None], (METRIC,), ""))
+             for one in runs]
+            for runs, noise in zip(arms, redrawn, strict=True)
+        ]  # fmt: skip
+        found = share_closed(*arms, METRIC)
+        held += found.low is None or found.low <= 0.5 <= found.high
+    assert held / trials > 0.95 - 3 * 0.0154
+
+
+def test_share_of_a_gain_that_may_be_none_has_no_interval():
+    control, oracle = arm(LEVELS, own=0.05), arm(LEVELS, own=0.05, seed=2)
+    found = share_closed(arm(LEVELS, gain=0.01, seed=1), control, oracle, METRIC)
+    assert found.low is found.high is None
+    clear = share_closed(
+        arm(LEVELS, gain=0.02, seed=1), arm(LEVELS), arm(LEVELS, gain=0.1, seed=2), METRIC
+    )
+    assert clear.value == pytest.approx(0.2, abs=0.03)
+    assert clear.low < clear.value < clear.high
 
 
 def test_one_seed_keeps_its_own_interval():
@@ -170,40 +185,3 @@ def test_interval_over_seeds_is_students_t_within_0_and_1():
     mean = over_seeds([Estimate(0.99, 0.9, 1.0), Estimate(0.5, 0.4, 0.6)])
     assert (mean.low, mean.high) == (0.0, 1.0)
     assert over_seeds([Estimate(0.9), Estimate(None)]).value is None
-
-
-@pytest.mark.parametrize(
-    ("value", "verdict"),
-    [(0.86, "higher"), (0.83, "no detectable difference"), (0.74, "lower")],
-)
-def test_one_seed_is_judged_by_overlap(value, verdict):
-    (found,) = judge([([run(value)], [run(0.80)])], "macro_auprc", ["none"])
-    assert found.value == pytest.approx(value - 0.80)
-    assert found.verdict == verdict
-    assert found.low < found.value < found.high
-    assert found.p_value is found.p_adjusted is None
-    other = by_intervals([run(0.80)], [run(value)], "macro_auprc")
-    assert (other.value, other.low) == pytest.approx((-found.value, -found.high))
-
-
-def test_three_seeds_are_paired():
-    # The seeds differ far more than the treatment does: only pairing can see it.
-    levels = {1: 0.60, 2: 0.75, 3: 0.90}
-    treated = [run(level + 0.02 + seed / 1000, 0.001, seed) for seed, level in levels.items()]
-    found = by_intervals(treated, [run(v, 0.001, s) for s, v in levels.items()], "macro_auprc")
-    assert found.seeds == (1, 2, 3)
-    assert found.value == pytest.approx(0.022)
-    assert found.verdict == "higher"
-
-
-def test_seed_noise_hides_a_small_difference():
-    treated = [run(0.8 + shift, 0.001, s) for s, shift in ((1, -0.03), (2, 0.06), (3, 0.0))]
-    found = by_intervals(treated, [run(0.8, 0.001, seed) for seed in (1, 2, 3)], "macro_auprc")
-    assert found.verdict == "no detectable difference"
-
-
-def test_only_common_seeds_on_the_same_data_are_compared():
-    found = by_intervals([run(0.9), run(0.1, seed=2)], [run(0.8)], "macro_auprc")
-    assert found.seeds == (1,)
-    assert found.value == pytest.approx(0.1)
-    assert by_intervals([run(0.9, data="other")], [run(0.8)], "macro_auprc").value is None

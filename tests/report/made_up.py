@@ -25,8 +25,6 @@ TEST = {"protein": 2000, "silicone_oil": 150, "air_bubble": 150}
 IN_USE = {"protein": 0.998, "silicone_oil": 0.001, "air_bubble": 0.001}
 PARTS = {
     "none": (),
-    "diffusion_all_classes": ("diffusion", "all_classes"),
-    "diffusion_filtered": ("diffusion", "filtered"),
 }
 RESAMPLES = 200
 ARMS = (

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -187,11 +189,12 @@ def test_many_arms_keep_their_names_apart():
 
 
 def test_differences_are_in_the_order_given_and_say_which_count():
-    def both(value, low, high):
-        return tuple(Difference(m, value, low, high, (1,)) for m in ("macro_auprc", "accuracy"))
+    def both(value, half, p):
+        one = Difference("", value, value - half, value + half, tuple(range(5)), p_adjusted=p)
+        return tuple(replace(one, metric=metric) for metric in ("macro_auprc", "accuracy"))
 
-    arms = {"Better": both(0.05, 0.02, 0.08), "Same": both(0.0, -0.01, 0.01),
-            "No interval": both(-0.1, None, None)}  # fmt: skip
+    arms = {"Better": both(0.05, 0.03, 0.01), "Same": both(0.0, 0.01, 0.9),
+            "No interval": (Difference("macro_auprc", -0.1), Difference("accuracy", -0.1))}  # fmt: skip
     figure = differences_from_control(arms)
     assert len(figure.axes) == 2
     axes = figure.axes[0]

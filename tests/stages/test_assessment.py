@@ -118,7 +118,8 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "fidelity.json").write_text(json.dumps(made_up_fidelity(**classes)))
     section = fidelity_section(tmp_path)
     assert section is not None
-    label, _, share, interval, real, _ = section.classes[0].features[-1]
+    features, _, _ = section.classes[0].tables
+    label, (_, (share, interval), (real, _)) = features.rows[-1]
     assert (label, share, real) == ("Taken for its class", "0.750", "0.750")
     assert interval == "0.628 to 0.842"
     novel, copied = section.verdicts
@@ -126,9 +127,9 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     assert "None of 60 generated images equals a training image." in novel
     assert "would be noticed only from" in novel
     assert copied.startswith("Copied kind: signs of copying. 60 of 60 (100 %) generated images")
-    rows = {row[0]: row[1:] for row in section.classes[1].copies}
-    equal = rows["Equal to a training image, in grey levels"]
-    assert equal == ("60 of 60 (100 %)", "0 of 60 held-out", "< 0.001")
+    rows = dict(section.classes[1].tables[2].rows)
+    cells = [value for value, _ in rows["Equal to a training image, in grey levels"]]
+    assert cells == ["60 of 60 (100 %)", "0 of 60 held-out", "< 0.001"]
 
 
 def test_few_copies_in_a_pool_are_found_and_named(tmp_path: Path) -> None:
