@@ -1,71 +1,105 @@
-"""How often does a study of many arms without any effect find one?
+"""Many arms against one control: coverage, false findings, and what another arm changes.
 
-Arms are compared with one control, and their p-values corrected for their number (Holm), which
-should leave at most 5 % of studies with a false finding. Two ways of estimating how much trainings
-vary are tried on the same made-up differences. Prints the table of the README.
+Made-up studies without any effect: A arms and one control, S repetitions each. Three ways of
+estimating how much repetitions vary are tried on the same differences. Prints ``many_arms.md``.
 
 Usage:
-    python experiments/interval_coverage/many_arms.py [--studies 1000] [--arms 11]
+    python experiments/interval_coverage/many_arms.py [--studies 1000]
 """
 
 import argparse
+import math
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.comparison import holm, paired_over_seeds, shared_trainings
+from svp_lightning.evaluation.repetitions import ALPHA, Error, Spread, holm, moderated
 
-RATIOS = (0.3, 1, 2, 4, 10)
-"""Standard deviation of a training over that of the test images, both of one difference."""
-UNLIKE = (0.3, 1.0, 1.0, 2.0)
-"""How much an arm's trainings vary, over the control's, where arms are unlike one another."""
-SEEDS = (3, 5)
-REDRAWS = 100
 Array = NDArray[np.float64]
+REPETITIONS = (3, 5, 8)
+ARMS = (2, 4, 11)
+RATIOS = (0.5, 2.0, 10.0)
+"""Standard deviation of a repetition over that of the test images, both of one arm."""
+UNLIKE = {"alike": 0.0, "unlike": 0.5}
+"""Standard deviation of the logarithm of how much the repetitions of an arm vary."""
+WILD = 10
+"""The wild arm varies so many times as much as another."""
+WAYS = ("each alone", "at least the mean", "moderated")
 
 
-def study(
-    rng: np.random.Generator, seeds: int, ratio: float, spreads: Array
-) -> list[tuple[Array, Array]]:
-    """(S,) observed and (S, R) redrawn differences of each arm from the control; no effect."""
-    control = rng.normal(0, ratio, seeds)
-    arms = []
-    for spread in spreads:
-        images = rng.normal(0, 1, 1 + REDRAWS)  # shared by the seeds
-        trainings = rng.normal(0, ratio * spread, seeds) - control
-        observed = trainings + images[0]
-        arms.append((observed, observed[:, None] + images[1:]))
-    return arms
+def spreads(way: str, observed: Sequence[Array]) -> list[Spread]:
+    """How much each comparison varies, by one of :data:`WAYS`."""
+    if way == "moderated":
+        return moderated(observed)
+    own = [Spread(float(values.var(ddof=1)), len(values) - 1) for values in observed]
+    if way == "each alone":
+        return own
+    mean, arms = float(np.mean([one.variance for one in own])), len(own)
+    shared = Spread(mean, own[0].freedom * 4 * arms / (arms + 3))
+    return [max(one, shared, key=lambda spread: spread.variance) for one in own]
 
 
-def false_findings(seeds: int, ratio: float, spreads: Array, studies: int) -> tuple[float, float]:
-    """Share of studies with a false finding: each arm's own spread, and ours."""
-    found = np.zeros(2)
-    for number in range(studies):
-        arms = study(np.random.default_rng([seeds, number]), seeds, ratio, spreads)
-        together = shared_trainings([observed for observed, _ in arms])
-        for way, shared in enumerate((None, together)):
-            p = [paired_over_seeds(*arm, shared=shared).p_value for arm in arms]
-            found[way] += min(holm([one for one in p if one is not None])) <= 0.05
-    own, ours = found / studies
-    return float(own), float(ours)
+def study(rng: np.random.Generator, repetitions: int, arms: int, ratio: float, unlike: float):
+    """(A + 2, S) differences from the control: the arms, another arm and a wild one."""
+    scale = ratio * np.exp(rng.normal(0, unlike, arms + 3))
+    scale[arms + 1] *= WILD
+    control = rng.normal(0, scale[-1], repetitions)
+    trainings = rng.normal(0, scale[:-1, None], (arms + 2, repetitions))
+    return list(trainings + rng.normal(0, 1, (arms + 2, 1)) - control)
+
+
+def judged(observed: Sequence[Array], found: Sequence[Spread]) -> tuple[Array, list[float]]:
+    """Half-widths and p-values of some arms."""
+    errors = [Error(1.0, one.variance / len(values), one.freedom)
+              for values, one in zip(observed, found, strict=False)]  # fmt: skip
+    p = [error.p_value(float(v.mean())) for error, v in zip(errors, observed, strict=True)]
+    return np.array([error.half_width(math.log(ALPHA)) for error in errors]), p
+
+
+def measure(way: str, drawn: Sequence[Sequence[Array]]) -> dict[str, float]:
+    """What one way gives on many studies."""
+    held, widths, findings, moved, wild = [], [], [], [], []
+    for study_ in drawn:
+        arms = list(study_[:-2])
+        half, p = judged(arms, spreads(way, arms))
+        held += [a >= abs(v.mean()) for a, v in zip(half, arms, strict=True)]
+        widths.append(2 * half.mean())
+        findings.append(min(holm(p)) <= ALPHA)
+        for more, changes in ((study_[-2], moved), (study_[-1], wild)):
+            changes += np.abs(judged(arms, spreads(way, [*arms, more]))[0] / half - 1).tolist()
+    return {
+        "coverage": float(np.mean(held)),
+        "width": float(np.mean(widths)),
+        "any false finding": float(np.mean(findings)),
+        "another arm moves": float(np.median(moved)),
+        "95 % of them less than": float(np.quantile(moved, 0.95)),
+        "a wild arm moves": float(np.median(wild)),
+    }
 
 
 def main() -> None:
     """Read the command line, simulate, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--arms", type=int, default=11)
-    options = parser.parse_args()
-    print("| seeds | arms | spread from | " + " | ".join(f"{ratio:g}" for ratio in RATIOS) + " |")
-    print("|---|---|---|" + "---:|" * len(RATIOS))
-    for seeds in SEEDS:
-        for name, pattern in (("alike", (1.0,)), ("unlike", UNLIKE)):
-            spreads = np.resize(pattern, options.arms)
-            found = [false_findings(seeds, ratio, spreads, options.studies) for ratio in RATIOS]
-            for way, words in enumerate(("each arm alone", "ours")):
-                cells = " | ".join(f"{one[way]:.3f}" for one in found)
-                print(f"| {seeds} | {name} | {words} | {cells} |", flush=True)
+    studies = parser.parse_args().studies
+    heading = ""
+    for at, (repetitions, arms, (name, unlike), ratio) in enumerate(
+        product(REPETITIONS, ARMS, UNLIKE.items(), RATIOS)
+    ):
+        rng = np.random.default_rng(at)
+        drawn = [study(rng, repetitions, arms, ratio, unlike) for _ in range(studies)]
+        for way in WAYS:
+            found = measure(way, drawn)
+            if not heading:
+                heading = "| repetitions | arms | they vary | ratio | way | "
+                print(heading + " | ".join(found) + " |")
+                print("|---|---|---|---|---|" + "---:|" * len(found))
+            cells = [f"{value:.1f}" if key == "width" else f"{value:.3f}"
+                     for key, value in found.items()]  # fmt: skip
+            print(f"| {repetitions} | {arms} | {name} | {ratio:g} | {way} | {' | '.join(cells)} |",
+                  flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
