@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.05
-# How long what is left of a cell's group may take to leave before it is killed.
 GRACE_SECONDS = 5.0
+"""How long what is left of a cell's group may take to leave before it is killed."""
 
 
 @contextmanager
@@ -51,10 +51,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` as the leader of a new session, so that its whole tree can be ended.
 
-    Args:
-        command: program and arguments.
-        environment: all of its environment.
-        log: file to append output and errors to; ``None`` lets it write to the terminal.
+    Output and errors are appended to ``log``; ``None`` lets it write to the terminal.
     """
     if log is None:
         return subprocess.Popen(command, env=environment, start_new_session=True)
@@ -72,12 +69,9 @@ def start(
 def end(
     leaders: Sequence[subprocess.Popen[bytes]], signum: int | None, received: Sequence[int]
 ) -> None:
-    """End the groups of ``leaders``, leaders included, and reap the leaders.
+    """End the groups of ``leaders``, running or not, and reap the leaders.
 
-    Args:
-        leaders: as :func:`start` returned them, running or not.
-        signum: signal to send first; ``None``: only wait.
-        received: signals so far; a second one ends the grace.
+    ``signum`` is sent first (``None``: only wait); a second signal ``received`` ends the grace.
     """
     for leader in leaders:
         if signum is not None:

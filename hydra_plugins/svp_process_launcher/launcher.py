@@ -2,24 +2,21 @@
 
 Hydra's own launchers run the cells of a multirun inside one process. Lightning's ``ddp``
 starts its other ranks by calling the same command line again, so rank 1 would run the whole
-sweep a second time. Here each cell is the sweep's program started afresh in RUN mode::
-
-    python -m svp_lightning -m seed=1,2 classifier=resnet18,resnet50 hydra/launcher=process
-
-starts ``python -m svp_lightning seed=1 classifier=resnet18 hydra.mode=RUN`` and so on. Any
-number of devices per cell is right, loggers cannot merge runs, and one failed cell does not
-stop the others. POSIX only (process groups).
+sweep a second time. Here each cell is the sweep's program started again in RUN mode:
+``python -m svp_lightning seed=1 classifier=resnet18 hydra.mode=RUN``. Any number of devices per
+cell is right, loggers cannot merge runs, and one failed cell does not stop the others. POSIX only
+(process groups).
 
 What a cell gets in its environment:
 
 - ``SVP_SWEEP_CELL``: its number, as ``"2/12"``.
 - ``SVP_CELL_RESULT``: a file to which the cell's rank 0 may write ``{"objective": 0.93}``. A
   sweeper that searches (Optuna) gets this number as the cell's return value.
+- ``SVP_SWEEP_MEMORY``: a folder that all cells of a batch share, removed at its end.
 - ``CUDA_VISIBLE_DEVICES``, ``OMP_NUM_THREADS``: its share of the machine where several cells
   run at once. An ``OMP_NUM_THREADS`` set by the caller is kept.
 
-Whether a cell is finished already is for the cell to say: it is started, sees its results and
-exits. Its folder, too, is its own choice (``hydra.run.dir`` or the program's naming), so
+A cell that is finished already sees its results and exits. Its folder is its own choice, so
 ``hydra.sweep.dir`` only holds ``logs/`` and Hydra's ``multirun.yaml``.
 
 Exit status of the sweep: 0, or 1 where a cell failed, or 128 + the signal that stopped it.
@@ -27,12 +24,11 @@ Exit status of the sweep: 0, or 1 where a cell failed, or 128 + the signal that 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 
 @dataclass
@@ -62,20 +58,13 @@ ConfigStore.instance().store(
 
 
 class ProcessLauncher(Launcher):
-    """Runs each cell of a sweep as a fresh process; see :class:`ProcessLauncherConf`."""
+    """Runs each cell of a sweep as a new process; takes the fields of its configuration."""
 
-    def __init__(
-        self, parallel: int, devices: Sequence[int] | None, dry_run: bool, stop_on_failure: bool
-    ) -> None:
-        self.parallel = parallel
-        self.devices = None if devices is None else list(devices)
-        self.dry_run = dry_run
-        self.stop_on_failure = stop_on_failure
-        self.config: DictConfig | None = None
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.config: Any = None
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Keep the sweep's config; the task function runs in the cells, not here."""
         self.config = config
 
@@ -98,5 +87,4 @@ class ProcessLauncher(Launcher):
         # Hydra imports every plugin module at start-up unless its name begins with "_".
         from hydra_plugins.svp_process_launcher import _sweep
 
-        assert self.config is not None
-        return _sweep.launch(self, self.config, job_overrides, initial_job_idx)
+        return _sweep.launch(self.config, job_overrides, initial_job_idx, **self.options)

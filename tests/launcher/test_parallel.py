@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.svp_process_launcher._display import log_tail
-from hydra_plugins.svp_process_launcher._environment import (
+from hydra_plugins.svp_process_launcher._cells import (
     LauncherError,
     device_groups,
     visible_devices,
 )
+from hydra_plugins.svp_process_launcher._sweep import log_tail
 
 
 def test_runs_as_many_cells_at_once_as_asked_each_with_a_log(app: Any) -> None:

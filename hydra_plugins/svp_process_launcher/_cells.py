@@ -1,0 +1,185 @@
+"""The cells of a sweep: the command of each, and its share of the machine."""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+
+# The module hydra.main itself takes its parser from; hydra is pinned below 1.4.
+from hydra._internal.utils import get_args_parser
+from hydra.errors import CompactHydraException
+
+from svp_lightning.errors import DistributedError
+
+# Overrides of the sweep itself: they mean nothing to a cell, or would start a sweep in it.
+_OF_THE_SWEEP = re.compile(r"^[~+]*hydra([./](launcher|sweeper|sweep)([./=@]|$)|\.mode=)")
+# Left over from a distributed job, these would make a cell wait for ranks that never come;
+# a run id from the caller would merge the W&B runs of all cells.
+_STALE = re.compile(
+    r"^(RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|NODE_RANK|GROUP_RANK|GROUP_WORLD_SIZE"
+    r"|ROLE_RANK|ROLE_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_.*"
+    r"|PL_GLOBAL_SEED|PL_SEED_WORKERS|SVP_LAUNCH_ID|WANDB_RUN_ID)$"
+)
+
+
+class LauncherError(DistributedError, CompactHydraException):
+    """A sweep cannot be run as asked; Hydra prints the message without a traceback."""
+
+
+@dataclass(eq=False)
+class Cell:
+    """One cell.
+
+    Attributes:
+        name: as ``[2/12] seed=2``, with the overrides not common to all cells.
+        number: ``2/12``.
+        overrides: all overrides of the task, as the sweeper gave them.
+        command: program and arguments; no shell is involved, so nothing is quoted again.
+        process: leader of its process group, once it is started.
+        started: on the monotonic clock, seconds.
+        log: file with its output; ``None`` if it writes to the terminal.
+        log_start: byte of the log at which this start's output begins.
+        failure: why it has no result; ``None`` if it finished.
+        objective: what it wrote for the sweeper.
+    """
+
+    name: str
+    number: str
+    overrides: list[str]
+    command: list[str]
+    process: "Popen[bytes] | None" = None
+    started: float = 0.0
+    log: Path | None = None
+    log_start: int = 0
+    failure: str | None = "not started"
+    objective: float | None = None
+
+
+def plan_cells(
+    job_overrides: Sequence[Sequence[str]], hydra_overrides: Sequence[str], done_before: int
+) -> list[Cell]:
+    """The cells of one batch, in the sweeper's order.
+
+    Args:
+        job_overrides: per cell, its overrides in Hydra's grammar, quotes included.
+        hydra_overrides: the sweep's ``hydra.*`` overrides; those meant for a cell are passed on.
+        done_before: cells in earlier batches.
+
+    Raises:
+        LauncherError: the running program cannot be started again.
+    """
+    start = [*_program(), *_config_flags(sys.argv[1:])]
+    # The mode is given because the config itself may set hydra.mode to MULTIRUN.
+    end = [*(line for line in hydra_overrides if not _OF_THE_SWEEP.match(line)), "hydra.mode=RUN"]
+    common = set(job_overrides[0]).intersection(*job_overrides) if len(job_overrides) > 1 else set()
+    cells = []
+    for position, overrides in enumerate(job_overrides, start=done_before + 1):
+        number = f"{position}/{done_before + len(job_overrides)}"
+        label = " ".join(line for line in overrides if line not in common)
+        command = [*start, *overrides, *end]
+        cells.append(Cell(f"[{number}] {label}".rstrip(), number, list(overrides), command))
+    return cells
+
+
+def _program() -> list[str]:
+    """How to start the running program again: as a module if it is one, else its script."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        return [sys.executable, "-m", spec.name.removesuffix(".__main__")]
+    script = Path(sys.argv[0]).absolute()
+    if not script.exists():
+        raise LauncherError(
+            f"Cannot tell how to start this program again: {sys.argv[0]!r} is no file.",
+            "Start the sweep as a module (python -m package) or as a script.",
+        )
+    return [sys.executable, str(script)]
+
+
+def _config_flags(arguments: Sequence[str]) -> list[str]:
+    """The flags among Hydra's command-line ``arguments`` that say where configs come from."""
+    given, _ = get_args_parser().parse_known_args(list(arguments))
+    flags = {f"--config-{n}": getattr(given, f"config_{n}") for n in ("path", "name", "dir")}
+    return [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+
+
+def refuse_inside_distributed_job(environ: Mapping[str, str]) -> None:
+    """A sweep belongs in one process: every rank would run all of its cells.
+
+    Raises:
+        LauncherError: if a rank is set in ``environ``.
+    """
+    for name in {"LOCAL_RANK", "RANK"} & environ.keys():
+        raise LauncherError(
+            f"This sweep was started inside a distributed job ({name}={environ[name]}).",
+            "Start it as one process, without torchrun; each cell starts its own ranks "
+            f"(trainer.devices). If {name} is a leftover, unset it.",
+        )
+
+
+def cell_environment(environ: Mapping[str, str], parallel: int) -> dict[str, str]:
+    """``environ`` as every cell gets it: without stale ranks, with its share of the cores."""
+    clean = {name: value for name, value in environ.items() if not _STALE.match(name)}
+    if parallel > 1:
+        affinity = hasattr(os, "sched_getaffinity")  # not on macOS
+        cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+        clean.setdefault("OMP_NUM_THREADS", str(max(1, cores // parallel)))
+        clean["PYTHONUNBUFFERED"] = "1"  # so that the logs can be followed
+    return clean
+
+
+def device_groups(
+    devices: Sequence[int] | None, parallel: int, visible: Sequence[str] | None
+) -> list[str]:
+    """``CUDA_VISIBLE_DEVICES`` of each of the cells that run at once.
+
+    Args:
+        devices: positions in ``visible``; ``None`` for all.
+        parallel: cells that run at once.
+        visible: device names as in ``CUDA_VISIBLE_DEVICES``; ``None`` if unknown.
+
+    Returns:
+        At most ``parallel`` groups of equal size, separate from one another; empty: leave the
+        variable alone.
+
+    Raises:
+        LauncherError: if ``devices`` names one that is not visible, one twice, or none.
+    """
+    if devices is None:
+        chosen = list(visible or ()) if parallel > 1 else []
+    else:
+        count = max([*devices, 0]) + 1 if visible is None else len(visible)
+        wrong = [
+            f"asks for device {k}, but {count} are visible" for k in devices if not 0 <= k < count
+        ]
+        if not devices or len(set(devices)) < len(devices):
+            wrong = ["is empty or names a device twice"]
+        if wrong:
+            raise LauncherError(
+                f"hydra.launcher.devices={list(devices)} {wrong[0]}.",
+                "Count each accelerator once, from 0 among the visible ones; null takes all.",
+            )
+        chosen = [visible[k] if visible is not None else str(k) for k in devices]
+    size = max(1, len(chosen) // parallel)
+    groups = min(parallel, len(chosen))
+    return [",".join(chosen[group * size : (group + 1) * size]) for group in range(groups)]
+
+
+def visible_devices(environ: Mapping[str, str], device_folder: Path) -> list[str] | None:
+    """The accelerators CUDA would find, without starting CUDA.
+
+    Args:
+        environ: its ``CUDA_VISIBLE_DEVICES`` decides if set.
+        device_folder: ``/dev``; it holds one ``nvidia<n>`` per device. The numbers may have
+            gaps in a container, where CUDA still counts from 0.
+
+    Returns:
+        Names for ``CUDA_VISIBLE_DEVICES``; ``None`` if neither source says anything.
+    """
+    if "CUDA_VISIBLE_DEVICES" in environ:
+        names = [name.strip() for name in environ["CUDA_VISIBLE_DEVICES"].split(",")]
+        return [name for name in names if name not in ("", "-1")]
+    count = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in device_folder.iterdir())
+    return [str(position) for position in range(count)] or None
