@@ -119,8 +119,7 @@ class Config(Settings):
             }
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
-        chosen = self.generator.selection.method == "fidelity"
-        if self.augmentation.filters or (self.augmentation.needs_generator and chosen):
+        if self.augmentation.filters:
             values |= {"features": self.features.identity()}
         if self.task == "assess":
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}

@@ -54,6 +54,8 @@ def run_identity(config: Config) -> dict[str, Any]:
     """
     identity, data = config.identity(), config.data
     memory = config.paths.artifacts / MEMORY
+    if "generator" in identity and (initial := config.generator.initial_weights) is not None:
+        identity["generator"] |= {"initial": cached_hash(initial, sha256_of_file, memory)}
     if config.task == "predict":
         weights = evaluated_run(config.predict.run) / CLASSIFIER
         identity |= {"classifier": cached_hash(weights, sha256_of_file, memory)}
@@ -117,14 +119,11 @@ class Pipeline:
     @cached_property
     def generator(self) -> Path:
         """Folder of the trained generator."""
-        from svp_lightning.stages.checkpoint_judge import require_comparable
         from svp_lightning.stages.generator_training import build_generator
 
-        settings, features = self.config.generator, None
-        if settings.selection.method == "fidelity":
-            require_comparable(self.generator_rows)
-            features = self.features
-        return build_generator(settings, self.generator_rows, features, self.cache, self.trainers)
+        return build_generator(
+            self.config.generator, self.generator_rows, self.cache, self.trainers
+        )
 
     @cached_property
     def feature_classifier(self) -> Path:
@@ -223,10 +222,9 @@ class Pipeline:
         """
         sources = {"generator": self.generator}
         filters = self.config.augmentation.filter is not None
-        if filters or self.config.generator.selection.method == "fidelity":
-            sources |= {"network": self.feature_classifier, "features": self.features}
         if not filters:
             return sources | {"synthetic": self.pool.path}
+        sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered
 
         return sources | {"filter": self.pool.path, "synthetic": unfiltered(self.pool, self.cache)}

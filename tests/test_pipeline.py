@@ -88,15 +88,6 @@ def test_simulated_data_is_its_settings(svp_pipeline: Build) -> None:
     assert run_identity(config) == config.identity()
 
 
-def test_features_count_where_they_choose_the_generator(svp_pipeline: Build) -> None:
-    def identity(*overrides: str) -> object:
-        return svp_pipeline("augmentation.ratio=1", *overrides).config.identity()
-
-    chosen = "generator.selection.method=fidelity"
-    assert identity(chosen) != identity(chosen, "features.seed=1")
-    assert identity() == identity("features.seed=1")
-
-
 @pytest.mark.parametrize("part", ["classifier", "features.classifier"])
 def test_replaced_weights_are_other_settings(
     svp_pipeline: Build, tmp_path: Path, part: str

@@ -21,7 +21,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "bench_classifier.py": ["--mode", "train", "--stem-stride", "4"],
     "bench_pipeline.py": [],
     "bench_sampler.py": [],
-    "../generator_recipe/bar.py": ["--paper", "paper_fast_rate"],
+    "../generator_recipe/bar.py": [],
 }
 
 

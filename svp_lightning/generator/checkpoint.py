@@ -4,23 +4,25 @@ Plain data only; nothing is unpickled. Sampling needs no more than the folder.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.denoiser import Denoiser, build_denoiser
-from svp_lightning.generator.settings import GeneratorSettings
+from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
 from svp_lightning.runtime.settings import Settings
 
-WEIGHTS = "model.safetensors"
 INFO = "generator.json"
-SCHEMA = 1
+SCHEMA = 2
 RETRAIN = "Train it again with task=train_generator, or give the folder of another generator."
 
 
@@ -64,9 +66,11 @@ class Generator:
         return self.info.class_names.index(class_name)
 
 
-def save_generator(directory: Path, denoiser: Denoiser, info: GeneratorInfo) -> None:
-    """Write the weights (float32) and ``info`` into ``directory``."""
-    weights = {name: value.float().contiguous() for name, value in denoiser.state_dict().items()}
+def save_generator(
+    directory: Path, denoiser: Denoiser, info: GeneratorInfo, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the weights (as ``dtype``) and ``info`` into ``directory``."""
+    weights = {name: value.to(dtype).contiguous() for name, value in denoiser.state_dict().items()}
     with replacing(directory / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     content = {
@@ -100,6 +104,40 @@ def load_generator(directory: Path) -> Generator:
     except (RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path} does not hold the weights of {INFO}.", RETRAIN) from error
     return Generator(denoiser.eval(), info)
+
+
+def fits(generator: Generator, denoiser: Denoiser) -> bool:
+    """Whether ``denoiser`` can start from the weights of ``generator``."""
+    theirs, ours = (
+        (
+            d.settings.model_dump(include={"timesteps", "schedule", "prediction"}),
+            # Not the number of classes, the first dimension of their embedding.
+            {name: value.shape[1:] for name, value in d.state_dict().items()},
+        )
+        for d in (generator.denoiser, denoiser)
+    )
+    return theirs == ours
+
+
+def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence[str]) -> None:
+    """Start ``denoiser`` from a trained generator; its classes, in label order, by their names.
+
+    Raises:
+        CheckpointError: they do not fit one another.
+    """
+    if not fits(generator, denoiser):
+        raise CheckpointError(
+            "generator.initial: these weights are of another network or noising process than "
+            "generator.network, generator.diffusion and the image size ask for.",
+            "Set generator.initial=null, or take the settings that it was trained with.",
+        )
+    known, source = generator.info.class_names, generator.denoiser
+    rows = [known.index(c) if c in known else source.null_label for c in (*class_names, "")]
+    weights = source.state_dict()
+    for name, module in source.named_modules():
+        if isinstance(module, nn.Embedding):
+            weights[f"{name}.weight"] = weights[f"{name}.weight"][rows]
+    denoiser.load_state_dict(weights)
 
 
 def _read_content(directory: Path) -> dict[str, Any]:

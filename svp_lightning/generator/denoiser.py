@@ -107,12 +107,10 @@ class Denoiser(nn.Module):
     def _draw_times(
         self, batch: int, device: torch.device, generator: torch.Generator | None
     ) -> Tensor:
-        """Uniform times, one from each of B equal strata: the loss varies less that way."""
+        """Times from B equally likely strata: the loss varies less that way."""
         offsets = torch.rand(batch, generator=generator, device=device)
         strata = torch.arange(batch, device=device)
-        times = (strata + offsets) / batch * self.schedule.timesteps
-        # Rounding may lift the last stratum's time to the very end.
-        return times.long().clamp_(max=self.schedule.timesteps - 1)
+        return self.schedule.draw((strata + offsets) / batch)
 
     def _hide_some(self, labels: Tensor, generator: torch.Generator | None) -> Tensor:
         draws = torch.rand(len(labels), generator=generator, device=labels.device)

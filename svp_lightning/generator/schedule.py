@@ -13,14 +13,14 @@ References:
 """
 
 import math
+import os
 
 import torch
 from torch import Tensor, nn
 
 from svp_lightning.generator.settings import DiffusionSettings
 
-MIN_SNR_GAMMA = 5.0
-FINE = 0.014
+FINE = float(os.environ.get("FINE", "0.014"))
 """Standard deviation of what the surroundings of a pixel do not tell: sensor noise, about 1.8
 grey levels. A network that has not learnt the last noise levels yet leaves this much noise
 in the image, so a larger value shows as grain."""
@@ -40,6 +40,7 @@ class NoiseSchedule(nn.Module):
     skip: Tensor
     out: Tensor
     _weight: Tensor
+    _cumulated: Tensor
 
     def __init__(self, settings: DiffusionSettings) -> None:
         super().__init__()
@@ -54,6 +55,7 @@ class NoiseSchedule(nn.Module):
         skip, out = self._coefficients()
         self.register_buffer("skip", skip, persistent=False)
         self.register_buffer("out", out, persistent=False)
+        self.register_buffer("_cumulated", self._cumulated_density(), persistent=False)
         self.register_buffer("_weight", self._weights(), persistent=False)
 
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -77,25 +79,35 @@ class NoiseSchedule(nn.Module):
         """The clean images that a prediction amounts to, (B, 1, H, W)."""
         return _at(self.skip, t) * x_t + _at(self.out, t) * prediction
 
-    def weight(self, t: Tensor) -> Tensor:
-        """Loss weight of each image, (B,), of mean one over all times.
+    def draw(self, shares: Tensor) -> Tensor:
+        """Time steps at which training looks, (B,): the quantiles ``shares``, (B,) in 0 to 1."""
+        times = torch.searchsorted(self._cumulated, shares, right=True)
+        # Rounding may lift the last share to the very end.
+        return times.clamp_(max=self.timesteps - 1)
 
-        Min-SNR bounds the weight that an error of x_0 gets by gamma; the rest turns an error
-        of the prediction into one of x_0.
-        """
+    def weight(self, t: Tensor) -> Tensor:
+        """Loss weight of each image, (B,), of mean one over the times that training visits."""
         return self._weight[t]
 
-    def _weights(self) -> Tensor:
-        """Of all times, (``timesteps``,).
+    def _cumulated_density(self) -> Tensor:
+        """Share of training at times up to each one, rising to 1, (``timesteps``,)."""
+        uniform = torch.arange(1, self.timesteps + 1) / self.timesteps
+        levels = self.settings.noise_levels
+        if levels is None:
+            return uniform
+        normal = torch.distributions.Normal(levels.mean, levels.std)
+        below = normal.cdf(torch.tensor(self.noise_ratio).log())
+        return torch.lerp(below / below[-1], uniform, levels.uniform_share)
 
-        Their mean is one so that the limit on the gradient's norm means the same for every
-        weighting; min-SNR's own is 0.1 with the residual, and its gradients were hardly limited.
-        """
+    def _weights(self) -> Tensor:
+        """Of all times, (``timesteps``,)."""
         if self.settings.weighting == "uniform":
             return torch.ones(self.timesteps)
-        snr = (self.alpha / self.sigma) ** 2
-        weights = snr.clamp(max=MIN_SNR_GAMMA) * self.out**2
-        return weights / weights.mean()
+        ratio = self.sigma / self.alpha
+        weights = self.out.square() * (1 / ratio.square() + 1 / COARSE**2)
+        # So that the limit on the gradient's norm means the same for every weighting.
+        density = self._cumulated.diff(prepend=torch.zeros(1))
+        return weights / (weights * density).sum()
 
     def _coefficients(self) -> tuple[Tensor, Tensor]:
         """``skip`` and ``out`` of x_0 = skip x_t + out F, F the prediction; (``timesteps``,) each.

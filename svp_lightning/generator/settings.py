@@ -4,6 +4,7 @@ Kept free of torch so that the command line can check a configuration at once. I
 and number of classes are facts of the data and appear nowhere here.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings, runtime
 
+WEIGHTS = "model.safetensors"
+"""In the folder of a generator."""
+PHYSICS = Path(__file__).parents[1] / "pretrained" / "generator"
+"""Trained on simulated images of many microscopes; ships with the package."""
 UNSHIFTED_SIZE = 32
 """Image size, px, at which ``signal: auto`` is 1."""
 
@@ -47,6 +52,19 @@ class NetworkSettings(Settings):
         return self
 
 
+class NoiseLevels(Settings):
+    """How often training visits each noise level.
+
+    ln(sigma / alpha) is normal (Karras et al. 2022), and a share of the images has a time step that
+    is as likely as any other, so that the large noise in which outlines are decided is not
+    neglected.
+    """
+
+    mean: float
+    std: float = Field(gt=0)
+    uniform_share: float = Field(ge=0, lt=1)
+
+
 class DiffusionSettings(Settings):
     """The noising process and the training objective."""
 
@@ -66,8 +84,12 @@ class DiffusionSettings(Settings):
     to the clean image, x0 = c_skip x_t + c_out F (Karras et al. 2022, with a skip of our own).
     The last never asks the network to copy noise and learns several times faster on images
     that are mostly smooth."""
-    weighting: Literal["uniform", "min_snr"]
-    """``min_snr``: Hang et al. 2023, with gamma 5."""
+    weighting: Literal["uniform", "edm"]
+    """Of the squared error of the prediction: none, or so that an error of the clean image counts
+    as in Karras et al. 2022, (s^2 + d^2) / (s d)^2 with s = sigma / alpha and d the images'
+    standard deviation."""
+    noise_levels: NoiseLevels | None
+    """``None``: all time steps equally often."""
     loss: Literal["l1", "l2"]
     class_dropout: float = Field(ge=0, lt=1)
     """Share of training images whose class is hidden, which makes guidance possible."""
@@ -82,24 +104,22 @@ class DiffusionSettings(Settings):
 class SelectionSettings(Settings):
     """Which weights of a training become the generator.
 
-    ``last``: those after the last step. ``fidelity``: every ``every`` steps a few images are
-    drawn and compared with the validation split; kept are the weights with the smallest kernel
-    distance (KID) among those that do not copy. The held-out images never train anything: the
-    batches hold none, only a score comes back. The test split is not touched.
+    ``last``: those after the last step. ``denoising``: every ``every`` steps noise is taken out of
+    fixed images of the validation split, and the weights that do it best over all noise levels
+    are kept. Held-out images never train anything: the batches hold none, only an error comes
+    back. The test split is not touched.
     """
 
-    method: Literal["last", "fidelity"]
+    method: Literal["last", "denoising"]
     every: int = Field(ge=1)
-    """Optimiser steps between comparisons; the last step is always compared."""
-    images: int = Field(ge=4)
-    """Images drawn of each rare class."""
+    """Optimiser steps between measurements; the last step is always measured."""
     patience: int | None = Field(ge=1)
-    """Comparisons without a better one after which training stops; None: never."""
+    """Measurements without a better one after which training stops; None: never."""
 
     def identity(self) -> dict[str, Any]:
         """``last`` reads none of the others."""
         values = super().identity()
-        return values if self.method == "fidelity" else {"method": "last"}
+        return values if self.method == "denoising" else {"method": "last"}
 
 
 class GeneratorSettings(Settings):
@@ -112,6 +132,10 @@ class GeneratorSettings(Settings):
     has it."""
     network: NetworkSettings
     diffusion: DiffusionSettings
+    initial: str | None
+    """What training starts from: ``physics``, the generator that ships with the package, trained
+    on simulated images of many microscopes (from scratch, and said so, where the network is
+    another one); or the folder of a generator. ``None``: random weights."""
     steps: int = Field(ge=1)
     """Optimiser steps."""
     batch_size: int = Field(ge=1)
@@ -144,6 +168,23 @@ class GeneratorSettings(Settings):
     def identity(self) -> dict[str, Any]:
         """Settings of the selection that are not read are left out."""
         return super().identity() | {"selection": self.selection.identity()}
+
+    @property
+    def initial_weights(self) -> Path | None:
+        """The weights that training starts from; identities hold their hash, not their place.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        if self.initial is None:
+            return None
+        file = (PHYSICS if self.initial == "physics" else Path(self.initial)) / WEIGHTS
+        if not file.is_file():
+            raise SettingsError(
+                f"generator.initial={self.initial}: there is no {file}.",
+                "Give the folder of a trained generator, physics, or null.",
+            )
+        return file
 
     @field_validator("classes", mode="before")
     @classmethod

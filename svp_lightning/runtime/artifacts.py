@@ -45,7 +45,7 @@ HASHED_BELOW_BYTES = 1 << 28
 
 STAGE_VERSIONS = {
     "store": 8,
-    "generator": 5,
+    "generator": 6,
     "synthetic": 2,
     "classifier": 2,
     "features": 1,

@@ -5,28 +5,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, only_classes, train_rows
 from svp_lightning.data.store import Store
-from svp_lightning.data.transforms import TrainTransform
+from svp_lightning.data.transforms import TrainTransform, to_model_range
+from svp_lightning.errors import DataError
 from svp_lightning.generator.checkpoint import (
-    WEIGHTS,
+    Generator,
     GeneratorInfo,
+    fits,
     load_generator,
     save_generator,
 )
-from svp_lightning.generator.denoiser import Denoiser
-from svp_lightning.generator.denoiser_training import CheckpointSelection, GeneratorModule
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.checkpoint_selection import IMAGES, CheckpointSelection, Compared
+from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser_training import GeneratorModule
+from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings, SamplerSettings
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.checkpoint_judge import VERSION as JUDGE_VERSION
-from svp_lightning.stages.checkpoint_judge import Judge
 from svp_lightning.stages.generator_pictures import write_pictures
 from svp_lightning.stages.trainers import (
     Trainers,
@@ -47,30 +49,38 @@ SAMPLER = SamplerSettings(
     seed=0,
     batch_size=64,
 )
-"""Draws the images that a checkpoint is judged by and those of the pictures. Not the sampler of the
-pool: a generator must not depend on that choice."""
+"""Draws the pictures. Not the sampler of the pool: a generator must not depend on that choice."""
+HELDOUT = "val"
+MIN_HELDOUT = 2
+"""Held-out images of a class that its denoising error is measured on, at least."""
 
 
 def build_generator(
-    settings: GeneratorSettings,
-    rows: Mixture,
-    features: Path | None,
-    cache: ArtifactCache,
-    trainers: Trainers,
+    settings: GeneratorSettings, rows: Mixture, cache: ArtifactCache, trainers: Trainers
 ) -> Path:
     """The folder of the generator trained on ``rows``, with ``figures/`` of its images.
 
-    ``features`` is the folder of the network that judges checkpoints; None where the last is kept.
+    Raises:
+        CheckpointError: ``generator.initial`` is no generator, or one of another network.
+        DataError: checkpoints are chosen by held-out images, and there are too few.
     """
+    images = compared_images(rows)
+    if settings.selection.method == "denoising" and not images:
+        raise DataError(
+            f"generator.selection.method=denoising needs {MIN_HELDOUT} training and validation "
+            f"images of a class that the generator learns; {rows.stores[0].path} has fewer.",
+            "Add images, raise data.fractions, or set generator.selection.method=last.",
+        )
+    weights, start = settings.initial_weights, {}
+    initial = None if weights is None else _initial(settings, weights.parent, rows)
+    if weights is not None:
+        start = {"initial": sha256_of_file(weights)}
     identity: dict[str, Any] = {
-        "generator": settings.identity(),
+        "generator": settings.identity() | start,
         "data": rows.stores[0].sha256,
         "pictures": SAMPLER.identity(),
     }
-    if features is not None:
-        judge = {"version": JUDGE_VERSION, "sampler": SAMPLER.identity()}
-        identity |= {"features": features.name, "judge": judge}
-    make = partial(_train, settings, rows, features, trainers)
+    make = partial(_train, settings, rows, initial, images, trainers)
     return cache.build("generator", identity, make, every_rank=True)
 
 
@@ -95,28 +105,52 @@ def generator_rows(settings: GeneratorSettings, store: Store) -> Mixture:
             return only_classes(rows, names)
 
 
+def compared_images(rows: Mixture) -> Compared:
+    """Label -> the first training and validation images of each class with enough of them."""
+    store, found = rows.stores[0], {}
+    for label, name in enumerate(rows.class_names):
+        train = rows.row[rows.label == label]
+        heldout = store.indices(HELDOUT, store.class_names.index(name))
+        if min(len(train), len(heldout)) >= MIN_HELDOUT:
+            pair = (store.images[np.sort(part)[:IMAGES]] for part in (train, heldout))
+            train_images, heldout_images = (
+                to_model_range(torch.from_numpy(images)[:, None]) for images in pair
+            )
+            found[label] = train_images, heldout_images
+    return found
+
+
+def _initial(settings: GeneratorSettings, folder: Path, rows: Mixture) -> Generator | None:
+    """The generator to start from; None where the shipped one has another network."""
+    found = load_generator(folder)
+    untrained = build_denoiser(settings, rows.stores[0].image_size, len(rows.class_names))
+    if settings.initial == "physics" and not fits(found, untrained):
+        say("  generator.initial=physics is of another network: training starts from scratch")
+        return None
+    return found
+
+
 def _train(
     settings: GeneratorSettings,
     rows: Mixture,
-    features: Path | None,
+    initial: Generator | None,
+    compared: Compared,
     trainers: Trainers,
     folder: Path,
 ) -> None:
     store = rows.stores[0]
     module = GeneratorModule(settings, store.image_size, len(rows.class_names))
-    # The checkpoint comes last and so holds what was judged at its step.
-    callbacks: list[Any] = [_checkpoint(folder, settings.checkpoint_every)]
-    selection = None
-    if features is not None:
-        judge = Judge(rows, features, settings.selection.images, SAMPLER, trainers.device)
-        selection = CheckpointSelection(settings.selection, judge)
-        callbacks.insert(0, selection)
+    if initial is not None:
+        module.start_from(initial, rows.class_names)
+    selection = CheckpointSelection(settings.selection, compared) if compared else None
+    # The checkpoint comes last and so holds what was measured at its step.
+    callbacks = [*filter(None, [selection]), _checkpoint(folder, settings.checkpoint_every)]
     trainer = trainers.make(
         "Generator",
         folder,
         callbacks,
         max_steps=settings.steps,
-        limit_val_batches=0,  # no batch holds held-out images; a selection returns a score only
+        limit_val_batches=0,  # no batch holds held-out images; the selection returns an error only
     )
     require_divisible("generator.batch_size", settings.batch_size, trainer.world_size)
     images = settings.steps * settings.batch_size
@@ -129,14 +163,28 @@ def _train(
     if is_main_process():
         facts = _provenance(rows, trainer.world_size)
         if selection is not None:
-            selection.restore_best(module)
-            facts["selection"] = selection.record()
-            say(f"  Kept the weights of step {selection.best_step:,} of {trainer.global_step:,}")
+            facts["selection"] = _selected(selection, module, trainer.global_step)
         save_generator(folder, module.trained_denoiser, _info(settings, rows, facts))
         device = trainer.strategy.root_device
         write_pictures(load_generator(folder), store, SAMPLER, folder / "figures", device)
         for file in folder.glob("*.ckpt"):
             file.unlink()
+
+
+def _selected(
+    selection: CheckpointSelection, module: GeneratorModule, steps: int
+) -> dict[str, Any]:
+    """Put the chosen weights into the module; what is known about them."""
+    best = selection.restore_best(module)
+    if selection.best_step < steps:
+        say(f"  Kept the weights of step {selection.best_step:,} of {steps:,}")
+    if best.memorises:
+        say(
+            f"  Warning: held-out images are denoised {np.expm1(best.gap):.0%} worse than training "
+            "images: the generator begins to memorise. Train fewer generator.steps, or set "
+            "generator.selection.method=denoising."
+        )
+    return selection.record()
 
 
 def _datamodule(

@@ -75,9 +75,12 @@ def test_hidden_labels_train_the_null_class(
     assert share == pytest.approx(expected, abs=0.15)
 
 
-def test_times_cover_the_whole_process(denoiser: Denoiser) -> None:
-    t = denoiser._draw_times(50, torch.device("cpu"), None)
-    assert (t // 2).tolist() == list(range(50))  # 100 time steps in 50 strata
+def test_times_cover_the_whole_process(make_denoiser: MakeDenoiser) -> None:
+    denoiser = make_denoiser(diffusion={"timesteps": 100, "noise_levels": None})
+    seen: list[torch.Tensor] = []
+    denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    denoiser.loss(*a_batch(50))
+    assert (seen[0] // 2).tolist() == list(range(50))  # 100 time steps in 50 strata
 
 
 def test_loss_is_a_function_of_its_generator(denoiser: Denoiser) -> None:

@@ -1,8 +1,10 @@
+from statistics import NormalDist
+
 import pytest
 import torch
 
 from svp_lightning.generator.denoiser import Denoiser
-from svp_lightning.generator.schedule import NoiseSchedule
+from svp_lightning.generator.schedule import COARSE, NoiseSchedule
 from tests import configured
 
 T = 200
@@ -62,25 +64,45 @@ def test_residual_asks_for_the_image_in_noise_and_for_little_in_clear() -> None:
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_min_snr_weighs_errors_of_the_clean_image(prediction: str) -> None:
-    """Errors of x_0 count by the signal-to-noise ratio, at most by gamma = 5, up to a factor."""
-    schedule = a_schedule(prediction=prediction, weighting="min_snr")
+def test_edm_weighs_errors_of_the_clean_image(prediction: str) -> None:
+    """Karras et al. 2022, table 1, (s^2 + d^2) / (s d)^2 with s = sigma / alpha, up to a factor."""
+    schedule = a_schedule(prediction=prediction, weighting="edm")
     x_0, eps, t = random_noising()
     x_t, target = schedule.add_noise(x_0, eps, t), schedule.target(x_0, eps, t)
     wrong = target + 0.1
     loss = schedule.weight(t) * (wrong - target).square().mean(dim=(1, 2, 3))
     error = (schedule.x_0(wrong, x_t, t) - x_0).square().mean(dim=(1, 2, 3))
-    snr = (schedule.alpha[t] / schedule.sigma[t]) ** 2
-    ratio = loss / (snr.clamp(max=5) * error)
+    s = schedule.sigma[t] / schedule.alpha[t]
+    ratio = loss / (error * (s**2 + COARSE**2) / (s * COARSE) ** 2)
     torch.testing.assert_close(ratio, ratio[-1].expand(5), atol=0, rtol=0.02)
 
 
-@pytest.mark.parametrize("weighting", ["uniform", "min_snr"])
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_weights_are_one_on_average(prediction: str, weighting: str) -> None:
+LEVELS = {"mean": -1.0, "std": 1.4, "uniform_share": 0.25}
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "edm"])
+@pytest.mark.parametrize("levels", [None, LEVELS])
+def test_weights_are_one_on_average(levels: object, weighting: str) -> None:
     """Else the limit on gradients and their scale would depend on the weighting."""
-    schedule = a_schedule(prediction=prediction, weighting=weighting)
-    assert schedule.weight(torch.arange(T)).mean().item() == pytest.approx(1, rel=1e-5)
+    schedule = a_schedule(weighting=weighting, noise_levels=levels)
+    times = schedule.draw((torch.arange(100_000) + 0.5) / 100_000)
+    assert schedule.weight(times).mean().item() == pytest.approx(1, rel=1e-3)
+
+
+def test_noise_levels_are_log_normal_with_a_share_of_all_times() -> None:
+    schedule = a_schedule(noise_levels=LEVELS | {"uniform_share": 0.2}, timesteps=1000)
+    times = schedule.draw((torch.arange(100_000) + 0.5) / 100_000)
+    found = torch.tensor(schedule.noise_ratio).log()[times]
+    for z in (-1.0, 0.0, 1.0):
+        level = -1.0 + 1.4 * z
+        uniform = (torch.tensor(schedule.noise_ratio).log() <= level).float().mean().item()
+        expected = 0.8 * NormalDist().cdf(z) + 0.2 * uniform
+        assert (found <= level).float().mean().item() == pytest.approx(expected, abs=0.01)
+
+
+def test_all_times_are_equally_likely_without_noise_levels() -> None:
+    times = a_schedule(noise_levels=None).draw((torch.arange(4 * T) + 0.5) / (4 * T))
+    assert torch.equal(times, torch.arange(T).repeat_interleave(4))
 
 
 def test_rectified_paths_are_straight() -> None:

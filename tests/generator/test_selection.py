@@ -1,5 +1,6 @@
 """The best weights are kept, whatever interrupts the training."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,14 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from svp_lightning.generator import checkpoint_selection
+from svp_lightning.generator.checkpoint_selection import (
+    CheckpointSelection,
+    DenoisingError,
+    denoising_error,
+)
 from svp_lightning.generator.denoiser import Denoiser
-from svp_lightning.generator.denoiser_training import Check, CheckpointSelection, GeneratorModule
+from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.settings import GeneratorSettings, SelectionSettings
 from tests.generator.test_denoiser_training import ConstantImages
 
@@ -21,11 +28,20 @@ def weight_sum(denoiser: Denoiser) -> float:
     return float(sum(p.detach().double().sum() for p in denoiser.parameters()))
 
 
-def scrambled(denoiser: Denoiser) -> Check:
+def error(value: float) -> DenoisingError:
+    return DenoisingError(train=(value,), heldout=(value,), gap=0.0, gap_error=0.1)
+
+
+def scrambled(denoiser: Denoiser, images: object = None) -> DenoisingError:
     """Arbitrary, but a function of the weights alone; leaves traces that must not matter."""
     torch.rand(3)
     assert not denoiser.training
-    return Check(distance=weight_sum(denoiser) * 1e4 % 1, copies=0, novel=True)
+    return error(weight_sum(denoiser) * 1e4 % 1)
+
+
+@pytest.fixture(autouse=True)
+def _arbitrary_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint_selection, "denoising_error", scrambled)
 
 
 def train(
@@ -51,32 +67,35 @@ def train(
 
 
 def choose(every: int = 2, patience: int | None = None) -> SelectionSettings:
-    return SelectionSettings(method="fidelity", every=every, images=4, patience=patience)
+    return SelectionSettings(method="denoising", every=every, patience=patience)
 
 
-def test_best_weights_are_those_of_the_smallest_distance(
-    make_settings: MakeSettings, tmp_path: Path
+def test_best_weights_are_those_of_the_smallest_error(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sums: list[float] = []
 
-    def judge(denoiser: Denoiser) -> Check:
+    def noted(denoiser: Denoiser, images: object) -> DenoisingError:
         sums.append(weight_sum(denoiser))
         return scrambled(denoiser)
 
-    selection = CheckpointSelection(choose(every=5), judge)
+    monkeypatch.setattr(checkpoint_selection, "denoising_error", noted)
+    selection = CheckpointSelection(choose(every=5), {})
     module, _ = train(make_settings(steps=12), tmp_path, selection)
     assert list(selection.checks) == [5, 10, 12]  # the last step as well
-    distances = {step: check.distance for step, check in selection.checks.items()}
-    best = min(distances, key=distances.__getitem__)
+    errors = {step: check.heldout for step, check in selection.checks.items()}
+    best = min(errors, key=errors.__getitem__)
     assert selection.record()["step"] == best
     selection.restore_best(module)
-    assert weight_sum(module.trained_denoiser) == sums[list(distances).index(best)]
+    assert weight_sum(module.trained_denoiser) == sums[list(errors).index(best)]
 
 
-def test_judging_does_not_change_the_training(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_measuring_does_not_change_the_training(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
     weights = []
     for every in (2, 100):
-        selection = CheckpointSelection(choose(every), scrambled)
+        selection = CheckpointSelection(choose(every), {})
         module, _ = train(make_settings(steps=12), tmp_path / str(every), selection)
         weights.append(module.state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -87,9 +106,9 @@ def test_resumed_training_chooses_the_same(
     make_settings: MakeSettings, tmp_path: Path, interrupted_at: int
 ) -> None:
     settings = make_settings(steps=12)
-    whole = CheckpointSelection(choose(), scrambled)
+    whole = CheckpointSelection(choose(), {})
     train(settings, tmp_path, whole)
-    resumed = CheckpointSelection(choose(), scrambled)
+    resumed = CheckpointSelection(choose(), {})
     train(settings, tmp_path / "again", resumed, 12, tmp_path / f"step={interrupted_at}.ckpt")
     assert resumed.record() == whole.record()
     for name, value in whole.best_weights.items():
@@ -97,34 +116,49 @@ def test_resumed_training_chooses_the_same(
 
 
 def test_patience_stops_and_a_resumed_training_stays_stopped(
-    make_settings: MakeSettings, tmp_path: Path
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falls = iter([0.5, 0.3, 0.4, 0.6, 0.1])
-
-    def judge(denoiser: Denoiser) -> Check:
-        return Check(next(falls), 0, True)
-
-    selection = CheckpointSelection(choose(every=3, patience=2), judge)
+    monkeypatch.setattr(checkpoint_selection, "denoising_error", lambda *_: error(next(falls)))
+    selection = CheckpointSelection(choose(every=3, patience=2), {})
     _, steps = train(make_settings(steps=30), tmp_path, selection, 30)
     assert steps == 12
     assert selection.best_step == 6
-    again = CheckpointSelection(choose(every=3, patience=2), judge)
+    again = CheckpointSelection(choose(every=3, patience=2), {})
     _, steps = train(make_settings(steps=30), tmp_path / "b", again, 30, tmp_path / "step=12.ckpt")
     assert steps == 12
     assert again.record() == selection.record()
 
 
-def test_novelty_comes_before_the_distance() -> None:
-    copier, better_copier = Check(0.1, 0.8, False), Check(0.3, 0.2, False)
-    novel, nearer = Check(0.9, 0.01, True), Check(0.5, 0.02, True)
-    assert novel.better_than(copier)
-    assert better_copier.better_than(copier)
-    assert nearer.better_than(novel)
-    assert not novel.better_than(novel)
+def test_last_weights_are_measured_once(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = SelectionSettings(method="last", every=2, patience=None)
+    selection = CheckpointSelection(settings, {})
+    module, _ = train(make_settings(steps=6), tmp_path, selection, steps=6)
+    assert list(selection.checks) == [6]
+    before = weight_sum(module.trained_denoiser)
+    selection.restore_best(module)
+    assert weight_sum(module.trained_denoiser) == before
+
+
+def test_error_is_that_of_the_guessed_clean_image(denoiser: Denoiser) -> None:
+    """A network that answers nothing guesses c_skip x_t, whose error is known."""
+    for weight in denoiser.network.unet.conv_out.parameters():
+        torch.nn.init.zeros_(weight)
+    flat, half = torch.full((64, 1, 16, 16), 0.5), torch.full((64, 1, 16, 16), 0.25)
+    found = denoising_error(denoiser.eval(), {0: (flat, half), 1: (flat, half)})
+    table = denoiser.schedule
+    for k, ratio in enumerate(checkpoint_selection.NOISE_RATIOS):
+        step = min(range(100), key=lambda t: abs(math.log(table.noise_ratio[t] / ratio)))
+        skip, alpha, sigma = (float(v[step]) for v in (table.skip, table.alpha, table.sigma))
+        for value, measured in ((0.5, found.train[k]), (0.25, found.heldout[k])):
+            expected = ((skip * alpha - 1) * value) ** 2 + (skip * sigma) ** 2
+            assert measured == pytest.approx(expected, rel=0.02)
+    assert found.gap < 0
+    assert not found.memorises
 
 
 def test_settings_without_effect_make_no_other_generator(make_settings: MakeSettings) -> None:
     last = [make_settings(selection={"method": "last", "every": n}).identity() for n in (1, 2)]
     assert last[0] == last[1] == make_settings().identity()
-    chosen = [make_settings(selection={"method": "fidelity", "every": n}) for n in (1, 2)]
+    chosen = [make_settings(selection={"method": "denoising", "every": n}) for n in (1, 2)]
     assert chosen[0].identity() != chosen[1].identity()
