@@ -11,7 +11,9 @@ from pydantic import Field, model_validator
 from svp_lightning.runtime.files import sha256_of_given
 from svp_lightning.runtime.settings import Settings
 
-Backbone = Literal["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "convnext_tiny"]
+Backbone = Literal[
+    "resnet18", "resnet18_quarter", "resnet34", "resnet50", "resnext50_32x4d", "convnext_tiny"
+]
 StemStride = Literal["auto", 1, 2, 4]
 
 

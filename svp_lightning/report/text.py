@@ -32,9 +32,11 @@ def metric_name(metric: str) -> str:
 
 
 def backbone_name(backbone: str) -> str:
-    """``"resnet50"`` -> ``"ResNet-50"``; other names stay as they are."""
-    match = re.fullmatch(r"resnet(\d+)", backbone)
-    return f"ResNet-{match[1]}" if match else backbone
+    """``"resnet50"`` -> ``"ResNet-50"``; names of other families stay as they are."""
+    match = re.fullmatch(r"resnet(\d+)(_quarter)?", backbone)
+    if match is None:
+        return backbone
+    return f"ResNet-{match[1]}{' (quarter width)' if match[2] else ''}"
 
 
 def plain_name(class_name: str, *, several: bool = False) -> str:
