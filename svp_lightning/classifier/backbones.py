@@ -55,7 +55,7 @@ def build_backbone(
         stride = 2
     network: nn.Module
     if name == "resnet18_quarter":
-        network = QuarterResNet18(num_classes)
+        network = _quarter_resnet18(num_classes)
     else:
         network = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
     if name.startswith("convnext"):
@@ -65,20 +65,22 @@ def build_backbone(
     return network
 
 
-class QuarterResNet18(ResNet):
+def _quarter_resnet18(num_classes: int) -> nn.Module:
     """ResNet-18 with a quarter of the channels, 16 to 128: 0.7 million weights.
 
-    Nine times as many training images a second on a CPU as ResNet-18.
+    A CPU trains it on eight times as many images a second as ResNet-18.
     """
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(BasicBlock, [2, 2, 2, 2], num_classes)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.fc = nn.Linear(128, num_classes)
-
-    def _make_layer(self, block: Any, planes: int, *rest: Any, **options: Any) -> nn.Sequential:
-        self.inplanes = max(16, planes // 8)
-        return super()._make_layer(block, planes // 4, *rest, **options)
+    network: Any = ResNet(BasicBlock, [1, 1, 1, 1], num_classes)
+    network.bn1 = nn.BatchNorm2d(16)
+    network.inplanes = 16
+    for stage in range(4):
+        layer = network._make_layer(BasicBlock, 16 << stage, 2, stride=1 if stage == 0 else 2)
+        for module in layer.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        setattr(network, f"layer{stage + 1}", layer)
+    network.fc = nn.Linear(128, num_classes)
+    return network
 
 
 def auto_stem_stride(image_size: int) -> int:
