@@ -80,7 +80,8 @@ def _quarter_resnet18(num_classes: int) -> nn.Module:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         setattr(network, f"layer{stage + 1}", layer)
     network.fc = nn.Linear(128, num_classes)
-    return network
+    built: nn.Module = network
+    return built
 
 
 def auto_stem_stride(image_size: int) -> int:
