@@ -11,7 +11,12 @@ from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
 from svp_lightning.runtime.settings import Settings, runtime
-from svp_lightning.stages.settings import DataSettings, EvaluationSettings, TrainerSettings
+from svp_lightning.stages.settings import (
+    DataSettings,
+    EvaluationSettings,
+    TrainerSettings,
+    fresh_data,
+)
 
 TASKS = (
     "ingest",
@@ -125,6 +130,8 @@ class Config(Settings):
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}
         elif not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
+        if self.augmentation.extra == "oracle" and self.augmentation.needs_pool:
+            values |= {"sampler": {"seed": self.sampler.seed}}
         return values | {"task": self.task, "seed": self.seed}
 
 
@@ -139,6 +146,8 @@ def parse_config(values: dict[str, Any]) -> Config:
             f"task={values.get('task')} is not a task.", f"Choose one of {', '.join(TASKS)}."
         )
     config = Config.parse(values, "")
+    if config.augmentation.extra == "oracle":
+        fresh_data(config.data, config.sampler.seed)
     if config.draws_images:
         require_guidable(config.sampler, config.generator.diffusion)
     return config

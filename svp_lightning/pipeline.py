@@ -16,7 +16,7 @@ from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_j
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import CLASSIFIER, evaluated_run
-from svp_lightning.stages.settings import SimulatedData
+from svp_lightning.stages.settings import SimulatedData, fresh_data
 
 if TYPE_CHECKING:
     from svp_lightning.data.mix import Mixture
@@ -187,8 +187,18 @@ class Pipeline:
 
     @cached_property
     def pool(self) -> "Store":
-        """The generated images that the mix adds."""
-        return self.images(self.config.augmentation.ratio)
+        """The images that the mix adds: generated, or simulated."""
+        arm = self.config.augmentation
+        if arm.needs_generator:
+            return self.images(arm.ratio)
+        from svp_lightning.stages.simulated_pools import build_simulated_pool
+
+        return build_simulated_pool(
+            fresh_data(self.config.data, self.config.sampler.seed),
+            self.wanted(arm.ratio),
+            self.store.class_names,
+            self.cache,
+        )
 
     @cached_property
     def rows(self) -> "Mixture":
@@ -196,7 +206,7 @@ class Pipeline:
         from svp_lightning.data.mix import mix
 
         arm = self.config.augmentation
-        return mix(self.store, self.pool if arm.needs_generator else None, arm, self.config.seed)
+        return mix(self.store, self.pool if arm.needs_pool else None, arm, self.config.seed)
 
     @cached_property
     def classifier(self) -> Path:
@@ -216,10 +226,12 @@ class Pipeline:
 
     @cached_property
     def added_sources(self) -> dict[str, Path]:
-        """Stage -> artifact behind the generated images: all that was trained or drawn for them.
+        """Stage -> artifact behind the added images: all that was trained or drawn for them.
 
         Judging the pool of a filter, one forward pass per image, is no artifact and not here.
         """
+        if not self.config.augmentation.needs_generator:
+            return {"synthetic": self.pool.path}
         sources = {"generator": self.generator}
         filters = self.config.augmentation.filter is not None
         if not filters:

@@ -52,7 +52,7 @@ def run(pipeline: Pipeline) -> None:
     common = measuring.commonest(store.counts("train"), config.data.prevalence)
     measuring.write_tables(settings, folder, store, common, validated, tested, tally, redrawn)
     write_figures(folder, rows, tested, tally, use)
-    if rows.synthetic:
+    if rows.synthetic and config.augmentation.needs_generator:
         picture = pipeline.generator / FIGURES / "noise_to_image.png"
         shutil.copyfile(picture, folder / FIGURES / picture.name)
         attach_finished(pipeline.cache, rows.synthetic, folder)
@@ -84,8 +84,8 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
         "validation_score": trained["validation_score"],
         "provenance": {
             "data": store.sha256,
-            "generator": pool.manifest.made_by["generator"] if pool else None,
-            "generator_seed": config.generator.seed if pool else None,
+            "generator": pool.manifest.made_by.get("generator") if pool else None,
+            "generator_seed": config.generator.seed if arm.needs_generator else None,
             "synthetic": pool.sha256 if pool else None,
             "rare_images": config.data.rare_images,
             PREPARATION: Preparation.of(config.data, store).model_dump(),

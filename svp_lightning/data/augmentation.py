@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from svp_lightning.runtime.settings import Settings
 
+POOLS = ("diffusion", "oracle")
+"""What :attr:`AugmentationSettings.extra` takes from a pool of images that serve training alone."""
+
 
 class FilterSettings(Settings):
     """Which generated images are kept; a network trained on real images alone decides.
@@ -37,8 +40,9 @@ class AugmentationSettings(Settings):
     """Name of the arm in results and reports. It must name the parts that act
     (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
     """
-    extra: Literal["none", "duplicate", "diffusion"]
-    """Images added to the rare classes: copies of real ones, or generated ones."""
+    extra: Literal["none", "duplicate", "diffusion", "oracle"]
+    """Images added to the rare classes: copies of real ones, generated ones, or fresh ones of
+    the simulator that the real images come from (what a perfect generator would draw)."""
     ratio: float = Field(ge=0)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0)
@@ -90,6 +94,11 @@ class AugmentationSettings(Settings):
             "classical": self.strength > 0,
         }
         return tuple(name for name, acts in chosen.items() if acts)
+
+    @property
+    def needs_pool(self) -> bool:
+        """Whether images of a pool are trained on."""
+        return self.extra in POOLS and self.ratio > 0
 
     @property
     def needs_generator(self) -> bool:
@@ -153,7 +162,7 @@ class AugmentationSettings(Settings):
 _PARTS = (
     *(
         "duplicate",
-        "diffusion",
+        *POOLS,
         "all_classes",
         "filtered",
         "balanced_sampling",

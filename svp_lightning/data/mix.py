@@ -114,7 +114,7 @@ def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, se
 
     Args:
         real: store with a train split.
-        synthetic: pool of generated images; only ``diffusion`` with a ratio above 0 uses it.
+        synthetic: pool of images, for arms that need one.
         settings: what is added, and how rows are drawn and weighted.
         seed: decides which real images are copied when the ratio is not whole.
 
@@ -244,8 +244,8 @@ def _enlarge(
 ) -> Mixture:
     if settings.extra == "duplicate":
         return _extend(base, (real,), REAL, _copies(base, settings, seed))
-    if settings.needs_generator:
-        pool = _check_pool(real, synthetic)
+    if settings.needs_pool:
+        pool = _check_pool(real, synthetic, settings.extra)
         rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))
         return _extend(base, (real, pool), SYNTHETIC, rows)
     return base
@@ -295,10 +295,10 @@ def _from_pool(pool: Store, wanted: dict[str, int]) -> dict[str, NDArray[np.int6
     return rows
 
 
-def _check_pool(real: Store, synthetic: Store | None) -> Store:
+def _check_pool(real: Store, synthetic: Store | None, extra: str) -> Store:
     if synthetic is None:
         raise StoreError(
-            "augmentation.extra=diffusion with a ratio above 0 needs a synthetic store.",
+            f"augmentation.extra={extra} with a ratio above 0 needs a pool of images.",
             "Run task=sample first, or let +experiment=... build it.",
         )
     if synthetic.class_names != real.class_names:

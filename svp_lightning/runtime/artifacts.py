@@ -47,6 +47,7 @@ STAGE_VERSIONS = {
     "store": 8,
     "generator": 6,
     "synthetic": 2,
+    "simulated": 1,
     "classifier": 2,
     "features": 1,
     "fidelity": 3,

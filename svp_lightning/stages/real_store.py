@@ -41,7 +41,7 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
             "seed": data.seed,
             "simulation": data.simulation.identity(),
         }
-        make = partial(_simulate, data)
+        make = partial(simulate, data)
     else:
         identity = {name: v for name, v in data.identity().items() if name not in USES}
         # The files decide, not the folder's place: a moved folder is the same data.
@@ -55,7 +55,8 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
     return limit_rare(store, data.rare_images, data.rare_seed)
 
 
-def _simulate(data: SimulatedData, folder: Path) -> None:
+def simulate(data: SimulatedData, folder: Path) -> None:
+    """Render the store of simulated images into ``folder``; a killed call resumes."""
     # Imported when needed: it brings torch, which no import of real images waits for.
     from svp_lightning.simulation.simulated_store import simulate_store
 

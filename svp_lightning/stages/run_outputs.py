@@ -66,7 +66,8 @@ def _sheets(folder: Path, store: Store, rows: Mixture) -> None:
         panels = {"Real": np.asarray(store.images[store.indices("train", label)[:SHEET_IMAGES]])}
         if pool := rows.synthetic:
             drawn = np.asarray(pool.images[pool.indices(label=label)[:SHEET_IMAGES]])
-            panels |= {"Generated": drawn} if len(drawn) else {}
+            title = "Simulated" if "generator" not in pool.manifest.made_by else "Generated"
+            panels |= {title: drawn} if len(drawn) else {}
         figure = contact_sheet(panels, title=name, pixel_size_um=store.image_pixel_um)
         save_figure(figure, folder / f"contact_sheet_{name}.png")
 

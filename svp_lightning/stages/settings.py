@@ -16,6 +16,7 @@ from svp_lightning.data.settings import (
     RaritySettings,
 )
 from svp_lightning.errors import SettingsError
+from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
 
@@ -57,6 +58,27 @@ class SimulatedData(RaritySettings):
     prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
     """Class name -> relative frequency in the field; None: that of the test images."""
     simulation: SimulationSettings
+
+
+def fresh_data(data: "DataSettings", seed: int) -> SimulatedData:
+    """The simulator that the real store comes from, for images and instrument runs of another seed.
+
+    Args:
+        data: of the real store.
+        seed: which images; each seed gives others.
+
+    Raises:
+        SettingsError: the images are not simulated.
+    """
+    if not isinstance(data, SimulatedData):
+        raise SettingsError(
+            "augmentation=oracle takes fresh images from the simulator that the data come from, "
+            f"but data={data.source} is not simulated.",
+            "Use augmentation=diffusion, or data=simulated.",
+        )
+    # 2**60 and more: no seed that anyone gives.
+    key = int(sha256_of_json({"data": data.seed, "pool": seed})[:15], 16)
+    return data.model_copy(update={"seed": 2**60 + key})
 
 
 ImportedData = FolderSettings | FlowCamSettings | MfiSettings | CollageSettings

@@ -1,0 +1,85 @@
+"""The oracle: fresh images of the simulator that the real ones come from, for training alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_lightning.__main__ import configured
+from svp_lightning.data.mix import mix
+from svp_lightning.data.store import Store
+from svp_lightning.errors import SettingsError, StoreError
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.stages.settings import fresh_data
+from svp_lightning.stages.simulated_pools import build_simulated_pool
+from tests.configured import augmentation
+
+Build = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def oracle(svp_pipeline: Build) -> Pipeline:
+    return svp_pipeline("augmentation=oracle")
+
+
+def images_of(store: Store, name: str) -> np.ndarray:
+    return np.asarray(store.images[store.indices(label=store.class_names.index(name))])
+
+
+def test_pool_is_simulated_has_the_rare_classes_and_serves_training_alone(oracle: Pipeline) -> None:
+    pool = oracle.pool
+    assert pool.class_names == oracle.store.class_names
+    assert pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
+    assert set(pool.particles["origin"]) == {"simulated"}
+    rows = oracle.rows
+    assert rows.added == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
+    assert rows.synthetic is not None
+
+
+def test_no_image_and_no_run_is_one_of_the_real_store(oracle: Pipeline) -> None:
+    real = {image.tobytes() for image in np.asarray(oracle.store.images)}
+    assert not real & {image.tobytes() for image in np.asarray(oracle.pool.images)}
+    assert not set(oracle.pool.particles["group"]) & set(oracle.store.particles["group"])
+
+
+def test_more_images_begin_with_the_fewer_and_a_seed_gives_others(svp_pipeline: Build) -> None:
+    fewer, more, other = (
+        svp_pipeline("augmentation=oracle", *given).pool
+        for given in ((), ("augmentation.ratio=2",), ("sampler.seed=1",))
+    )
+    for name in ("silicone_oil", "air_bubble"):
+        few = images_of(fewer, name)
+        assert np.array_equal(images_of(more, name)[: len(few)], few)
+        assert not np.array_equal(images_of(other, name), few)
+
+
+def test_labels_of_the_pool_are_right_where_those_of_real_images_are_not(oracle: Pipeline) -> None:
+    data = fresh_data(configured("scale=tiny", "data.simulation.label_noise.rate=0.9").data, 0)
+    counts = {"silicone_oil": 12, "air_bubble": 12}
+    noisy = build_simulated_pool(data, counts, oracle.store.class_names, oracle.cache)
+    assert noisy.sha256 == oracle.pool.sha256
+
+
+def test_images_of_the_real_store_are_no_pool(oracle: Pipeline) -> None:
+    with pytest.raises(StoreError, match="split"):
+        mix(
+            oracle.store,
+            oracle.store,
+            augmentation(method="oracle", extra="oracle", ratio=0.5),
+            seed=0,
+        )
+
+
+def test_seed_of_the_pool_decides_the_result(svp_pipeline: Build) -> None:
+    first, second = (
+        svp_pipeline("augmentation=oracle", f"sampler.seed={seed}").config.identity()
+        for seed in (1, 2)
+    )
+    assert first != second
+    assert "generator" not in first
+
+
+def test_images_that_no_simulator_made_have_no_oracle(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="data=folder is not simulated"):
+        configured("augmentation=oracle", "data=folder", f"data.root={tmp_path}")
