@@ -1,5 +1,7 @@
 """Fewer real images of the rare classes than there are, for learning curves."""
 
+from itertools import product
+
 import numpy as np
 
 from svp_lightning.data.classes import rare_classes
@@ -8,15 +10,18 @@ from svp_lightning.errors import StoreError
 from svp_lightning.runtime.files import sha256_of_json
 
 UNUSED = ""
-"""Split of the training images that :func:`limit_rare` leaves out."""
+"""Split of the images that :func:`limit_rare` leaves out."""
 
 
 def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
     """The same store with at most ``rare_images`` training images of each rare class.
 
+    Who has few images to train on has few to choose by: of each of these classes validation keeps
+    at most half as many (at least one). The test split is untouched.
+
     Nothing is written: the images left out lose their split in the table in memory, so no
     model sees them, and the store's hash changes, so whatever is made from the view is another
-    artifact than what is made from the whole. Validation and test are untouched.
+    artifact than what is made from the whole.
 
     Args:
         store: real images with a train split.
@@ -37,16 +42,26 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
             f"Choose at most {min(short.values())}, or a larger scale.",
         )
     split = store.particles["split"].to_numpy(dtype=object, copy=True)
-    for name in rare:
+    limits = {"train": rare_images, "val": max(1, rare_images // 2)}
+    for name, (part, most) in product(rare, limits.items()):
         label = store.class_names.index(name)
-        order = np.random.default_rng([seed, label]).permutation(store.indices("train", label))
-        split[order[rare_images:]] = UNUSED
+        order = np.random.default_rng([seed, label]).permutation(store.indices(part, label))
+        split[order[most:]] = UNUSED
+    held = {
+        part: store.counts(part) | {c: min(most, store.counts(part)[c]) for c in rare}
+        for part, most in limits.items()
+    }
     limit = {"rare_images": rare_images, "rare_seed": seed}
     manifest = store.manifest
+    table = {"table": manifest.sha256[PARTICLES], "limits": limits} | limit
     changed = {
-        "counts": manifest.counts | {"train": counts | dict.fromkeys(rare, rare_images)},
+        "counts": manifest.counts | held,
         "sha256": manifest.sha256
-        | {PARTICLES: sha256_of_json({"table": manifest.sha256[PARTICLES]} | limit)},
+        | {
+            PARTICLES: sha256_of_json(
+                {"table": manifest.sha256[PARTICLES], "limits": limits} | limit
+            )
+        },
         "made_by": manifest.made_by | limit,
     }
     particles = store.particles.assign(split=split)

@@ -48,7 +48,7 @@ class SplitFractions(Settings):
 class RaritySettings(Settings):
     """How many real images of the rare classes there are to learn from.
 
-    See :func:`svp_lightning.data.rarity.limit_rare`; validation and test stay whole.
+    See :func:`svp_lightning.data.rarity.limit_rare`; validation has at most half as many.
     """
 
     rare_images: int | None = Field(ge=1)

@@ -156,7 +156,7 @@ def test_simulated_images_may_be_added_unless_they_belong_to_a_split(make_store,
 
 
 def test_diffusion_without_a_pool_is_refused_but_ratio_zero_needs_none(real) -> None:
-    with pytest.raises(StoreError, match="needs a synthetic store"):
+    with pytest.raises(StoreError, match="needs a pool"):
         mix(real, None, arm("diffusion"), seed=0)
     assert mix(real, None, arm("diffusion", 0.0), seed=0).row.tolist() == (
         mix(real, None, arm("none"), seed=0).row.tolist()

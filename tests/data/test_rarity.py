@@ -31,9 +31,17 @@ def test_counts_are_those_asked_for_everywhere(store) -> None:
     assert limited.counts("train") == train_rows(limited).real == wanted
     assert len(limited.indices("train")) == 70
     assert added_counts(limited.counts("train"), 2, 0) == {"silicone_oil": 10, "air_bubble": 10}
-    for split in ("val", "test"):
-        assert limited.counts(split) == store.counts(split)
-        assert (limited.indices(split) == store.indices(split)).all()
+    assert limited.counts("test") == store.counts("test")
+    assert (limited.indices("test") == store.indices("test")).all()
+
+
+@pytest.mark.parametrize(("rare_images", "validated"), [(1, 1), (5, 2), (9, 4), (20, 7)])
+def test_validation_has_at_most_half_as_many(store, rare_images, validated) -> None:
+    limited = limit_rare(store, rare_images, seed=0)
+    wanted = {"protein": 7, "silicone_oil": validated, "air_bubble": validated}
+    found = np.bincount(limited.labels[limited.indices("val")], minlength=3)
+    assert limited.counts("val") == wanted
+    assert found.tolist() == list(wanted.values())
 
 
 def test_fewer_images_are_among_more_of_the_same_seed(store) -> None:
