@@ -56,12 +56,7 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
     table = {"table": manifest.sha256[PARTICLES], "limits": limits} | limit
     changed = {
         "counts": manifest.counts | held,
-        "sha256": manifest.sha256
-        | {
-            PARTICLES: sha256_of_json(
-                {"table": manifest.sha256[PARTICLES], "limits": limits} | limit
-            )
-        },
+        "sha256": manifest.sha256 | {PARTICLES: sha256_of_json(table)},
         "made_by": manifest.made_by | limit,
     }
     particles = store.particles.assign(split=split)
