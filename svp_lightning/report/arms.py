@@ -43,6 +43,7 @@ ARMS = {
     "classical": Arm("Classical augmentation", "#44aa99", "D"),
     "classical_mild": Arm("Classical augmentation, mild", "#7fb800", "d"),
     "classical_strong": Arm("Classical augmentation, strong", "#00695c", "*"),
+    "oracle": Arm("Oracle", "#000000", "X"),
     "diffusion": Arm("Diffusion", "#332288", "o"),
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
     "diffusion_all_classes": Arm("Diffusion, all classes", "#117733", "h"),
