@@ -53,7 +53,7 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
     }
     limit = {"rare_images": rare_images, "rare_seed": seed}
     manifest = store.manifest
-    table = {"table": manifest.sha256[PARTICLES], "limits": limits} | limit
+    table = {"table": manifest.sha256[PARTICLES], "limits": limits, **limit}
     changed = {
         "counts": manifest.counts | held,
         "sha256": manifest.sha256 | {PARTICLES: sha256_of_json(table)},
