@@ -47,7 +47,7 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
         label = store.class_names.index(name)
         order = np.random.default_rng([seed, label]).permutation(store.indices(part, label))
         split[order[most:]] = UNUSED
-    held = {
+    kept = {
         part: store.counts(part) | {c: min(most, store.counts(part)[c]) for c in rare}
         for part, most in limits.items()
     }
@@ -55,7 +55,7 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
     manifest = store.manifest
     table = {"table": manifest.sha256[PARTICLES], "limits": limits, **limit}
     changed = {
-        "counts": manifest.counts | held,
+        "counts": manifest.counts | kept,
         "sha256": manifest.sha256 | {PARTICLES: sha256_of_json(table)},
         "made_by": manifest.made_by | limit,
     }
