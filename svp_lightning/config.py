@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
-from svp_lightning.evaluation.settings import AssessSettings
+from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
 from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.stages.settings import (
@@ -96,6 +96,7 @@ class Config(Settings):
     augmentation: AugmentationSettings
     evaluation: EvaluationSettings
     assess: AssessSettings
+    audit: AuditSettings
     predict: PredictSettings
     export: ExportSettings
     trainer: TrainerSettings
@@ -108,7 +109,10 @@ class Config(Settings):
             return True
         if self.task == "export":
             return self.export.generator is None
-        return self.task in ("train_classifier", "evaluate") and self.augmentation.needs_generator
+        return (
+            self.task in ("train_classifier", "evaluate", "audit")
+            and self.augmentation.needs_generator
+        )
 
     def identity(self) -> dict[str, Any]:
         """What decides the results of a run: not its name, its place or its devices.
@@ -128,7 +132,9 @@ class Config(Settings):
             values |= {"features": self.features.identity()}
         if self.task == "assess":
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}
-        elif not self.augmentation.needs_generator:
+        if self.task == "audit":
+            values |= {"audit": self.audit.identity()}
+        if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
         if self.augmentation.extra == "oracle" and self.augmentation.needs_pool:
             values |= {"sampler": {"seed": self.sampler.seed}}

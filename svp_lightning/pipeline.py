@@ -168,19 +168,19 @@ class Pipeline:
             self.trainers,
         )
 
-    def images(self, ratio: float) -> "Store":
-        """Generated images for training, filtered where the configuration says so."""
+    def images(self, ratio: float, factor: float = 1.0) -> "Store":
+        """``factor`` times the generated images of a ratio, filtered where the arm says so."""
         settings = self.config.augmentation.filter
         if settings is None:
-            return self.draw(self.wanted(ratio))
+            return self.draw(self.wanted(ratio, factor))
         from svp_lightning.stages.filtering import build_filtered
 
         return build_filtered(
             settings,
             self.features,
             self.store,
-            self.wanted(ratio),
-            lambda factor: self.draw(self.wanted(ratio, factor)),
+            self.wanted(ratio, factor),
+            lambda more: self.draw(self.wanted(ratio, factor * more)),
             self.cache,
             self.trainers.device,
         )
@@ -211,6 +211,9 @@ class Pipeline:
     @cached_property
     def classifier(self) -> Path:
         """Folder of the trained classifier."""
+        return self._trained(self.rows)
+
+    def _trained(self, rows: "Mixture") -> Path:
         from svp_lightning.stages.classifier_training import build_classifier
 
         config = self.config
@@ -218,11 +221,25 @@ class Pipeline:
             config.classifier,
             config.augmentation,
             config.seed,
-            self.rows,
+            rows,
             self.prevalence,
             self.cache,
             self.trainers,
         )
+
+    def classifier_on(self, view: "Store") -> tuple[Path, "Mixture"]:
+        """A classifier of this arm on the training images of a view of the store, and its rows.
+
+        The generator is the store's own: it has seen the store's training images.
+        """
+        from svp_lightning.data.mix import mix
+
+        arm, pool = self.config.augmentation, None
+        if arm.needs_generator:
+            own, other = self.store.counts("train"), view.counts("train")
+            pool = self.images(arm.ratio, max(1.0, *(other[name] / own[name] for name in own)))
+        rows = mix(view, pool, arm, self.config.seed)
+        return self._trained(rows), rows
 
     @cached_property
     def added_sources(self) -> dict[str, Path]:

@@ -1,61 +1,62 @@
-"""``task=audit``: held-out images whose label the classifier contradicts, worst first."""
-
-import math
-from pathlib import Path
+"""``task=audit``: every label compared with what classifiers that have not seen the image say."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.label_issues import find_label_issues
+from svp_lightning.evaluation.label_issues import rank_labels
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.figures.sheets import worst_mistakes
-from svp_lightning.report.style import save_figure
+from svp_lightning.report.gallery import write_gallery
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import explaining_write_errors, replacing
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.measuring import predict_splits
+from svp_lightning.stages.label_audit import examine_labels
 
-SHOWN = 24
+GALLERY, TABLE = "label_gallery.html", "label_issues.csv"
 
 
 def run(pipeline: Pipeline) -> None:
-    """Write ``label_issues.csv`` and a gallery; the classifier has not trained on these images.
-
-    Test labels are audited. Where wrong labels were injected into a simulated store (the test
-    images' stay right), its validation labels are, and what was found is compared with them.
-    """
-    store, best = pipeline.store, pipeline.classifier / BEST
-    flipped = injected(store)
-    split = "val" if flipped[store.indices(split="val")].any() else "test"
-    batch = pipeline.config.evaluation.batch_size
-    (tested,), _ = predict_splits(best, store, (split,), batch, pipeline.trainers)
+    """Write ``label_issues.csv``, all labelled images, and a gallery of the most suspect ones."""
+    config, store, folder = pipeline.config, pipeline.store, pipeline.run_dir
+    rows, evidence = examine_labels(
+        config.audit,
+        store,
+        pipeline.classifier_on,
+        config.evaluation.batch_size,
+        pipeline.trainers.device,
+    )
     if not is_main_process():
         return
-    issues = find_label_issues(tested.label, tested.probability, store.class_names)
-    issues["id"] = store.particles["id"].to_numpy(dtype=object)[tested.index[issues["row"]]]
-    issues["row"] = tested.index[issues["row"]]
-    issues["label_flipped"] = flipped[issues["row"]]
-    _write(pipeline.run_dir, issues)
-    share = len(issues) / len(tested.label)
+    issues = rank_labels(evidence, store.class_names)
+    place = issues["row"].to_numpy()
+    particles, flipped = store.particles.iloc[rows[place]], injected(store)[rows]
+    table = issues.assign(
+        row=rows[place],
+        id=particles["id"].to_numpy(),
+        split=particles["split"].to_numpy(),
+        group=particles["group"].to_numpy(),
+        label_flipped=flipped[place],
+    )
+    with explaining_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / TABLE) as temporary:
+        table.to_csv(temporary, index=False)
+    top = place[: config.audit.shown]
+    page = write_gallery(
+        folder / GALLERY,
+        store,
+        table.head(config.audit.shown),
+        evidence.probability[top],
+        rows[evidence.neighbours[top]],
+    )
+    listed = int(issues["confident"].sum())
     say(
-        f"{len(issues):,} of {len(tested.label):,} {split} labels ({share:.1%}) look wrong to this "
-        f"classifier. Have an expert look before changing any: {pipeline.run_dir}"
+        f"{listed:,} of {len(rows):,} labels ({listed / len(rows):.1%}) look wrong. Have an expert "
+        f"look before changing any: {page}"
     )
     if flipped.any():
-        say(compare_with_truth(issues["label_flipped"].to_numpy(), flipped[tested.index]))
-    if len(issues):
-        top = issues.head(SHOWN)
-        gallery = worst_mistakes(
-            np.asarray(store.images[top["row"].to_numpy()]),
-            top["given"].tolist(),
-            top["suggested"].tolist(),
-            top["suggested_probability"].to_numpy(),
-            store.class_names,
-        )
-        save_figure(gallery, pipeline.run_dir / "label_issues.png")
+        say(compare_with_truth(table))
 
 
 def injected(store: Store) -> NDArray[np.bool_]:
@@ -65,26 +66,16 @@ def injected(store: Store) -> NDArray[np.bool_]:
     return store.particles["label_flipped"].to_numpy(dtype=bool)
 
 
-def compare_with_truth(found: NDArray[np.bool_], flipped: NDArray[np.bool_]) -> str:
-    """One line on how well an audit found the injected flips.
+def compare_with_truth(table: pd.DataFrame) -> str:
+    """A line on how well the injected flips were found.
 
     Args:
-        found: (issues,) whether each issue found is a flip.
-        flipped: (N,) whether each audited label is one.
+        table: all audited images, the most suspect first, with ``label_flipped`` and ``confident``.
     """
-    hits, issues, flips = int(found.sum()), len(found), int(flipped.sum())
-    precision = hits / issues if issues else math.nan
-    recall = hits / flips if flips else math.nan
+    flipped, listed = table["label_flipped"].to_numpy(), table["confident"].to_numpy()
+    first = 2 * int(flipped.sum())
+    hits, early = int((flipped & listed).sum()), flipped[:first].sum() / flipped.sum()
     return (
-        f"{hits:,} of them are among the {flips:,} labels that were flipped on purpose "
-        f"(precision {precision:.1%}, recall {recall:.1%})."
+        f"{flipped.sum():,} labels were flipped on purpose: {hits:,} of them are among the "
+        f"{listed.sum():,} listed, and {early:.0%} among the first {first:,} suspects."
     )
-
-
-def _write(folder: Path, issues: pd.DataFrame) -> None:
-    columns = ["rank", "id", "row", "given", "suggested", "self_confidence"]
-    columns += ["suggested_probability", "label_flipped"]
-    with explaining_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "label_issues.csv") as temporary:
-        issues[columns].to_csv(temporary, index=False)

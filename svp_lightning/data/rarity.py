@@ -5,9 +5,8 @@ from itertools import product
 import numpy as np
 
 from svp_lightning.data.classes import rare_classes
-from svp_lightning.data.store import PARTICLES, Store
+from svp_lightning.data.store import Store
 from svp_lightning.errors import StoreError
-from svp_lightning.runtime.files import sha256_of_json
 
 UNUSED = ""
 """Split of the images that :func:`limit_rare` leaves out."""
@@ -47,17 +46,5 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
         label = store.class_names.index(name)
         order = np.random.default_rng([seed, label]).permutation(store.indices(part, label))
         split[order[most:]] = UNUSED
-    kept = {
-        part: store.counts(part) | {c: min(most, store.counts(part)[c]) for c in rare}
-        for part, most in limits.items()
-    }
-    limit = {"rare_images": rare_images, "rare_seed": seed}
-    manifest = store.manifest
-    table = {"table": manifest.sha256[PARTICLES], "limits": limits, **limit}
-    changed = {
-        "counts": manifest.counts | kept,
-        "sha256": manifest.sha256 | {PARTICLES: sha256_of_json(table)},
-        "made_by": manifest.made_by | limit,
-    }
-    particles = store.particles.assign(split=split)
-    return Store(store.path, manifest.model_copy(update=changed), particles)
+    limit = {"rare_images": rare_images, "rare_seed": seed, "limits": limits}
+    return store.changed({"split": split}, limit)

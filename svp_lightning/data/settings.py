@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from svp_lightning.runtime.files import sha256_of_given
 from svp_lightning.runtime.settings import Settings, runtime
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
@@ -45,16 +46,30 @@ class SplitFractions(Settings):
         return self
 
 
-class RaritySettings(Settings):
-    """How many real images of the rare classes there are to learn from.
+class UseSettings(Settings):
+    """How the images are used, whatever their source.
 
     See :func:`svp_lightning.data.rarity.limit_rare`; validation has at most half as many.
     """
 
+    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
+    """Class name -> relative frequency in the field, for metrics at that prevalence
+    (``{protein: 1000, silicone_oil: 1}``). ``None``: that of the test images."""
+    label_overrides: Path | None
+    """CSV of decisions on labels, as the gallery of ``task=audit`` saves it
+    (:func:`svp_lightning.data.overrides.with_overrides`). ``None``: labels as given."""
     rare_images: int | None = Field(ge=1)
     """Real training images kept of each rare class, for learning curves. ``None``: all."""
     rare_seed: int = Field(ge=0)
     """Which images are kept: with one seed, fewer are a subset of more."""
+
+    def identity(self) -> dict[str, Any]:
+        """The contents of a file of decisions count, not its place."""
+        values = super().identity()
+        del values["label_overrides"]
+        if self.label_overrides is not None:
+            values["label_overrides"] = sha256_of_given(self.label_overrides)
+        return values
 
 
 class WindowSettings(Settings):
@@ -73,7 +88,7 @@ def _as_path(given: Any) -> Any:
     return os.path.expanduser(str(given)) if isinstance(given, str | int | Path) else given
 
 
-class _IngestSettings(RaritySettings):
+class _IngestSettings(UseSettings):
     """What every importer of real images has in common."""
 
     root: Annotated[Path, BeforeValidator(_as_path)]
@@ -93,9 +108,6 @@ class _IngestSettings(RaritySettings):
     unreadable: Literal["refuse", "skip"]
     """What to do with an image that cannot be decoded, a table row that cannot be used, or a run
     that is a copy of another; skipped ones are listed."""
-    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
-    """Class name -> relative frequency in the field, for metrics at that prevalence
-    (``{protein: 1000, silicone_oil: 1}``). ``None``: that of the test images."""
     num_threads: int = runtime(ge=1, le=64)
 
 

@@ -32,6 +32,7 @@ from svp_lightning.runtime.files import (
     explaining_write_errors,
     replacing,
     sha256_of_file,
+    sha256_of_json,
     write_json,
 )
 
@@ -159,6 +160,25 @@ class Store:
         """Class name -> number of images of ``split``, in class order (0 where none)."""
         held = self.manifest.counts.get(split, {})
         return {name: held.get(name, 0) for name in self.class_names}
+
+    def changed(self, columns: Mapping[str, Any], made_by: Mapping[str, Any]) -> Self:
+        """A view of the same images with other columns in the table; nothing is written.
+
+        Its hash changes, so whatever is made from the view is another artifact than what is made
+        from the whole.
+
+        Args:
+            columns: name -> N values, in place of those of the particle table.
+            made_by: what decides them, for the hash and the manifest.
+        """
+        manifest, particles = self.manifest, self.particles.assign(**columns)
+        table = sha256_of_json({"table": manifest.sha256[PARTICLES], **made_by})
+        changes = {
+            "counts": _count(particles),
+            "sha256": manifest.sha256 | {PARTICLES: table},
+            "made_by": {**manifest.made_by, **made_by},
+        }
+        return type(self)(self.path, manifest.model_copy(update=changes), particles)
 
     def _check_shape(self) -> None:
         n, size = self.manifest.num_images, self.manifest.image_size

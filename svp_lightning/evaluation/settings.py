@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from svp_lightning.runtime.settings import Settings
+from svp_lightning.runtime.settings import Settings, runtime
 
 
 class AssessSettings(Settings):
@@ -12,4 +12,18 @@ class AssessSettings(Settings):
     """Generated images, and held-out real ones, of each class that are looked at, at most."""
     draws: int = Field(ge=2)
     """Random halves behind each interval."""
+    seed: int = Field(ge=0)
+
+
+class AuditSettings(Settings):
+    """How ``task=audit`` examines labels."""
+
+    folds: int = Field(ge=3, le=20)
+    """Parts that whole runs are divided into. Each is judged by a classifier of which the next part
+    has chosen the checkpoint and the others are the training images. Fewer where a class comes
+    from fewer runs."""
+    neighbours: int = Field(ge=1, le=100)
+    """Nearest training images whose labels are compared."""
+    shown: int = runtime(ge=1)
+    """Most suspect images in the gallery; the table lists all."""
     seed: int = Field(ge=0)

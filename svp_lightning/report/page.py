@@ -90,7 +90,7 @@ def embedded_file(shown: FigureFile) -> Picture:
         name=shown.path.stem,
         title=shown.title,
         caption=shown.caption,
-        uri=_data_uri(content, "image/png"),
+        uri=data_uri(content, "image/png"),
         width=round(width * CSS_PX_PER_INCH / DPI),
         height=round(height * CSS_PX_PER_INCH / DPI),
     )
@@ -102,11 +102,12 @@ def embedded_figure(figure: Figure, name: str, title: str, caption: str) -> Pict
     with figure_style():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     width, height = (round(inches * CSS_PX_PER_INCH) for inches in figure.get_size_inches())
-    uri = _data_uri(buffer.getvalue(), "image/svg+xml")
+    uri = data_uri(buffer.getvalue(), "image/svg+xml")
     return Picture(name, title, caption, uri, width, height)
 
 
-def _data_uri(content: bytes, mime: str) -> Markup:
+def data_uri(content: bytes, mime: str) -> Markup:
+    """A file inside the page."""
     return Markup(f"data:{mime};base64,{base64.b64encode(content).decode()}")
 
 

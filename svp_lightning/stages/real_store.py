@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from svp_lightning.data.importers.writer import write_plan
+from svp_lightning.data.overrides import with_overrides
 from svp_lightning.data.rarity import limit_rare
-from svp_lightning.data.settings import FolderSettings, RunSettings
+from svp_lightning.data.settings import FolderSettings, RunSettings, UseSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
@@ -20,14 +21,15 @@ WORTH_SAYING_SECONDS = 60
 IMPORT_VERSION = 6
 """Raised when the same files and settings come to give another store of real images; raising the
 version of the stage would simulate again, too."""
-USES = ("prevalence", "rare_images", "rare_seed", "volume_ml")
+USES = (*UseSettings.model_fields, "volume_ml")
 """Settings of how the images are used, not of which there are."""
 
 
 def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache) -> Store:
     """The store of real (or simulated) images, built if missing.
 
-    Where ``data.rare_images`` limits the rare classes, it is a view of the same store.
+    Where ``data.label_overrides`` changes labels or ``data.rare_images`` limits the rare classes,
+    it is a view of the same store.
 
     Args:
         data: where the images come from.
@@ -50,6 +52,8 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
     store = Store.open(cache.build("store", identity, make))
     for warning in store.manifest.made_by.get("warnings", []):
         say(warning)
+    if data.label_overrides is not None:
+        store = with_overrides(store, data.label_overrides)
     if data.rare_images is None:
         return store
     return limit_rare(store, data.rare_images, data.rare_seed)

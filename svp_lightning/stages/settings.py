@@ -13,7 +13,7 @@ from svp_lightning.data.settings import (
     FlowCamSettings,
     FolderSettings,
     MfiSettings,
-    RaritySettings,
+    UseSettings,
 )
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.files import sha256_of_json
@@ -48,15 +48,13 @@ taken for the whole one ever after.
 """
 
 
-class SimulatedData(RaritySettings):
+class SimulatedData(UseSettings):
     """The embedded default: images from the physics-based simulator."""
 
     source: Literal["simulated"]
     image_size: int = Field(ge=16, le=128, multiple_of=16)
     """Height and width, in pixels."""
     seed: int
-    prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
-    """Class name -> relative frequency in the field; None: that of the test images."""
     simulation: SimulationSettings
 
 

@@ -1,18 +1,12 @@
 """The commands other than evaluate."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
-from svp_lightning.commands import audit
 from svp_lightning.evaluation.schema import read_results
-from svp_lightning.report.figures.sheets import worst_mistakes
 from tests.conftest import only_run
 from tests.data.importers.test_flowcam_facts import write_blank
 
@@ -62,38 +56,35 @@ def test_predict_counts_every_particle(
     assert row["per_ml_high"] == pytest.approx(3.68888 / 0.0174, rel=1e-5)
 
 
-def test_audit_lists_suspects_by_id(svp: Svp, tmp_path: Path) -> None:
-    svp("task=audit", "augmentation=none")
-    (issues,) = tmp_path.glob("outputs/*/*/label_issues.csv")
-    table = pd.read_csv(issues)
-    assert (table["given"] != table["suggested"]).all()
-    assert table["self_confidence"].is_monotonic_increasing
-
-
-def test_audit_is_compared_with_injected_flips(
-    svp: Svp,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_audit_ranks_every_label_and_corrections_are_trained_on(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    captions: list[float] = []
-
-    def watched(images: Any, given: Any, suggested: Any, probability: Any, names: Any) -> Figure:
-        captions.extend(probability)
-        return worst_mistakes(images, given, suggested, probability, names)
-
-    monkeypatch.setattr(audit, "worst_mistakes", watched)
     svp("task=audit", "augmentation=none", "data.simulation.label_noise.rate=0.3")
-    out = capsys.readouterr().out
-    assert "val labels" in out
-    flips = re.search(r"(\d+) of them are among the (\d+) labels", out)
-    assert flips is not None
-    (issues,) = tmp_path.glob("outputs/*/*/label_issues.csv")
-    table = pd.read_csv(issues)
-    assert int(flips[1]) == table["label_flipped"].sum() > 0
-    np.testing.assert_allclose(captions, table["suggested_probability"][: audit.SHOWN])
-    # With three classes or more another one has its part of what is left.
-    assert (table["self_confidence"] + table["suggested_probability"] < 1).all()
+    (folder,) = tmp_path.glob("outputs/default/audit_*")
+    assert (folder / "label_gallery.html").is_file()
+    table = pd.read_csv(folder / "label_issues.csv")
+    assert len(table) == table["id"].nunique() == 214
+    assert set(table["split"]) == {"train", "val", "test"}
+    assert (table["given"] != table["suggested"]).all()
+    flips, listed = table["label_flipped"], table["confident"]
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{listed.sum()} of 214 labels" in said
+    assert f"{flips.sum()} labels were flipped on purpose: {(flips & listed).sum()} of" in said
+    assert said.count("Building classifier") == 5  # a classifier for each fold
+
+    row = table[table["split"] == "train"].iloc[0]
+    (tmp_path / "labels.csv").write_text(f"id,label\n{row['id']},{row['suggested']}\n")
+    noise = "data.simulation.label_noise.rate=0.3"
+    svp("augmentation=none", noise, f"data.label_overrides={tmp_path / 'labels.csv'}")
+    counts = read_results(only_run(tmp_path / "outputs") / "results.json").counts.train
+    given = (table.loc[table["split"] == "train", "given"]).value_counts()
+    assert counts[row["suggested"]] == given[row["suggested"]] + 1
+    assert counts[row["given"]] == given[row["given"]] - 1
+
+
+def test_audit_with_generated_images_draws_enough_for_every_fold(svp: Svp, tmp_path: Path) -> None:
+    svp("task=audit", "augmentation.ratio=2")
+    assert len(list(tmp_path.glob("outputs/default/audit_*/label_gallery.html"))) == 1
 
 
 def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,102 @@
+"""The gallery of suspect labels: one HTML file in which a person decides on each."""
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.data.store import Store
+from svp_lightning.report.page import data_uri, write_page
+from svp_lightning.report.style import class_colours
+from svp_lightning.runtime.files import sha256_of_json
+
+COLUMNS = 32
+"""Images along one side of a sheet."""
+QUALITY = 90
+"""Of the JPEG sheets: about a third of the bytes of the images, and no grey level off by more than
+the noise of a camera."""
+
+
+def write_gallery(
+    path: Path,
+    store: Store,
+    issues: pd.DataFrame,
+    probability: NDArray[np.floating[Any]],
+    neighbours: NDArray[np.int64],
+) -> Path:
+    """Write the gallery, whole or not at all.
+
+    Args:
+        path: the new file.
+        store: of the images.
+        issues: the suspects to show, S rows with ``row`` (in the store), ``suggested``, ``score``
+            and ``reason``, in their order.
+        probability: (S, K) of the classes.
+        neighbours: (S, M) rows of the store to show with each.
+    """
+    rows = issues["row"].to_numpy()
+    images, place = np.unique(np.concatenate([rows, neighbours.ravel()]), return_inverse=True)
+    names = list(store.class_names)
+    particles = store.particles.iloc[images]
+    runs, run = np.unique(particles["group"].to_numpy(dtype=str), return_inverse=True)
+    colours = class_colours(store.class_names)
+    ids = particles["id"].astype(str).tolist()
+    data = {
+        "key": f"svp-audit-{sha256_of_json([store.sha256, ids])[:16]}",
+        "classes": [
+            {"name": name, "display": display_name(name), "colour": colours[name]} for name in names
+        ],
+        "runs": runs.tolist(),
+        "sheet": {"columns": COLUMNS, "tile": store.image_size},
+        "images": {
+            "id": ids,
+            "given": store.labels[images].tolist(),
+            "run": run.tolist(),
+            "um": _numbers(particles, "ecd_um"),
+            "pixel_um": _numbers(particles, "pixel_um", store.image_pixel_um),
+        },
+        "suspects": {
+            "image": place[: len(rows)].tolist(),
+            "suggested": [names.index(name) for name in issues["suggested"]],
+            "score": issues["score"].round(4).tolist(),
+            "probability": np.round(probability, 4).tolist(),
+            "neighbours": place[len(rows) :].reshape(neighbours.shape).tolist(),
+            "reason": issues["reason"].tolist(),
+        },
+    }
+    sheets = [_sheet(store.images[part]) for part in _parts(images)]
+    title = f"{len(rows):,} suspect labels"
+    return write_page(path, "gallery.html.j2", {"title": title, "data": data, "sheets": sheets})
+
+
+def _parts(images: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    each = COLUMNS * COLUMNS
+    return [images[start : start + each] for start in range(0, len(images), each)]
+
+
+def _sheet(images: NDArray[np.uint8]) -> Markup:
+    """(n, H, W) images in rows of :data:`COLUMNS` as one JPEG."""
+    count, height, width = images.shape
+    rows = -(-count // COLUMNS)
+    tiles = np.zeros((rows * COLUMNS, height, width), np.uint8)
+    tiles[:count] = images
+    joined = tiles.reshape(rows, COLUMNS, height, width).swapaxes(1, 2)
+    buffer = BytesIO()
+    sheet = Image.fromarray(joined.reshape(rows * height, COLUMNS * width))
+    sheet.save(buffer, format="jpeg", quality=QUALITY)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def _numbers(
+    particles: pd.DataFrame, column: str, otherwise: float | None = None
+) -> list[float | None]:
+    """A column with None where a number is not known; ``otherwise`` where there is no column."""
+    if column not in particles:
+        return [otherwise] * len(particles)
+    return [None if np.isnan(x) else round(float(x), 4) for x in particles[column].astype(float)]

@@ -1,0 +1,162 @@
+"""Out-of-sample evidence on every label: classifiers trained on the other runs, fold by fold."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+
+from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.validation import BEST
+from svp_lightning.data.loading import loader_of_rows
+from svp_lightning.data.mix import Mixture
+from svp_lightning.data.store import Store
+from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import DataError
+from svp_lightning.evaluation.label_issues import Evidence
+from svp_lightning.evaluation.settings import AuditSettings
+from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.terminal import say
+
+LEAST_FOLDS = 3
+"""One is judged, one chooses the checkpoint, and one trains at least."""
+_ATTEMPTS = 10
+
+Train = Callable[[Store], tuple[Path, Mixture]]
+"""A classifier trained on the train split of a view of the store: its folder, and its rows."""
+
+
+def examine_labels(
+    settings: AuditSettings,
+    store: Store,
+    train: Train,
+    batch_size: int,
+    device: torch.device,
+) -> tuple[NDArray[np.int64], Evidence]:
+    """Judge every labelled image by a classifier that has seen none of its run.
+
+    Args:
+        settings: number of folds and neighbours.
+        store: whose labels are examined, whatever their split.
+        train: makes a fold's classifier.
+        batch_size: of predictions.
+        device: where to predict.
+
+    Returns:
+        (N,) rows of the store that have a label, and the evidence on each.
+
+    Raises:
+        DataError: a class has fewer than three images.
+    """
+    rows = np.flatnonzero(store.labels >= 0)
+    label = store.labels[rows]
+    fold = assign_folds(settings, store, rows)
+    count = int(fold.max()) + 1
+    use = np.bincount(label, minlength=len(store.class_names)) / len(label)
+    sizes = np.bincount(fold)
+    most = min(settings.neighbours, int((len(rows) - sizes - np.roll(sizes, -1)).min()))
+    probability, own_distance = np.empty((len(rows), len(use))), np.empty(len(rows))
+    neighbours = np.empty((len(rows), most), dtype=np.int64)
+    for number in range(count):
+        say(f"Fold {number + 1} of {count}")
+        folder, mixture = train(fold_view(store, rows, fold, number))
+        module = load_classifier(folder / BEST).to(device).eval()
+        vectors, raw = _describe(module, store, rows, batch_size, device)
+        judged = np.flatnonzero(fold == number)
+        known = np.flatnonzero((fold != number) & (fold != (number + 1) % count))
+        corrected = raw[judged] * (use / mixture.trained_shares)
+        probability[judged] = corrected / corrected.sum(axis=1, keepdims=True)
+        neighbours[judged], own_distance[judged] = _compare(vectors, label, judged, known, most)
+    return rows, Evidence(label, probability, neighbours, own_distance)
+
+
+def assign_folds(
+    settings: AuditSettings, store: Store, rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(N,) fold of each of the rows: whole groups, and every class in every fold.
+
+    Where a class comes from too few groups for that, images are divided instead, and said so.
+
+    Raises:
+        DataError: a class has too few images for three folds.
+    """
+    label, groups = store.labels[rows], store.particles["group"].to_numpy(dtype=str)[rows]
+    for units, whole in ((groups, True), (np.arange(len(rows)).astype(str), False)):
+        fewest = min(len(np.unique(units[label == k])) for k in np.unique(label))
+        for count in range(min(settings.folds, fewest), LEAST_FOLDS - 1, -1):
+            for attempt in range(_ATTEMPTS):
+                splitter = StratifiedGroupKFold(
+                    count, shuffle=True, random_state=settings.seed + attempt
+                )
+                fold = np.empty(len(rows), dtype=np.int64)
+                for number, (_, held) in enumerate(splitter.split(rows, label, units)):
+                    fold[held] = number
+                held_by = [set(fold[label == k]) for k in np.unique(label)]
+                if all(len(held) == count for held in held_by):
+                    if not whole:
+                        say(
+                            "Warning: the runs are too few to keep them apart, so images of one "
+                            "run judge one another, and a label shared by a whole run looks right."
+                        )
+                    return fold
+    raise DataError(
+        f"{store.path} has a class of fewer than {LEAST_FOLDS} labelled images, which cannot be "
+        "audited.",
+        "Add images of it, or leave the class out.",
+    )
+
+
+def fold_view(store: Store, rows: NDArray[np.int64], fold: NDArray[np.int64], number: int) -> Store:
+    """The store split for one fold: it tests, the next one validates, the others train."""
+    count = int(fold.max()) + 1
+    split = np.full(len(store), "", dtype=object)
+    split[rows] = "train"
+    split[rows[fold == number]] = "test"
+    split[rows[fold == (number + 1) % count]] = "val"
+    return store.changed({"split": split}, {"audit_split": sha256_of_json(split.tolist())})
+
+
+def _describe(
+    module: ClassifierModule,
+    store: Store,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    device: torch.device,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """(N, D) unit vectors before the last linear layer, and (N, K) probabilities as trained."""
+    seen: list[Tensor] = []
+    last = [layer for layer in module.network.modules() if isinstance(layer, nn.Linear)][-1]
+    hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
+    parts = []
+    try:
+        with torch.inference_mode():
+            for batch in loader_of_rows(store, rows, batch_size):
+                images = to_model_range(batch["image"].to(device))
+                parts.append(module.probabilities(images).double().cpu())
+    finally:
+        hook.remove()
+    vectors = nn.functional.normalize(torch.cat(seen).flatten(1))
+    return vectors.numpy(), torch.cat(parts).numpy()
+
+
+def _compare(
+    vectors: NDArray[np.float32],
+    label: NDArray[np.int64],
+    judged: NDArray[np.int64],
+    known: NDArray[np.int64],
+    most: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(J, M) nearest known images of each judged one, and (J,) distance to its own class."""
+    search = NearestNeighbors(n_neighbors=most, algorithm="brute")
+    near = known[search.fit(vectors[known]).kneighbors(vectors[judged], return_distance=False)]
+    own = np.empty(len(judged))
+    for k in np.unique(label[judged]):
+        members = np.flatnonzero(label[judged] == k)
+        of_class = NearestNeighbors(n_neighbors=1, algorithm="brute")
+        of_class.fit(vectors[known[label[known] == k]])
+        own[members] = of_class.kneighbors(vectors[judged[members]])[0][:, 0]
+    return near, own

@@ -1,0 +1,205 @@
+"""The gallery of suspect labels, used as a person does, in a real browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from svp_lightning.data.overrides import with_overrides
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.report.gallery import write_gallery
+from tests.browser import Page, chromium
+
+NAMES = ("protein", "silicone_oil", "air_bubble")
+COUNT, SUSPECTS, SIZE, PIXEL_UM = 1500, 1200, 16, 0.5
+HOSTILE = "</script><script>document.title = 'taken over'</script>"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three runs; the first id, and the name of a run, are markup."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"id": [f"run/{i}, no. {i}" for i in range(COUNT)]})
+    table.loc[0, "id"] = HOSTILE
+    table["label"] = [NAMES[i % 3] for i in range(COUNT)]
+    table["split"], table["origin"] = "train", "real"
+    table["group"] = [("vial 1", "vial 2", "<b>vial 3</b>")[i % 3] for i in range(COUNT)]
+    table["ecd_um"] = np.linspace(1, 30, COUNT)
+    path = tmp_path_factory.mktemp("gallery") / "store"
+    writer = StoreWriter(path, COUNT, SIZE)
+    writer.write(0, rng.integers(0, 256, (COUNT, SIZE, SIZE), dtype=np.uint8), table)
+    writer.finish(NAMES, PIXEL_UM, {})
+    return Store.open(path)
+
+
+@pytest.fixture(scope="module")
+def gallery(store: Store) -> Path:
+    rows = np.arange(SUSPECTS)
+    issues = pd.DataFrame(
+        {
+            "row": rows,
+            "suggested": [NAMES[(i + 1) % 3] for i in rows],
+            "score": np.linspace(1, 0, SUSPECTS),
+            "reason": [f"It looks odd, said {i}." for i in rows],
+        }
+    )
+    neighbours = rows[:, None] + np.arange(1, 5)
+    probability = np.full((SUSPECTS, 3), 1 / 3)
+    return write_gallery(store.path.parent / "page.html", store, issues, probability, neighbours)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with chromium(tmp_path_factory.mktemp("browser") / "profile") as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page, gallery: Path) -> Page:
+    browser.open(gallery)
+    browser.evaluate("localStorage.clear()")
+    browser.open(gallery)
+    return browser
+
+
+def states(page: Page, count: int) -> list[str]:
+    """The decision on each of the first tiles."""
+    kinds = "['open', 'keep', 'relabel', 'unsure']"
+    tiles = f"[...document.querySelectorAll('.tile')].slice(0, {count})"
+    found = page.evaluate(f"{tiles}.map((t) => {kinds}.find((k) => t.classList.contains(k)))")
+    return [str(state) for state in found]
+
+
+def choose(page: Page, control: str, value: object) -> None:
+    control = f"document.getElementById('{control}')"
+    page.evaluate(f"{control}.value = '{value}'; {control}.dispatchEvent(new Event('change'))")
+
+
+def counted(page: Page) -> list[int]:
+    """Shown, all, selected and decided."""
+    words = page.evaluate("document.getElementById('count').textContent").replace(",", "").split()
+    return [int(word) for word in words if word.isdigit()]
+
+
+def middle(page: Page, position: int) -> tuple[float, float]:
+    box = f"document.querySelectorAll('.tile')[{position}].getBoundingClientRect()"
+    x, y = page.evaluate(f"(() => {{ const b = {box}; return [b.x + 60, b.y + 60]; }})()")
+    return x, y
+
+
+def test_keys_keep_relabel_doubt_and_undo(page: Page) -> None:
+    page.press("k", "r", "u", "3")
+    assert states(page, 5) == ["keep", "relabel", "unsure", "relabel", "open"]
+    said = page.evaluate("[...document.querySelectorAll('.decision')].map((d) => d.textContent)")
+    assert said[:4] == ["keep", "→ Air bubble", "unsure", "→ Air bubble"]
+    page.press("z", "z")
+    assert states(page, 4) == ["keep", "relabel", "open", "open"]
+    page.press("ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowLeft", "1")  # its own label: kept
+    assert states(page, 1) == ["keep"]
+
+
+def test_filters_narrow_what_is_shown(page: Page) -> None:
+    assert counted(page) == [SUSPECTS, SUSPECTS, 0, 0]
+    choose(page, "given", 1)
+    assert counted(page)[0] == SUSPECTS // 3
+    choose(page, "suggested", 0)
+    assert counted(page)[0] == 0  # oil is taken for air here
+    choose(page, "suggested", "")
+    choose(page, "score", 0.5)
+    assert counted(page)[0] == SUSPECTS // 6
+    choose(page, "given", "")
+    choose(page, "run", 0)
+    choose(page, "largest", 5)
+    found = counted(page)[0]
+    assert 0 < found < SUSPECTS // 6
+    page.press("k")
+    choose(page, "state", "open")
+    assert counted(page)[0] == found - 1
+
+
+def test_a_drag_selects_and_one_key_relabels_all(page: Page) -> None:
+    start, end = middle(page, 0), middle(page, 3)
+    page.drag(start, (start[0] + 20, start[1] + 20), end)
+    assert counted(page)[2] == 4
+    page.press("2")
+    assert states(page, 5) == ["relabel", "keep", "relabel", "relabel", "open"]  # 1 is oil
+    assert counted(page)[2:] == [0, 4]
+    page.press("z")
+    assert counted(page)[3] == 0
+
+
+def test_progress_survives_a_reload(page: Page, gallery: Path) -> None:
+    page.press("k", "u")
+    page.evaluate("document.getElementById('who').value = 'Ada'")
+    page.press("r")
+    page.open(gallery)
+    assert states(page, 4) == ["keep", "unsure", "relabel", "open"]
+    assert page.evaluate("document.getElementById('who').value") == "Ada"
+
+
+def test_the_saved_csv_changes_labels_and_keeps_the_originals(
+    page: Page, store: Store, tmp_path: Path
+) -> None:
+    page.evaluate("document.getElementById('who').value = 'Ada \"A.\", QC'")
+    page.press("r", "k", "u", "1")
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.evaluate("document.getElementById('save').click()")
+    file = tmp_path / "label_overrides.csv"
+    page.wait_for(file.is_file)
+    changed = with_overrides(store, file)
+    particles = changed.particles
+    assert particles["label"].tolist()[:5] == [NAMES[k] for k in (1, 1, 2, 0, 1)]
+    assert particles["label_given"].tolist() == store.particles["label"].tolist()
+    assert particles["label_who"].tolist()[:4] == ['Ada "A.", QC', "", "", ""]
+    assert particles["label_why"][0] == "It looks odd, said 0."
+    assert particles["label_when"][0].startswith("20")
+
+
+def test_a_saved_csv_can_be_loaded_elsewhere(page: Page, store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "given.csv"
+    ids = store.particles["id"]
+    rows = {"id": [ids[0], ids[2]], "decision": ["relabel", "unsure"],
+            "label": ["air_bubble", "air_bubble"]}  # fmt: skip
+    pd.DataFrame(rows).to_csv(file, index=False)
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    node = page.call("DOM.querySelector", nodeId=root, selector="#load")["nodeId"]
+    page.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+    page.wait("document.querySelector('.tile.relabel')")
+    assert states(page, 3) == ["relabel", "open", "unsure"]
+
+
+def test_only_visible_rows_are_drawn(page: Page, store: Store) -> None:
+    assert page.evaluate("document.querySelectorAll('.tile').length") < 150
+    page.evaluate("document.getElementById('scroller').scrollTop = 1e9")
+    page.wait("document.querySelector('#grid .tile:last-of-type, .tile') !== null")
+    last = store.particles["id"][SUSPECTS - 1]
+    page.wait(f"[...document.querySelectorAll('.tile')].some((t) => t.dataset.id === '{last}')")
+    assert page.evaluate("document.querySelectorAll('.tile').length") < 150
+
+
+def test_the_large_view_shows_scale_reason_and_neighbours(page: Page) -> None:
+    page.press("ArrowRight", "Enter")
+    words = page.evaluate("document.getElementById('content').textContent")
+    assert "It looks odd, said 1." in words
+    assert "vial 2" in words
+    # At most 0.35 of the 8 µm shown; 448 px show 16 px of 0.5 µm.
+    bar = "document.querySelector('.bar')"
+    assert page.evaluate(f"{bar}.textContent") == "2 µm"
+    assert page.evaluate(f"{bar}.getBoundingClientRect().width") == pytest.approx(112, abs=1)
+    captions = "[...document.querySelectorAll('figcaption')].map((c) => c.textContent)"
+    assert page.evaluate(captions) == ["Air bubble", "Protein", "Silicone oil", "Air bubble"]
+    page.press("u")
+    assert states(page, 2) == ["open", "unsure"]
+    page.press("Escape")
+    assert not page.evaluate("document.getElementById('large').open")
+
+
+def test_names_of_images_and_runs_are_only_text(page: Page) -> None:
+    assert page.evaluate("document.title") == f"{SUSPECTS:,} suspect labels"
+    page.press("Enter")
+    assert page.evaluate("document.querySelector('#content h2').textContent") == HOSTILE
+    assert page.evaluate("document.querySelector('#content b')") is None
+    options = page.evaluate("[...document.getElementById('run').options].map((o) => o.text)")
+    assert "<b>vial 3</b>" in options

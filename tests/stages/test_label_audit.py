@@ -1,0 +1,77 @@
+"""Folds of whole runs, and the evidence that their classifiers give."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.errors import DataError
+from svp_lightning.evaluation.settings import AuditSettings
+from svp_lightning.stages.label_audit import assign_folds, fold_view
+from tests.configured import tiny
+
+NAMES = ("protein", "silicone_oil")
+SETTINGS: AuditSettings = tiny().audit
+
+
+def made(path: Path, labels: list[str | None], groups: list[str]) -> Store:
+    count = len(labels)
+    table = pd.DataFrame({"id": [f"p{i}" for i in range(count)], "label": labels, "group": groups})
+    writer = StoreWriter(path / "store", count, 16)
+    images = np.zeros((count, 16, 16), np.uint8)
+    writer.write(0, images, table.assign(split="train", origin="real"))
+    writer.finish(NAMES, None, {})
+    return Store.open(path / "store")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Ten runs of both classes, and an image without a label."""
+    labels = [*([NAMES[0]] * 5 + [NAMES[1]] * 2) * 10, None]
+    return made(tmp_path, labels, [f"run {i // 7}" for i in range(70)] + ["run 0"])
+
+
+def test_folds_keep_runs_whole_and_hold_every_class(store: Store) -> None:
+    rows = np.arange(70)
+    fold = assign_folds(SETTINGS, store, rows)
+    assert set(fold) == set(range(SETTINGS.folds))
+    pairs = set(zip(store.particles["group"], fold, strict=False))
+    assert len(pairs) == 10  # runs
+    for number in range(SETTINGS.folds):
+        assert set(store.labels[rows[fold == number]]) == {0, 1}
+
+
+def test_each_fold_is_another_artifact_and_judged_once(store: Store) -> None:
+    rows = np.arange(70)
+    fold = assign_folds(SETTINGS, store, rows)
+    views = [fold_view(store, rows, fold, number) for number in range(SETTINGS.folds)]
+    assert len({view.sha256 for view in [store, *views]}) == SETTINGS.folds + 1
+    tested = np.concatenate([view.indices("test") for view in views])
+    assert sorted(tested) == rows.tolist()
+    for view in views:
+        parts = [set(view.particles["group"][view.indices(s)]) for s in ("train", "val", "test")]
+        assert not parts[0] & parts[1]
+        assert not parts[2] & (parts[0] | parts[1])
+        assert sum(map(len, (view.indices(s) for s in ("train", "val", "test")))) == 70
+
+
+def test_few_runs_make_fewer_folds_and_one_run_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = [NAMES[i % 2] for i in range(40)]
+    four = made(tmp_path / "four", labels, [f"run {i // 10}" for i in range(40)])
+    assert set(assign_folds(SETTINGS, four, np.arange(40))) == {0, 1, 2, 3}
+    assert "Warning" not in capsys.readouterr().out
+    one = made(tmp_path / "one", labels, list(labels))  # a run of each class
+    fold = assign_folds(SETTINGS, one, np.arange(40))
+    assert {*np.bincount(fold)} == {40 // SETTINGS.folds}
+    assert "runs are too few" in capsys.readouterr().out
+
+
+def test_a_class_of_two_images_is_refused(tmp_path: Path) -> None:
+    labels = [NAMES[0]] * 20 + [NAMES[1]] * 2
+    store = made(tmp_path, labels, [f"run {i}" for i in range(22)])
+    with pytest.raises(DataError, match="fewer than 3"):
+        assign_folds(SETTINGS, store, np.arange(22))
