@@ -17,7 +17,7 @@ from svp_lightning.data.settings import SplitFractions
 from svp_lightning.data.store import SPLITS
 from svp_lightning.errors import DataError
 
-_REMEDY = "Add runs or images of this class, give finer groups, or assign the splits yourself."
+_REMEDY = "Add runs or images of these classes, give finer groups, or assign the splits yourself."
 _GAP = 0.05
 """Relative distance from the best assignment that is good enough."""
 _NODES = 10

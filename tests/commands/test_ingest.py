@@ -11,7 +11,7 @@ from PIL import Image
 from svp_lightning.errors import DataError
 from svp_lightning.stages.input_files import fingerprint
 from tests.data.importers.class_folders import particle
-from tests.data.importers.test_flowcam import write_run
+from tests.data.importers.made_runs import write_flowcam as write_run
 
 
 @pytest.mark.draws

@@ -8,7 +8,7 @@ import pytest
 
 from svp_lightning.evaluation.schema import read_results
 from tests.conftest import only_run
-from tests.data.importers.test_flowcam_facts import write_blank
+from tests.data.importers.made_runs import write_blank
 
 Svp = Callable[..., None]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import only_run
-from tests.data.importers.test_mfi import write_discs
+from tests.data.importers.made_runs import write_discs
 
 VOLUMES = {"vial1": 0.5, "vial2": 0.02}
 

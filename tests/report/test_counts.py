@@ -23,8 +23,8 @@ from svp_lightning.report.counts import (
     write_counts,
 )
 from tests import configured
-from tests.data.importers.test_flowcam import write_run
-from tests.data.importers.test_flowcam_facts import dilute
+from tests.data.importers.made_runs import dilute
+from tests.data.importers.made_runs import write_flowcam as write_run
 
 NAMES = ("protein", "silicone_oil")
 ECD = "equivalent circular diameter"

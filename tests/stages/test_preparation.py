@@ -25,7 +25,7 @@ from svp_lightning.stages.preparation import (
 from svp_lightning.stages.settings import DataSettings
 from tests import configured
 from tests.conftest import only_run, results
-from tests.data.importers.test_mfi import write_discs
+from tests.data.importers.made_runs import write_discs
 
 ROOT = Path("/images")
 

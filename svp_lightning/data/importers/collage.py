@@ -15,7 +15,6 @@ grain.
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from svp_lightning.data.importers.cutting import (
-    Page,
-    ReadPage,
-    page_reader,
-    picture_sizes,
-    read_page,
-)
 from svp_lightning.data.importers.images import SUFFIXES, digest_of
-from svp_lightning.data.importers.runs import Runs, gather, plan_runs, run_names
+from svp_lightning.data.importers.pictures import BOX, Page, Pictures, ReadPage
+from svp_lightning.data.importers.runs import Found, plan_runs, run_names
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import CollageSettings
@@ -60,25 +53,39 @@ _REMEDY = "Give a collage of tiles on black or white, or use data=folder for sin
 def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
     """Split all collages and decide what the store will hold.
 
-    Args:
-        settings: see there.
-        left_out: folders below the root that are none of the user's data.
+    Folders ``left_out`` below the root are none of the user's data.
 
     Raises:
         DataError: naming the picture that is wrong.
     """
     skips = Skips(settings.unreadable)
+    pictures = Pictures(settings.root, settings.num_threads, skips.policy == "skip")
     files = _pictures(settings.root, left_out)
     groups = _groups(settings.root, files)
-    particles, facts = gather(
-        files,
-        settings,
-        lambda file, name: _read_page(file, name, settings, skips).assign(group=groups[file]),
-        skips,
-    )
-    pages = page_reader(particles["picture"].unique(), settings.num_threads)
-    read = partial(read_collage, read=pages)
-    return plan_runs(Runs(particles, read=read, facts=facts), settings, skips)
+
+    def read(file: Path, name: str) -> pd.DataFrame:
+        look = pictures.looks([file])[str(file)]
+        if isinstance(look, DataError):
+            raise look
+        page = read_collage(file, pictures.page)
+        tiles = find_tiles(page, file)
+        for (x, y, w, h), reason in tiles.left_out:  # annotations: of any import, and listed
+            skips.note(f"{file.name}, {w} x {h} px at x {x}, y {y}", reason)
+        numbers = range(1, len(tiles.boxes) + 1)
+        return pd.DataFrame(tiles.boxes, columns=BOX).assign(
+            id=[f"{name}/{number:06d}" for number in numbers],
+            particle_id=list(numbers),
+            picture=str(file),
+            content=digest_of(page.grey),
+            pixel_size_um=settings.pixel_size_um,
+            group=groups[file],
+        )
+
+    def complete(particles: pd.DataFrame) -> Found:
+        reader = pictures.reader(particles["picture"].unique())
+        return Found(particles, read=lambda path: read_collage(path, reader))
+
+    return plan_runs(files, read, complete, settings, pictures, skips)
 
 
 def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
@@ -101,27 +108,6 @@ def _groups(root: Path, files: list[Path]) -> dict[Path, str]:
     return {file: names[run] for file, run in run_of.items()}
 
 
-def _read_page(file: Path, name: str, settings: CollageSettings, skips: Skips) -> pd.DataFrame:
-    """One row per tile; annotations are left out of any import, and listed."""
-    root = settings.root if settings.root.is_dir() else settings.root.parent
-    size = picture_sizes([file], root, 1, decode=False)[str(file)]
-    if isinstance(size, DataError):
-        raise size
-    page = read_collage(file)
-    tiles = find_tiles(page, file)
-    for (x, y, w, h), reason in tiles.left_out:
-        skips.note(f"{file.name}, {w} x {h} px at x {x}, y {y}", reason)
-    table = pd.DataFrame(tiles.boxes, columns=list("xywh"))
-    numbers = range(1, len(table) + 1)
-    return table.assign(
-        id=[f"{name}/{number:06d}" for number in numbers],
-        particle_id=list(numbers),
-        picture=str(file),
-        content=digest_of(page.grey),
-        pixel_size_um=settings.pixel_size_um,
-    )
-
-
 @dataclass(frozen=True)
 class Tiles:
     """What a collage is made of.
@@ -135,7 +121,7 @@ class Tiles:
     left_out: list[tuple[tuple[int, int, int, int], str]]
 
 
-def read_collage(path: Path, read: ReadPage = read_page) -> Page:
+def read_collage(path: Path, read: ReadPage) -> Page:
     """A collage in 8-bit grey; pixels drawn over it in a strong colour are not opaque.
 
     Args:

@@ -7,17 +7,15 @@ concentration is given, and the reason names the numbers.
 
 import configparser
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from svp_lightning.data.importers.runs import RunFacts
-from svp_lightning.data.importers.tables import Skips, lines_of, read_text, typed
+from svp_lightning.data.importers.tables import Skips, Table, lines_of, read_text
 from svp_lightning.errors import DataError
-
-_REMOVE = "Fix or remove it; data.unreadable=skip continues without it."
-
 
 _CONTEXT = (
     *("imagewidth", "imageheight", "calibrationconstant", "fringesize"),
@@ -40,23 +38,20 @@ def read_context(path: Path) -> dict[str, float]:
         parser.read_string(read_text(path))
     except (configparser.Error, AttributeError) as error:
         # AttributeError: a continued line after a key without a value (CPython issue 51418).
-        raise DataError(f"{path} is not a run context: {error}.", _REMOVE) from error
+        raise DataError(
+            f"{path} is not a run context: {error}.",
+            "Fix or remove it; data.unreadable=skip continues without it.",
+        ) from error
     values = {key: text for section in parser.sections() for key, text in parser[section].items()}
     found = {key: values[key] for key in _CONTEXT if values.get(key)}
     rows = pd.DataFrame({key: [text] for key, text in found.items()}, index=[1], dtype=object)
-    numbers = typed(path, rows, [], Skips())
+    numbers = Table(path, rows, [], {}).numbers([], [], Skips())
     return {key: float(numbers[key].iloc[0]) for key in found}
 
 
 @dataclass(frozen=True)
 class Stated:
-    """A number as a file prints it.
-
-    Attributes:
-        value: volumes in mL.
-        step: of its last digit.
-        file: name of the file.
-    """
+    """A number as a file prints it: its value (volumes in mL), the step of its last digit."""
 
     value: float
     step: float
@@ -76,9 +71,12 @@ _VOLUMES = {
     "volume_processed_ml": re.compile(r"Sample Volume Processed", re.IGNORECASE),
 }
 _NUMBERS = {
-    "count": re.compile(r'\s*"?(?:Particle )?Count"?(?=\s*[:,;\t])', re.IGNORECASE),
-    "per_ml": re.compile(r'\s*"?Particles ?(?:/|per) ?ml"?(?=\s*[:,;\t])', re.IGNORECASE),
-    "calibration": re.compile(r'\s*"?Calibration Factor"?(?=\s*[:,;\t])', re.IGNORECASE),
+    name: re.compile(rf'\s*"?{label}"?(?=\s*[:,;\t])', re.IGNORECASE)
+    for name, label in {
+        "count": r"(?:Particle )?Count",
+        "per_ml": r"Particles ?(?:/|per) ?ml",
+        "calibration": r"Calibration Factor",
+    }.items()
 }
 _THOUSANDS = re.compile(r"[:,;\t]\s*([1-9]\d{0,2}(?:[.,']\d{3})+)\s*[;\t]*\s*", re.ASCII)
 """``57,555`` and ``57.555`` of what is counted."""
@@ -106,9 +104,9 @@ def read_summary(file: Path) -> Summary:
             match = label.search(line) if name in _VOLUMES else label.match(line)
             if match is None or not re.search(r"[0-9]", line[match.end() :]):
                 continue
-            rest, whole = line[match.end() :], None
+            rest, whole = line[match.end() :].replace('"', ""), None
             if name in ("count", "per_ml"):
-                whole = _THOUSANDS.fullmatch(rest.replace('"', ""))
+                whole = _THOUSANDS.fullmatch(rest)
             stated = _stated(file, ":" + re.sub(r"\D", "", whole[1]) if whole else rest)
             if stated is not None:
                 found.setdefault(name, []).append(stated)
@@ -121,8 +119,7 @@ def read_summary(file: Path) -> Summary:
 
 
 def _stated(file: Path, rest: str) -> Stated | None:
-    plain = rest.replace('"', "").replace("\u00b5", "u").replace("\u03bc", "u").lower()
-    match = _VALUE.fullmatch(plain)
+    match = _VALUE.fullmatch(re.sub("[\u00b5\u03bc]", "u", rest).lower())
     if match is None:
         return None
     ml = _ML_PER_UNIT[match["before"] or match["after"]]
@@ -142,7 +139,6 @@ def agreed(stated: list[Stated], unit: str) -> tuple[Stated | None, str | None]:
     return finest, None
 
 
-CONTEXT = "context"
 _VOLUME = "; data.volume_ml=<mL> states it for task=predict"
 _DILUTION = "; data.dilution=<factor> states what to multiply by (1: nothing)"
 
@@ -152,49 +148,83 @@ class Evidence:
     """What is known of one run, apart from its particles.
 
     Attributes:
+        listed: particles that the list holds, whether or not they can be used.
+        highest_id: of the list.
         context: see :func:`read_context`.
         summary: see :func:`read_summary`.
-        listed: particles that the list holds, whether or not they can be used.
-        in_export: particles of a ``.csv`` that has some which the list lacks.
-        highest_id: of the list.
         unread: kinds of files that could not be read.
+        in_export: particles of a ``.csv`` that has some which the list lacks.
+        notes: sentences on its labels.
     """
 
+    listed: int
+    highest_id: int
     context: dict[str, float] = field(default_factory=dict)
     summary: Summary = field(default_factory=dict)
-    listed: int = 0
-    in_export: int | None = None
-    highest_id: int = 0
     unread: list[str] = field(default_factory=list)
+    in_export: int | None = None
+    notes: list[str] = field(default_factory=list)
 
-    def facts(self, dilution: float | None) -> RunFacts:
-        """Facts for the manifest.
+    @classmethod
+    def of_run(
+        cls,
+        file: Path,
+        find: Callable[[Path, str], Path],
+        listed: int,
+        highest_id: int,
+        skips: Skips,
+    ) -> "Evidence":
+        """From context and summaries next to a list; one that is broken costs no particle."""
+        found = cls(listed, highest_id)
+
+        def read(kind: str, ending: str, reader: Callable[[Path], dict[str, Any]]) -> Any:
+            try:
+                return reader(find(file.parent, file.stem + ending))
+            except DataError as error:
+                skips.add(file.stem, f"{kind} cannot be read", error, particle_lost=False)
+                found.unread.append(kind)
+                return {}
+
+        found.context = read("context", ".ctx", read_context)
+        for ending in ("_summary.csv", "_run_summary.txt"):
+            for name, stated in read("run summary", ending, read_summary).items():
+                found.summary.setdefault(name, []).extend(stated)
+        return found
+
+    def facts(self, dilution: float | None) -> dict[str, Any]:
+        """Facts for the manifest (see :class:`~svp_lightning.data.importers.runs.RunFacts`).
+
+        Further facts are ``withheld_with_volume``, what is withheld where the user states the
+        volume, and ``volume_conflict``, how the files contradict one another about it.
 
         Args:
             dilution: factor that the user states; None: that of the context, where the printed
                 concentration shows that the vendor's software applies it.
-
-        Further facts are ``withheld_with_volume``, what is withheld where the user states the
-        volume, and ``volume_conflict``, how the files contradict one another about it.
         """
         volumes = {name: agreed(self.summary.get(name, []), "mL")[0] for name in _VOLUMES}
         volume, conflict = agreed(self.summary.get("volume_imaged_ml", []), "mL imaged")
-        factor, doubt = self._dilution(volume, dilution)
-        unread = None if volume else ", ".join(f"its {kind} cannot be read" for kind in self.unread)
-        counted = self._count_conflict()
-        known = volume is not None and volume.value > 0
-        stated = doubt if known else self._undecided(factor, dilution)
-        withheld = _joined(conflict and conflict + _VOLUME, counted, doubt, unread)
-        known = known and not withheld
-        return RunFacts(
-            dilution=factor,
-            volume_ml=volume.value / factor if volume and known else None,
-            withheld=withheld,
-            withheld_with_volume=_joined(counted, stated),
-            volume_conflict=conflict,
+        if volume is not None and volume.value <= 0:
+            volume = None
+        used = self.context.get("usedilutioncalculation", 0) == 1
+        factor = dilution or (self.context.get("sampledilution", 1.0) if used else 1.0)
+        counted, undecided = self._count_conflict(), self._undecided(factor, dilution)
+        doubt = None
+        if volume is not None and dilution is None:
+            printed = None if counted else next(iter(self.summary.get("per_ml", [])), None)
+            doubt = self._disagrees(printed, volume, factor) if printed else undecided
+        volume_read = volumes["volume_imaged_ml"] is not None
+        unread = [] if volume_read else [f"its {kind} cannot be read" for kind in self.unread]
+        withheld = _joined(conflict and conflict + _VOLUME, counted, doubt, ", ".join(unread))
+        return {
+            "dilution": factor,
+            "volume_ml": volume.value / factor if volume and not withheld else None,
+            "withheld": withheld,
+            "withheld_with_volume": _joined(counted, doubt if volume else undecided),
+            "volume_conflict": conflict,
+            "notes": self.notes,
             **{name: one.value for name, one in volumes.items() if one},
             **{f"context_{key}": value for key, value in self.context.items()},
-        )
+        }
 
     def refuse_renumbered(self, saved: Path) -> None:
         """Refuse a classification where the list may have been cut and numbered from 1 again.
@@ -221,28 +251,20 @@ class Evidence:
             others.append(f"its ids reach {self.highest_id:,}")
         return f"the list has {self.listed:,} particles, {', '.join(others)}" if others else None
 
-    def _dilution(self, volume: Stated | None, given: float | None) -> tuple[float, str | None]:
-        """The factor, and why it is not certain that the numbers can be used, if so."""
-        used = self.context.get("usedilutioncalculation", 0) == 1
-        claimed = given or (self.context.get("sampledilution", 1.0) if used else 1.0)
-        if given is not None or volume is None or volume.value <= 0:
-            return claimed, None
-        printed = self.summary.get("per_ml", [])
-        if not printed or self._count_conflict():
-            return claimed, self._undecided(claimed, given)
-        per_ml, tolerance = printed[0], volume.step / volume.value + 2e-3
-        plain = self.listed / volume.value
-        if abs(per_ml.value - plain * claimed) <= tolerance * plain * claimed + per_ml.step:
-            return claimed, None
-        return claimed, (
-            f"{per_ml.file} says {per_ml.value:,.0f} particles/mL, and {self.listed:,} in "
-            f"{volume.value:g} mL are {plain:,.0f} (dilution set: {claimed:g}){_DILUTION}"
+    def _disagrees(self, printed: Stated, volume: Stated, factor: float) -> str | None:
+        """How the printed concentration differs from the count by the volume, if it does."""
+        plain, tolerance = self.listed / volume.value, volume.step / volume.value + 2e-3
+        if abs(printed.value - plain * factor) <= tolerance * plain * factor + printed.step:
+            return None
+        return (
+            f"{printed.file} says {printed.value:,.0f} particles/mL, and {self.listed:,} in "
+            f"{volume.value:g} mL are {plain:,.0f} (dilution set: {factor:g}){_DILUTION}"
         )
 
     def _undecided(self, factor: float, given: float | None) -> str | None:
         """Why the factor is not certain where no printed concentration shows it, if so."""
         doubt = None if factor == 1 else f"a dilution of {factor:g} is set"
-        if CONTEXT in self.unread:
+        if "context" in self.unread:
             doubt = "its context, and so its dilution, is not known"
         if given is not None or doubt is None:
             return None

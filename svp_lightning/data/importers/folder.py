@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from svp_lightning.data.importers.images import read_picture, to_8_bit
 from svp_lightning.data.importers.labels import (
     labels_from_table,
-    ordered,
     refuse_single_class,
 )
 from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
-from svp_lightning.data.importers.screening import Facts, Mask, marks, survey
+from svp_lightning.data.importers.marks import Mask, marks
+from svp_lightning.data.importers.screening import Facts, survey
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.window import choose_window
 from svp_lightning.data.importers.writer import Cut, Plan, Progress, write_plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.splits import assign_splits
@@ -74,20 +73,16 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
     particles = particles.reset_index(drop=True)
     depth, warnings = _bit_depth(settings, images)
     paths = images["path"].tolist()
-    sides = images[["height_px", "width_px"]].max(axis=1).to_numpy()
-    ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
     warnings += marks(
         particles["label"], lambda k: _unmarked(paths[k], depth, mask), settings.num_threads
     )
     warnings += _hidden_runs(particles) if settings.labelled else _counted_twice(images)
     return Plan(
         particles=particles,
+        sides=images[["height_px", "width_px"]].max(axis=1).to_numpy(),
         units=_units(len(paths)),
         read=lambda unit: _read(paths[unit.start : unit.stop], depth, mask),
-        image_size=settings.image_size or choose_window(sides, ecd_um, settings.window),
-        background=settings.background,
-        fit=settings.fit,
-        class_names=ordered(particles["label"].dropna()),
+        settings=settings,
         pixel_size_um=settings.pixel_size_um,
         made_by={
             "source": "folder",
@@ -235,49 +230,43 @@ def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
 
 def _of_one_label(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> pd.DataFrame:
     """Without images whose pixels have several labels."""
-    labels = particles["label"].groupby(digest).transform("nunique")
-    twice = particles[labels > 1]
-    if twice.empty:
-        return particles
-    one, two = _two_copies(twice, digest, "label")
+    wrong = particles["label"].groupby(digest).transform("nunique") > 1
     error = DataError(
-        f"{one['id']} and {two['id']} are the same image with different labels"
-        f"{_and_more(twice, digest)}.",
+        f"{_two_copies(particles[wrong], digest, 'label')} are the same image with different "
+        f"labels{_and_more(particles[wrong], digest)}.",
         "Keep one of each; data.unreadable=skip leaves all of them out.",
     )
-    for name in twice["id"]:
-        skips.add(name, "same image with another label", error)
-    return particles.drop(index=twice.index)
+    reason = "same image with another label"
+    return skips.leave_out(particles, wrong, reason, lambda row: (row.id, error))
 
 
 def _in_one_split(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> pd.DataFrame:
     """Without copies of test (and validation) images in training, where groups are given."""
     rank = particles["split"].map({"test": 0, "val": 1, "train": 2}).fillna(2)
-    first = rank.groupby(digest).transform("min")
-    copies = particles[rank > first]
-    if copies.empty:
-        return particles
-    one, two = _two_copies(particles[digest.isin(digest[copies.index])], digest, "split")
+    copies = rank > rank.groupby(digest).transform("min")
+    in_several = particles[digest.isin(digest[particles.index[copies]])]
     error = DataError(
-        f"{one['id']} ({one['split']}) and {two['id']} ({two['split']}) are the same image in two "
-        f"splits{_and_more(copies, digest)}.",
+        f"{_two_copies(in_several, digest, 'split')} are the same image in two "
+        f"splits{_and_more(particles[copies], digest)}.",
         "Remove one of each, or give both the same group; data.unreadable=skip leaves the "
         "training copies out.",
     )
-    for name in copies["id"]:
-        skips.add(name, "copy of an image of another split", error, particle_lost=False)
-    return particles.drop(index=copies.index)
+    reason = "copy of an image of another split"
+    return skips.leave_out(particles, copies, reason, lambda row: (row.id, error), lost=False)
 
 
-def _two_copies(rows: pd.DataFrame, digest: pd.Series, column: str) -> list[pd.Series]:
-    """The first two copies of one image that differ in ``column``."""
+def _two_copies(rows: pd.DataFrame, digest: pd.Series, column: str) -> str:
+    """The first two copies of one image that differ in ``column``, by name."""
+    if rows.empty:
+        return ""
     same = rows[digest.loc[rows.index] == digest[rows.index[0]]].drop_duplicates(column)
-    return [same.iloc[0], same.iloc[1]]
+    names = same["id"] + " (" + same[column] + ")" if column == "split" else same["id"]
+    return " and ".join(names[:2])
 
 
 def _and_more(rows: pd.DataFrame, digest: pd.Series) -> str:
     more = digest.loc[rows.index].nunique() - 1
-    return f", as are {more} more images" if more else ""
+    return f", as are {more} more images" if more > 0 else ""
 
 
 def _units(num_images: int) -> list[range]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -56,26 +57,23 @@ def read_picture(path: Path) -> Picture:
         return _from_pillow(path, image)
 
 
-def picture_size(path: Path, decode: bool = False) -> tuple[int, int]:
-    """Height and width of a picture, from its header, or from its pixels if ``decode``.
+class Header(NamedTuple):
+    """What the header of a picture says: its size in px, and whether samples have over 8 bit."""
+
+    height: int
+    width: int
+    deep: bool
+
+
+def read_header(path: Path) -> Header:
+    """Size and depth, without decoding the pixels.
 
     Raises:
         DataError: as in :func:`read_picture`, as far as it is read.
     """
-    if decode:
-        height, width = read_picture(path).grey.shape
-        return height, width
     with _opened(path) as image:
-        return image.height, image.width
-
-
-def is_deep(path: Path) -> bool:
-    """Whether the header says more than 8 bit a sample; False for what cannot be read."""
-    try:
-        with _opened(path) as image:
-            return _is_deep_colour(image) or image.mode.startswith("I")
-    except DataError:
-        return False
+        deep = _is_deep_colour(image) or image.mode.startswith("I")
+        return Header(image.height, image.width, deep)
 
 
 @contextmanager

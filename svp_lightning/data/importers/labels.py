@@ -1,13 +1,10 @@
-"""Class names, labels from a CSV, and splits: what a particle is and where it goes.
-
-Labels, groups and splits of a CSV join particles by their id. Splits that a user gave are kept and
-checked; others are made by group.
-"""
+"""Class names, and labels, groups and splits that a CSV gives to particles by their id."""
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +13,10 @@ import pandas as pd
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.importers.tables import (
     Skips,
-    read_rows,
-    refuse_empty,
-    refuse_repeats,
-    require_columns,
-    with_canonical_names,
+    Table,
+    columns_named,
+    read_table,
+    with_synonyms,
 )
 from svp_lightning.errors import DataError
 
@@ -95,8 +91,18 @@ def ordered(names: Iterable[str]) -> tuple[str, ...]:
     return (*known, *sorted(present - set(known)))
 
 
+def refuse_single_class(particles: pd.DataFrame, where: Path) -> None:
+    """Refuse fewer than two classes: there is nothing to tell apart."""
+    names = sorted(particles["label"].dropna().unique())
+    if len(names) < 2:
+        raise DataError(
+            f"{where} holds {'one class only: ' + names[0] if names else 'no labelled images'}.",
+            "Give two classes or more, or set data.labelled=false to predict.",
+        )
+
+
 def labels_from_table(
-    particles: pd.DataFrame, table: Path, skips: Skips, lost: Mapping[str, int] | None = None
+    particles: pd.DataFrame, file: Path, skips: Skips, lost: Mapping[str, int] | None = None
 ) -> pd.DataFrame:
     """Labels from a CSV with ``id,label`` (``filename,class``) or ``run,particle_id,label``.
 
@@ -107,7 +113,7 @@ def labels_from_table(
 
     Args:
         particles: with ``id``, and ``group`` (the run) and ``particle_id`` where they have one.
-        table: the CSV.
+        file: the CSV.
         skips: where labels of particles that are not there go, and rows that are too long. Where
             they name more particles of a run than were left out of it, its list may have been
             renumbered, and all labels of that run go.
@@ -119,98 +125,89 @@ def labels_from_table(
     Raises:
         DataError: a column is missing, a split has no such name, or a row names no particle.
     """
-    rows = read_rows(table, skips=skips, pad=True, of_particles=False)
-    of_ids = ("id", "filename", "path")
-    by_id = any(str(n).lower() in of_ids for n in rows) or "particle_id" not in particles
-    groups = {k: v for k, v in GROUP_SYNONYMS.items() if by_id or k != "run"}
-    rows = with_canonical_names(table, rows, _COLUMNS, _SYNONYMS | groups)
-    run_of = particles.get("run", particles["group"]) if "particle_id" in particles else None
-    if by_id:
-        names = [(name,) for name in particles["id"]]
-        return _joined(table, rows, ["id"], names, skips, run_of, lost or {})
-    runs = particles["group"].unique()
-    if "run" not in rows and len(runs) == 1:
-        rows["run"] = runs[0]
-    require_columns(table, rows, ("run", "particle_id", "label"))
-    rows["particle_id"] = rows["particle_id"].map(_whole)
-    known: list[tuple[str, ...]] = list(
-        zip(particles["group"], particles["particle_id"].astype(str), strict=True)
-    )
-    if len(set(known)) < len(known):
-        raise DataError(
-            f"{table}: particle numbers occur more than once in a run here.",
-            "Name particles by the column id; task=ingest data.labels=null writes the ids.",
-        )
-    return _joined(table, rows, ["run", "particle_id"], known, skips, run_of, lost or {})
+    synonyms = _SYNONYMS | GROUP_SYNONYMS
+    table = read_table(file, columns_named(_COLUMNS, synonyms), skips, pad=True, of_particles=False)
+    numbered = "particle_id" in particles
+    by_id = not numbered or any(name in table.rows for name in ("id", "filename", "path"))
+    table = with_synonyms(table, {k: v for k, v in synonyms.items() if by_id or k != "run"})
+    key, rows = ["id"], table.rows
+    if not by_id:
+        key, particles = ["run", "particle_id"], particles.assign(run=particles["group"])
+        if "run" not in rows and len(particles["run"].unique()) == 1:
+            rows["run"] = particles["run"].iloc[0]
+        if particles.duplicated(key).any():
+            raise DataError(
+                f"{file}: particle numbers occur more than once in a run here.",
+                "Name particles by the column id; task=ingest data.labels=null writes the ids.",
+            )
+    table.require((*key, "label"))
+    if not by_id:
+        rows["particle_id"] = rows["particle_id"].map(_whole)
+    known = _names(particles[key].astype(str))
+    found, strangers, error = _joined(table, key, known, skips)
+    if numbered and strangers:
+        run_of = particles["run" if "run" in particles else "group"]
+        doubtful = run_of.isin(_renumbered(strangers, run_of, lost or {})).to_numpy()
+        for row in np.flatnonzero(doubtful & found["label"].notna().to_numpy()).tolist():
+            reason = "label of a run whose labels name particles that it lacks"
+            skips.add(known[row], reason, error, particle_lost=False)
+        found[doubtful] = None
+    return found
+
+
+def _names(keys: pd.DataFrame) -> list[str]:
+    return ["/".join(key) for key in keys.itertuples(index=False, name=None)]
 
 
 def _joined(
-    table: Path,
-    rows: pd.DataFrame,
-    columns: list[str],
-    known: Sequence[tuple[str, ...]],
-    skips: Skips,
-    run_of: pd.Series | None,
-    lost: Mapping[str, int],
-) -> pd.DataFrame:
-    require_columns(table, rows, (*columns, "label"))
-    for name in columns:
-        refuse_empty(table, rows[rows["label"] != ""], name)
-    refuse_repeats(table, rows, *columns)
-    rows = rows[rows["label"] != ""]
-    keys = list(rows[columns].itertuples(index=False, name=None))
-    strangers = sorted(set(keys) - set(known))
-    for key in strangers:
-        examples = ", ".join(map("/".join, known[:2]))
-        error = DataError(
-            f"{table} labels {len(strangers)} particles that were not found (first: "
-            f"{'/'.join(key)}); those found are named like {examples}.",
-            "Name particles as the importer does (task=ingest data.labels=null lists the ids).",
-        )
-        skips.add("/".join(key), "labelled, but not imported", error, particle_lost=False)
-    names = class_names(rows["label"], table)
+    table: Table, key: list[str], known: list[str], skips: Skips
+) -> tuple[pd.DataFrame, list[str], DataError]:
+    """What a table gives to each known particle, and the names of those that are not there."""
+    named = replace(table, rows=table.rows[table.rows["label"] != ""])
+    for name in key:
+        named.refuse_empty(name)
+    table.refuse_repeats(*key)
+    rows = named.rows
+    names = _names(rows[key])
+    strangers = sorted(set(names) - set(known))
+    error = DataError(
+        f"{table.path} labels {len(strangers)} particles that were not found (first: "
+        f"{next(iter(strangers), '')}); those found are named like {', '.join(known[:2])}.",
+        "Name particles as the importer does (task=ingest data.labels=null lists the ids).",
+    )
+    for stranger in strangers:
+        skips.add(stranger, "labelled, but not imported", error, particle_lost=False)
     given = pd.DataFrame(index=rows.index, columns=_GIVEN, dtype=object)
-    given["label"] = rows["label"].map(names)
+    given["label"] = rows["label"].map(class_names(rows["label"], table.path))
     if "group" in rows:
         given["group"] = rows["group"].where(rows["group"] != "")
-    given["split"] = splits_given(table, rows)
-    of_key = dict(zip(keys, given.itertuples(index=False, name=None), strict=True))
-    nothing = (None,) * len(_GIVEN)
-    found = pd.DataFrame([of_key.get(key, nothing) for key in known], columns=_GIVEN, dtype=object)
-    if run_of is not None and strangers:
-        doubtful = run_of.isin(_renumbered(strangers, run_of, lost)).to_numpy()
-        for row in np.flatnonzero(doubtful & found["label"].notna().to_numpy()).tolist():
-            reason = "label of a run whose labels name particles that it lacks"
-            skips.add("/".join(known[row]), reason, error, particle_lost=False)
-        found[doubtful] = None
-    return found.where(found.notna(), None)
+    given["split"] = splits_given(named)
+    found = given.set_axis(names).reindex(known).reset_index(drop=True).astype(object)
+    return found.where(found.notna(), None), strangers, error
 
 
-def _renumbered(
-    strangers: list[tuple[str, ...]], run_of: pd.Series, lost: Mapping[str, int]
-) -> set[str]:
+def _renumbered(strangers: list[str], run_of: pd.Series, lost: Mapping[str, int]) -> set[str]:
     """Runs of which labels name more particles that are not there than were left out."""
     runs = sorted(run_of.unique(), key=len, reverse=True)  # a/b before a
-    named = ("/".join(key) for key in strangers)
     missing = Counter(
-        next((run for run in runs if name.startswith(f"{run}/")), None) for name in named
+        next((run for run in runs if name.startswith(f"{run}/")), None) for name in strangers
     )
     return {run for run in runs if missing[run] > lost.get(run, 0)}
 
 
-def splits_given(table: Path, rows: pd.DataFrame) -> list[str] | None:
+def splits_given(table: Table) -> list[str] | None:
     """The column ``split`` under its canonical names; None where it is missing or empty.
 
     Raises:
         DataError: a row has no split where others have one, or one of another name.
     """
-    if "split" not in rows or (rows["split"] == "").all():
+    if "split" not in table.rows or (table.rows["split"] == "").all():
         return None
-    names = rows["split"].str.lower().map(SPLIT_NAMES)
-    if names.isna().any():
-        number = names.index[int(names.isna().to_numpy().argmax())]
+    given = table.rows["split"]
+    names = given.str.lower().map(SPLIT_NAMES)
+    for row in names.index[names.isna()]:
         raise DataError(
-            f"{table}, row {number}: the split is {rows['split'][number]!r}.",
+            f"{table.path}, row {row}: the split is {given[row]!r}.",
             "Use train, val and test in every row, or leave the column out.",
         )
     return names.tolist()
@@ -220,13 +217,3 @@ def _whole(cell: str) -> str:
     """``"000001"`` and ``"1.0"`` -> ``"1"``: spreadsheets write whole numbers in many ways."""
     match = re.fullmatch(r"0*(\d+)(?:[.,]0*)?", cell, re.ASCII)
     return match[1] if match else cell
-
-
-def refuse_single_class(particles: pd.DataFrame, where: Path) -> None:
-    """Refuse fewer than two classes: there is nothing to tell apart."""
-    names = sorted(particles["label"].dropna().unique())
-    if len(names) < 2:
-        raise DataError(
-            f"{where} holds {'one class only: ' + names[0] if names else 'no labelled images'}.",
-            "Give two classes or more, or set data.labelled=false to predict.",
-        )

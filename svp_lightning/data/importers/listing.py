@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,12 +24,9 @@ from svp_lightning.data.importers.labels import (
 )
 from svp_lightning.data.importers.tables import (
     Skips,
-    read_rows,
-    refuse_empty,
-    refuse_repeats,
-    require_columns,
-    typed,
-    with_canonical_names,
+    columns_named,
+    read_table,
+    with_synonyms,
 )
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import files_below, subfolders
@@ -241,14 +239,14 @@ def _images_below(
             skips.note(name, "packed archive" if suffix in _ARCHIVES else "not an image")
 
 
-def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataFrame:
+def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataFrame:
     """Images listed by a CSV with the columns ``path`` and ``label`` (if ``labelled``).
 
     Optional: ``id``, ``group`` (or ``vial``, ``sample``, ``run``), ``split``, ``ecd_um``,
     ``label_confidence``. Paths are relative to the CSV.
 
     Args:
-        table: the CSV.
+        file: the CSV.
         root: the folder that must hold all images.
         labelled: whether every row needs a label; if not, none is read.
         skips: where rows go whose picture is missing, or that are too long.
@@ -260,24 +258,32 @@ def list_table(table: Path, root: Path, labelled: bool, skips: Skips) -> pd.Data
         DataError: a column is missing, or a row points outside ``root``, nowhere, or to what
             another row has.
     """
-    rows = read_rows(table, skips=skips, pad=True)
-    rows = with_canonical_names(table, rows, _IMAGE_COLUMNS, _SYNONYMS)
-    require_columns(table, rows, ("path", "label") if labelled else ("path",))
-    if rows.empty:
-        raise DataError(f"{table} lists no images.", "Add one row per image.")
-    rows = rows[[name for name in _IMAGE_COLUMNS if name in rows]].copy()
-    refuse_empty(table, rows, "path")
-    rows = _with_paths(table, root, rows, skips)
+    found = read_table(file, columns_named(_IMAGE_COLUMNS, _SYNONYMS), skips, pad=True)
+    found = with_synonyms(found, _SYNONYMS)
+    found.require(("path", "label") if labelled else ("path",))
+    if found.rows.empty:
+        raise DataError(f"{file} lists no images.", "Add one row per image.")
+    found = replace(found, rows=found.rows[[n for n in _IMAGE_COLUMNS if n in found.rows]])
+    found.refuse_empty("path")
+    found = replace(found, rows=_with_paths(file, root, found.rows, skips))
+    rows = found.rows
     if "id" not in rows:
         rows["id"] = [path.relative_to(root).as_posix() for path in rows["path"]]
-    refuse_repeats(table, rows, "path")
-    refuse_repeats(table, rows, "id")
-    rows["label"] = _labels(table, rows, labelled)
+    found.refuse_repeats("path")
+    found.refuse_repeats("id")
+    if labelled:
+        remedy = "Fill it in, remove the row, or set data.labelled=false to predict."
+        found.refuse_empty("label", remedy)
+        rows["label"] = rows["label"].map(class_names(rows["label"], file))
+    else:
+        rows["label"] = None
+    split = splits_given(found)
+    sizes = [name for name in ("ecd_um", "label_confidence") if name in rows]
+    for name in sizes:
+        one = replace(found, rows=rows[[name]])
+        rows[name] = one.numbers([], [], Skips())[name]
     rows["group"] = rows["group"].where(rows["group"] != "", None) if "group" in rows else None
-    rows["split"] = splits_given(table, rows)
-    for name in ("ecd_um", "label_confidence"):
-        if name in rows:
-            rows[name] = typed(table, rows[[name]], [], Skips())[name]
+    rows["split"] = split
     return rows.sort_values("id", ignore_index=True)
 
 
@@ -325,12 +331,3 @@ def _inside(table: Path, root: Path, number: object, cell: str) -> Path:
             "Move the file there, or set data.root to a folder that holds all files.",
         )
     return root / path.relative_to(base)
-
-
-def _labels(table: Path, rows: pd.DataFrame, labelled: bool) -> list[str | None]:
-    if not labelled:
-        return [None] * len(rows)
-    remedy = "Fill it in, remove the row, or set data.labelled=false to predict."
-    refuse_empty(table, rows, "label", remedy)
-    names = class_names(rows["label"], table)
-    return [names[cell] for cell in rows["label"]]

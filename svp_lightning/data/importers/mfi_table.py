@@ -12,21 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import theilslopes
 
 from svp_lightning.data.importers.tables import (
     Skips,
     lines_of,
     read_head,
-    read_rows,
-    typed,
-    without_blanks,
+    read_table,
+    without_problems,
 )
 from svp_lightning.errors import DataError
 
 CAMERA_BITS = 10
-_EDGES = ("x_left", "x_right", "y_top", "y_bottom")
-_WHOLE = ("frame", "particle_id", *_EDGES)
+EDGES = ["x_left", "x_right", "y_top", "y_bottom"]
+_WHOLE = ("frame", "particle_id", *EDGES)
 _NAMES = {
     "frame": ("Frame #", "frame num", "frame number", "frame no", "frame id", "frame"),
     "particle_id": (
@@ -67,8 +65,6 @@ _MAX_SLOPE_ERROR = 0.02
 
 _SAME_LAW = 0.02
 """Pixel sizes of runs that differ by less (relative) are of one instrument."""
-_NOT_KNOWN = "not known"
-_UNSURE = "its sizes are too few or too alike to tell the pixel size, which is {}."
 
 
 def _squashed(header: str) -> str:
@@ -78,14 +74,21 @@ def _squashed(header: str) -> str:
 _KNOWN = {_squashed(name): column for column, names in _NAMES.items() for name in names}
 
 
+def _column(header: str) -> str | None:
+    return _KNOWN.get(_squashed(header))
+
+
 def particle_header(file: Path) -> str:
     """The line of a file that names the columns of particles; "" where it holds no such table.
 
     A table that lacks a few of the needed columns counts, so that it can be named.
+
+    Raises:
+        DataError: the file may not be read.
     """
     found = ""
     for line in lines_of(read_head(file))[:_HEAD_LINES]:
-        columns = {_KNOWN.get(_squashed(cell)) for cell in re.split(r"[,;\t|]", line)} - {None}
+        columns = set(map(_column, re.split(r"[,;\t|]", line))) - {None}
         nearly = "frame" in columns and len(columns) >= _NEARLY
         if nearly or len(columns.intersection(_WHOLE)) > _NEARLY:
             found = found or line
@@ -94,63 +97,36 @@ def particle_header(file: Path) -> str:
     return found
 
 
-def read_table(file: Path, skips: Skips) -> pd.DataFrame:
+def read_mfi_table(file: Path, skips: Skips) -> pd.DataFrame:
     """One row per particle under the store's names, intensities in 8 bit, flags as booleans.
 
     Raises:
         DataError: columns are missing or twice, or a row cannot be used (unless skipped).
     """
-    header = without_blanks(particle_header(file))
-    rows = read_rows(file, header, skips=skips)
-    spelled = _spelled(file, rows)
-    rows = rows[list(spelled.values())]
-    text = rows[[spelled[name] for name in _TEXT if name in spelled]]
-    whole = [spelled[name] for name in _WHOLE]
-    table = typed(file, rows.drop(columns=text.columns), whole, skips).join(text)
-    table = _usable(file, table.rename(columns={v: k for k, v in spelled.items()}), skips)
-    for column in [c for c in table if str(c).startswith("intensity_")]:
-        table[column] = table[column] / (1 << (CAMERA_BITS - 8))
-    return table
-
-
-def _spelled(file: Path, rows: pd.DataFrame) -> dict[str, str]:
-    """Column of the store -> the table's name for it."""
-    spelled: dict[str, str] = {}
-    for header in [name for name in map(str, rows.columns) if _squashed(name) in _KNOWN]:
-        first = spelled.setdefault(_KNOWN[_squashed(header)], header)
-        if first != header:
-            raise DataError(
-                f"{file} has the columns {first!r} and {header!r} for the same.", "Remove one."
-            )
-    if missing := [_NAMES[name][0] for name in _WHOLE if name not in spelled]:
+    found = read_table(file, _column, skips, header_holds=particle_header(file))
+    if missing := [_NAMES[name][0] for name in _WHOLE if name not in found.rows]:
         raise DataError(
             f"{file} is nearly an MFI table: it lacks the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(missing)} (it has {', '.join(rows.columns)}).",
+            f"{', '.join(missing)} (it has {', '.join(found.header)}).",
             "Export the run with all columns, or rename those that are called otherwise.",
         )
-    return spelled
-
-
-def _usable(file: Path, table: pd.DataFrame, skips: Skips) -> pd.DataFrame:
-    sizes = table[[name for name in _SIZES if name in table]]
+    table = found.numbers(_TEXT, _WHOLE, skips)
     flags = table.get("edge_of_frame", pd.Series("0", table.index)).str.lower().map(_FLAGS)
     problems = {
         "particle listed twice": table.duplicated(["frame", "particle_id"], keep=False),
-        "size below 0": (sizes < 0).any(axis=1),
+        "size below 0": (table[[name for name in _SIZES if name in table]] < 0).any(axis=1),
         "Edge Particle is neither yes nor no": flags.isna(),
     }
-    left_out = pd.Series(False, index=table.index)
-    for reason, wrong in problems.items():
-        for row, found in table[wrong & ~left_out].iterrows():
-            name = f"particle {found['particle_id']} of frame {found['frame']}"
-            error = DataError(
-                f"{file}, row {row}, {name}: {reason}.",
-                "Export the run again; data.unreadable=skip leaves the particle out.",
-            )
-            skips.add(f"{file.name}, {name}", reason, error)
-        left_out |= wrong
-    edge = flags[~left_out].astype(bool) if "edge_of_frame" in table else None
-    return table[~left_out].assign(edge_of_frame=edge)
+
+    def name(row: Any) -> str:
+        return f"{file.name}, particle {row.particle_id} of frame {row.frame}"
+
+    flagged = "edge_of_frame" in table
+    table = without_problems(table.assign(edge_of_frame=flags), file, problems, name, skips)
+    table["edge_of_frame"] = table["edge_of_frame"].astype(bool) if flagged else None
+    for column in [c for c in table if str(c).startswith("intensity_")]:
+        table[column] = table[column] / (1 << (CAMERA_BITS - 8))
+    return table
 
 
 class SizeLaw(NamedTuple):
@@ -166,6 +142,9 @@ def size_law(particles: pd.DataFrame) -> SizeLaw | None:
     Args:
         particles: with ``ecd_um`` and ``area_px``, if the table has them.
     """
+    # Imported when the data is known to be good: errors in it do not wait for the import.
+    from scipy.stats import theilslopes
+
     if "ecd_um" not in particles or "area_px" not in particles:
         return None
     sized = particles[(particles["area_px"] > 0) & particles["ecd_um"].notna()]
@@ -183,10 +162,16 @@ def size_law(particles: pd.DataFrame) -> SizeLaw | None:
 def pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[str, Any]]:
     """Run -> pixel size, where it is from, and the line of the run's sizes.
 
-    A run whose own sizes do not tell has the pixel size of the other runs, if these agree.
+    A run whose own sizes do not show it has the pixel size of the other runs, if these agree, or
+    else that of all particles together, where no run shows one.
     """
     laws = {str(run): size_law(rows) for run, rows in particles.groupby("group")}
-    shared, whence = _shared(particles, [law for law in laws.values() if law])
+    sizes = [law.pixel_size_um for law in laws.values() if law]
+    shared, whence = None, "not known"
+    if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
+        shared, whence = float(np.median(sizes)), "that of the other runs"
+    elif not sizes and (of_all := size_law(particles)):
+        shared, whence = of_all.pixel_size_um, "that of all runs together"
     facts: dict[str, dict[str, Any]] = {}
     for run, law in laws.items():
         size, source = (law.pixel_size_um, "its sizes") if law else (shared, whence)
@@ -202,16 +187,8 @@ def pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[
 
 def _remarks(law: SizeLaw | None, given: float | None, source: str) -> list[str]:
     if given is None:
-        return [] if law else [_UNSURE.format(source)]
+        unsure = f"its sizes are too few or too alike to show the pixel size, which is {source}."
+        return [] if law else [unsure]
     if law is None or abs(given / law.pixel_size_um - 1) <= _SAME_LAW:
         return []
     return [f"data.pixel_size_um is {given:g}, and its sizes follow {law.pixel_size_um:.4g} µm/px."]
-
-
-def _shared(particles: pd.DataFrame, known: list[SizeLaw]) -> tuple[float | None, str]:
-    """Pixel size for the runs that do not tell theirs, µm, and where it is from."""
-    sizes = [law.pixel_size_um for law in known]
-    if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
-        return float(np.median(sizes)), "that of the other runs"
-    law = None if sizes else size_law(particles)
-    return (law.pixel_size_um, "that of all runs together") if law else (None, _NOT_KNOWN)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.cutting import BOX
+from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import sha256_of_file
@@ -95,7 +95,7 @@ def _particles(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
 
 
 def _hashes(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
-    boxes = table[list(BOX)].astype(np.int64).assign(picture=picture)
+    boxes = table[BOX].astype(np.int64).assign(picture=picture)
     return np.asarray(pd.util.hash_pandas_object(boxes, index=False), np.uint64)
 
 

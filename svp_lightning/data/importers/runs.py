@@ -1,14 +1,15 @@
 """What the imports of instrument runs share: from one table per run to the plan of a store.
 
-An importer lists run files, reads each into a table, and says how a picture is read. Every
+An importer lists run files, reads each into a table, and says what it adds to all of them. Every
 table has a row per particle with ``id``, ``particle_id``, ``group`` (the run), ``picture``
 (path as text) and the box ``x, y, w, h`` in it, ``pixel_size_um``, and whatever else is kept.
 ``content``, if it is there, is equal where pictures are, however they are stored; without it
-equal files are equal pictures.
+equal files are equal pictures. Tables of libraries have a ``run`` of their own, as their groups
+are something else.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,19 +19,19 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from svp_lightning.data.importers.cutting import BOX, Measure, ReadPage, cut, inside_pictures
 from svp_lightning.data.importers.labels import (
+    class_names,
     labels_from_table,
-    ordered,
     refuse_single_class,
 )
+from svp_lightning.data.importers.pictures import BOX, Measure, Pictures, ReadPage, cut
 from svp_lightning.data.importers.repeats import relative_name, without_repeats
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.window import choose_window
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import RunSettings
 from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
+from svp_lightning.runtime.files import visible_files
 
 _COLUMNS = ["id", "particle_id", "group", "picture", *BOX, "pixel_size_um"]
 _PIXEL_TOLERANCE = 0.005
@@ -62,37 +63,54 @@ class RunFacts(BaseModel):
     notes: list[str] = []
 
 
+Facts = dict[str, dict[str, Any]]
+"""Run -> what its facts are besides its counts."""
+
+
 @dataclass(frozen=True)
-class Runs:
-    """What an importer found.
+class Found:
+    """What an importer makes of the particles of all runs.
 
     Attributes:
-        particles: see the module; sorted as they will be stored.
+        particles: with all columns, as they will be stored.
+        facts: of the runs, where it knows any.
         read: gives a picture as 8 bit; called from several threads.
-        facts: of each run, also of those without particles.
         measure: further columns of one picture's particles, from their rows and tiles.
         made_by: for the manifest.
     """
 
     particles: pd.DataFrame
     read: ReadPage
-    facts: dict[str, RunFacts]
+    facts: Facts = field(default_factory=dict)
     measure: Measure | None = None
     made_by: dict[str, Any] = field(default_factory=dict)
 
 
-def gather(
+def plan_runs(
     files: list[Path],
-    settings: RunSettings,
     read_run: Callable[[Path, str], pd.DataFrame],
+    complete: Callable[[pd.DataFrame], Found],
+    settings: RunSettings,
+    pictures: Pictures,
     skips: Skips,
-) -> tuple[pd.DataFrame, dict[str, RunFacts]]:
-    """Particles of all runs that can be read and cut, each once, and the facts of each run.
+) -> Plan:
+    """Read, check, label and split the particles of all runs, and lay out the store.
 
-    A run whose table has no rows is one: a blank.
+    Each particle comes in once. A run whose table has no rows is one: a blank. Runs that cannot
+    be split (one run only, one class, no labels) are imported all the same, without splits;
+    ``not_split`` in the manifest says why, and training refuses them.
+
+    Args:
+        files: of the runs.
+        read_run: gives the table of a run from its file and name.
+        complete: called with the particles that can be cut.
+        settings: of the import.
+        pictures: those of the runs.
+        skips: what is left out.
 
     Raises:
-        DataError: a run cannot be read or is a copy (unless skipped), or no run is left.
+        DataError: a run cannot be read or is a copy (unless skipped), no run is left, or the
+            labels do not fit the particles.
     """
     names = dict(zip(files, run_names(settings.root, files), strict=True))
     tables, lost = _read_all(names, settings.root, read_run, skips)
@@ -100,20 +118,41 @@ def gather(
     tables = without_repeats(tables, settings.root, settings.num_threads, skips)
     particles = _joined(list((tables or blank).values()))
     listed = Counter(_run_of(particles).tolist())
-    particles = inside_pictures(particles, _folder(settings), settings.num_threads, skips)
+    particles = pictures.holding(particles, skips)
     if particles.empty and not blank:
         raise DataError(
             f"Nothing in {settings.root} could be imported.",
             "Set data.unreadable=refuse to see the first problem.",
         )
-    imported = Counter(_run_of(particles).tolist())
-    missing = listed - imported
+    held = Counter(_run_of(particles).tolist())
     for file, table in tables.items():
-        missing[str(_run_of(table).iloc[0])] += lost[file]
+        listed[str(_run_of(table).iloc[0])] += lost[file]
     runs = sorted({*listed, *(names[file] for file in blank)})
-    return particles, {
-        run: RunFacts(particles=imported[run], particles_lost=missing[run]) for run in runs
+    missing = {run: listed[run] - held[run] for run in runs}
+    if "label" in particles:
+        cells = particles["label"].astype(object)
+        spelled = class_names(cells[cells.notna() & (cells != "")], settings.root)
+        particles["label"] = [spelled.get(cell) for cell in cells] if settings.labelled else None
+    found = complete(particles)
+    particles = _labelled(found.particles.assign(origin="real"), settings, skips, missing)
+    particles, why = _split(particles, settings)
+    made_by = {
+        "source": settings.source,
+        "seed": settings.seed,
+        "not_split": why,
+        **found.made_by,
+        "runs": _facts(listed, runs, particles, found.facts),
     }
+    return Plan(
+        particles=_for_store(particles),
+        sides=particles[["w", "h"]].max(axis=1).to_numpy(np.int64),
+        units=_units(particles["picture"]),
+        read=lambda unit: cut(particles.iloc[unit.start : unit.stop], found.read, found.measure),
+        settings=settings,
+        pixel_size_um=_common(particles["pixel_size_um"]),
+        made_by=made_by,
+        skipped=skips.table(),
+    )
 
 
 def _read_all(
@@ -147,70 +186,7 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _run_of(particles: pd.DataFrame) -> pd.Series:
     """The run of each particle: its group, unless groups are something else."""
-    return particles["run"] if "run" in particles else particles["group"]
-
-
-def plan_runs(found: Runs, settings: RunSettings, skips: Skips) -> Plan:
-    """Label, split by run, and lay out the store.
-
-    Runs that cannot be split (one run only, one class, no labels) are imported all the same,
-    without splits; ``not_split`` in the manifest says why, and training refuses them.
-
-    Args:
-        found: from the importer.
-        settings: of the import.
-        skips: what was left out; labels of unknown particles go there, too.
-
-    Raises:
-        DataError: the labels do not fit the particles.
-    """
-    lost = {run: facts.particles_lost for run, facts in found.facts.items()}
-    particles = _labelled(found.particles.assign(origin="real"), settings, skips, lost)
-    particles, why = _split(particles, settings)
-    sides = particles[["w", "h"]].max(axis=1).to_numpy(np.int64)
-    ecd_um = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
-    made_by = {
-        "source": settings.source,
-        "seed": settings.seed,
-        "not_split": why,
-        **found.made_by,
-        "runs": {run: facts.model_dump() for run, facts in _completed(found, particles).items()},
-    }
-    return Plan(
-        particles=_for_store(particles),
-        units=_units(particles["picture"]),
-        read=lambda unit: cut(particles.iloc[unit.start : unit.stop], found.read, found.measure),
-        image_size=settings.image_size or choose_window(sides, ecd_um, settings.window),
-        background=settings.background,
-        fit=settings.fit,
-        class_names=ordered(particles["label"].dropna()),
-        pixel_size_um=_common(particles["pixel_size_um"]),
-        made_by=made_by,
-        skipped=skips.table(),
-    )
-
-
-def _completed(found: Runs, particles: pd.DataFrame) -> dict[str, RunFacts]:
-    """Facts with the calibration, and without a volume where particles are lost."""
-    run_of = _run_of(particles)
-    sizes = particles.groupby(run_of)["pixel_size_um"]
-    calibrations = {str(run): _common(of_run) for run, of_run in sizes}  # None, where NaN is none
-    imported = Counter(run_of.tolist())
-    completed = {}
-    for run, facts in found.facts.items():
-        lost = facts.particles_lost + facts.particles - imported[run]
-        reasons = [facts.withheld, f"{lost:,} particles could not be imported" if lost else None]
-        withheld = "; ".join(filter(None, reasons)) or None
-        completed[run] = facts.model_copy(
-            update={
-                "particles": imported[run],
-                "particles_lost": lost,
-                "volume_ml": None if withheld else facts.volume_ml,
-                "withheld": withheld,
-                "pixel_size_um": calibrations.get(run),
-            }
-        )
-    return completed
+    return particles["run" if "run" in particles else "group"]
 
 
 def _labelled(
@@ -222,7 +198,8 @@ def _labelled(
         return particles.assign(label=None)
     if settings.labels is None:
         return particles
-    given = labels_from_table(particles, _folder(settings) / settings.labels, skips, lost)
+    folder = settings.root if settings.root.is_dir() else settings.root.parent
+    given = labels_from_table(particles, folder / settings.labels, skips, lost)
     particles = particles.assign(label=given["label"], split=given["split"])
     run = particles["group"]
     group = given["group"].where(given["group"].notna(), run)
@@ -240,8 +217,56 @@ def _split(particles: pd.DataFrame, settings: RunSettings) -> tuple[pd.DataFrame
     return particles.assign(split=""), None
 
 
-def _folder(settings: RunSettings) -> Path:
-    return settings.root if settings.root.is_dir() else settings.root.parent
+def _facts(
+    listed: Counter[str], runs: list[str], particles: pd.DataFrame, known: Facts
+) -> dict[str, dict[str, Any]]:
+    """Facts with counts and calibration, and without a volume where particles are lost."""
+    run_of = _run_of(particles)
+    imported = Counter(run_of.tolist())
+    sizes = particles["pixel_size_um"].groupby(run_of)
+    calibrations = {str(run): _common(of_run) for run, of_run in sizes}
+    facts = {}
+    for run in runs:
+        lost, given = listed[run] - imported[run], known.get(run, {})
+        reasons = [given.get("withheld"), f"{lost:,} particles could not be imported" * (lost > 0)]
+        withheld = "; ".join(filter(None, reasons)) or None
+        own = RunFacts.model_validate(given).model_copy(
+            update={
+                "particles": imported[run],
+                "particles_lost": lost,
+                "volume_ml": None if withheld else given.get("volume_ml"),
+                "withheld": withheld,
+                "pixel_size_um": calibrations.get(run),
+            }
+        )
+        facts[run] = own.model_dump()
+    return facts
+
+
+def run_files(
+    root: Path,
+    left_out: Collection[Path],
+    suffixes: Collection[str],
+    is_run: Callable[[Path], bool],
+    skips: Skips,
+) -> list[Path]:
+    """Files below ``root`` that are runs, of those of these suffixes, sorted.
+
+    One that may not be read is refused, or listed as left out.
+
+    Raises:
+        DataError: ``root`` is no folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"data.root={root} is not a folder.", "Give a run folder, or one of runs.")
+    found = []
+    for file in sorted(visible_files(root, left_out)):
+        try:
+            if file.suffix.lower() in suffixes and is_run(file):
+                found.append(file)
+        except DataError as error:
+            skips.add(file.name, "file cannot be read", error, particle_lost=False)
+    return found
 
 
 def run_names(root: Path, files: list[Path]) -> list[str]:
@@ -253,12 +278,6 @@ def run_names(root: Path, files: list[Path]) -> list[str]:
         times = Counter(names)
         names = [n if times[n] == 1 else long for n, long in zip(names, longer, strict=True)]
     return names
-
-
-def require_folder(root: Path) -> None:
-    """Refuse a root that is no folder."""
-    if not root.is_dir():
-        raise DataError(f"data.root={root} is not a folder.", "Give a run folder, or one of runs.")
 
 
 def _for_store(particles: pd.DataFrame) -> pd.DataFrame:

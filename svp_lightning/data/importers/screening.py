@@ -1,32 +1,26 @@
-"""A look into every image before it is stored: is it readable, of one particle, and unmarked?
+"""A look into every image before it is stored: is it readable, and of one particle?
 
-An image of many particles must not be classified as one, and what is burnt into images (a scale
-bar, a text) shifts the centring and may tell the class. Marks are found where many images of a
-class have the same grey level near their border, and replaced by background where the user
-names them (:class:`Mask`).
+An image of many particles must not be classified as one.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, find_objects, label, uniform_filter
+from scipy.ndimage import find_objects, label, uniform_filter
 
 from svp_lightning.data.importers.collage import find_tiles
-from svp_lightning.data.importers.cutting import Page
 from svp_lightning.data.importers.images import (
     depth_needed,
     digest_of,
     read_picture,
     to_8_bit,
 )
+from svp_lightning.data.importers.pictures import Page
 from svp_lightning.errors import DataError
 
 Grey = NDArray[np.uint8]
@@ -43,14 +37,6 @@ _MIN_CONTRAST = 12.0
 """Grey levels between an object and the background, after a mean over 3 x 3 px."""
 _MAX_NOISE = 5.0
 """Grey levels, likewise; where the border varies more it shows a particle, as of a tight crop."""
-
-_SAMPLE = 64
-"""Images of each class in which marks are looked for."""
-_MIN_SAMPLE = 8
-_MARK_CONTRAST = 25.0
-"""Grey levels between a mark and the background."""
-_MARK_PIXELS = 5
-"""Fewer are defects of the sensor, which all classes share."""
 
 
 class Facts(NamedTuple):
@@ -188,151 +174,3 @@ def _central(box: Box, shape: tuple[int, ...]) -> bool:
     """Whether an object is where cropping around it puts it."""
     middles = [(part.start + part.stop) / 2 / n for part, n in zip(box, shape, strict=True)]
     return all(abs(middle - 0.5) < 0.15 for middle in middles)
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Where pixels of every image are to be replaced by background.
-
-    Attributes:
-        box: left, top, right and bottom, px; negative ones count from the right and bottom
-            edges, None is an edge. Ignored where ``image`` is given.
-        image: (h, w) bool, True where a pixel is replaced; every image must be of its size.
-    """
-
-    box: tuple[int | None, ...] = ()
-    image: NDArray[np.bool_] | None = None
-
-    @classmethod
-    def of(cls, given: str, root: Path) -> "Mask":
-        """From ``left:top:right:bottom``, or the name of an image that is not 0 where a mark is.
-
-        Raises:
-            DataError: neither of the two.
-        """
-        if re.fullmatch(r"(-?\d*):(-?\d*):(-?\d*):(-?\d*)", given):
-            return cls(box=tuple(int(n) if n.strip("-") else None for n in given.split(":")))
-        if not (root / given).is_file():
-            raise DataError(
-                f"data.mask={given} is neither a box nor an image in {root}.",
-                "Give left:top:right:bottom in px (:-12:: is the lowest 12 rows), or an image "
-                "that is not black where pixels are to be replaced.",
-            )
-        return cls(image=read_picture(root / given).grey > 0)
-
-    def covers(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """(h, w), True where pixels of an image of this shape are to be replaced.
-
-        Raises:
-            DataError: the mask image has another size, or nothing would be left.
-        """
-        covered = np.zeros(shape, dtype=bool)
-        if self.image is None:
-            left, top, right, bottom = self.box
-            covered[top:bottom, left:right] = True
-        elif self.image.shape == shape:
-            covered = self.image
-        else:
-            sizes = [f"{w} x {h} px" for h, w in (self.image.shape, shape)]
-            raise DataError(
-                f"data.mask is an image of {sizes[0]}, but an image to import has {sizes[1]}.",
-                "Give the mask as a box, or import images of one size.",
-            )
-        if covered.all():
-            raise DataError(
-                f"data.mask covers the whole of an image of {shape[1]} x {shape[0]} px.",
-                "Give a smaller box.",
-            )
-        return covered
-
-
-class _Mark(NamedTuple):
-    """A box in px as :class:`Mask` takes it: from the edges it is found at."""
-
-    left: int
-    top: int
-    right: int | None
-    bottom: int | None
-
-    def __str__(self) -> str:
-        return ":".join("" if n is None else str(n) for n in self)
-
-
-def marks(labels: pd.Series, read: Callable[[int], Grey], num_threads: int) -> list[str]:
-    """A warning for each mark that the images of a class have in common near the border.
-
-    Args:
-        labels: class of each image, null where unknown.
-        read: gives an image by its position, masked pixels at the level of its border.
-        num_threads: decoding threads.
-    """
-    found: dict[str, list[_Mark]] = {}
-    names = labels.astype(object).where(labels.notna(), "").to_numpy(object)
-    for name in sorted(set(names)):
-        rows = np.flatnonzero(names == name)
-        chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(int)]
-        with ThreadPoolExecutor(num_threads) as pool:
-            images = list(pool.map(read, chosen.tolist()))
-        if len(images) >= _MIN_SAMPLE:
-            found[name] = _common_marks(images)
-    return _warnings(found)
-
-
-def _warnings(found: dict[str, list[_Mark]]) -> list[str]:
-    classes_of: dict[_Mark, list[str]] = {}
-    for name, here in found.items():
-        for mark in here:
-            known = next((other for other in classes_of if _overlap(mark, other)), mark)
-            classes_of.setdefault(known, []).append(name)
-    lines = []
-    for mark, names in classes_of.items():
-        if len(set(names)) == len(found):
-            what = "Images hold the same mark (a scale bar, a text)"
-            why = "It shifts the centring."
-        else:
-            what = f"Images of {', '.join(sorted(set(names)))} hold a mark that others lack"
-            why = "It tells the class without the particle."
-        lines.append(
-            f"Warning: {what} at {mark} (left:top:right:bottom, px). {why} "
-            f"data.mask={mark} replaces it by background."
-        )
-    return lines
-
-
-def _overlap(a: _Mark, b: _Mark) -> bool:
-    return max(abs((x or 0) - (y or 0)) for x, y in zip(a, b, strict=True)) <= 4
-
-
-def _common_marks(images: list[Grey]) -> list[_Mark]:
-    """Boxes of constant pixels near the border, from the corner where they are constant."""
-    height, width = (int(np.percentile([i.shape[k] for i in images], 10)) for k in (0, 1))
-    fitting = [image for image in images if image.shape[0] >= height and image.shape[1] >= width]
-    one_size = len({image.shape for image in fitting}) == 1
-    found = []
-    for bottom, right in [(False, False)] if one_size else product((False, True), repeat=2):
-        rows = slice(-height, None) if bottom else slice(height)
-        columns = slice(-width, None) if right else slice(width)
-        stack = np.stack([image[rows, columns] for image in fitting])
-        edges = [one_size or here for here in (not bottom, bottom, not right, right)]
-        for box in _constant_boxes(stack, edges):
-            top, left = box[0].start - height * bottom, box[1].start - width * right
-            ends = box[0].stop - height * bottom, box[1].stop - width * right
-            found.append(_Mark(left, top, ends[1] or None, ends[0] or None))
-    return found
-
-
-def _constant_boxes(stack: NDArray[Any], edges: list[bool]) -> list[Box]:
-    """Boxes of marks in (n, h, w) images, near the given edges (top, bottom, left, right)."""
-    low, level, high = np.percentile(stack, [5, 50, 95], axis=0)
-    height, width = level.shape
-    near = np.zeros(level.shape, dtype=bool)
-    rows, columns = height // 4, width // 4
-    bands = (near[:rows], near[-rows:], near[:, :columns], near[:, -columns:])
-    for edge, band in zip(edges, bands, strict=True):
-        band |= edge
-    contrast = np.abs(level - np.median(level[near])) if near.any() else np.zeros(level.shape)
-    constant = (high - low <= np.maximum(4, 0.08 * contrast)) & (contrast >= _MARK_CONTRAST) & near
-    labels, _ = label(binary_dilation(constant, iterations=2))
-    boxes = find_objects(np.where(constant, labels, 0))
-    sizes = np.bincount(labels[constant], minlength=len(boxes) + 1)
-    return [box for number, box in enumerate(boxes, 1) if box and sizes[number] >= _MARK_PIXELS]

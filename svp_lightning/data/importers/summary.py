@@ -1,7 +1,7 @@
 """What an import brought in: counts per class, split, group and size, and what was left out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -21,88 +21,133 @@ UNLABELLED = "unlabelled"
 MAX_GROUPS_SHOWN = 20
 
 
-@dataclass(frozen=True)
 class IngestSummary:
-    """Counts of a store.
+    """Counts of a store, for people.
 
-    Attributes:
-        images: all images.
-        image_size: side, px.
-        window: what :func:`window_table` gives.
-        pixel_um: smallest and largest calibration of its runs, if known.
-        classes: one row per class (and :data:`UNLABELLED`): ``images``, one column for each
-            split there is, and one for each size bin if sizes are known.
-        groups: one row per group (run, vial): ``images``, ``split``, one column for each
-            class, and ``mL imaged`` and ``per mL`` where the instrument says; empty where
-            every image is a group of its own.
-        sizes: size bin -> images; empty where no size is known.
-        on_frame_edge: particles cut by the camera frame.
-        skipped: reason -> particles, rows or files left out.
-        not_split: why there is no split, if so.
-        size_definition: what ``ecd_um`` is, if sizes are known.
-        remarks: on runs: notes of the importer, dilutions, and why a concentration is withheld.
-        bit_depth: bits that 16-bit files use, where there are such files.
+    Args:
+        store: to count.
     """
 
-    images: int
-    image_size: int
-    window: pd.DataFrame
-    pixel_um: tuple[float, float] | None
-    classes: pd.DataFrame
-    groups: pd.DataFrame
-    sizes: dict[str, int]
-    on_frame_edge: int
-    skipped: dict[str, int]
-    not_split: str | None
-    size_definition: str | None
-    remarks: list[str]
-    bit_depth: int | None
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._particles = store.particles
+        self._made_by = store.manifest.made_by
+        label = self._particles["label"].astype(object)
+        self._label = label.where(label.notna(), UNLABELLED)
+        names = (*store.class_names, UNLABELLED)
+        self._order = [name for name in names if (self._label == name).any()]
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """A row per class (and :data:`UNLABELLED`): ``images``, those of each split and size."""
+        split = self._particles["split"]
+        table = pd.DataFrame({"images": self._label.value_counts()})
+        for name in SPLITS:
+            if (split == name).any():
+                table[name] = self._label[split == name].value_counts()
+        if self._bins is not None:
+            table = table.join(pd.crosstab(self._label, self._bins, dropna=False))
+        return table.reindex(self._order).fillna(0).astype(int)
+
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """A row per group (run, vial); empty where every image is a group of its own.
+
+        ``images``, ``split``, one column for each class, and ``mL imaged`` and ``per mL`` where
+        the instrument says.
+        """
+        particles, group = self._particles, self._particles["group"]
+        blank = [run for run, facts in _facts(self._made_by).items() if not facts.particles]
+        if group.nunique() == len(particles) and not blank:
+            return pd.DataFrame()
+        images = group.value_counts()
+        rows = sorted({*images.index, *blank})
+        table = pd.DataFrame({"images": images.reindex(rows, fill_value=0)})
+        if (particles["split"] != "").any():
+            named = particles[particles["split"] != ""]
+            table["split"] = named.groupby("group")["split"].first()
+            table["split"] = table["split"].fillna("")
+        by_class = pd.crosstab(group, self._label)
+        by_class = by_class.reindex(index=table.index, columns=self._order, fill_value=0)
+        table = table.join(by_class.astype(int))
+        volumes = volumes_imaged(particles, self._made_by).reindex(table.index)
+        if volumes.notna().any():
+            table["mL imaged"] = volumes
+            table["per mL"] = table["images"] / volumes.where(volumes > 0)
+        return table
+
+    @cached_property
+    def window(self) -> pd.DataFrame:
+        """What :func:`window_table` gives."""
+        return window_table(self._particles)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size bin -> images; empty where no size is known."""
+        bins = self._bins
+        if bins is None:
+            return {}
+        return {str(name): int(n) for name, n in bins.value_counts(sort=False).items()}
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Reason -> particles, rows or files left out."""
+        return dict(self._made_by.get("skipped", {}))
+
+    @cached_property
+    def _bins(self) -> pd.Series | None:
+        if "ecd_um" not in self._particles or self._particles["ecd_um"].isna().all():
+            return None
+        return size_bins(self._particles["ecd_um"])
+
+    @property
+    def _definition(self) -> str | None:
+        """What sizes are, where some are known."""
+        return None if self._bins is None else self._made_by.get("size_definition")
 
     def lines(self) -> list[str]:
         """For the terminal, tables left out."""
-        pixel = "" if self.pixel_um is None else f", {as_range(self.pixel_um)} µm/px"
-        side = self.image_size
+        range_um, side = pixel_range(self._store), self._store.image_size
+        pixel = "" if range_um is None else f", {as_range(range_um)} µm/px"
         held = ", ".join(f"{n:,} {name}" for name, n in self.classes["images"].items())
-        lines = [
-            f"{self.images:,} images of {side} × {side} px{pixel}" + (f": {held}" if held else "")
-        ]
-        if self.sizes and self.size_definition:
-            lines.append(f"Sizes (ecd_um): {self.size_definition}.")
+        held = f": {held}" if held else ""
+        lines = [f"{len(self._store):,} images of {side} × {side} px{pixel}{held}"]
+        if self._definition:
+            lines.append(f"Sizes (ecd_um): {self._definition}.")
         lines += too_large(self.window, side)
-        if self.on_frame_edge:
-            lines.append(f"On the edge of a camera frame: {self.on_frame_edge:,} (edge_of_frame)")
-        for reason, count in self.skipped.items():
-            lines.append(f"Left out: {count:,} ({reason})")
+        edge = self._particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
+        if edge.any():
+            lines.append(f"On the edge of a camera frame: {edge.sum():,} (edge_of_frame)")
+        lines += [f"Left out: {count:,} ({reason})" for reason, count in self.skipped.items()]
         if self.skipped:
             lines.append("All that was left out is listed in skipped.csv.")
-        lines += self.remarks[:MAX_GROUPS_SHOWN]
-        if more := len(self.remarks) - MAX_GROUPS_SHOWN:
-            lines += [f"and {more:,} more remarks on runs (manifest.json)"] if more > 0 else []
+        remarks = [text for run, of in _facts(self._made_by).items() for text in _remarks(run, of)]
+        lines += remarks[:MAX_GROUPS_SHOWN]
+        if (more := len(remarks) - MAX_GROUPS_SHOWN) > 0:
+            lines.append(f"and {more:,} more remarks on runs (manifest.json)")
         if self.groups.empty and set(SPLITS) & set(self.classes.columns):
             lines.append(
                 "No runs or vials are known (group): images of one run may both train and test."
             )
-        if self.bit_depth:
-            lines.append(f"16-bit files are read as {self.bit_depth} bit (data.bit_depth).")
-        if self.not_split:
-            lines.append(f"Imported without splits: {self.not_split}")
+        if depth := self._made_by.get("bit_depth_of_16_bit_files"):
+            lines.append(f"16-bit files are read as {depth} bit (data.bit_depth).")
+        if why := self._made_by.get("not_split"):
+            lines.append(f"Imported without splits: {why}")
         return lines
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Title -> rows to print, under the name of their index; only tables that tell anything."""
-        sizes = f" (sizes: {self.size_definition})" if self.sizes and self.size_definition else ""
+        """Title -> rows to print, under the name of their index; only tables that hold any."""
+        sizes = f" (sizes: {self._definition})" if self._definition else ""
         classes = self.classes
         if len(classes) > 1:
             total = "all classes" if "all" in classes.index else "all"
             classes = pd.concat([classes, classes.sum().to_frame(total).T])
+        larger = f"Larger than the window of {self._store.image_size} px{sizes}"
+        groups = self.groups[:MAX_GROUPS_SHOWN]
         tables = {
             f"Classes{sizes}": classes.rename(index=display_name).rename_axis("class"),
-            f"Larger than the window of {self.image_size} px{sizes}": self.window.rename_axis(
-                "size"
-            ),
-            "Groups (a split never divides one)": self.groups[:MAX_GROUPS_SHOWN].rename_axis(
-                "group"
-            ),
+            larger: self.window.rename_axis("size"),
+            "Groups (a split never divides one)": groups.rename_axis("group"),
         }
         return {title: rows for title, rows in tables.items() if len(rows)}
 
@@ -125,27 +170,7 @@ def as_range(ends: tuple[float, float], how: str = ".4g") -> str:
 
 def summarise(store: Store) -> IngestSummary:
     """Count what ``store`` holds."""
-    particles = store.particles
-    label = particles["label"].astype(object).where(particles["label"].notna(), UNLABELLED)
-    order = [name for name in (*store.class_names, UNLABELLED) if (label == name).any()]
-    bins = _size_bins(particles)
-    edge = particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
-    made_by = store.manifest.made_by
-    return IngestSummary(
-        images=len(store),
-        image_size=store.image_size,
-        window=window_table(particles),
-        pixel_um=pixel_range(store),
-        classes=_class_table(label, particles["split"], bins, order),
-        groups=_group_table(particles, label, order, made_by),
-        sizes={} if bins is None else {str(k): int(n) for k, n in _counts(bins).items()},
-        on_frame_edge=int(edge.sum()),
-        skipped=made_by.get("skipped", {}),
-        not_split=made_by.get("not_split"),
-        size_definition=made_by.get("size_definition"),
-        remarks=[text for run, facts in _facts(made_by).items() for text in _remarks(run, facts)],
-        bit_depth=made_by.get("bit_depth_of_16_bit_files"),
-    )
+    return IngestSummary(store)
 
 
 def window_table(particles: pd.DataFrame) -> pd.DataFrame:
@@ -182,40 +207,6 @@ def too_large(window: pd.DataFrame, image_size: int, remedy: str = "") -> list[s
     if shrunk:
         lines.append(f"Scaled down to fit the window: {shrunk:,} {of} (column scale).")
     return lines
-
-
-def _class_table(
-    label: pd.Series, split: pd.Series, bins: pd.Series | None, order: list[str]
-) -> pd.DataFrame:
-    table = pd.DataFrame({"images": label.value_counts()})
-    for name in SPLITS:
-        if (split == name).any():
-            table[name] = label[split == name].value_counts()
-    if bins is not None:
-        table = table.join(pd.crosstab(label, bins, dropna=False))
-    return table.reindex(order).fillna(0).astype(int)
-
-
-def _group_table(
-    particles: pd.DataFrame, label: pd.Series, order: list[str], made_by: dict[str, Any]
-) -> pd.DataFrame:
-    group = particles["group"]
-    blank = [run for run, facts in _facts(made_by).items() if not facts.particles]
-    if group.nunique() == len(particles) and not blank:
-        return pd.DataFrame()
-    images = group.value_counts()
-    table = pd.DataFrame({"images": images.reindex(sorted({*images.index, *blank}), fill_value=0)})
-    if (particles["split"] != "").any():
-        named = particles[particles["split"] != ""]
-        table["split"] = named.groupby("group")["split"].first()
-        table["split"] = table["split"].fillna("")
-    by_class = pd.crosstab(group, label).reindex(index=table.index, columns=order, fill_value=0)
-    table = table.join(by_class.astype(int))
-    volumes = volumes_imaged(particles, made_by).reindex(table.index)
-    if volumes.notna().any():
-        table["mL imaged"] = volumes
-        table["per mL"] = table["images"] / volumes.where(volumes > 0)
-    return table
 
 
 def _facts(made_by: Mapping[str, Any]) -> dict[str, RunFacts]:
@@ -255,14 +246,3 @@ def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Se
     volumes = {run: found.volume_ml for run, found in facts.items()}
     volume = runs["run"].map(volumes).astype(float).mask(runs["run"].duplicated(keep=False))
     return volume.groupby(runs["group"]).agg(lambda parts: parts.sum(skipna=False))
-
-
-def _size_bins(particles: pd.DataFrame) -> pd.Series | None:
-    """The size bin of each image; None where no size is known."""
-    if "ecd_um" not in particles or particles["ecd_um"].isna().all():
-        return None
-    return size_bins(particles["ecd_um"])
-
-
-def _counts(bins: pd.Series) -> pd.Series:
-    return bins.value_counts(sort=False)

@@ -1,11 +1,12 @@
-"""Tables from people and instruments: encodings, separators, numbers; and what is left out."""
+"""Tables from people and instruments: encodings, separators, names, numbers; what is left out."""
 
 import codecs
 import csv
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _SEPARATORS = (",", ";", "\t", "|")
+_AGAIN = "Export or copy it again."
 
 _UNKNOWN = frozenset(
     {"", "nan", "-nan", "na", "n/a", "null", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)"}
@@ -47,13 +49,10 @@ class Skips:
         self._rows: list[tuple[str, str, bool]] = []
 
     def add(self, what: str, reason: str, error: DataError, particle_lost: bool = True) -> None:
-        """Leave ``what`` (a file, row or particle) out.
+        """Leave ``what`` (a file, row or particle) out, or raise ``error``.
 
-        Args:
-            what: named as in the summary's list.
-            reason: one of few, by which the summary counts.
-            error: raised where the policy is to refuse.
-            particle_lost: whether the counts lack a particle by it.
+        ``reason`` is one of few, by which the summary counts; ``particle_lost`` is whether the
+        counts lack a particle by it.
         """
         if self.policy == "refuse":
             raise error
@@ -63,6 +62,20 @@ class Skips:
     def note(self, what: str, reason: str) -> None:
         """List ``what`` as left out, whatever the policy: it is no particle."""
         self._rows.append((what, reason, False))
+
+    def leave_out(
+        self,
+        rows: pd.DataFrame,
+        wrong: pd.Series | NDArray[np.bool_],
+        reason: str,
+        explain: Callable[[Any], tuple[str, DataError]],
+        lost: bool = True,
+    ) -> pd.DataFrame:
+        """``rows`` without the ``wrong`` ones; ``explain`` gives name and error of each."""
+        for row in rows[wrong].itertuples():
+            what, error = explain(row)
+            self.add(what, reason, error, lost)
+        return rows[~wrong]
 
     def table(self) -> pd.DataFrame:
         """Columns ``file``, ``reason``, ``particle_lost``."""
@@ -105,11 +118,11 @@ def _decoded(path: Path, raw: bytes) -> str:
     try:
         text = raw.decode(_encoding(raw))
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is damaged: {error}.", "Export or copy it again.") from error
+        raise DataError(f"{path} is damaged: {error}.", _AGAIN) from error
     if not text.strip("\0 \t\r\n\ufeff"):
-        raise DataError(f"{path} is empty.", "Export or copy it again.")
+        raise DataError(f"{path} is empty.", _AGAIN)
     if "\0" in text:
-        raise DataError(f"{path} holds NUL characters: it is no text.", "Export or copy it again.")
+        raise DataError(f"{path} holds NUL characters: it is no text.", _AGAIN)
     return text
 
 
@@ -135,196 +148,225 @@ def lines_of(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
-def without_blanks(line: str) -> str:
-    """``"Frame #"`` -> ``"frame#"``: instruments' versions differ in blanks and case."""
-    return line.replace(" ", "").lower()
+def squashed(header: str) -> str:
+    """``"File Name"`` -> ``"filename"``: case, blanks, hyphens and underscores do not count."""
+    return re.sub(r"[\s_-]+", "", header).lower()
 
 
-def read_rows(
-    path: Path,
-    header_holds: str = "",
-    wanted: Callable[[str], bool] = lambda _: True,
-    skips: Skips | None = None,
-    pad: bool = False,
-    of_particles: bool = True,
-) -> pd.DataFrame:
-    """A table of text cells with stripped headers.
-
-    The separator is the one of a first line ``sep=;`` (Excel's), or is found in the header.
-
-    Args:
-        path: the file.
-        header_holds: text by which the header line is known, in lower case without blanks;
-            lines before it are left out.
-        wanted: which columns to keep, by their stripped header.
-        skips: where rows of the wrong length go; None refuses them.
-        pad: whether cells missing at a row's end are empty ones, which Excel leaves out.
-        of_particles: whether a row left out is a particle lost.
-
-    Returns:
-        The rows, indexed by the number of the line of the file on which each begins.
-
-    Raises:
-        DataError: a row has another number of cells than the header, or a name is twice.
-    """
-    skips = skips or Skips()
-    lines = lines_of(read_text(path))
-    first, separator = _layout(lines, header_holds)
-    rows = _csv_rows(path, lines[first:], separator)
-    header = [name.strip() for name in next(rows, (0, []))[1]]
-    while header and not header[-1]:  # a separator at the end of every line
-        header.pop()
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise DataError(f"{path} has the column {twice!r} twice.", "Rename or remove one.")
-    kept = [k for k, name in enumerate(header) if wanted(name)]
-    cells, index = [], []
-    for line, row in rows:
-        number = first + line
-        if pad:
-            row += [""] * (len(header) - len(row))
-        if len(row) < len(header) or any(c.strip() for c in row[len(header) :]):
-            error = DataError(
-                f"{path}, row {number}: {len(row)} cells where the header has {len(header)}.",
-                "Correct the row, or quote cells that hold the separator.",
-            )
-            skips.add(f"{path.name}, row {number}", "row of another length", error, of_particles)
-            continue
-        cells.append([row[k].strip() for k in kept])
-        index.append(number)
-    columns = [header[k] for k in kept]
-    return pd.DataFrame(cells, columns=columns, index=pd.Index(index, dtype="int64"), dtype=object)
-
-
-def header_of(text: str) -> str:
-    """The line of a table's column names, behind Excel's ``sep=;``; "" where there is no text."""
-    lines = lines_of(text) if text else [""]
-    return next((line for line in lines[_layout(lines, "")[0] :] if line.strip()), "")
+def header_of(path: Path) -> list[str]:
+    """The names of a table's columns, as far as the first lines of a file hold them."""
+    lines = lines_of(read_head(path) or "\n")
+    first, separator = _layout(lines, "")
+    header = next((line for line in lines[first:] if line.strip()), "")
+    return [cell.strip('" ') for cell in header.split(separator)]
 
 
 def _layout(lines: list[str], header_holds: str) -> tuple[int, str]:
     """Index of the header's line (or of blank ones before it), and the separator."""
     stated = re.fullmatch(r"""\s*"?sep=([^\w\s"]|\t)"?\s*""", lines[0], re.IGNORECASE)
-    found = (k for k, line in enumerate(lines) if header_holds in without_blanks(line))
+    found = (k for k, line in enumerate(lines) if header_holds in line)
     first = max(next(found, 0), 1 if stated else 0)
     header = next((line for line in lines[first:] if line.strip()), "")
     return first, stated[1] if stated else max(_SEPARATORS, key=header.count)
 
 
-def _csv_rows(path: Path, lines: list[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+@dataclass(frozen=True)
+class Table:
+    """Text cells under canonical names.
+
+    Attributes:
+        path: the file, for messages.
+        rows: the cells, indexed by the line of the file on which each row begins.
+        header: of the file, for messages, with columns that are left out.
+        spelled: canonical name -> the file's header, for messages.
+    """
+
+    path: Path
+    rows: pd.DataFrame
+    header: Sequence[str]
+    spelled: Mapping[str, str]
+
+    def require(
+        self, names: Iterable[str], why: str = "Name the columns in the first row."
+    ) -> None:
+        """Refuse a table without the columns ``names``."""
+        if missing := [name for name in names if name not in self.rows]:
+            raise DataError(
+                f"{self.path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
+                f"(it has {', '.join(self.header)}).",
+                why,
+            )
+
+    def refuse_empty(self, name: str, remedy: str = "Fill it in, or remove the row.") -> None:
+        """Refuse a row without a value in the column ``name``."""
+        for row in self.rows.index[self.rows[name] == ""]:
+            raise DataError(f"{self.path}, row {row}: the {name} is empty.", remedy)
+
+    def refuse_repeats(self, *names: str) -> None:
+        """Refuse rows that agree in all the columns ``names``."""
+        for row, cells in self.rows.loc[self.rows.duplicated(list(names)), list(names)].iterrows():
+            what = ", ".join(f"{name} {cell}" for name, cell in cells.items())
+            raise DataError(f"{self.path}, row {row}: {what} is listed twice.", "Keep one row.")
+
+    def numbers(self, text: Sequence[str], whole: Sequence[str], skips: Skips) -> pd.DataFrame:
+        """The rows with all columns but ``text`` as numbers, without rows where a cell is none.
+
+        A comma is read as the decimal mark if no cell of the table has a point. Whole numbers
+        may not hold one: it could separate thousands, and a box must not move.
+
+        Args:
+            text: columns that are kept as they are.
+            whole: columns of whole numbers that must not be empty; int64 in the result.
+            skips: where rows left out go.
+        """
+        rows = self.rows[[name for name in map(str, self.rows) if name not in text]]
+        cells = rows.drop(columns=list(whole), errors="ignore").to_numpy().ravel().tolist()
+        comma = any("," in cell for cell in cells) and not any("." in cell for cell in cells)
+        columns, wrong = {}, np.zeros(len(rows), dtype=bool)
+        for name in map(str, rows.columns):
+            of_whole = name in whole
+            values, bad = _floats(rows[name].tolist(), comma and not of_whole)
+            if of_whole:
+                bad |= ~(np.abs(values) <= _LARGEST_WHOLE) | (values != np.floor(values))
+            header, kind = (
+                self.spelled.get(name, name),
+                "a whole number" if of_whole else "a number",
+            )
+            for position in np.flatnonzero(bad & ~wrong).tolist():
+                cell, row = rows[name].iloc[position], rows.index[position]
+                shown = repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
+                error = DataError(
+                    f"{self.path}, row {row}: {header} is {shown}, not {kind}.",
+                    "Correct the cell (no unit); data.unreadable=skip leaves the row out.",
+                )
+                skips.add(f"{self.path.name}, row {row}", f"{header} is not {kind}", error)
+            wrong |= bad
+            columns[name] = values
+        found = pd.DataFrame(columns, index=rows.index).join(self.rows.drop(columns=rows.columns))
+        return found[~wrong].astype({name: "int64" for name in whole if name in columns})
+
+
+def read_table(
+    path: Path,
+    column: Callable[[str], str | None],
+    skips: Skips,
+    *,
+    header_holds: str = "",
+    pad: bool = False,
+    of_particles: bool = True,
+) -> Table:
+    """The columns of a file that have a name.
+
+    The separator is the one of a first line ``sep=;`` (Excel's), or is found in the header.
+
+    Args:
+        path: the file.
+        column: canonical name of a header, None for columns to leave out.
+        skips: where rows of the wrong length go.
+        header_holds: text by which the header line is known; lines before it are left out.
+        pad: whether cells missing at a row's end are empty ones, which Excel leaves out.
+        of_particles: whether a row left out is a particle lost.
+
+    Raises:
+        DataError: a row has another number of cells than the header, or two columns one name.
+    """
+    lines = lines_of(read_text(path))
+    first, separator = _layout(lines, header_holds)
+    rows = _csv_rows(path, lines[first:], separator, first)
+    header = [name.strip() for name in next(rows, (0, []))[1]]
+    while header and not header[-1]:  # a separator at the end of every line
+        header.pop()
+    return table_of(path, header, rows, column, skips, pad=pad, of_particles=of_particles)
+
+
+def table_of(
+    path: Path,
+    header: list[str],
+    rows: Iterable[tuple[int, list[str]]],
+    column: Callable[[str], str | None],
+    skips: Skips,
+    *,
+    pad: bool = False,
+    of_particles: bool = True,
+) -> Table:
+    """As :func:`read_table`, from names and from the cells of each line."""
+    kept: dict[str, int] = {}
+    for k, spelling in enumerate(header):
+        name = column(spelling)
+        if name is not None and kept.setdefault(name, k) != k:
+            other = header[kept[name]]
+            what = f"columns {other!r} and {spelling!r} for the same"
+            if other == spelling:
+                what = f"column {other!r} twice"
+            raise DataError(f"{path} has the {what}.", "Rename or remove one.")
+    cells, index = [], []
+    for number, row in rows:
+        if pad:
+            row += [""] * (len(header) - len(row))
+        if len(row) < len(header) or any(c.strip() for c in row[len(header) :]):
+            error = DataError(
+                f"{path}, row {number}: {len(row)} cells where the header has {len(header)}.",
+                "Correct the row (quote cells that hold the separator), or copy the file again.",
+            )
+            skips.add(f"{path.name}, row {number}", "row of another length", error, of_particles)
+            continue
+        cells.append([row[k].strip() for k in kept.values()])
+        index.append(number)
+    found = pd.DataFrame(cells, pd.Index(index, dtype="int64"), list(kept), dtype=object)
+    return Table(path, found, header, {name: header[k] for name, k in kept.items()})
+
+
+def _csv_rows(
+    path: Path, lines: list[str], separator: str, before: int
+) -> Iterator[tuple[int, list[str]]]:
     """Rows that hold anything, each with the line on which it begins, counted from 1."""
     reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator)
-    begins = 1
+    begins = before + 1
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
                 yield begins, row
-            begins = reader.line_num + 1  # a quoted cell may go over several lines
+            begins = before + reader.line_num + 1  # a quoted cell may go over several lines
     except csv.Error as error:
         raise DataError(f"{path} is no table: {error}.", "Export it again.") from error
 
 
-def with_canonical_names(
-    table: Path, rows: pd.DataFrame, names: Sequence[str], synonyms: Mapping[str, str]
-) -> pd.DataFrame:
-    """Columns renamed to ``names`` where they differ in case, blanks, hyphens or underscores.
+def columns_named(names: Iterable[str], synonyms: Mapping[str, str]) -> Callable[[str], str | None]:
+    """For :func:`read_table`: names and synonyms, whatever their case, blanks and underscores.
 
-    Args:
-        table: the file, for the message.
-        rows: its rows.
-        names: canonical names, in lower case.
-        synonyms: other name -> canonical one, where no column has the canonical one itself; of
-            several for one name the first that is there.
-
-    Raises:
-        DataError: two columns have come to mean the same (``Label``, ``label``).
+    Synonyms are kept apart until :func:`with_synonyms`, as the name itself comes first.
     """
-    spelled = {_squashed(name): name for name in (*names, *synonyms)}
-    rows = rows.rename(columns=lambda name: spelled.get(_squashed(name), name.lower()))
-    refuse_repeated_columns(table, rows)
+    known = {squashed(name): name for name in (*names, *synonyms)}
+    return lambda header: known.get(squashed(header))
+
+
+def with_synonyms(table: Table, synonyms: Mapping[str, str]) -> Table:
+    """Columns under their names: of several synonyms the first, where the name is not there."""
+    rows = table.rows
     for name, canonical in synonyms.items():
         if canonical not in rows:
             rows = rows.rename(columns={name: canonical})
-    return rows
+    return replace(table, rows=rows)
 
 
-def _squashed(header: str) -> str:
-    return re.sub(r"[\s_-]+", "", header).lower()
-
-
-def require_columns(table: Path, rows: pd.DataFrame, names: Sequence[str]) -> None:
-    """Refuse a table without the columns ``names``."""
-    if missing := [name for name in names if name not in rows]:
-        raise DataError(
-            f"{table} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
-            f"(it has {', '.join(map(str, rows.columns))}).",
-            "Name the columns in the first row.",
-        )
-
-
-def refuse_repeated_columns(table: Path, rows: pd.DataFrame) -> None:
-    """Refuse a table of which two columns have the same name."""
-    if not rows.columns.is_unique:
-        twice = rows.columns[rows.columns.duplicated()][0]
-        raise DataError(f"{table} has the column {twice!r} twice.", "Rename or remove one.")
-
-
-def refuse_empty(table: Path, rows: pd.DataFrame, name: str, remedy: str = "") -> None:
-    """Refuse a row without a value in the column ``name``."""
-    if (rows[name] == "").any():
-        number = rows.index[int((rows[name] == "").to_numpy().argmax())]
-        raise DataError(
-            f"{table}, row {number}: the {name} is empty.",
-            remedy or "Fill it in, or remove the row.",
-        )
-
-
-def refuse_repeats(table: Path, rows: pd.DataFrame, *names: str) -> None:
-    """Refuse rows that agree in all the columns ``names``."""
-    repeated = rows.duplicated(list(names))
-    if repeated.any():
-        position = int(repeated.to_numpy().argmax())
-        what = ", ".join(f"{name} {rows[name].iloc[position]}" for name in names)
-        number = rows.index[position]
-        raise DataError(f"{table}, row {number}: {what} is listed twice.", "Keep one row.")
-
-
-def typed(table: Path, rows: pd.DataFrame, whole: Sequence[str], skips: Skips) -> pd.DataFrame:
-    """All columns as numbers; rows with a cell that is none are refused or left out.
-
-    A comma is read as the decimal mark if no cell of the table has a point. Whole numbers
-    may not hold one: it could separate thousands, and a box must not move.
-
-    Args:
-        table: the file, for the message.
-        rows: text cells, indexed by the row's number in the file.
-        whole: columns of whole numbers that must not be empty; int64 in the result.
-        skips: where rows left out go.
-    """
-    real = [name for name in map(str, rows.columns) if name not in whole]
-    comma = _has_decimal_commas(rows[real])
-    columns, wrong = {}, np.zeros(len(rows), dtype=bool)
-    for name in map(str, rows.columns):
-        values, bad = _floats(rows[name].tolist(), comma and name not in whole)
-        if name in whole:
-            bad |= ~(np.abs(values) <= _LARGEST_WHOLE) | (values != np.floor(values))
-        for position in np.flatnonzero(bad & ~wrong).tolist():
-            cell, row = rows[name].iloc[position], rows.index[position]
-            kind = "a whole number" if name in whole else "a number"
+def without_problems(
+    table: pd.DataFrame,
+    path: Path,
+    problems: Mapping[str, pd.Series],
+    name: Callable[[Any], str],
+    skips: Skips,
+) -> pd.DataFrame:
+    """Particles of a list of which none of the ``problems`` (reason -> whose) is true."""
+    left_out = pd.Series(False, index=table.index)
+    for reason, wrong in problems.items():
+        for row in table[wrong & ~left_out].itertuples():
             error = DataError(
-                f"{table}, row {row}: {name} is {_short(cell)}, not {kind}.",
-                "Correct the cell (no unit); data.unreadable=skip leaves the row out.",
+                f"{path}, row {row.Index}, {name(row)}: {reason}.",
+                "Export the run again; data.unreadable=skip leaves the particle out.",
             )
-            skips.add(f"{table.name}, row {row}", f"{name} is not {kind}", error)
-        wrong |= bad
-        columns[name] = values
-    found = pd.DataFrame(columns, index=rows.index)[~wrong]
-    return found.astype(dict.fromkeys(whole, "int64"))
-
-
-def _has_decimal_commas(rows: pd.DataFrame) -> bool:
-    has = {mark: any(mark in c for name in rows for c in rows[name]) for mark in ",."}
-    return has[","] and not has["."]
+            skips.add(name(row), reason, error)
+        left_out |= wrong
+    return table[~left_out].copy()
 
 
 def _floats(cells: list[str], comma: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -342,7 +384,3 @@ def _float(cell: str) -> float | None:
         return float(cell)
     except ValueError:
         return float("nan") if cell.strip().lower() in _UNKNOWN else None
-
-
-def _short(cell: str) -> str:
-    return repr(cell if len(cell) <= 40 else f"{cell[:40]}…")

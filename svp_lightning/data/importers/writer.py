@@ -4,14 +4,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.window import frame, window_counts
+from svp_lightning.data.importers.labels import ordered
+from svp_lightning.data.importers.window import choose_window, frame, window_counts
+from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import StoreWriter
 from svp_lightning.runtime.files import nothing_left_on_failure
 
@@ -43,27 +46,34 @@ class Plan:
 
     Attributes:
         particles: one row per image, in the order to write.
+        sides: (N,) larger side of each crop, px.
         units: consecutive ranges of rows, each read in one go (a file, a collage, a frame).
         read: reads one unit; called from several threads at once.
-        image_size: side of the stored images, px.
-        background: grey level every background is scaled to; None keeps it.
-        fit: what becomes of particles larger than the images.
-        class_names: in the order of the class indices.
+        settings: of the import.
         pixel_size_um: calibration, if there is a single one.
         made_by: for the manifest.
         skipped: columns ``file``, ``reason``, ``particle_lost``; kept in the store if not empty.
     """
 
     particles: pd.DataFrame
+    sides: NDArray[np.int64]
     units: Sequence[range]
     read: Callable[[range], Cut]
-    image_size: int
-    background: int | None
-    fit: Literal["cut", "shrink"]
-    class_names: tuple[str, ...]
+    settings: FolderSettings | RunSettings
     pixel_size_um: float | None
     made_by: dict[str, Any]
     skipped: pd.DataFrame
+
+    @cached_property
+    def image_size(self) -> int:
+        """Side of the stored images, px."""
+        ecd = self.particles["ecd_um"].to_numpy(float) if "ecd_um" in self.particles else None
+        return self.settings.image_size or choose_window(self.sides, ecd, self.settings.window)
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the class indices."""
+        return ordered(self.particles["label"].dropna())
 
 
 def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> None:
@@ -77,25 +87,36 @@ def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> 
         # Pieces go down in order, so an interrupted import left all rows up to the first gap.
         gaps = writer.pending(max(len(plan.particles), 1))
         units = [unit for unit in plan.units if gaps and unit.start >= gaps[0].start]
-        for rows, images, table in _gathered(_framed_units(plan, units, num_threads)):
-            writer.write(rows.start, images, table)
+        for pieces in _gathered(_framed_units(plan, units, num_threads)):
+            rows = range(pieces[0].rows.start, pieces[-1].rows.stop)
+            columns = {
+                name: np.concatenate([piece.columns[name] for piece in pieces])
+                for name in pieces[0].columns
+            }
+            table = plan.particles.iloc[rows.start : rows.stop].assign(**columns)
+            writer.write(rows.start, np.concatenate([piece.images for piece in pieces]), table)
             progress(len(rows))
         if plan.particles.empty:  # runs of water: a result, too
-            columns = dict.fromkeys(_WINDOW_COLUMNS, pd.Series(dtype=float))
+            nothing = dict.fromkeys(_WINDOW_COLUMNS, pd.Series(dtype=float))
             no_images = np.empty((0, plan.image_size, plan.image_size), np.uint8)
-            writer.write(0, no_images, plan.particles.assign(**columns))
+            writer.write(0, no_images, plan.particles.assign(**nothing))
         if len(plan.skipped):
             plan.skipped.to_csv(path / "skipped.csv", index=False)
         made_by = {
             **plan.made_by,
             "skipped": _count_reasons(plan.skipped),
             "complete": not plan.skipped["particle_lost"].any(),
-            "window": {"fit": plan.fit, "sizes": window_counts(writer.particles())},
+            "window": {"fit": plan.settings.fit, "sizes": window_counts(writer.particles())},
         }
         writer.finish(plan.class_names, plan.pixel_size_um, made_by)
 
 
-_Piece = tuple[range, NDArray[np.uint8], pd.DataFrame]
+class _Piece(NamedTuple):
+    """Framed images of consecutive rows, and the columns that were found on the way."""
+
+    rows: range
+    images: NDArray[np.uint8]
+    columns: dict[str, NDArray[Any]]
 
 
 def _framed_units(plan: Plan, units: Sequence[range], num_threads: int) -> Iterator[_Piece]:
@@ -117,36 +138,28 @@ def _frame_unit(plan: Plan, unit: range) -> _Piece:
     cut = plan.read(unit)
     opaque = cut.opaque or [None] * len(cut.images)
     framed = [
-        frame(image, plan.image_size, mask, plan.background, plan.fit)
+        frame(image, plan.image_size, mask, plan.settings.background, plan.settings.fit)
         for image, mask in zip(cut.images, opaque, strict=True)
     ]
     window = [
         (image.shape[1], image.shape[0], one.background_grey, one.scale, one.cut)
         for image, one in zip(cut.images, framed, strict=True)
     ]
-    table = plan.particles.iloc[unit.start : unit.stop].assign(
-        **dict(zip(_WINDOW_COLUMNS, zip(*window, strict=True), strict=True)),
-        **cut.columns,
-    )
-    return unit, np.stack([one.image for one in framed]), table
+    columns = dict(zip(_WINDOW_COLUMNS, map(np.array, zip(*window, strict=True)), strict=True))
+    columns |= {name: np.asarray(values) for name, values in cut.columns.items()}
+    return _Piece(unit, np.stack([one.image for one in framed]), columns)
 
 
-def _gathered(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-    """Join small neighbouring pieces, so that files on disk stay few."""
+def _gathered(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
+    """Neighbouring pieces together, so that files on disk stay few."""
     held: list[_Piece] = []
     for piece in pieces:
         held.append(piece)
-        if sum(len(rows) for rows, _, _ in held) >= _ROWS_PER_WRITE:
-            yield _joined(held)
+        if sum(len(one.rows) for one in held) >= _ROWS_PER_WRITE:
+            yield held
             held = []
     if held:
-        yield _joined(held)
-
-
-def _joined(held: list[_Piece]) -> _Piece:
-    rows = range(held[0][0].start, held[-1][0].stop)
-    tables = pd.concat([table for _, _, table in held], ignore_index=True)
-    return rows, np.concatenate([images for _, images, _ in held]), tables
+        yield held
 
 
 def _count_reasons(skipped: pd.DataFrame) -> dict[str, int]:

@@ -50,3 +50,24 @@ def refuses(root: Path, tmp_path: Path) -> Callable[..., None]:
         assert not path.exists()
 
     return check
+
+
+@pytest.fixture
+def flat(root: Path) -> list[str]:
+    """All images directly in ``root`` as ``<class>_<number>.png``; ``name,class`` of each."""
+    rows = []
+    for path in sorted(root.rglob("*.png")):
+        rows.append(f"{path.parent.name}_{path.name},{path.parent.name}")
+        path.rename(root / f"{path.parent.name}_{path.name}")
+    return rows
+
+
+def into_runs(root: Path, where: str, runs: int) -> None:
+    """Move the images of class folders, in turn, to ``where`` such as ``{run}/{label}``."""
+    for path in sorted(root.glob("*/*.png")):
+        folder = root / where.format(run=f"run{int(path.stem) % runs}", label=path.parent.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    for folder in root.iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -7,43 +7,27 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from svp_lightning.data.importers.collage import find_tiles, plan_collage, read_collage
-from svp_lightning.data.importers.flowcam_lists import BOX_FIELDS, read_particles
-from svp_lightning.data.importers.writer import write_plan
+from svp_lightning.data.importers.collage import find_tiles, read_collage
+from svp_lightning.data.importers.flowcam_lists import read_particles
+from svp_lightning.data.importers.pictures import BOX, Page, Pictures
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests import configured
-from tests.data.importers.test_flowcam import REFERENCE
-
-WIDTH = 300
-
-
-def draw_collage(seed: int, ground: int = 0, gap: int = 2, tiles: int = 24) -> tuple:
-    """Shelves of noisy tiles of any size, some with dark, bright or edge-touching particles."""
-    rng = np.random.default_rng(seed)
-    page = np.full((400, WIDTH), ground, np.uint8)
-    boxes, x, y, shelf = [], 0, 0, 0
-    for k in range(tiles):
-        w, h = rng.integers(10, 45, 2).tolist()
-        if x + w > WIDTH:
-            x, y, shelf = 0, y + shelf + gap, 0
-        tile = rng.normal(150, 4, (h, w))
-        # A particle nearly as dark (or bright) as the ground, in the middle or at the edge.
-        tile[h // 3 : h // 3 + 3, (0 if k % 5 == 0 else 3) : w - 4] = (5, 250, 60)[k % 3]
-        page[y : y + h, x : x + w] = tile
-        boxes.append([x, y, w, h])
-        x, shelf = x + w + gap, max(shelf, h)
-    return page, boxes
+from tests.data.importers.made_runs import (
+    REFERENCE,
+    WIDTH,
+    draw_collage,
+    imported,
+    plan,
+    save,
+)
 
 
-def save(page: np.ndarray, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(page).convert("RGB").save(path)
-    return path
+def page_of(path: Path) -> Page:
+    return read_collage(path, Pictures(path.parent, 1, decode=False).page)
 
 
 def boxes_of(path: Path) -> list[list[int]]:
-    return find_tiles(read_collage(path), path).boxes.tolist()
+    return find_tiles(page_of(path), path).boxes.tolist()
 
 
 @pytest.mark.parametrize("ground", [0, 255])
@@ -65,7 +49,7 @@ def test_frames_text_and_scale_bars_are_no_particles(tmp_path) -> None:
     pen.rectangle((x - 2, y - 2, x + w + 1, y + h + 1), outline=(255, 242, 0), width=2)
     pen.line((boxes[9][0] + 4, boxes[9][1] + 8, boxes[9][0] + 8, boxes[9][1] + 8), fill="red")
     image.save(tmp_path / "a.png")
-    found = find_tiles(read_collage(tmp_path / "a.png"), tmp_path / "a.png")
+    found = find_tiles(page_of(tmp_path / "a.png"), tmp_path / "a.png")
     assert found.boxes.tolist() == boxes
     assert len(found.left_out) > 5
     assert {reason.split(":")[0] for _, reason in found.left_out} == {"annotation"}
@@ -78,8 +62,8 @@ def test_a_line_of_strong_colour_over_a_particle_is_replaced_by_background(tmp_p
     colour[y + 2 : y + 6, x + 2 : x + w - 2] = (255, 242, 0)
     assert (w - 4) * 4 >= 64
     Image.fromarray(colour).save(tmp_path / "a.png")
-    plan = plan_collage(configured.collage(root=tmp_path))
-    cut = plan.read(plan.units[0])
+    found = plan("collage", tmp_path)
+    cut = found.read(found.units[0])
     assert cut.opaque is not None
     opaque = cut.opaque[4]
     assert opaque is not None
@@ -102,9 +86,7 @@ def test_a_scaled_collage_shows_no_edges(tmp_path) -> None:
 @pytest.fixture
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options: object) -> Store:
-        settings = configured.collage(root=tmp_path / "in", **options)
-        write_plan(tmp_path / "store", plan_collage(settings), 2, lambda n: None)
-        return Store.open(tmp_path / "store")
+        return imported("collage", tmp_path / "in", **options)
 
     return run
 
@@ -128,7 +110,6 @@ def test_collages_become_a_store_unlabelled_or_with_a_table(tmp_path, ingest) ->
     ids = store.particles["id"]
     lines = [f"{name},{'oil' if int(name[-1]) % 2 else 'air'}" for name in ids if name[-1] != "6"]
     (tmp_path / "in" / "labels.csv").write_text("\n".join(["id,label", *lines]))
-    (tmp_path / "store").rename(tmp_path / "first")
     labelled = ingest(labels="labels.csv")
     assert labelled.class_names == ("air", "oil")
     assert labelled.particles["label"].isna().sum() == 5
@@ -165,7 +146,7 @@ def test_a_real_run_is_split_as_its_own_table_says() -> None:
     run = REFERENCE / "flowcam_run"
     table = read_particles(next(run.glob("*.lst")))
     for name, rows in table.groupby("collage_file"):
-        listed = rows.sort_values("id")[list(BOX_FIELDS)].to_numpy().tolist()
+        listed = rows.sort_values("particle_id")[BOX].to_numpy().tolist()
         assert boxes_of(run / str(name)) == listed
 
 
@@ -183,9 +164,9 @@ def test_deep_pages_share_one_depth(tmp_path) -> None:
     for number, gain in {1: 3, 2: 12}.items():
         page = draw_collage(seed=number)[0].astype(np.uint16) * gain
         Image.fromarray(page).save(tmp_path / f"a_00000{number}.png")
-    plan = plan_collage(configured.collage(root=tmp_path, labelled=False))
+    found = plan("collage", tmp_path, labelled=False)
     dim, bright = (
-        np.concatenate([image.ravel() for image in plan.read(unit).images]) for unit in plan.units
+        np.concatenate([image.ravel() for image in found.read(unit).images]) for unit in found.units
     )
     # 150 of 255 on the page; times 3 or 12, of the 4,095 levels of 12 bit.
     assert np.median(dim) == pytest.approx(150 * 3 * 255 / 4095, rel=0.05)

@@ -6,33 +6,36 @@ from typing import Any
 
 import pytest
 
-from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.flowcam_facts import agreed, read_summary
 from svp_lightning.data.importers.summary import IngestSummary, summarise
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.errors import DataError
-from tests import configured
-from tests.data.importers.test_flowcam import CAL, FIELDS, import_runs, write_run
+from tests.data.importers.made_runs import (
+    CAL,
+    FIELDS,
+    dilute,
+    edit,
+    imported,
+    plan,
+    write_blank,
+    write_flowcam,
+)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """One run of six particles, 0.0174 mL."""
-    write_run(tmp_path / "runs", "run1")
+    write_flowcam(tmp_path / "runs", "run1")
     return tmp_path / "runs"
 
 
-def plan(folder: Path, **options: Any) -> Plan:
-    return plan_flowcam(configured.flowcam(root=folder, **options))
-
-
 def facts(folder: Path, **options: Any) -> dict[str, Any]:
-    found: dict[str, Any] = plan(folder, **options).made_by["runs"]["run1"]
+    found: dict[str, Any] = plan("flowcam", folder, **options).made_by["runs"]["run1"]
     return found
 
 
 def summary_of(folder: Path, **options: Any) -> IngestSummary:
-    return summarise(import_runs(folder.parent / "store", root=folder, **options))
+    return summarise(imported("flowcam", folder, **options))
 
 
 def labels(found: Plan) -> list[str | None]:
@@ -54,21 +57,8 @@ def classify(folder: Path, **classifications: dict[str, list[int]]) -> None:
     (folder / "run1.cla").write_text("\n".join(lines) + "\n")
 
 
-def change(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
 def summarised(folder: Path, text: str, ending: str = "_summary.csv") -> None:
     (folder / f"run1{ending}").write_text(text)
-
-
-def dilute(folder: Path, factor: float, per_ml: float | None) -> None:
-    with (folder / "run1.ctx").open("a") as file:
-        file.write(f"UseDilutionCalculation=1\nSampleDilution={factor}\n")
-    printed = "" if per_ml is None else f"Particles / ml,{per_ml:.0f}\n"
-    summarised(folder, f"Count,6\n{printed}Sample Volume Imaged ml,0.0174\n")
 
 
 def cut_list(folder: Path, keep: list[int], renumber: bool = False) -> None:
@@ -85,7 +75,7 @@ def cut_list(folder: Path, keep: list[int], renumber: bool = False) -> None:
 
 def test_all_classifications_of_a_file_are_read(folder) -> None:
     classify(folder, auto={"oil": [1]}, expert={"protein": [2, 3, 4], "Air Bubble": [6]})
-    found = plan(folder)
+    found = plan("flowcam", folder)
     assert labels(found) == ["oil", "protein", "protein", "protein", None, "air_bubble"]
     (note,) = found.made_by["runs"]["run1"]["notes"]
     assert "'auto' (labels: 1), 'expert' (labels: 4)" in note
@@ -94,14 +84,14 @@ def test_all_classifications_of_a_file_are_read(folder) -> None:
 @pytest.mark.parametrize("choice", ["expert", 2, "2"])
 def test_one_classification_can_be_chosen(folder, choice) -> None:
     classify(folder, auto={"oil": [1, 2]}, expert={"protein": [2, 3]})
-    found = plan(folder, classification=choice)
+    found = plan("flowcam", folder, classification=choice)
     assert labels(found) == [None, "protein", "protein", None, None, None]
     assert "'expert' is used" in found.made_by["runs"]["run1"]["notes"][0]
 
 
 def test_particles_with_different_labels_are_reported_and_stay_without(folder) -> None:
     classify(folder, auto={"oil": [1, 2], "junk": [3]}, expert={"protein": [2], "Junk": [3]})
-    found = plan(folder)
+    found = plan("flowcam", folder)
     assert labels(found) == ["oil", None, "junk", None, None, None]
     notes = found.made_by["runs"]["run1"]["notes"]
     assert any(note.startswith("1 particles have different labels") for note in notes)
@@ -111,14 +101,14 @@ def test_particles_with_different_labels_are_reported_and_stay_without(folder) -
 def test_a_classification_that_is_not_there_is_refused_with_those_that_are(folder, choice) -> None:
     classify(folder, auto={"oil": [1]}, expert={"protein": [2]})
     with pytest.raises(DataError, match=r"has no classification .*'auto' \(labels: 1\), 'expert'"):
-        plan(folder, classification=choice)
+        plan("flowcam", folder, classification=choice)
 
 
 def test_within_one_classification_a_particle_has_one_label(folder) -> None:
     classify(folder, mine={"oil": [1, 2], "protein": [2, 3]})
     with pytest.raises(DataError, match="particle 2 is in oil and protein"):
-        plan(folder)
-    found = plan(folder, unreadable="skip")
+        plan("flowcam", folder)
+    found = plan("flowcam", folder, unreadable="skip")
     assert labels(found) == ["oil", None, "protein", None, None, None]
     assert found.skipped["file"].tolist() == ["run1/000002"]
     assert not found.skipped["particle_lost"].any()
@@ -127,8 +117,8 @@ def test_within_one_classification_a_particle_has_one_label(folder) -> None:
 def test_labels_of_a_longer_list_are_refused(folder) -> None:
     cut_list(folder, keep=[2, 4, 6], renumber=True)
     with pytest.raises(DataError, match=r"classifies particle 4.*has particles up to 3"):
-        plan(folder)
-    found = plan(folder, unreadable="skip")
+        plan("flowcam", folder)
+    found = plan("flowcam", folder, unreadable="skip")
     assert labels(found) == [None, None, None]
     assert len(found.particles) == 3
 
@@ -136,7 +126,7 @@ def test_labels_of_a_longer_list_are_refused(folder) -> None:
 def test_labels_fit_a_list_whose_numbers_were_kept(folder) -> None:
     cut_list(folder, keep=[2, 4, 6])
     summarised(folder, "Count,6\n")
-    found = plan(folder)
+    found = plan("flowcam", folder)
     assert labels(found) == ["protein", "oil_drop", None]
     assert any("2 particles that are not imported" in n for n in notes_of(found))
 
@@ -144,18 +134,22 @@ def test_labels_fit_a_list_whose_numbers_were_kept(folder) -> None:
 def test_labels_of_a_list_that_may_be_renumbered_are_refused(folder) -> None:
     classify(folder, mine={"oil": [1, 2], "protein": [3]})
     cut_list(folder, keep=[4, 5, 6], renumber=True)
-    assert labels(plan(folder)) == ["oil", "oil", "protein"]  # nothing shows that it was cut
+    assert labels(plan("flowcam", folder)) == [
+        "oil",
+        "oil",
+        "protein",
+    ]  # nothing shows that it was cut
     summarised(folder, "Count,6\n")
     with pytest.raises(DataError, match=r"list has 3, run1_summary.csv counts 6.*renumbered"):
-        plan(folder)
-    found = plan(folder, unreadable="skip")
+        plan("flowcam", folder)
+    found = plan("flowcam", folder, unreadable="skip")
     assert labels(found) == [None, None, None]
 
 
 def test_labels_that_count_from_0_are_refused(folder) -> None:
     classify(folder, mine={"oil": [0, 1], "protein": [5]})
     with pytest.raises(DataError, match=r"classifies particle 0.*begins at 1"):
-        plan(folder)
+        plan("flowcam", folder)
 
 
 # Counts and volumes
@@ -204,11 +198,11 @@ def export(folder: Path, change_ids: Callable[[int], int] = int) -> None:
 def test_an_export_that_contradicts_its_list_is_refused(folder) -> None:
     export(folder)
     assert facts(folder)["withheld"] is None
-    change(folder / "run1.csv", "run1_", "C:\\runs\\RUN1_")
+    edit(folder / "run1.csv", "run1_", "C:\\runs\\RUN1_")
     assert facts(folder)["withheld"] is None
     export(folder, lambda number: 1 + number % 6)
     with pytest.raises(DataError, match=r"run1.lst and .*run1.csv disagree on particle \d"):
-        plan(folder)
+        plan("flowcam", folder)
 
 
 def test_an_export_of_more_particles_shows_that_the_list_was_cut(folder) -> None:
@@ -295,7 +289,7 @@ def test_a_dilution_that_no_printed_number_shows_withholds(folder, per_ml) -> No
 
 def test_a_dilution_that_is_switched_off_does_not_count(folder) -> None:
     dilute(folder, 10, 6 / 0.0174)
-    change(folder / "run1.ctx", "UseDilutionCalculation=1", "UseDilutionCalculation=0")
+    edit(folder / "run1.ctx", "UseDilutionCalculation=1", "UseDilutionCalculation=0")
     assert (facts(folder)["dilution"], facts(folder)["volume_ml"]) == (1, 0.0174)
 
 
@@ -308,14 +302,14 @@ def test_a_printed_concentration_of_another_volume_withholds(folder) -> None:
 
 
 def test_a_contradicted_calibration_is_refused_unless_the_user_states_it(folder) -> None:
-    before = plan(folder).particles
+    before = plan("flowcam", folder).particles
     with (folder / "run1.ctx").open("a") as file:
         file.write("CalibrationConstant=1.1\n")
     with pytest.raises(DataError, match=r"run1.ctx says 1.1 µm/px, and run1.lst 0.55 µm/px"):
-        plan(folder)
-    kept = plan(folder, pixel_size_um=CAL)
+        plan("flowcam", folder)
+    kept = plan("flowcam", folder, pixel_size_um=CAL)
     assert kept.particles["ecd_um"].equals(before["ecd_um"])
-    doubled = plan(folder, pixel_size_um=1.1)
+    doubled = plan("flowcam", folder, pixel_size_um=1.1)
     assert doubled.particles["ecd_um"].tolist() == pytest.approx((2 * before["ecd_um"]).tolist())
     assert doubled.particles["abd_diameter_vendor_um"].equals(before["abd_diameter_vendor_um"])
     assert (doubled.particles["pixel_size_um"] == 1.1).all()
@@ -325,25 +319,25 @@ def test_a_contradicted_calibration_is_refused_unless_the_user_states_it(folder)
 def test_the_calibration_of_the_summary_counts_too(folder) -> None:
     summarised(folder, "\tCalibration Factor: 0.27\n", "_run_summary.txt")
     with pytest.raises(DataError, match=r"run1_run_summary.txt says 0.27 µm/px"):
-        plan(folder)
+        plan("flowcam", folder)
 
 
 def test_the_context_gives_the_calibration_that_a_table_lacks(tmp_path) -> None:
     fields = [f for f in FIELDS if not f.startswith(("cal_const", "fringe"))]
-    write_run(tmp_path, "run1", fields=fields)
+    write_flowcam(tmp_path, "run1", fields=fields)
     with pytest.raises(DataError, match=r"has no calibration, and no \.ctx"):
-        plan(tmp_path)
-    assert (plan(tmp_path, pixel_size_um=0.6).particles["pixel_size_um"] == 0.6).all()
+        plan("flowcam", tmp_path)
+    assert (plan("flowcam", tmp_path, pixel_size_um=0.6).particles["pixel_size_um"] == 0.6).all()
     with (tmp_path / "run1.ctx").open("a") as file:
         file.write(f"CalibrationConstant={CAL}\n")
-    found = plan(tmp_path).particles
+    found = plan("flowcam", tmp_path).particles
     assert (found["pixel_size_um"] == CAL).all()
     assert (found["fringe_size_px"] == 4.5).all()
 
 
 @pytest.mark.parametrize("size", ["abd", "esd"])
 def test_size_names_the_diameter_that_sizes_are(folder, size) -> None:
-    found = plan(folder, size=size)
+    found = plan("flowcam", folder, size=size)
     assert found.particles["ecd_um"].equals(found.particles[f"{size}_diameter_vendor_um"])
     assert found.made_by["size_definition"] == f"{size.upper()} diameter (vendor)"
     assert (
@@ -353,24 +347,17 @@ def test_size_names_the_diameter_that_sizes_are(folder, size) -> None:
 
 
 def test_a_size_that_the_list_lacks_is_refused_with_the_other(tmp_path) -> None:
-    write_run(tmp_path, "run1", fields=[f for f in FIELDS if not f.startswith("esd")])
+    write_flowcam(tmp_path, "run1", fields=[f for f in FIELDS if not f.startswith("esd")])
     with pytest.raises(DataError, match=r"run1.lst has no Diameter \(ESD\).*data.size=abd"):
-        plan(tmp_path, size="esd")
+        plan("flowcam", tmp_path, size="esd")
 
 
 # Blanks
 
 
-def write_blank(folder: Path) -> None:
-    write_run(folder, "water")
-    head = (folder / "water.lst").read_text().splitlines()[: 2 + len(FIELDS)]
-    (folder / "water.lst").write_text("\n".join(head) + "\n")
-    (folder / "water.cla").unlink()
-
-
 def test_a_run_without_particles_is_a_result(folder) -> None:
     write_blank(folder / "blank")
-    found = plan(folder)
+    found = plan("flowcam", folder)
     assert len(found.particles) == 6
     blank = found.made_by["runs"]["water"]
     assert (blank["particles"], blank["volume_ml"], blank["withheld"]) == (0, 0.0174, None)
@@ -380,8 +367,8 @@ def test_a_run_without_particles_is_a_result(folder) -> None:
 
 
 def test_water_alone_is_a_store_without_images(tmp_path) -> None:
-    write_blank(tmp_path)
-    store = import_runs(tmp_path / "store", root=tmp_path, labelled=False)
+    write_blank(tmp_path / "in")
+    store = imported("flowcam", tmp_path / "in", labelled=False)
     assert (len(store), store.image_size) == (0, 16)
     assert store.manifest.made_by["runs"]["water"]["volume_ml"] == 0.0174
     summary = summarise(store)
@@ -391,10 +378,10 @@ def test_water_alone_is_a_store_without_images(tmp_path) -> None:
 
 def test_one_run_may_have_several_calibrations(tmp_path) -> None:
     """The 10X and the 20X optics of one day; a run of both has none of its own."""
-    write_run(tmp_path / "a", "run1")
-    write_run(tmp_path / "b", "run2")
-    lst = tmp_path / "b" / "run2.lst"
+    write_flowcam(tmp_path / "in" / "a", "run1")
+    write_flowcam(tmp_path / "in" / "b", "run2")
+    lst = tmp_path / "in" / "b" / "run2.lst"
     lst.write_text(lst.read_text().replace(f"|{CAL}|", "|0.27|", 3))
-    store = import_runs(tmp_path / "store", root=tmp_path, labelled=False)
+    store = imported("flowcam", tmp_path / "in", labelled=False)
     sizes = {run: of["pixel_size_um"] for run, of in store.manifest.made_by["runs"].items()}
     assert sizes == {"run1": CAL, "run2": None}

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests import configured
-from tests.data.importers.test_flowcam import FIELDS, MARGIN, import_runs, write_run
+from tests.data.importers.made_runs import (
+    FIELDS,
+    assert_right_images,
+    imported,
+    plan,
+    write_flowcam,
+)
 
 NAMES = [field.split("|")[0] for field in FIELDS]
 PAGE = "run1_000002.tif"
@@ -105,30 +109,25 @@ PARTICLES = [
     ("duplicate id", cell("id", "1"), "listed twice", "particle id listed twice", 2),
     ("absolute", cell("collage_file", "/etc/passwd"), "one/passwd does not exist", PICTURE, 1),
     ("no collage", cell("collage_file", ""), "is no name of a picture", "its picture has no", 1),
-    ("truncated row", lst(f"|{PAGE}\n", "\n"), "values for 14 fields", "row of another length", 3),
-    ("long row", lst(f"|{PAGE}\n", f"|{PAGE}|1\n"), "15 values for", "row of another length", 3),
+    (
+        "truncated row",
+        lst(f"|{PAGE}\n", "\n"),
+        "cells where the header has 14",
+        "row of another length",
+        3,
+    ),
+    ("long row", lst(f"|{PAGE}\n", f"|{PAGE}|1\n"), "15 cells where", "row of another length", 3),
 ]
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_run(tmp_path / "runs" / "one", "run1")
+    write_flowcam(tmp_path / "runs" / "one", "run1")
     return tmp_path / "runs" / "one"
 
 
 def ingest(folder: Path, **options: object) -> Store:
-    path = folder.parent.parent / "store"
-    return import_runs(path, root=folder.parent, labelled=False, **options)
-
-
-def assert_right_images(folder: Path) -> None:
-    """Every image cut is the particle its row names (squares of a level that tells the id)."""
-    plan = plan_flowcam(configured.flowcam(root=folder.parent, labelled=False, unreadable="skip"))
-    for unit in plan.units:
-        numbers = plan.particles["particle_id"].iloc[unit.start : unit.stop]
-        for image, number in zip(plan.read(unit).images, numbers, strict=True):
-            assert (image[MARGIN:-MARGIN, MARGIN:-MARGIN] == 50 + number).all()
-            assert image[:MARGIN].min() >= 165
+    return imported("flowcam", folder.parent, labelled=False, **options)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -143,13 +142,13 @@ def test_a_broken_particle_is_refused_or_left_out(folder, damage, message, reaso
         ingest(folder)
     assert caught.value.remedy
     assert "\n" not in str(caught.value)
-    assert not (folder.parent.parent / "store").exists()
+    assert not list(folder.parent.parent.glob("store*"))
     store = ingest(folder, unreadable="skip")
     assert len(store) == 6 - lost
     ((found, count),) = store.manifest.made_by["skipped"].items()
     assert (found.startswith(reason), count) == (True, lost)
     assert (store.path / "skipped.csv").read_text().count("\n") == lost + 1
-    assert_right_images(folder)
+    assert_right_images(plan("flowcam", folder.parent, labelled=False, unreadable="skip"))
 
 
 RUNS = [
@@ -170,7 +169,7 @@ def test_a_broken_run_is_refused_or_left_out(folder, damage, message) -> None:
         ingest(folder)
     with pytest.raises(DataError, match=r"Nothing in .* could be imported"):
         ingest(folder, unreadable="skip")
-    write_run(folder.parent / "two", "run2")
+    write_flowcam(folder.parent / "two", "run2")
     store = ingest(folder, unreadable="skip")
     assert set(store.particles["group"]) == {"run2"}
     assert store.manifest.made_by["skipped"] == {"run cannot be read": 1}
@@ -181,7 +180,7 @@ def test_of_the_name_of_a_picture_its_folder_does_not_count(folder, folders) -> 
     """Tables keep the paths of the computer that wrote them."""
     lst(f"|{PAGE}", f"|{folders}{PAGE}")(folder)
     assert set(ingest(folder).particles["source"]) == {"run1_000001.tif", PAGE}
-    assert_right_images(folder)
+    assert_right_images(plan("flowcam", folder.parent, labelled=False, unreadable="skip"))
 
 
 NO_LOSS = [
@@ -205,12 +204,12 @@ def test_broken_files_beside_a_list_cost_no_particle(
 ) -> None:
     damage(folder)
     with pytest.raises(DataError, match=message):
-        import_runs(folder / "store", root=folder.parent)
-    plan = plan_flowcam(configured.flowcam(root=folder.parent, unreadable="skip"))
-    facts = plan.made_by["runs"]["run1"]
-    assert (len(plan.particles), facts["particles_lost"]) == (6, 0)
-    assert plan.skipped["reason"].str.startswith(reason).tolist() == [True]
-    assert not plan.skipped["particle_lost"].any()
+        imported("flowcam", folder.parent)
+    found = plan("flowcam", folder.parent, unreadable="skip")
+    facts = found.made_by["runs"]["run1"]
+    assert (len(found.particles), facts["particles_lost"]) == (6, 0)
+    assert found.skipped["reason"].str.startswith(reason).tolist() == [True]
+    assert not found.skipped["particle_lost"].any()
     if withheld is None:
         assert (facts["withheld"], facts["volume_ml"]) == (None, 0.0174)
     else:
@@ -244,7 +243,6 @@ def test_lists_of_any_encoding_and_locale_mean_the_same(folder, encoding, comma)
     if comma:
         rows = rows.replace(".", ",").replace(",tif", ".tif")
     (folder / "run1.lst").write_bytes(f"{head}|string\r\n{rows}".encode(encoding))
-    (folder.parent.parent / "store").rename(folder.parent.parent / "before")
     found = ingest(folder).particles
     assert found["source"].str.startswith("seite_ä").sum() == 3
     columns = ["id", "ecd_um", "pixel_size_um", "abd_diameter_recomputed_um", "box_x_px"]
@@ -259,10 +257,10 @@ def test_a_table_with_points_and_commas_is_ambiguous(folder) -> None:
 
 def test_several_runs_keep_what_is_whole(folder) -> None:
     for k in range(2, 5):
-        write_run(folder.parent / f"{k}", f"run{k}")
+        write_flowcam(folder.parent / f"{k}", f"run{k}")
     (folder / PAGE).unlink()
     cell("image_x", "-3", particle=1)(folder)
-    store = import_runs(folder.parent.parent / "store", root=folder.parent, unreadable="skip")
+    store = imported("flowcam", folder.parent, unreadable="skip")
     assert len(store) == 4 * 6 - 4
     assert store.particles.groupby("group").size().to_dict()["run1"] == 2
     facts = store.manifest.made_by["runs"]
@@ -287,6 +285,6 @@ def test_a_table_that_may_not_be_read_is_refused_or_listed(folder, monkeypatch) 
     monkeypatch.setattr(Path, "open", refusing)
     with pytest.raises(DataError, match=r"secret\.csv cannot be read \(Permission denied\)"):
         ingest(folder)
-    plan = plan_flowcam(configured.flowcam(root=folder, labelled=False, unreadable="skip"))
-    assert plan.skipped["file"].tolist() == ["secret.csv"]
-    assert len(plan.particles) == 6
+    found = plan("flowcam", folder, labelled=False, unreadable="skip")
+    assert found.skipped["file"].tolist() == ["secret.csv"]
+    assert len(found.particles) == 6

@@ -1,31 +1,22 @@
 """FlowCam lists of other systems and other exports: names, single images, libraries."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam import plan_flowcam
-from svp_lightning.data.importers.writer import Plan
 from svp_lightning.errors import DataError
-from tests import configured
-from tests.data.importers.test_flowcam import CAL, FIELDS, MARGIN, write_run
+from tests.data.importers.made_runs import (
+    CAL,
+    MARGIN,
+    assert_right_images,
+    plan,
+    write_flowcam,
+    write_library,
+)
 
 HEADER = "Particle ID,Diameter (ABD) (µm),Calibration Factor"
-
-
-def plan(folder: Path, **options: Any) -> Plan:
-    return plan_flowcam(configured.flowcam(root=folder, **options))
-
-
-def assert_right_images(found: Plan) -> None:
-    """Every image is the square whose level tells its particle's number."""
-    for unit in found.units:
-        numbers = found.particles["particle_id"].iloc[unit.start : unit.stop]
-        for image, number in zip(found.read(unit).images, numbers, strict=True):
-            assert (image[MARGIN:-MARGIN, MARGIN:-MARGIN] == 50 + number).all()
 
 
 def write_images(folder: Path, run: str = "r1", header: str = HEADER, numbers: int = 4) -> None:
@@ -46,13 +37,13 @@ def write_images(folder: Path, run: str = "r1", header: str = HEADER, numbers: i
 
 def test_the_case_of_names_does_not_matter(tmp_path) -> None:
     """Runs are made on Windows; tables say .tif of a file named .TIF."""
-    write_run(tmp_path / "lower", "r1")
-    before = plan(tmp_path / "lower")
+    write_flowcam(tmp_path / "lower", "r1")
+    before = plan("flowcam", tmp_path / "lower")
     upper = tmp_path / "upper"
     upper.mkdir()
     for file in (tmp_path / "lower").iterdir():
         file.rename(upper / file.name.upper())
-    found = plan(upper)
+    found = plan("flowcam", upper)
     assert_right_images(found)
     columns = ["particle_id", "label", "ecd_um", "w", "edge_of_frame"]
     names = {"w": "box_w_px"}
@@ -76,14 +67,14 @@ def test_the_case_of_names_does_not_matter(tmp_path) -> None:
 )
 def test_single_images_are_read_by_their_numbers(tmp_path, header) -> None:
     write_images(tmp_path, header=header)
-    found = plan(tmp_path, labelled=False)
+    found = plan("flowcam", tmp_path, labelled=False)
     assert_right_images(found)
     assert found.particles["source"].tolist() == [f"r1_{k:05d}.png" for k in range(1, 5)]
     assert (found.particles["ecd_um"] == 2.5).all()
 
 
 def test_single_images_may_replace_the_collages_of_a_list(tmp_path) -> None:
-    write_run(tmp_path, "r1")
+    write_flowcam(tmp_path, "r1")
     for page in tmp_path.glob("*.tif"):
         page.unlink()
     for number in range(1, 7):
@@ -91,7 +82,7 @@ def test_single_images_may_replace_the_collages_of_a_list(tmp_path) -> None:
         image = np.full((side + 2 * MARGIN,) * 2, 170, np.uint8)
         image[MARGIN:-MARGIN, MARGIN:-MARGIN] = 50 + number
         Image.fromarray(image).save(tmp_path / f"r1_{number:05d}.png")
-    found = plan(tmp_path)
+    found = plan("flowcam", tmp_path)
     assert_right_images(found)
     assert len(found.particles) == 6
 
@@ -103,7 +94,7 @@ def test_images_are_found_by_the_id_of_their_particle(tmp_path) -> None:
     (tmp_path / "r1.csv").write_text("\n".join([text[0], *rows]), encoding="latin-1")
     for number in range(1, 5):
         (tmp_path / f"r1_{number:05d}.png").rename(tmp_path / f"r1_0F5{number}-AB.png")
-    assert_right_images(plan(tmp_path, labelled=False))
+    assert_right_images(plan("flowcam", tmp_path, labelled=False))
 
 
 def test_an_image_that_is_missing_or_another_is_refused_or_left_out(tmp_path) -> None:
@@ -111,8 +102,8 @@ def test_an_image_that_is_missing_or_another_is_refused_or_left_out(tmp_path) ->
     (tmp_path / "r1_00002.png").unlink()
     Image.new("L", (50, 50)).save(tmp_path / "r1_00003.png")
     with pytest.raises(DataError, match=r"no image of particle 2 \(r1.csv, row 3\)"):
-        plan(tmp_path)
-    found = plan(tmp_path, unreadable="skip", labelled=False)
+        plan("flowcam", tmp_path)
+    found = plan("flowcam", tmp_path, unreadable="skip", labelled=False)
     assert found.particles["particle_id"].tolist() == [1, 4]
     assert found.skipped["file"].tolist() == ["r1/000002", "r1/000003"]
     assert found.made_by["runs"]["r1"]["particles_lost"] == 2
@@ -123,26 +114,13 @@ def test_a_table_without_any_images_says_what_is_missing(tmp_path) -> None:
     for image in tmp_path.glob("*.png"):
         image.unlink()
     with pytest.raises(DataError, match=r"names no collages .*r1_00001.png lie in its folder"):
-        plan(tmp_path)
-
-
-def write_library(folder: Path, name: str = "lib", day: str | None = None) -> None:
-    fields = FIELDS if day is None else [*FIELDS, "timestamp|timestamp"]
-    write_run(folder, name, fields=fields)
-    for file in folder.glob(f"{name}*"):
-        if file.suffix in (".ctx", ".cla", ".txt"):
-            file.unlink()
-    lines = (folder / f"{name}.lst").read_text()
-    if day is not None:
-        lines = lines.replace(".tif|0.0\n", f".tif|{day}T10:14:11.131\n")
-    (folder / f"{name}.lst").unlink()
-    (folder / f"{name}.flb").write_text(lines)
+        plan("flowcam", tmp_path)
 
 
 def test_libraries_in_class_folders_are_labelled_by_them(tmp_path) -> None:
     write_library(tmp_path / "Silicone Oil", "oil")
     write_library(tmp_path / "protein", "proteins")
-    found = plan(tmp_path)
+    found = plan("flowcam", tmp_path)
     assert found.class_names == ("protein", "silicone_oil")
     assert found.particles.groupby("run")["label"].unique().map(list).to_dict() == {
         "oil": ["silicone_oil"],
@@ -157,7 +135,7 @@ def test_particles_of_a_library_are_grouped_by_the_day_of_their_run(tmp_path) ->
     for day in ("2024-04-08", "2024-04-09", "2024-04-10"):
         for name in ("oil", "protein"):
             write_library(tmp_path / name, f"{name}_{day}", day)
-    found = plan(tmp_path)
+    found = plan("flowcam", tmp_path)
     assert set(found.particles["group"]) == {f"day 2024-04-{k:02d}" for k in (8, 9, 10)}
     assert (found.particles.groupby("group")["split"].nunique() == 1).all()
 
@@ -166,15 +144,15 @@ def test_libraries_deeper_down_are_refused_as_the_class_is_not_clear(tmp_path) -
     for folder in ("oil/day1", "oil/day2", "protein/day1", "protein/day2"):
         write_library(tmp_path / folder, folder.replace("/", "_"))
     with pytest.raises(DataError, match=r"day1/oil_day1\.flb lies more than one folder below"):
-        plan(tmp_path)
-    assert len(plan(tmp_path, labelled=False).particles) == 4 * 6
-    assert plan(tmp_path / "oil" / "day1").class_names == ("day1",)
+        plan("flowcam", tmp_path)
+    assert len(plan("flowcam", tmp_path, labelled=False).particles) == 4 * 6
+    assert plan("flowcam", tmp_path / "oil" / "day1").class_names == ("day1",)
 
 
 def test_a_library_beside_runs_is_left_out(tmp_path) -> None:
     write_library(tmp_path / "library")
-    write_run(tmp_path / "run", "r1")
-    found = plan(tmp_path)
+    write_flowcam(tmp_path / "run", "r1")
+    found = plan("flowcam", tmp_path)
     assert set(found.particles["group"]) == {"r1"}
     assert found.skipped["reason"].tolist() == ["library of particles, not a run"]
 
@@ -184,13 +162,13 @@ def test_messages_use_the_names_of_the_users_table(tmp_path) -> None:
     text = (tmp_path / "r1.csv").read_text(encoding="latin-1")
     (tmp_path / "r1.csv").write_text(text.replace(",14,12,", ",wide,12,"), encoding="utf-8")
     with pytest.raises(DataError, match="Image Width is 'wide'"):
-        plan(tmp_path)
+        plan("flowcam", tmp_path)
     (tmp_path / "r1.csv").write_text("Diameter (ABD),Image File\n2.5,a.png\n")
     with pytest.raises(DataError, match="lacks the column Particle ID"):
-        plan(tmp_path)
+        plan("flowcam", tmp_path)
 
 
 def test_an_archive_is_named(tmp_path) -> None:
     (tmp_path / "r1.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"holds no FlowCam run.*Unpack r1\.zip"):
-        plan(tmp_path)
+        plan("flowcam", tmp_path)

@@ -13,10 +13,12 @@ from svp_lightning.data.importers.images import read_picture
 from svp_lightning.data.importers.summary import summarise
 from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
+from tests.data.importers.conftest import into_runs
 
 
 def test_class_folders_become_a_store(ingest) -> None:
     store = ingest(pixel_size_um=0.5)
+    assert any("No runs or vials" in line for line in summarise(store).lines())
     assert store.class_names == ("protein", "silicone_oil")
     assert (store.image_size, store.pixel_size_um) == (32, 0.5)
     assert len(store) == 2 * COUNT
@@ -37,31 +39,32 @@ def test_the_same_folder_gives_the_same_store(ingest) -> None:
     assert ingest(seed=1).manifest.sha256["particles.parquet"] != first["particles.parquet"]
 
 
-def test_subfolders_of_a_class_are_runs_and_stay_whole(root, ingest) -> None:
-    for name in ("Silicone Oil", "protein"):
-        for n, path in enumerate(sorted((root / name).iterdir())):
-            run = root / name / f"run{n % 6}"
-            run.mkdir(exist_ok=True)
-            path.rename(run / path.name)
-    table = ingest(fractions={"val": 0.2, "test": 0.2}).particles
+@pytest.mark.parametrize("where", ["{label}/{run}", "{run}/{label}"])
+def test_folders_of_runs_stay_whole_below_or_above_the_classes(root, ingest, where) -> None:
+    into_runs(root, where, runs=6)
+    store = ingest(fractions={"val": 0.2, "test": 0.2})
+    assert store.class_names == ("protein", "silicone_oil")
+    table = store.particles
     assert set(table["group"]) == {f"run{n}" for n in range(6)}
     assert (table.groupby("group")["split"].nunique() == 1).all()
+    assert not any("No runs or vials" in line for line in summarise(store).lines())
 
 
 def test_given_split_folders_are_kept_and_validation_is_made_if_missing(root, ingest) -> None:
+    into_runs(root, "{run}/{label}", runs=4)
+    (root / "run3").rename(root / "test")
     for name in ("Silicone Oil", "protein"):
-        for n, path in enumerate(sorted((root / name).iterdir())):
-            where = root / ("test" if n < 3 else "train") / name
-            where.mkdir(parents=True, exist_ok=True)
-            path.rename(where / path.name)
-        (root / name).rmdir()
+        for run in range(3):
+            for path in (root / f"run{run}" / name).iterdir():
+                where = root / "train" / name
+                where.mkdir(parents=True, exist_ok=True)
+                path.rename(where / path.name)
+    for run in range(3):
+        shutil.rmtree(root / f"run{run}")
     store = ingest()
     assert store.counts("test") == {"protein": 3, "silicone_oil": 3}
-    assert (
-        store.particles.loc[store.particles["split"] == "test", "source"]
-        .str.startswith("test")
-        .all()
-    )
+    tested = store.particles.loc[store.particles["split"] == "test", "source"]
+    assert tested.str.startswith("test").all()
     assert all(store.counts("val").values())
     assert sum(store.counts("train").values()) + sum(store.counts("val").values()) == 18
 
@@ -154,21 +157,14 @@ def test_unreadable_files_can_be_left_out(root, ingest) -> None:
     assert not store.manifest.made_by["complete"]
 
 
-def test_unlabelled_images_come_in_without_splits(root, ingest) -> None:
-    for path in root.rglob("*.png"):
-        path.rename(root / f"{path.parent.name}_{path.name}")
+def test_unlabelled_images_come_in_without_splits(root, flat, ingest) -> None:
     store = ingest(labelled=False)
     assert store.class_names == ()
     assert (store.labels == -1).all()
     assert set(store.particles["split"]) == {""}
     assert len(store) == 2 * COUNT == store.particles["group"].nunique()
-
-
-def test_copies_among_images_to_count_are_said_and_make_no_group(root, ingest) -> None:
-    for path in root.rglob("*.png"):
-        path.rename(root / f"{path.parent.name}_{path.name}")
     shutil.copy(root / "protein_03.png", root / "protein_03 (1).png")
-    store = ingest(labelled=False)
+    store = ingest(labelled=False)  # each copy counts, and makes no group
     (warning,) = store.manifest.made_by["warnings"]
     assert "1 images are copies of others" in warning
     assert "protein_03" in warning
@@ -187,40 +183,16 @@ def test_labels_join_by_id_and_others_stay_unlabelled(root, ingest) -> None:
     assert table["label"].isna().sum() == 4
 
 
-def test_labelled_images_beside_one_another_are_split(root, ingest) -> None:
-    rows = []
-    for path in sorted(root.rglob("*.png")):
-        rows.append(f"{path.parent.name}_{path.name},{path.parent.name}")
-        path.rename(root / f"{path.parent.name}_{path.name}")
-    (root / "labels.csv").write_text("\n".join(["id,label", *rows]))
+def test_labels_of_a_flat_folder_and_of_images_that_are_not_there(
+    root, flat, ingest, refuses
+) -> None:
+    (root / "labels.csv").write_text("\n".join(["id,label", *flat]))
     store = ingest(labels="labels.csv")
     assert all(n >= 1 for split in ("train", "val", "test") for n in store.counts(split).values())
-
-
-def test_labels_of_images_that_are_not_there_can_be_left_out(root, ingest, refuses) -> None:
-    ids = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
-    rows = [f"{name},{name.split('/')[0]}" for name in ids]
-    for path in list(root.rglob("*.png")):  # each image its own group
-        path.rename(root / f"{path.parent.name}_{path.name}")
-    text = "\n".join(["id,label", *(row.replace("/", "_", 1) for row in rows), "gone.png,protein"])
-    (root / "labels.csv").write_text(text)
+    (root / "labels.csv").write_text("\n".join(["id,label", *flat, "gone.png,protein"]))
     refuses("labels 1 particles that were not found", labels="labels.csv")
     skipped = summarise(ingest(labels="labels.csv", unreadable="skip")).skipped
     assert skipped["labelled, but not imported"] == 1
-
-
-def test_class_folders_below_runs_are_known_by_their_names(root, ingest) -> None:
-    for n, path in enumerate(sorted(root.glob("*/*.png"))):
-        where = root / f"run{n % 4}" / path.parent.name / path.name
-        where.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(where)
-    for name in ("Silicone Oil", "protein"):
-        (root / name).rmdir()
-    store = ingest()
-    assert store.class_names == ("protein", "silicone_oil")
-    table = store.particles
-    assert set(table["group"]) == {f"run{n}" for n in range(4)}
-    assert (table.groupby("group")["split"].nunique() == 1).all()
 
 
 @pytest.mark.parametrize("source", ["labels", "table"])
@@ -235,20 +207,9 @@ def test_vials_named_in_a_table_stay_whole(root, ingest, source, name) -> None:
     assert (table.groupby("group")["split"].nunique() == 1).all()
 
 
-def test_splits_beside_the_labels_are_kept(root, ingest) -> None:
-    rows = []
-    for n, path in enumerate(sorted(root.glob("*/*.png"))):
-        path.rename(root / f"{n}.png")
-        rows.append(f"{n}.png,{path.parent.name},{('train', 'val', 'test')[n % 3]}")
+def test_splits_next_to_the_labels_are_kept(root, flat, ingest) -> None:
+    rows = [f"{row},{('train', 'val', 'test')[n % 3]}" for n, row in enumerate(flat)]
     (root / "list.csv").write_text("\n".join(["id,label,split", *rows]))
     table = ingest(labels="list.csv").particles
-    found = sorted(f"{r.id},{r.split}" for r in table.itertuples())
+    found = sorted(f"{row.id},{row.split}" for row in table.itertuples())
     assert found == sorted(f"{row.split(',')[0]},{row.split(',')[2]}" for row in rows)
-
-
-def test_images_without_groups_are_said_to_have_none(root, ingest) -> None:
-    assert any("No runs or vials" in line for line in summarise(ingest()).lines())
-    for path in root.glob("*/*.png"):
-        (path.parent / f"run{int(path.stem) % 4}").mkdir(exist_ok=True)
-        path.rename(path.parent / f"run{int(path.stem) % 4}" / path.name)
-    assert not any("No runs or vials" in line for line in summarise(ingest()).lines())

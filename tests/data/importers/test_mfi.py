@@ -1,68 +1,47 @@
 """MFI runs: tables and frames matched, boxes cut, both styles of flags."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.importers.summary import summarise
-from svp_lightning.data.importers.writer import Plan, write_plan
+from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests import configured
-
-HEADER = (
-    "#, Frame #,Particle #, Time Stamp(s),ECD(um),Area(pixels),Perimeter,Circularity,"
-    "Intensity Mean,Intensity STD,Intensity Min,Intensity Max,Max Feret Diameter(um),"
-    "Aspect Ratio,X Left,X Right,Y Top,Y Bottom,Edge Particle,label"
+from tests.data.importers.made_runs import (
+    HEADER,
+    OFFSET,
+    PIXEL_UM,
+    SLOPE,
+    images_of,
+    imported,
+    plan,
+    write_discs,
+    write_mfi,
 )
-PIXEL_UM = 1.5
-
-
-def write_run(
-    folder: Path,
-    run: str,
-    flags: tuple[str, str] = ("0", "1"),
-    frames: tuple[int, int] = (3, 7),
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(sum(map(ord, run)))
-    lines = [HEADER]
-    for frame in frames:
-        picture = rng.integers(205, 215, (128, 160)).astype(np.uint8)
-        for n in range(3):
-            number, side, x, y = 10 * frame + n, 4 + n, 40 * n, 20 + 10 * n
-            picture[y : y + side, x : x + side] = number
-            ecd = PIXEL_UM * 2 * np.sqrt(side**2 / np.pi)
-            label = ("protein", "Silicone oil", "")[n]
-            lines.append(
-                f"{len(lines)},{frame},{number},0.1,{ecd:.4f},{side**2},16,0.9,{4 * number},1,"
-                f"{4 * number},840,9,1,{x},{x + side - 1},{y},{y + side - 1},"
-                f"{flags[n == 0]},{label}"
-            )
-        Image.fromarray(picture).save(folder / f"{run}_frame_{frame:05d}.png")
-    (folder / f"{run}.csv").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     for k in range(3):
-        write_run(
+        write_mfi(
             tmp_path / "runs" / f"vial{k}", f"vial{k}", [("0", "1"), ("FALSE", "TRUE")][k % 2]
         )
     return tmp_path / "runs"
 
 
+def mfi_plan(root: Path, **options: Any) -> Plan:
+    return plan("mfi", root, labelled=False, **options)
+
+
 @pytest.fixture
 def ingest(tmp_path: Path) -> Callable[..., Store]:
     def run(**options) -> Store:
-        settings = configured.mfi(root=tmp_path / "runs", **options)
-        write_plan(tmp_path / "store", plan_mfi(settings), 2, lambda n: None)
-        return Store.open(tmp_path / "store")
+        return imported("mfi", tmp_path / "runs", **options)
 
     return run
 
@@ -85,19 +64,14 @@ def test_runs_become_a_store(runs, ingest) -> None:
 
 
 def test_crops_hold_the_box_and_its_margin_within_the_frame(runs) -> None:
-    plan = plan_mfi(configured.mfi(root=runs, margin_px=3))
-    for unit in plan.units:
-        for image, row in zip(
-            plan.read(unit).images,
-            plan.particles.iloc[unit.start : unit.stop].itertuples(),
-            strict=True,
-        ):
-            n = row.particle_id % 10
-            left = 0 if n == 0 else 3  # the first particle touches the frame's edge
-            assert image.shape == (4 + n + 6, 4 + n + left + 3)
-            inner = image[3:-3, left:-3]
-            assert (inner == row.particle_id).all()
-            assert (image == row.particle_id).sum() == inner.size
+    for name, image in images_of(plan("mfi", runs, margin_px=3)).items():
+        number = int(name.split("/")[1])
+        n = number % 10
+        left = 0 if n == 0 else 3  # the first particle touches the frame's edge
+        assert image.shape == (4 + n + 6, 4 + n + left + 3)
+        inner = image[3:-3, left:-3]
+        assert (inner == number).all()
+        assert (image == number).sum() == inner.size
 
 
 def as_crops(folder: Path, margin: int = 2) -> None:
@@ -112,30 +86,19 @@ def as_crops(folder: Path, margin: int = 2) -> None:
         frame_file.unlink()
 
 
-def test_a_folder_of_crops_with_the_table_serves_like_frames(runs, tmp_path) -> None:
-    frames = plan_mfi(configured.mfi(root=runs, margin_px=2))
-    images = {
-        i: p for u in frames.units for i, p in zip(ids(frames, u), cut(frames, u), strict=True)
-    }
+def test_a_folder_of_crops_with_the_table_serves_like_frames(runs) -> None:
+    frames = plan("mfi", runs, margin_px=2)
+    images = images_of(frames)
     for folder in runs.iterdir():
         as_crops(folder)
-    crops = plan_mfi(configured.mfi(root=runs))
+    crops = plan("mfi", runs)
     assert crops.image_size == frames.image_size
-    assert len(crops.particles) == len(images) == 18
-    for unit in crops.units:
-        for name, image in zip(ids(crops, unit), cut(crops, unit), strict=True):
-            assert (image == images[name]).all()
+    found = images_of(crops)
+    assert len(crops.particles) == len(found) == 18
+    assert all((image == images[name]).all() for name, image in found.items())
     shared = ["id", "label", "group", "ecd_um", "frame", "frame_x_px", "frame_y_px"]
     by_id = [p.particles.sort_values("id", ignore_index=True)[shared] for p in (frames, crops)]
     assert by_id[0].equals(by_id[1])
-
-
-def ids(plan: Plan, unit: range) -> list[str]:
-    return plan.particles["id"].iloc[unit.start : unit.stop].tolist()
-
-
-def cut(plan: Plan, unit: range) -> list[np.ndarray]:
-    return plan.read(unit).images
 
 
 @pytest.mark.parametrize(
@@ -150,7 +113,7 @@ def cut(plan: Plan, unit: range) -> list[np.ndarray]:
         (
             lambda f: Image.new("L", (30, 30)).save(f / "crop_000031.png"),
             "crop_000031.png is 30 x 30 px, and the box of particle vial0/000031",
-            "crop of another size",
+            "image of another size",
         ),
         (lambda f: (f / "crop_000031.png").write_bytes(b""), "is empty", "its picture cannot"),
         (lambda f: (f / "x31.png").write_bytes(b""), "are both particle 31", "run cannot be"),
@@ -182,7 +145,6 @@ def test_ten_bit_frames_are_read_as_eight_bit(runs, ingest) -> None:
     for file in runs.rglob("*.png"):
         grey = np.asarray(Image.open(file)).astype(np.uint16)
         Image.fromarray(np.round(grey * (1023 / 255)).astype(np.uint16)).save(file)
-    shutil.rmtree(runs.parent / "store")
     assert np.abs(ingest(background=None).images.astype(int) - before).max() <= 1
 
 
@@ -249,50 +211,16 @@ def test_damage_names_file_and_particle(runs, ingest, damage, message) -> None:
     damage(runs)
     with pytest.raises(DataError, match=message):
         ingest()
-    assert not (runs.parent / "store").exists()
-
-
-SLOPE, OFFSET = 1.35, -6.68
-
-
-def write_discs(
-    folder: Path, seed: int, slope: float = SLOPE, radii: tuple[float, float] = (3, 20), n: int = 36
-) -> None:
-    """Dark discs, twelve a frame, on grey 210; sizes by ECD = slope d + OFFSET."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    lines = [HEADER.removesuffix(",label")]
-    rows, columns = np.mgrid[:256, :256]
-    for frame in range(1, n // 12 + 1):
-        picture = rng.normal(210, 1.5, (256, 256))
-        for k in range(12):
-            radius, dark = rng.uniform(*radii), rng.integers(60, 180)
-            x, y = 32 + 60 * (k % 4) + rng.integers(-6, 6), 42 + 84 * (k // 4)
-            inside = np.hypot(columns - x, rows - y) < radius
-            picture[inside] = dark + rng.normal(0, 1, inside.sum())
-            area, down, across = inside.sum(), np.nonzero(inside)[0], np.nonzero(inside)[1]
-            ecd = slope * 2 * np.sqrt(area / np.pi) + OFFSET
-            levels = 4 * picture[inside]
-            lines.append(
-                f"{len(lines)},{frame},{12 * frame + k},0.1,{ecd:.2f},{area},16,0.9,"
-                f"{levels.mean():.1f},1,{levels.min():.0f},{levels.max():.0f},9,1,"
-                f"{across.min()},{across.max()},{down.min()},{down.max()},0"
-            )
-        Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"f{frame}.png")
-    (folder / "table.csv").write_text("\n".join(lines) + "\n")
-
-
-def imported(root: Path, **options) -> Plan:
-    return plan_mfi(configured.mfi(root=root, labelled=False, **options))
+    assert not list(runs.parent.glob("store*"))
 
 
 def test_the_pixel_size_is_the_slope_of_the_sizes_whatever_the_sizes_are(tmp_path) -> None:
     """The ratio ECD / d of these runs is 0.4 to 1.1 µm/px."""
     for k, radii in enumerate([(3, 5), (4, 9), (8, 20)]):
         write_discs(tmp_path / f"run{k}", k, radii=radii)
-    plan = imported(tmp_path)
-    assert plan.pixel_size_um == pytest.approx(SLOPE, rel=0.005)
-    for fact in plan.made_by["runs"].values():
+    found = mfi_plan(tmp_path)
+    assert found.pixel_size_um == pytest.approx(SLOPE, rel=0.005)
+    for fact in found.made_by["runs"].values():
         assert fact["pixel_size_um"] == pytest.approx(SLOPE, rel=0.005)
         assert fact["ecd_offset_um"] == pytest.approx(OFFSET, abs=0.05)
         assert fact["pixel_size_from"] == "its sizes"
@@ -305,26 +233,26 @@ def test_a_table_of_one_diameter_for_all_areas_tells_no_pixel_size(tmp_path, ecd
     rows = [line.split(",") for line in lines[1:]]
     same = [",".join([*row[:4], ecd, *row[5:]]) for row in rows]
     (tmp_path / "table.csv").write_text("\n".join([lines[0], *same]))
-    plan = imported(tmp_path)
-    assert plan.pixel_size_um is None
-    assert plan.made_by["runs"]["table"]["pixel_size_from"] == "not known"
+    found = mfi_plan(tmp_path)
+    assert found.pixel_size_um is None
+    assert found.made_by["runs"]["table"]["pixel_size_from"] == "not known"
 
 
 def test_a_pixel_size_that_the_sizes_contradict_is_used_and_said(tmp_path) -> None:
     write_discs(tmp_path, 1)
     for given, said in ((1.36, []), (2.0, ["data.pixel_size_um is 2, and its sizes follow 1.35"])):
-        plan = imported(tmp_path, pixel_size_um=given)
-        (facts,) = plan.made_by["runs"].values()
-        assert (plan.pixel_size_um, facts["pixel_size_um"]) == (given, given)
+        found = mfi_plan(tmp_path, pixel_size_um=given)
+        (facts,) = found.made_by["runs"].values()
+        assert (found.pixel_size_um, facts["pixel_size_um"]) == (given, given)
         assert [note.split(" µm/px")[0] for note in facts["notes"]] == said
 
 
 def test_another_magnification_is_found(tmp_path) -> None:
     write_discs(tmp_path / "a", 1)
     write_discs(tmp_path / "b", 2, slope=1.6)
-    plan = imported(tmp_path)
-    assert plan.pixel_size_um is None
-    sizes = plan.particles.groupby("group")["pixel_size_um"].first()
+    found = mfi_plan(tmp_path)
+    assert found.pixel_size_um is None
+    sizes = found.particles.groupby("group")["pixel_size_um"].first()
     assert sizes.tolist() == pytest.approx([SLOPE, 1.6], rel=0.005)
 
 
@@ -332,12 +260,11 @@ def test_a_run_without_particles_is_a_run_with_none(tmp_path) -> None:
     write_discs(tmp_path / "run", 1)
     (tmp_path / "water").mkdir()
     (tmp_path / "water" / "water.csv").write_text(HEADER + "\n")
-    plan = imported(tmp_path)
-    assert plan.pixel_size_um == pytest.approx(SLOPE, rel=0.005)
-    facts = plan.made_by["runs"]["water"]
+    found = mfi_plan(tmp_path)
+    assert found.pixel_size_um == pytest.approx(SLOPE, rel=0.005)
+    facts = found.made_by["runs"]["water"]
     assert (facts["particles"], facts["withheld"]) == (0, None)
-    write_plan(tmp_path / "store", imported(tmp_path / "water"), 1, lambda n: None)
-    store = Store.open(tmp_path / "store")
+    store = imported("mfi", tmp_path / "water", labelled=False)
     assert (len(store), list(store.manifest.made_by["runs"])) == (0, ["water"])
     assert summarise(store).groups["images"].to_dict() == {"water": 0}
 
@@ -354,41 +281,41 @@ def test_a_run_of_one_size_has_the_pixel_size_of_the_others_or_none(tmp_path) ->
     for k in range(2):
         write_discs(tmp_path / f"run{k}", k)
     of_one_size(tmp_path / "run1")
-    facts = imported(tmp_path).made_by["runs"]
+    facts = mfi_plan(tmp_path).made_by["runs"]
     assert facts["run1/table"]["pixel_size_from"] == "that of the other runs"
     assert facts["run1/table"]["pixel_size_um"] == facts["run0/table"]["pixel_size_um"]
     of_one_size(tmp_path / "run0")
-    plan = imported(tmp_path)
-    assert plan.pixel_size_um is None
-    assert {f["pixel_size_from"] for f in plan.made_by["runs"].values()} == {"not known"}
-    assert imported(tmp_path, pixel_size_um=1.35).pixel_size_um == 1.35
+    found = mfi_plan(tmp_path)
+    assert found.pixel_size_um is None
+    assert {f["pixel_size_from"] for f in found.made_by["runs"].values()} == {"not known"}
+    assert mfi_plan(tmp_path, pixel_size_um=1.35).pixel_size_um == 1.35
 
 
 def test_frames_of_another_run_are_refused_or_left_out(tmp_path) -> None:
     write_discs(tmp_path / "good", 0)
     write_discs(tmp_path / "a", 1, radii=(3, 6))
     write_discs(tmp_path / "b", 2, radii=(3, 6))
-    assert len(imported(tmp_path).particles) == 3 * 36
+    assert len(mfi_plan(tmp_path).particles) == 3 * 36
     for file in (tmp_path / "b").glob("*.png"):  # the particles lie elsewhere
         Image.fromarray(np.roll(np.asarray(Image.open(file)), 30, axis=(0, 1))).save(file)
     with pytest.raises(DataError, match=r"b/table.csv and .*b/f1.png and 2 more pictures are not"):
-        imported(tmp_path)
-    plan = imported(tmp_path, unreadable="skip")
-    assert set(plan.made_by["runs"]) == {"good/table", "a/table"}
-    assert plan.particles["group"].value_counts().to_dict() == {"good/table": 36, "a/table": 36}
-    assert (plan.skipped["reason"] == "its picture is of another run").sum() == 36
-    assert set(plan.skipped["file"].str[:8]) == {"b/table/", "b/table."}
+        mfi_plan(tmp_path)
+    found = mfi_plan(tmp_path, unreadable="skip")
+    assert set(found.made_by["runs"]) == {"good/table", "a/table"}
+    assert found.particles["group"].value_counts().to_dict() == {"good/table": 36, "a/table": 36}
+    assert (found.skipped["reason"] == "its picture is of another run").sum() == 36
+    assert set(found.skipped["file"].str[:8]) == {"b/table/", "b/table."}
 
 
 def test_a_table_without_intensities_must_not_point_to_background(tmp_path) -> None:
     write_discs(tmp_path / "a", 1, radii=(3, 6))
     names = {f"Intensity {name}": f"Grey {name}" for name in ("Mean", "STD", "Min", "Max")}
     rename_columns(tmp_path, names)
-    assert len(imported(tmp_path).particles) == 36
+    assert len(mfi_plan(tmp_path).particles) == 36
     for file in (tmp_path / "a").glob("*.png"):
         Image.fromarray(np.roll(np.asarray(Image.open(file)), 30, axis=(0, 1))).save(file)
     with pytest.raises(DataError, match=r"a/table.csv and .* are not of the same run"):
-        imported(tmp_path)
+        mfi_plan(tmp_path)
 
 
 def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
@@ -396,10 +323,10 @@ def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
     file = tmp_path / "a" / "f2.png"
     Image.fromarray(np.full((256, 256), 210, np.uint8)).save(file)
     with pytest.raises(DataError, match=r"a/f2.png are not of the same run: 12 of 12"):
-        imported(tmp_path)
-    plan = imported(tmp_path, unreadable="skip")
-    facts = plan.made_by["runs"]["table"]
-    assert (len(plan.particles), facts["particles"], facts["particles_lost"]) == (24, 24, 12)
+        mfi_plan(tmp_path)
+    found = mfi_plan(tmp_path, unreadable="skip")
+    facts = found.made_by["runs"]["table"]
+    assert (len(found.particles), facts["particles"], facts["particles_lost"]) == (24, 24, 12)
     assert "12 particles" in facts["withheld"]
 
 
@@ -409,7 +336,7 @@ def test_frames_that_were_made_brighter_or_darker_are_of_their_run(tmp_path, gai
     for file in (tmp_path / "a").glob("*.png"):
         grey = np.asarray(Image.open(file)) * gain
         Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(file)
-    assert len(imported(tmp_path).particles) == 36
+    assert len(mfi_plan(tmp_path).particles) == 36
 
 
 def test_crops_of_another_run_with_boxes_of_the_same_size_are_refused(runs) -> None:
@@ -417,7 +344,7 @@ def test_crops_of_another_run_with_boxes_of_the_same_size_are_refused(runs) -> N
     for file in (runs / "vial0").glob("*.png"):
         Image.fromarray(np.full_like(np.asarray(Image.open(file)), 208)).save(file)
     with pytest.raises(DataError, match="are not of the same run"):
-        imported(runs)
+        mfi_plan(runs)
 
 
 NAMES = {
@@ -442,12 +369,12 @@ def rename_columns(root: Path, names: dict[str, str]) -> None:
 
 
 def test_columns_under_other_names_are_read_alike(runs) -> None:
-    before = imported(runs).particles
+    before = mfi_plan(runs).particles
     rename_columns(runs, NAMES)
-    after = imported(runs).particles
+    after = mfi_plan(runs).particles
     assert after.equals(before)
     rename_columns(runs, {"frame_num": "Frame Number", "x_left": "left", "ecd_um": "ECD (µm)"})
-    assert imported(runs).particles.equals(before)
+    assert mfi_plan(runs).particles.equals(before)
 
 
 @pytest.mark.parametrize("names", [{}, NAMES])
@@ -455,14 +382,14 @@ def test_a_table_that_is_nearly_one_is_named_with_what_it_lacks(runs, names) -> 
     rename_columns(runs / "vial1", {"X Right": "width", "Y Bottom": "height"})
     rename_columns(runs, names)
     with pytest.raises(DataError, match=r"vial1.csv.* lacks the columns X Right, Y Bottom.*width"):
-        imported(runs)
-    assert "vial1" not in set(imported(runs, unreadable="skip").particles["group"])
+        mfi_plan(runs)
+    assert "vial1" not in set(mfi_plan(runs, unreadable="skip").particles["group"])
 
 
 def test_a_column_under_two_names_is_refused(runs) -> None:
     rename_columns(runs / "vial0", {"Perimeter": "frame_num"})
     with pytest.raises(DataError, match="columns 'Frame #' and 'frame_num' for the same"):
-        imported(runs)
+        mfi_plan(runs)
 
 
 def test_a_wrong_cell_is_named_under_the_header_of_the_table(runs) -> None:
@@ -470,4 +397,4 @@ def test_a_wrong_cell_is_named_under_the_header_of_the_table(runs) -> None:
     file = runs / "vial0" / "vial0.csv"
     file.write_text(file.read_text().replace(",3,31,", ",x,31,"))
     with pytest.raises(DataError, match=r"vial0.csv, row 3: frame_num is 'x'"):
-        imported(runs)
+        mfi_plan(runs)

@@ -14,14 +14,15 @@ from PIL import Image
 
 from svp_lightning.data.importers.flowcam_facts import read_context, read_summary
 from svp_lightning.data.importers.flowcam_labels import read_classifications
-from svp_lightning.data.importers.flowcam_lists import BOX_FIELDS, read_particles
-from svp_lightning.data.importers.images import picture_size, read_picture
+from svp_lightning.data.importers.flowcam_lists import read_particles
+from svp_lightning.data.importers.images import read_header, read_picture
 from svp_lightning.data.importers.labels import labels_from_table
 from svp_lightning.data.importers.listing import list_table
-from svp_lightning.data.importers.mfi_table import read_table
+from svp_lightning.data.importers.mfi_table import read_mfi_table
+from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import SvpError
-from tests.data.importers.test_mfi import HEADER
+from tests.data.importers.made_runs import HEADER
 
 LST = (
     b"017\nnum-fields|8\nid|int32\nimage_x|int32\nimage_y|int32\nimage_w|int32\nimage_h|int32\n"
@@ -61,7 +62,7 @@ PARSERS: dict[str, tuple[Callable[[Path], object], bytes]] = {
     "run.ctx": (read_context, CTX),
     "run.cla": (read_classifications, CLA),
     "run_run_summary.txt": (read_summary, TXT),
-    "mfi.csv": (skipping(read_table), MFI),
+    "mfi.csv": (skipping(read_mfi_table), MFI),
     "labels.csv": (skipping(labels), LABELS),
     "list.csv": (skipping(lambda p, skips: list_table(p, p.parent, True, skips)), LIST),
 }
@@ -113,7 +114,7 @@ def test_any_picture_gives_pixels_or_a_named_error(tmp_path, kind, mode, data) -
     image.save(buffer, kind, **({"compression": "tiff_lzw"} if kind == "TIFF" else {}))
     file = tmp_path / "picture.tif"
     file.write_bytes(data.draw(damaged(buffer.getvalue())))
-    for read in (picture_size, read_picture):
+    for read in (read_header, read_picture):
         with contextlib.suppress(SvpError):
             assert len(read(file).grey if read is read_picture else read(file)) > 0
 
@@ -133,7 +134,8 @@ TIDY = settings(
     comma=st.booleans(),
 )
 def test_lists_are_read_back_exactly(tmp_path, rows, order, encoding, comma) -> None:
-    names = ["id", *BOX_FIELDS, "cal_const", "abd_diameter", "esd_diameter", "collage_file"]
+    names = ["id", *(f"image_{k}" for k in "xywh"), "cal_const", "abd_diameter", "esd_diameter"]
+    names.append("collage_file")
     cells = [[k, *box, 0.25 + k, abd, esd, f"größe {k}"] for k, (*box, abd, esd) in enumerate(rows)]
     text = [[repr(c).strip("'") for c in row] for row in cells]
     if comma:
@@ -142,7 +144,9 @@ def test_lists_are_read_back_exactly(tmp_path, rows, order, encoding, comma) -> 
     lines += ["|".join(row[k] for k in order) for row in text]
     (tmp_path / "a.lst").write_bytes("\n".join(lines).encode(encoding))
     found = read_particles(tmp_path / "a.lst")
-    assert found[names].to_numpy(object).tolist() == cells
+    sizes = ["pixel_size_um", "abd_diameter_vendor_um", "esd_diameter_vendor_um"]
+    columns = ["particle_id", *BOX, *sizes, "collage_file"]
+    assert found[columns].to_numpy(object).tolist() == cells
 
 
 @TIDY
@@ -163,7 +167,7 @@ def test_mfi_tables_are_read_back_exactly(tmp_path, rows, words, separator) -> N
         size = repr(ecd).replace(".", ",") if separator != "," else repr(ecd)
         lines.append(separator.join(map(str, [7, k, *box, size, dark, flag[edge]])))
     (tmp_path / "a.txt").write_text("\r\n".join(lines) + "\r\n", newline="")
-    found = read_table(tmp_path / "a.txt", Skips())
+    found = read_mfi_table(tmp_path / "a.txt", Skips())
     columns = ["x_left", "x_right", "y_top", "y_bottom", "ecd_um"]
     assert found[columns].to_numpy(object).tolist() == [[*r[:4], r[4]] for r in rows]
     assert (found["intensity_min_vendor_grey"] * 4).tolist() == [r[5] for r in rows]

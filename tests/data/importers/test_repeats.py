@@ -7,68 +7,58 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.collage import plan_collage
-from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.flowcam_lists import read_particles
-from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.importers.repeats import without_repeats
 from svp_lightning.data.importers.runs import run_names
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests import configured
-from tests.data.importers import test_flowcam as flowcam
-from tests.data.importers import test_mfi as mfi
-from tests.data.importers.test_collage import draw_collage, save
+from tests.data.importers.made_runs import (
+    CSV_NAMES,
+    draw_collage,
+    imported,
+    plan,
+    save,
+    skipped,
+    write_flowcam,
+    write_mfi,
+)
 
 
 def export(lst: Path, to: Path, ids: list[int]) -> None:
     """What a user saves of some particles."""
     rows = read_particles(lst)
-    names = flowcam.CSV_NAMES
-    rows[rows["id"].isin(ids)][list(names)].rename(columns=names).to_csv(to, index=False)
+    names = CSV_NAMES
+    rows[rows["particle_id"].isin(ids)][list(names)].rename(columns=names).to_csv(to, index=False)
 
 
-def flowcam_plan(root: Path, **options: object) -> Plan:
-    return plan_flowcam(configured.flowcam(root=root, labelled=False, **options))
-
-
-def mfi_plan(root: Path, **options: object) -> Plan:
-    return plan_mfi(configured.mfi(root=root, labelled=False, **options))
-
-
-def collage_plan(root: Path, **options: object) -> Plan:
-    return plan_collage(configured.collage(root=root, labelled=False, **options))
+def unlabelled(source: str, root: Path, **options: object) -> Plan:
+    return plan(source, root, labelled=False, **options)
 
 
 def write_collage(folder: Path, run: str) -> None:
     save(draw_collage(sum(map(ord, run)), tiles=6)[0], folder / f"{run}_000001.png")
 
 
-def skipped(plan: Plan) -> list[tuple[str, str]]:
-    return list(plan.skipped[["file", "reason"]].itertuples(index=False, name=None))
-
-
 @pytest.mark.parametrize(
-    ("write", "plan", "file"),
+    ("write", "source", "file"),
     [
-        (flowcam.write_run, flowcam_plan, "r1.lst"),
-        (mfi.write_run, mfi_plan, "r1.csv"),
-        (write_collage, collage_plan, "r1_000001.png"),
+        (write_flowcam, "flowcam", "r1.lst"),
+        (write_mfi, "mfi", "r1.csv"),
+        (write_collage, "collage", "r1_000001.png"),
     ],
 )
-def test_a_copied_run_is_refused_or_left_out(tmp_path, write, plan, file) -> None:
+def test_a_copied_run_is_refused_or_left_out(tmp_path, write, source, file) -> None:
     for run in ("r1", "r2"):
         write(tmp_path / run, run)
-    assert skipped(plan(tmp_path)) == []
+    assert skipped(unlabelled(source, tmp_path)) == []
     for place in ("r3", "s/old"):
         shutil.copytree(tmp_path / "r1", tmp_path / place)
     with pytest.raises(DataError, match=rf"r3/{file} is a copy of .*/r1/{file} \(6 of its 6") as e:
-        plan(tmp_path)
+        unlabelled(source, tmp_path)
     assert "data.unreadable=skip" in e.value.remedy
-    found = plan(tmp_path, unreadable="skip")
+    found = unlabelled(source, tmp_path, unreadable="skip")
     assert len(found.particles) == 12
     assert [name for name, _ in skipped(found)] == [f"r3/{file}", f"s/old/{file}"]
     assert {reason for _, reason in skipped(found)} == {"copy of another run"}
@@ -76,12 +66,12 @@ def test_a_copied_run_is_refused_or_left_out(tmp_path, write, plan, file) -> Non
 
 def test_a_copy_is_known_though_its_table_is_another(tmp_path) -> None:
     """Renamed, and less of it, in another format."""
-    flowcam.write_run(tmp_path / "r1", "r1")
+    write_flowcam(tmp_path / "r1", "r1")
     shutil.copytree(tmp_path / "r1", tmp_path / "r2")
     export(tmp_path / "r2" / "r1.lst", tmp_path / "r2" / "mine.csv", [2, 4, 6])
     (tmp_path / "r2" / "r1.lst").unlink()
     with pytest.raises(DataError, match=r"r2/mine\.csv is a copy of .*r1/r1\.lst \(3 of its 3"):
-        flowcam_plan(tmp_path)
+        unlabelled("flowcam", tmp_path)
 
 
 def test_a_collage_saved_in_another_format_is_a_copy(tmp_path) -> None:
@@ -89,7 +79,7 @@ def test_a_collage_saved_in_another_format_is_a_copy(tmp_path) -> None:
     save(draw_collage(1)[0], tmp_path / "b.png")
     Image.open(tmp_path / "a.png").save(tmp_path / "c.tif")
     with pytest.raises(DataError, match=r"c\.tif is a copy of .*a\.png"):
-        collage_plan(tmp_path)
+        unlabelled("collage", tmp_path)
 
 
 def as_table(picture: Path, boxes: int) -> pd.DataFrame:
@@ -113,12 +103,12 @@ def test_a_picture_that_is_equal_by_chance_makes_no_copy(tmp_path) -> None:
 @pytest.mark.parametrize(("name", "with_list"), [("a_filtered.csv", True), ("z.csv", False)])
 def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> None:
     root = tmp_path / "runs"
-    flowcam.write_run(root, "run1")
+    write_flowcam(root, "run1")
     export(root / "run1.lst", root / name, [2, 3])
     if not with_list:
         export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4, 5, 6])
         (root / "run1.lst").unlink()
-    store = flowcam.import_runs(tmp_path / "store", root=root, labelled=False)
+    store = imported("flowcam", root, labelled=False)
     assert store.particles["id"].tolist() == [f"run1/{n:06d}" for n in range(1, 7)]
     found = summarise(store)
     assert found.skipped == {"table of particles that another table lists": 1}
@@ -128,54 +118,48 @@ def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> 
 
 def test_tables_that_overlap_are_one_run_and_no_particle_is_lost(tmp_path) -> None:
     root = tmp_path / "runs"
-    flowcam.write_run(root, "run1")
+    write_flowcam(root, "run1")
     export(root / "run1.lst", root / "oil.csv", [4, 5, 6])
     export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4])
     (root / "run1.lst").unlink()
-    store = flowcam.import_runs(tmp_path / "store", root=root, labelled=False)
+    store = imported("flowcam", root, labelled=False)
     table = store.particles
     assert table["particle_id"].tolist() == [1, 2, 3, 4, 5, 6]
     assert set(table["group"]) == {"run1"}
-    assert summarise(Store.open(tmp_path / "store")).groups["per mL"].tolist() == pytest.approx(
-        [6 / 0.0174]
-    )
+    assert summarise(store).groups["per mL"].tolist() == pytest.approx([6 / 0.0174])
 
 
 def test_one_table_per_class_is_one_run(tmp_path) -> None:
-    mfi.write_run(tmp_path / "vial", "vial")
+    write_mfi(tmp_path / "vial", "vial")
     header, *lines = (tmp_path / "vial" / "vial.csv").read_text().splitlines()
     for name, part in {"oil": lines[:2], "other": lines[2:]}.items():
         (tmp_path / "vial" / f"{name}.csv").write_text("\n".join([header, *part]))
     (tmp_path / "vial" / "vial.csv").unlink()
-    plan = mfi_plan(tmp_path)
-    assert len(plan.particles) == 6
-    assert set(plan.particles["group"]) == {"other"}
-    assert skipped(plan) == []
+    found = unlabelled("mfi", tmp_path)
+    assert len(found.particles) == 6
+    assert set(found.particles["group"]) == {"other"}
+    assert skipped(found) == []
 
 
 def test_a_second_table_of_mfi_frames_doubles_nothing(tmp_path) -> None:
-    mfi.write_run(tmp_path / "vial", "vial")
+    write_mfi(tmp_path / "vial", "vial")
     lines = (tmp_path / "vial" / "vial.csv").read_text().splitlines()
     (tmp_path / "vial" / "a_selection.csv").write_text("\n".join(lines[:4]))
-    plan = mfi_plan(tmp_path)
-    assert set(plan.particles["group"]) == {"vial"}
-    assert len(plan.particles) == 6
-    assert [name for name, _ in skipped(plan)] == ["vial/a_selection.csv"]
+    found = unlabelled("mfi", tmp_path)
+    assert set(found.particles["group"]) == {"vial"}
+    assert len(found.particles) == 6
+    assert [name for name, _ in skipped(found)] == ["vial/a_selection.csv"]
 
 
-@pytest.mark.parametrize(
-    ("plan", "write"),
-    [
-        (flowcam_plan, lambda folder: flowcam.write_run(folder, "run2")),
-        (mfi_plan, lambda folder: mfi.write_run(folder, "run2", frames=(4, 8))),
-    ],
-)
-def test_two_runs_in_one_folder_both_come_in(tmp_path, plan, write) -> None:
-    (flowcam if plan is flowcam_plan else mfi).write_run(tmp_path, "run1")
-    write(tmp_path)
-    found = plan(tmp_path)
-    assert found.particles["group"].value_counts().to_dict() == {"run1": 6, "run2": 6}
-    assert skipped(found) == []
+def test_two_runs_in_one_folder_both_come_in(tmp_path) -> None:
+    for source, write in {"flowcam": write_flowcam, "mfi": write_mfi}.items():
+        write(tmp_path / source, "run1")
+    write_flowcam(tmp_path / "flowcam", "run2")
+    write_mfi(tmp_path / "mfi", "run2", frames=(4, 8))
+    for source in ("flowcam", "mfi"):
+        found = unlabelled(source, tmp_path / source)
+        assert found.particles["group"].value_counts().to_dict() == {"run1": 6, "run2": 6}
+        assert skipped(found) == []
 
 
 def test_names_are_as_short_as_they_can_be_and_never_equal() -> None:
@@ -189,14 +173,14 @@ def test_names_are_as_short_as_they_can_be_and_never_equal() -> None:
 
 
 def test_runs_whose_names_differ_in_suffix_alone_have_ids_of_their_own(tmp_path) -> None:
-    mfi.write_run(tmp_path, "run")
+    write_mfi(tmp_path, "run")
     (tmp_path / "run.csv").rename(tmp_path / "run.txt")
     for frame in tmp_path.glob("run_frame_*.png"):
         frame.rename(tmp_path / f"x{frame.name}")
-    mfi.write_run(tmp_path, "run", frames=(4, 8))
-    plan = mfi_plan(tmp_path)
-    assert plan.particles["id"].is_unique
-    assert set(plan.particles["group"]) == {"run.csv", "run.txt"}
+    write_mfi(tmp_path, "run", frames=(4, 8))
+    found = unlabelled("mfi", tmp_path)
+    assert found.particles["id"].is_unique
+    assert set(found.particles["group"]) == {"run.csv", "run.txt"}
 
 
 def test_pages_of_one_run_stay_together_whatever_their_names(tmp_path) -> None:
@@ -204,6 +188,6 @@ def test_pages_of_one_run_stay_together_whatever_their_names(tmp_path) -> None:
     pages = ["x/run_000001.png", "x/run_000002.png", "x/run_000002.tif", "y/run_000001.png"]
     for k, name in enumerate(pages):
         save(draw_collage(k, tiles=6)[0], tmp_path / name)
-    table = collage_plan(tmp_path).particles
+    table = unlabelled("collage", tmp_path).particles
     assert table["id"].is_unique
     assert table["group"].value_counts().to_dict() == {"x/run": 18, "y/run": 6}
