@@ -127,8 +127,7 @@ def read_particles(
         "calibration is not above 0": ~(calibration > 0),
         "size below 0": (table[[n for n in _SIZES if n in table]] < 0).any(axis=1),
     }
-    name = lambda row: f"{path.stem}/{row.particle_id:06d}"  # noqa: E731
-    return without_problems(table, path, problems, name, skips)
+    return without_problems(table, path, problems, lambda row: f"particle {row.particle_id}", skips)
 
 
 def require_columns(path: Path, table: pd.DataFrame, needed: Iterable[str]) -> None:

@@ -117,12 +117,14 @@ def read_mfi_table(file: Path, skips: Skips) -> pd.DataFrame:
         "size below 0": (table[[name for name in _SIZES if name in table]] < 0).any(axis=1),
         "Edge Particle is neither yes nor no": flags.isna(),
     }
-
-    def name(row: Any) -> str:
-        return f"{file.name}, particle {row.particle_id} of frame {row.frame}"
-
     flagged = "edge_of_frame" in table
-    table = without_problems(table.assign(edge_of_frame=flags), file, problems, name, skips)
+    table = without_problems(
+        table.assign(edge_of_frame=flags),
+        file,
+        problems,
+        lambda row: f"particle {row.particle_id} of frame {row.frame}",
+        skips,
+    )
     table["edge_of_frame"] = table["edge_of_frame"].astype(bool) if flagged else None
     for column in [c for c in table if str(c).startswith("intensity_")]:
         table[column] = table[column] / (1 << (CAMERA_BITS - 8))

@@ -360,11 +360,12 @@ def without_problems(
     left_out = pd.Series(False, index=table.index)
     for reason, wrong in problems.items():
         for row in table[wrong & ~left_out].itertuples():
+            where = f"row {row.Index}, {name(row)}"
             error = DataError(
-                f"{path}, row {row.Index}, {name(row)}: {reason}.",
+                f"{path}, {where}: {reason}.",
                 "Export the run again; data.unreadable=skip leaves the particle out.",
             )
-            skips.add(name(row), reason, error)
+            skips.add(f"{path.name}, {where}", reason, error)
         left_out |= wrong
     return table[~left_out].copy()
 
