@@ -59,6 +59,10 @@ class PredictSettings(Settings):
 
     run: Path | None = runtime()
     """Folder of an evaluated run, which must be given: its classifier (or predictions) is used."""
+    prevalence: Literal["estimated", "stated", "trained"]
+    """Class shares that the new images are taken to have, where ``data.prevalence`` is not given.
+    ``estimated``: from these images; ``stated``: those that the evaluated run is stated at;
+    ``trained``: those of the classifier's training."""
     uncertain_below: float = Field(gt=0, le=1)
     """Images whose largest class probability is lower are counted as uncertain."""
 

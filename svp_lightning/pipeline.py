@@ -107,7 +107,14 @@ class Pipeline:
         """Class name -> share in the field."""
         from svp_lightning.stages.real_store import use_prevalence
 
-        return use_prevalence(self.config.data.prevalence, self.store)
+        config = self.config
+        return use_prevalence(config.data.prevalence, config.evaluation.prevalence, self.store)
+
+    @property
+    def prevalence_stated(self) -> bool:
+        """Whether a setting says so; else it is that of the test images."""
+        config = self.config
+        return config.data.prevalence is not None or config.evaluation.prevalence != "test"
 
     @cached_property
     def generator_rows(self) -> "Mixture":

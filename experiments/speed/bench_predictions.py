@@ -25,14 +25,13 @@ CHUNK = 1_000_000
 MEASURE = """
 import json, resource, sys, time
 from pathlib import Path
-from svp_lightning.evaluation.predictions import read_predictions
-from svp_lightning.evaluation.counting import Tally, prevalence_table
+from svp_lightning.evaluation.predictions import prevalence_table, read_predictions
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 found = read_predictions(Path(sys.argv[1]), with_ids=False)
-tally = Tally(found.labels, found.probabilities, found.class_names)
+found.tally()
 counted = time.perf_counter() - start
-table = prevalence_table(tally, "protein", (1, 10, 100, 1000))
+table = prevalence_table(found, "protein", (1, 10, 100, 1000))
 print(json.dumps({
     "count_seconds": round(counted, 1),
     "four_prevalences_seconds": round(time.perf_counter() - start - counted, 1),
@@ -47,7 +46,10 @@ def write(path: Path, images: int, rare: int) -> None:
     """Write overlapping scores of ``images`` images, chunk by chunk."""
     rng = np.random.default_rng(0)
     columns = {"id": pa.string(), "label": pa.string()}
-    schema = pa.schema(columns | {f"probability_{name}": pa.float32() for name in CLASSES})
+    schema = pa.schema(
+        columns | {f"probability_{name}": pa.float32() for name in CLASSES},
+        {"svp_lightning": json.dumps({"trained_shares": dict.fromkeys(CLASSES, 1 / 3)})},
+    )
     with parquet.ParquetWriter(path, schema) as file:
         for start in range(0, images, CHUNK):
             n = min(CHUNK, images - start)

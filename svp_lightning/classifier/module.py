@@ -1,7 +1,7 @@
 """The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,9 @@ from svp_lightning.classifier.backbones import build_backbone, load_pretrained
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.classifier.validation import (
     TRAINING_LOSS,
-    VALIDATION_LOSS,
     VALIDATION_SCORE,
     Collected,
     Collector,
-    at_prevalence,
-    log_loss,
-    macro_auprc,
 )
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
 
@@ -49,10 +45,10 @@ class ClassifierModule(pl.LightningModule):
             al. 2021, https://arxiv.org/abs/2007.07314). Predictions leave them out.
         mixup: Beta parameter of mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412),
             one share per batch of a process; 0 for none.
-        prevalence: K relative frequencies in use, for the validation score; None: as found in
-            the validation split.
-        trained_shares: K class shares that the softmax answers for; the validation score is that
-            of probabilities corrected from these to the ``prevalence``. None: uncorrected.
+        trained_shares: class name -> share that its probabilities answer for (see
+            :attr:`.Mixture.trained_shares`), kept in the checkpoint; None: all alike.
+        score: what validation logs (:data:`~.validation.VALIDATION_SCORE`), from the predictions
+            of the whole split; None: nothing.
 
     Attributes:
         test_predictions: after ``Trainer.test``, every tested image once, on every process.
@@ -72,12 +68,13 @@ class ClassifierModule(pl.LightningModule):
         seed: int = 0,
         logit_shift: Sequence[float] | None = None,
         mixup: float = 0.0,
-        prevalence: Sequence[float] | None = None,
-        trained_shares: Sequence[float] | None = None,
+        trained_shares: Mapping[str, float] | None = None,
+        score: Callable[[Collected], Mapping[str, float]] | None = None,
     ) -> None:
         super().__init__()
         # A process without test images still joins the others (see ``teardown``).
         self.allow_zero_length_dataloader_with_multiple_devices = True
+        shares = dict(trained_shares or dict.fromkeys(class_names, 1 / len(class_names)))
         # Plain data only: checkpoints must load with weights_only=True.
         self.save_hyperparameters(
             {
@@ -87,8 +84,7 @@ class ClassifierModule(pl.LightningModule):
                 "seed": seed,
                 "logit_shift": _plain(logit_shift),
                 "mixup": mixup,
-                "prevalence": _plain(prevalence),
-                "trained_shares": _plain(trained_shares),
+                "trained_shares": shares,
             },
             logger=False,
         )
@@ -96,8 +92,8 @@ class ClassifierModule(pl.LightningModule):
         self.class_names = tuple(class_names)
         self.image_size = image_size
         self.seed = seed
-        self.prevalence = prevalence
-        self.trained_shares = trained_shares
+        self.trained_shares = shares
+        self.score = score
         self.network = _seeded_network(settings, len(class_names), image_size, seed)
         shift = None if logit_shift is None else torch.tensor(_plain(logit_shift))
         self.register_buffer("logit_shift", shift, persistent=False)
@@ -210,9 +206,8 @@ class ClassifierModule(pl.LightningModule):
         found = self._collector.join()
         if not np.isfinite(found.probability).all():
             self._diverged("A predicted probability")
-        parts = at_prevalence(found, self.prevalence, self.trained_shares)
-        self.log(VALIDATION_SCORE, macro_auprc(*parts), prog_bar=True)
-        self.log(VALIDATION_LOSS, log_loss(*parts))
+        for name, value in (self.score(found) if self.score else {}).items():
+            self.log(name, value, prog_bar=name == VALIDATION_SCORE)
 
     def _diverged(self, what: str) -> None:
         raise TrainingError(

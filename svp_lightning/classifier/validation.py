@@ -1,6 +1,5 @@
 """Predictions of all processes, the score a classifier is selected by, and its checkpoints."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning.callbacks import ModelCheckpoint
-from sklearn.metrics import average_precision_score
 from torch import Tensor, distributed
 
 VALIDATION_SCORE = "val/macro_auprc"
@@ -60,58 +58,6 @@ class Collector:
         index, label, probability = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         rows, first = np.unique(index, return_index=True)
         return Collected(rows, label[first], probability[first])
-
-
-def at_prevalence(
-    found: Collected, prevalence: Sequence[float] | None, trained: Sequence[float] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-    """Labels, probabilities and weights of N images as if classes came in a given prevalence.
-
-    Args:
-        found: predictions of the images.
-        prevalence: K relative frequencies in use; None: as in the labels.
-        trained: K class shares that the probabilities answer for; None: leave them as they are.
-
-    Returns:
-        (N,) labels, (N, K) probabilities p * prevalence / trained, normalised, and (N,) weights,
-        prevalence[class] / images of the class (1 where no prevalence is given).
-    """
-    counts = np.bincount(found.label, minlength=found.probability.shape[1])
-    used = np.maximum(counts, 1) if prevalence is None else np.asarray(prevalence, np.float64)
-    probability = found.probability
-    if trained is not None:
-        probability = probability * (used / np.asarray(trained)).astype(np.float32)
-        probability /= probability.sum(axis=1, keepdims=True)
-    return found.label, probability, (used / np.maximum(counts, 1))[found.label]
-
-
-def macro_auprc(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    weights: NDArray[np.float64],
-) -> float:
-    """Mean over classes of the average precision, one class against the rest.
-
-    Args:
-        labels: (N,) class indices; classes without images are left out of the mean.
-        probabilities: (N, K).
-        weights: (N,) of :func:`at_prevalence`.
-    """
-    scores = [
-        average_precision_score(labels == k, probabilities[:, k], sample_weight=weights)
-        for k in np.unique(labels)
-    ]
-    return float(np.mean(scores))
-
-
-def log_loss(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    weights: NDArray[np.float64],
-) -> float:
-    """Weighted mean of -log(probability of the label), in nats."""
-    given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(np.average(-np.log(np.maximum(given, 1e-30)), weights=weights))
 
 
 BEST = "best.ckpt"

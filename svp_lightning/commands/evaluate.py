@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from svp_lightning.classifier.validation import BEST
-from svp_lightning.evaluation.counting import Tally
+from svp_lightning.data.classes import commonest
 from svp_lightning.evaluation.schema import SCHEMA, Results, write_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
@@ -36,22 +36,22 @@ def run(pipeline: Pipeline) -> None:
     )
     if not is_main_process():
         return
-    tally, use = Tally(tested.label, tested.probability, store.class_names), pipeline.prevalence
-    redrawn = measuring.redraw(settings, store, tested, tally, use)
+    tally = tested.found.at(use := pipeline.prevalence).tally()
+    redrawn = measuring.redraw(settings, tested, tally, use)
     link(best, folder / CLASSIFIER)
     link(newest_metrics(pipeline.classifier), folder / METRICS)
     sources = pipeline.added_sources if rows.synthetic else {}
     results = Results.model_validate(
         {
             **_facts(pipeline, device, round(time.monotonic() - start, 1)),
-            **measuring.measured_parts(store, validated, tested, tally, use, redrawn[0]),
+            **measuring.measured_parts(settings, store, validated, tested, tally, use, redrawn[0]),
             "counts": measuring.image_counts(rows, tested),
             "costs": measuring.costs({**sources, "classifier": pipeline.classifier, "test": clock}),
         }
     )
-    common = measuring.commonest(store.counts("train"), config.data.prevalence)
-    measuring.write_tables(settings, folder, store, common, validated, tested, tally, redrawn)
-    write_figures(folder, rows, tested, tally, use)
+    common = commonest(store.counts("train"), config.data.prevalence)
+    measuring.write_tables(settings, folder, common, validated, tested, redrawn)
+    write_figures(folder, rows, tested, use)
     if rows.synthetic and config.augmentation.needs_generator:
         picture = pipeline.generator / FIGURES / "noise_to_image.png"
         shutil.copyfile(picture, folder / FIGURES / picture.name)
@@ -78,7 +78,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
         "backbone": config.classifier.backbone,
         "augmentation": {"method": arm.method, "ratio": arm.ratio, "parts": arm.parts},
         "prevalence": pipeline.prevalence,
-        "prevalence_stated": config.data.prevalence is not None,
+        "prevalence_stated": pipeline.prevalence_stated,
         "rare_classes": list(rows.rare),
         "rejected": rejections(pool) if pool else {},
         "validation_score": trained["validation_score"],

@@ -1,12 +1,13 @@
 """``task=predict``: classify a run of one's own and print the counts of each class."""
 
-import numpy as np
+from typing import Any
 
 from svp_lightning.data.importers.summary import too_large, window_table
 from svp_lightning.data.settings import VolumeSettings
 from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.particle_counts import samples_of
-from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
+from svp_lightning.evaluation.predictions import PREDICTIONS, write_predictions
+from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.counts import (
     count_table,
@@ -15,6 +16,7 @@ from svp_lightning.report.counts import (
     notes,
     particle_table,
     readable,
+    shares_counted_at,
     write_counts,
 )
 from svp_lightning.runtime.files import sha256_of_file, write_json
@@ -35,6 +37,7 @@ from svp_lightning.stages.settings import DataSettings, SimulatedData
 def run(pipeline: Pipeline) -> None:
     """Write the predictions, the counts and how the images were prepared; print the counts.
 
+    Particles are counted at the class shares that ``predict.prevalence`` says.
     ``classifier_config.yaml`` is the configuration of the run whose classifier is used.
     """
     config, folder = pipeline.config, pipeline.run_dir
@@ -47,6 +50,7 @@ def run(pipeline: Pipeline) -> None:
     store = build_store(data, config.paths.own, pipeline.cache)
     # Imported when needed: torch takes seconds, and a mistake in the images should not wait for it.
     from svp_lightning.classifier.module import load_classifier
+    from svp_lightning.evaluation.calibration import for_new_images
     from svp_lightning.stages.measuring import predict_all
 
     module = load_classifier(run / CLASSIFIER)
@@ -58,7 +62,7 @@ def run(pipeline: Pipeline) -> None:
         )
     samples = samples_of(store, data.volume_ml if isinstance(data, VolumeSettings) else None)
     found = Preparation.of(data, store)
-    record = {
+    record: dict[str, Any] = {
         "trained_on": trained and trained.model_dump(),
         "predicted": found.model_dump(),
         "classifier": sha256_of_file(run / CLASSIFIER),
@@ -68,10 +72,12 @@ def run(pipeline: Pipeline) -> None:
     for line in [*differences(run, trained, found), *window]:
         say(line)
     batch, device = config.evaluation.batch_size, pipeline.trainers.device
-    probabilities = predict_all(module, store, batch, device)
-    ids, below = store.particles["id"].to_numpy(dtype=object), config.predict.uncertain_below
-    predicted = Predictions(ids, np.full(len(store), -1), probabilities, module.class_names)
-    write_predictions(folder / PREDICTIONS, predicted)
+    raw, below = predict_all(module, store, batch, device), config.predict.uncertain_below
+    write_predictions(folder / PREDICTIONS, raw)
+    known = read_results(run / RESULTS) if (run / RESULTS).is_file() else None
+    how = "given" if data.prevalence else config.predict.prevalence
+    predicted = for_new_images(raw, how, data.prevalence, known)
+    record["prevalence"] = dict(predicted.shares)
     counts = count_table(predicted, store, samples, below)
     write_json(folder / "preparation.json", record)
     if (run / CONFIG).is_file():
@@ -80,7 +86,8 @@ def run(pipeline: Pipeline) -> None:
     print_table(readable(store, counts, samples))
     if len(samples) > 1:
         print_table(each_sample(store, counts, samples))
-    for line in [*notes(store, counts, samples, below), *known_errors(run)]:
+    lines = [*notes(store, counts, samples, below), shares_counted_at(predicted.shares, how)]
+    for line in [*lines, *known_errors(known)]:
         say(line)
     say(f"Predictions: {folder}")
 

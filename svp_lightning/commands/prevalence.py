@@ -5,33 +5,36 @@ from pathlib import Path
 from rich.table import Table
 
 from svp_lightning.config import Config
-from svp_lightning.data.classes import display_name
+from svp_lightning.data.classes import commonest, display_name
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.evaluation.counting import Tally, prevalence_table
-from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions
+from svp_lightning.evaluation.predictions import (
+    PREDICTIONS,
+    prevalence_table,
+    read_predictions,
+)
 from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.terminal import print_table, say
-from svp_lightning.stages.measuring import commonest, write_prevalence
+from svp_lightning.stages.measuring import write_prevalence
 from svp_lightning.stages.run_folder import PREVALENCE
 
 FIGURE = "prevalence.png"
 
 
 def run(pipeline: Pipeline) -> None:
-    """Count the stored predictions once, and answer for every ratio asked for."""
+    """Correct the stored predictions to every ratio asked for, and count them there."""
     config, folder = pipeline.config, _run_folder(pipeline.config)
     stored = read_predictions(folder / PREDICTIONS, with_ids=False).labelled()
-    tally = Tally(stored.labels, stored.probabilities, stored.class_names)
-    images = int(tally.confusion.sum())
     found = read_results(folder / RESULTS)
     common = commonest(found.counts.train, found.prevalence if found.prevalence_stated else None)
-    table = prevalence_table(tally, common, config.evaluation.prevalence_ratios)
+    table = prevalence_table(stored, common, config.evaluation.prevalence_ratios)
     write_prevalence(folder, table)
     (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before
     page = run_report(folder)
-    shown = Table(title=f"{images:,} images, {display_name(common).lower()} : each other class")
+    shown = Table(
+        title=f"{len(stored.labels):,} images, {display_name(common).lower()} : each other class"
+    )
     for name in ("ratio", "macro precision", "macro AUPRC"):
         shown.add_column(name, justify="right")
     for row in table.to_dict("records"):

@@ -1,4 +1,4 @@
-"""Particle classes: the names of the paper's three, and which classes count as rare."""
+"""Particle classes: the names of the paper's three, which count as rare, and which is common."""
 
 from collections.abc import Mapping
 
@@ -29,6 +29,16 @@ def rare_classes(train_counts: Mapping[str, int]) -> tuple[str, ...]:
     limit = RARE_BELOW * max(train_counts.values())
     rare = tuple(name for name, count in train_counts.items() if count < limit)
     return rare or tuple(train_counts)
+
+
+def commonest(train: Mapping[str, int], stated: Mapping[str, float] | None = None) -> str:
+    """The class most common in use.
+
+    Args:
+        train: class name -> training images, which decide where nothing is stated.
+        stated: class name -> prevalence.
+    """
+    return max(train, key=lambda name: ((stated or {}).get(name, 0.0), train[name]))
 
 
 def display_name(class_name: str) -> str:

@@ -53,8 +53,8 @@ class UseSettings(Settings):
     """
 
     prevalence: dict[str, Annotated[float, Field(gt=0)]] | None
-    """Class name -> relative frequency in the field, for metrics at that prevalence
-    (``{protein: 1000, silicone_oil: 1}``). ``None``: that of the test images."""
+    """Class name -> relative frequency in the field, at which every number is stated
+    (``{protein: 1000, silicone_oil: 1}``). ``None``: ``evaluation.prevalence`` says."""
     label_overrides: Path | None
     """CSV of decisions on labels, as the gallery of ``task=audit`` saves it
     (:func:`svp_lightning.data.overrides.with_overrides`). ``None``: labels as given."""

@@ -1,84 +1,158 @@
-"""What validation images decide and test images judge: a temperature, and working points.
+"""How far probabilities are from frequencies, and the scaling that validation images ask for.
 
 Calibration error as Guo et al. (2017, arXiv 1706.04599) define it, and its mean over classes
 (Kull et al. 2019, arXiv 1910.12656), without which the common class would be all one sees;
-Brier score (1950).
-
-``recall_at_precision_95`` picks its threshold on the test images themselves: the best any
-threshold could do. In use the threshold is fixed before, so validation images choose it here.
+Brier score (1950). Probabilities are scaled by a temperature and a bias of each class
+(Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
-from svp_lightning.evaluation.counting import check_predictions, is_precise, precision_recall
-from svp_lightning.evaluation.intervals import precision, wilson_interval
-from svp_lightning.evaluation.priors import class_shares, prevalence_weights
+from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.counting import check_predictions
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.priors import class_shares, estimated_shares, prevalence_weights
+from svp_lightning.evaluation.schema import Results
 
 BINS = 15
 SMALLEST = np.finfo(np.float32).tiny
-TEMPERATURES = (0.05, 20.0)
+LOG_TEMPERATURES = (-3.0, 3.0)
 
 Labels = NDArray[np.integer[Any]]
 Scores = NDArray[np.floating[Any]]
 Weights = NDArray[np.floating[Any]]
-Split = tuple[Labels, Scores]
-"""(N,) class indices and (N, K) probabilities of a split."""
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Calibrated log likelihoods of the classes: log p(x | k) / T + b_k, up to a constant.
+
+    With T = 1 and all biases 0 probabilities stay as they are. Class shares are left out of
+    what is scaled, so one scaling holds at any prevalence.
+
+    Attributes:
+        temperature: T; above 1 the classifier had been too sure.
+        biases: (K,) b, of mean 0.
+    """
+
+    temperature: float
+    biases: Values
+
+    def __call__(self, found: Predictions) -> Predictions:
+        """The same images with scaled probabilities, which answer for the same shares."""
+        shares = class_shares(found.shares, found.class_names)
+        logits = _log_likelihoods(found) / self.temperature + self.biases + np.log(shares)
+        return replace(found, probabilities=_softmax(logits))
+
+
+def fit_scaling(validation: Predictions) -> Scaling:
+    """The scaling that makes the labels most likely.
+
+    Standard normal priors on log T and on each bias keep it near none where a few images, all
+    recognised, would leave it without bounds; among hundreds of images they do not count.
+
+    Args:
+        validation: labelled, every class with an image.
+    """
+    labels, K = validation.labels, len(validation.class_names)
+    scores, target = _log_likelihoods(validation), np.eye(K)[validation.labels]
+    log_shares = np.log(target.mean(axis=0))
+
+    def loss(values: Values) -> tuple[float, Values]:
+        scaled = scores / np.exp(values[0])
+        fitted = _softmax(scaled + values[1:] + log_shares)
+        own = np.maximum(fitted[np.arange(len(labels)), labels], SMALLEST)
+        miss = fitted - target
+        slope = np.append(-(miss * scaled).sum(), miss.sum(axis=0))
+        return float(values @ values / 2 - np.log(own).sum()), slope + values
+
+    bounds = [LOG_TEMPERATURES, *[(None, None)] * K]
+    found = minimize(loss, np.zeros(K + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Scaling(float(np.exp(found[0])), found[1:] - found[1:].mean())
+
+
+def for_new_images(
+    raw: Predictions,
+    how: Literal["given", "estimated", "stated", "trained"],
+    given: Mapping[str, float] | None,
+    known: Results | None,
+) -> Predictions:
+    """Probabilities of unlabelled images, at the class shares that they are taken to have.
+
+    Shares are estimated from scaled probabilities, for which EM is hard to beat (Alexandari et al.
+    2020); shares that do not hold miscount a run, whatever the classifier.
+
+    Args:
+        raw: as the classifier gives them.
+        how: ``given`` shares, or see :class:`~svp_lightning.config.PredictSettings`.
+        given: class name -> relative frequency.
+        known: results of the classifier; None: the estimate uses no scaling.
+
+    Raises:
+        SettingsError: ``given`` is of other classes, or there are no results to take shares from.
+    """
+    if how == "trained":
+        return raw
+    if how == "given" and given is not None:
+        return raw.at(given)
+    if how == "stated":
+        if known is None:
+            raise SettingsError(
+                "predict.prevalence=stated needs the results.json of predict.run.",
+                "Give data.prevalence, or set predict.prevalence=estimated.",
+            )
+        return raw.at(known.prevalence)
+    if known is not None:
+        biases = [known.calibration.biases[name] for name in raw.class_names]
+        raw = Scaling(known.calibration.temperature, np.array(biases))(raw)
+    shares = estimated_shares(raw.probabilities, class_shares(raw.shares, raw.class_names))
+    return raw.at(dict(zip(raw.class_names, shares.tolist(), strict=True)))
+
+
+def _log_likelihoods(found: Predictions) -> Values:
+    """(N, K) log p(x | k), each row up to a constant."""
+    shares = class_shares(found.shares, found.class_names)
+    known = np.log(np.maximum(found.probabilities.astype(np.float64), SMALLEST)) - np.log(shares)
+    return np.asarray(known - known.max(axis=1, keepdims=True))
+
+
+def _softmax(logits: Values) -> Values:
+    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
 def calibration_of(
-    validation: Split, test: Split, prevalence: Mapping[str, float], class_names: Sequence[str]
+    validation: Predictions, test: Predictions, prevalence: Mapping[str, float]
 ) -> dict[str, Any]:
     """The ``calibration`` part of ``results.json``.
 
     Args:
-        validation: fits the temperature.
-        test: judges its probabilities as they are, and after temperature scaling.
-        prevalence: class name -> relative frequency; both splits are weighted to it.
-        class_names: K names.
+        validation: fits the scaling.
+        test: judges probabilities at ``prevalence``, without the scaling and with it.
+        prevalence: class name -> relative frequency; test images are weighted to it.
 
     Raises:
         DataError: see :class:`~.counting.Tally`.
     """
-    weights = [
-        prevalence_weights(labels, prevalence, class_names) for labels, _ in (validation, test)
-    ]
-    temperature = fit_temperature(*validation, weights[0])
-    scaled = apply_temperature(test[1], temperature)
+    names = test.class_names
+    check_predictions(validation.labels, validation.probabilities, names)
+    scaling = fit_scaling(validation)
+    weights = prevalence_weights(test.labels, prevalence, names)
+    as_is, scaled = (
+        calibration(test.labels, found.at(prevalence).probabilities, names, weights)
+        for found in (test, scaling(test))
+    )
+    biases = dict(zip(names, scaling.biases.tolist(), strict=True))
     return {
-        "temperature": temperature,
-        "as_is": calibration(*test, class_names, weights[1]),
-        "scaled": calibration(test[0], scaled, class_names, weights[1]),
-    }
-
-
-def fit_temperature(labels: Labels, probabilities: Scores, weights: Weights) -> float:
-    """The temperature T that makes softmax(log p / T) fit the labels best (log loss).
-
-    Returns:
-        T in :data:`TEMPERATURES`; above 1 the classifier had been too sure.
-    """
-
-    def loss(log_temperature: float) -> float:
-        scaled = apply_temperature(probabilities, float(np.exp(log_temperature)))
-        own = np.maximum(scaled[np.arange(len(labels)), labels], SMALLEST)
-        return float(-np.average(np.log(own), weights=weights))
-
-    low, high = (float(np.log(end)) for end in TEMPERATURES)
-    found = minimize_scalar(loss, bounds=(low, high), method="bounded")
-    return float(np.exp(found.x))
-
-
-def apply_temperature(probabilities: Scores, temperature: float) -> NDArray[np.float64]:
-    """(N, K) probabilities softmax(log p / T); the order of a row's classes stays."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST)) / temperature
-    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scaled /= scaled.sum(axis=1, keepdims=True)
-    return np.asarray(scaled, dtype=np.float64)
+        "temperature": scaling.temperature, "biases": biases, "as_is": as_is, "scaled": scaled,
+    }  # fmt: skip
 
 
 def calibration(
@@ -124,65 +198,3 @@ def reliability(
 def expected_error(bins: NDArray[np.float64]) -> float:
     """Expected calibration error of :func:`reliability`: the mean gap over the weight."""
     return float(bins[:, 2] @ np.abs(bins[:, 0] - bins[:, 1]))
-
-
-def choose_threshold(
-    truth: NDArray[np.bool_], score: Scores, weights: Weights
-) -> tuple[float, float, float] | None:
-    """The threshold of largest recall whose precision is at least 95 %.
-
-    Args:
-        truth: (N,) whether the image is of the class; at least one is.
-        score: (N,) probability of the class.
-        weights: (N,) how much each image counts.
-
-    Returns:
-        Threshold (an image counts from it on), precision and recall there; None where no
-        threshold is precise enough. Of equal recalls, the strictest threshold.
-    """
-    found, recall, threshold = precision_recall(truth, score, weights)
-    reached = np.where(is_precise(found), recall, 0.0)
-    best = int(reached.argmax())
-    return (
-        (float(threshold[best]), float(found[best]), float(recall[best])) if reached[best] else None
-    )
-
-
-def working_points(
-    validation: Split, test: Split, prevalence: Mapping[str, float], class_names: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """The ``working_points`` part of ``results.json``, by class name.
-
-    Args:
-        validation: chooses the thresholds.
-        test: judges them.
-        prevalence: class name -> relative frequency; both splits are weighted to it.
-        class_names: K names.
-
-    Raises:
-        DataError: see :class:`~.counting.Tally`.
-        SettingsError: see :func:`~.priors.class_shares`.
-    """
-    for split in (validation, test):
-        check_predictions(*split, class_names)
-    weights = prevalence_weights(validation[0], prevalence, class_names)
-    shares = class_shares(prevalence, class_names)
-    images = np.bincount(test[0], minlength=len(class_names))
-    points = {}
-    for k, name in enumerate(class_names):
-        chosen = choose_threshold(validation[0] == k, validation[1][:, k], weights)
-        threshold, *reached = chosen or (None, 0.0, 0.0)
-        called = test[0][test[1][:, k] >= (np.inf if threshold is None else threshold)]
-        counts = np.bincount(called, minlength=len(class_names))
-        achieved = precision(counts, images, k, shares)
-        low, high = wilson_interval(counts[k], images[k])
-        points[name] = {
-            "threshold": threshold,
-            "validation_precision": reached[0],
-            "validation_recall": reached[1],
-            "precision": achieved.value,
-            "recall": float(counts[k] / images[k]),
-            "precision_ci95": (achieved.low, achieved.high),
-            "recall_ci95": (float(low), float(high)),
-        }
-    return points

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.errors import DataError
@@ -290,7 +289,7 @@ def recall_at_precision(precision: Scores, recall: Scores) -> float:
     return float(recall[is_precise(precision)].max(initial=0.0))
 
 
-def within_reach(recall: Weights, share: Weights, images: Weights) -> NDArray[np.bool_]:
+def within_reach(recall: Weights, share: Weights, images: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether there are test images enough for the recall at 95 % precision at a prevalence.
 
     Not where one image of another class, at its weight, brings the precision of all that is found
@@ -307,30 +306,3 @@ def within_reach(recall: Weights, share: Weights, images: Weights) -> NDArray[np
     heaviest = np.array([np.delete(weight, k).max(initial=0.0) for k in range(len(weight))])
     found = np.where(recall > 0, recall, 1.0) * share
     return is_precise(found / (found + heaviest))
-
-
-def prevalence_table(tally: Tally, common: str, ratios: Sequence[float]) -> pd.DataFrame:
-    """``prevalence.csv``: metrics at ``ratio`` particles of a class per one of each other.
-
-    Args:
-        tally: of the test images.
-        common: the plentiful class.
-        ratios: such as 1, 10, 100, 1000.
-
-    Returns:
-        One row per ratio: ``ratio``, ``common`` (the name), the macro metrics, and
-        ``<class>/<metric>`` for each; ``<class>/recall_at_precision_95_supported`` is false where
-        the test images are too few for that recall (:func:`within_reach`).
-    """
-    rows, images = [], tally.confusion.sum(axis=1)
-    for ratio in ratios:
-        prevalence = {name: ratio if name == common else 1.0 for name in tally.class_names}
-        metrics = tally.metrics(prevalence)
-        per_class = metrics.pop("per_class")
-        flat = {f"{c}/{m}": value for c, own in per_class.items() for m, value in own.items()}
-        recall = np.array([own["recall_at_precision_95"] for own in per_class.values()])
-        enough = within_reach(recall, class_shares(prevalence, tally.class_names), images)
-        for name, supported in zip(per_class, enough.tolist(), strict=True):
-            flat[f"{name}/{SUPPORTED}"] = supported
-        rows.append({"ratio": float(ratio), "common": common} | metrics | flat)
-    return pd.DataFrame(rows)

@@ -1,7 +1,9 @@
-"""The tables of an evaluated run: ``predictions.parquet`` and ``bootstrap.parquet``.
+"""The tables of a run: ``predictions.parquet``, ``bootstrap.parquet`` and ``prevalence.csv``.
 
 ``predictions.parquet``: ``id`` (string), ``label`` (class name, null where unknown) and one
-float32 column ``probability_<class>`` per class, in class order; one row per image.
+float32 column ``probability_<class>`` per class, in class order; one row per image. These are the
+classifier's own probabilities: the metadata's ``trained_shares`` (class name -> share) are the
+class shares that they answer for, and :meth:`Predictions.at` corrects them to others.
 
 ``bootstrap.parquet``: one row per resample, one float64 column per metric (``macro_auprc``,
 ``silicone_oil/auprc``). Row r of two runs comes from the same draw of the same test images, so
@@ -9,16 +11,20 @@ their difference is paired, and a study is compared without reading predictions 
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute, parquet
 
 from svp_lightning.errors import ArtifactError
+from svp_lightning.evaluation.counting import SUPPORTED, Tally, within_reach
+from svp_lightning.evaluation.priors import class_shares, corrected
 from svp_lightning.runtime.files import replacing
 
 PREDICTIONS, RESAMPLES = "predictions.parquet", "bootstrap.parquet"
@@ -36,21 +42,50 @@ class Predictions:
     Attributes:
         ids: (N,) image ids of the store; empty where they were not read.
         labels: (N,) class indices, -1 where the class is unknown.
-        probabilities: (N, K) float32.
+        probabilities: (N, K); float32 as the classifier gives them.
         class_names: K names, in the order of the columns.
+        shares: class name -> class share that the probabilities answer for; of a classifier's
+            own: those that it was trained at.
     """
 
     ids: NDArray[np.object_]
     labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating[Any]]
     class_names: tuple[str, ...]
+    shares: Mapping[str, float]
+
+    def at(self, prevalence: Mapping[str, float]) -> "Predictions":
+        """The same images, with the probabilities that hold at other class shares.
+
+        Args:
+            prevalence: class name -> relative frequency.
+
+        Raises:
+            SettingsError: see :func:`~.priors.class_shares`.
+        """
+        answer_for, use = (class_shares(s, self.class_names) for s in (self.shares, prevalence))
+        shares = dict(zip(self.class_names, use.tolist(), strict=True))
+        moved = corrected(self.probabilities, answer_for, use)
+        return replace(self, probabilities=moved, shares=shares)
+
+    def tally(self) -> Tally:
+        """The counts behind every metric of these probabilities; all images are labelled.
+
+        Raises:
+            DataError: see :class:`~.counting.Tally`.
+        """
+        return Tally(self.labels, self.probabilities, self.class_names)
 
     def labelled(self) -> "Predictions":
         """Those whose class is known."""
         if (known := self.labels >= 0).all():
             return self
-        ids = self.ids[known] if len(self.ids) else self.ids
-        return Predictions(ids, self.labels[known], self.probabilities[known], self.class_names)
+        return replace(
+            self,
+            ids=self.ids[known] if len(self.ids) else self.ids,
+            labels=self.labels[known],
+            probabilities=self.probabilities[known],
+        )
 
     def confusion(self) -> NDArray[np.int64]:
         """(K, K) counts: row the given class, column the most probable one; all labelled."""
@@ -69,16 +104,18 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     }
     for name, column in zip(predictions.class_names, predictions.probabilities.T, strict=True):
         columns[PREFIX + name] = pa.array(column, pa.float32())
+    shares = {name: predictions.shares[name] for name in predictions.class_names}
+    metadata = {KEY: json.dumps({"trained_shares": shares})}
     with replacing(path) as temporary:
-        parquet.write_table(pa.table(columns), temporary)
+        parquet.write_table(pa.table(columns).replace_schema_metadata(metadata), temporary)
 
 
 def read_predictions(path: Path, *, with_ids: bool = True) -> Predictions:
     """Read the table, in memory that grows with what is returned alone.
 
     Raises:
-        ArtifactError: the file is missing, broken, no table of predictions, empty, or holds a
-            label that is no class.
+        ArtifactError: the file is missing, broken, no table of predictions, empty, lacks the
+            shares trained at, or holds a label that is no class.
     """
     try:
         with parquet.ParquetFile(path) as file:
@@ -97,6 +134,13 @@ def _filled(path: Path, file: parquet.ParquetFile, with_ids: bool) -> Prediction
             f"{path} has {rows} rows of {', '.join(held)}; expected id, label and {PREFIX}<class>.",
             REMEDY,
         )
+    shares = json.loads((file.schema_arrow.metadata or {}).get(KEY, b"{}")).get(
+        "trained_shares", {}
+    )
+    if set(shares) != set(names):
+        raise ArtifactError(
+            f"{path} does not say which class shares its probabilities answer for.", REMEDY
+        )
     columns = ["label", *(PREFIX + name for name in names), *(["id"] if with_ids else [])]
     labels, scores = np.empty(rows, np.int64), np.empty((rows, len(names)), np.float32)
     ids, at = np.empty(rows if with_ids else 0, object), 0
@@ -112,7 +156,40 @@ def _filled(path: Path, file: parquet.ParquetFile, with_ids: bool) -> Prediction
         if with_ids:
             ids[at:end] = batch["id"].to_numpy(zero_copy_only=False)
         at = end
-    return Predictions(ids, labels, scores, names)
+    return Predictions(ids, labels, scores, names, shares)
+
+
+def prevalence_table(tested: Predictions, common: str, ratios: Sequence[float]) -> pd.DataFrame:
+    """``prevalence.csv``: metrics at ``ratio`` particles of a class per one of each other.
+
+    Each row has the probabilities corrected to its mixture.
+
+    Args:
+        tested: labelled test images.
+        common: the plentiful class.
+        ratios: such as 1, 10, 100, 1000.
+
+    Returns:
+        One row per ratio: ``ratio``, ``common`` (the name), the macro metrics, and
+        ``<class>/<metric>`` for each; ``<class>/recall_at_precision_95_supported`` is false where
+        the test images are too few for that recall (:func:`~.counting.within_reach`).
+
+    Raises:
+        DataError: see :class:`~.counting.Tally`.
+    """
+    rows, names = [], tested.class_names
+    images = np.bincount(tested.labels, minlength=len(names))
+    for ratio in ratios:
+        prevalence = {name: ratio if name == common else 1.0 for name in names}
+        metrics = tested.at(prevalence).tally().metrics(prevalence)
+        per_class = metrics.pop("per_class")
+        flat = {f"{c}/{m}": value for c, own in per_class.items() for m, value in own.items()}
+        recall = np.array([own["recall_at_precision_95"] for own in per_class.values()])
+        enough = within_reach(recall, class_shares(prevalence, names), images)
+        for name, supported in zip(names, enough.tolist(), strict=True):
+            flat[f"{name}/{SUPPORTED}"] = supported
+        rows.append({"ratio": float(ratio), "common": common} | metrics | flat)
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,10 @@
-"""Class shares in use, and weights that make a test set count as if its classes came in them."""
+"""Class shares: those that probabilities answer for, and those in use.
+
+A classifier's probability of a class is as much about how often it saw the class as about the
+image: p(k | x) ∝ p(x | k) · π_k with the shares π of its training. Arms of a study train at
+different shares, and with three classes even the order in which images are ranked depends on them.
+So probabilities are corrected to the shares in use before anything is counted or chosen.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,10 +14,56 @@ from numpy.typing import NDArray
 
 from svp_lightning.errors import DataError, SettingsError
 
+Shares = NDArray[np.float64]
+"""(K,) class shares that sum to 1."""
 
-def class_shares(
-    prevalence: Mapping[str, float], class_names: Sequence[str]
-) -> NDArray[np.float64]:
+TOLERANCE = 1e-8
+"""Change of every share at which the estimate of the shares has converged."""
+MAX_ITERATIONS = 5000
+SMALLEST = 1e-12
+"""Share of a class that unlabelled images do not show."""
+
+
+def corrected(probabilities: NDArray[np.floating[Any]], answer_for: Shares, use: Shares) -> Shares:
+    """Probabilities at other class shares: p_k · use_k / answer_for_k, each row to sum 1.
+
+    Exact where p is the posterior at ``answer_for`` and only the shares differ (Saerens, Latinne
+    and Decaestecker 2002, doi:10.1162/089976602753284446, equation 2.4).
+
+    Args:
+        probabilities: (N, K), each row with a positive one.
+        answer_for: (K,) shares behind them, positive.
+        use: (K,) shares wanted, not negative.
+
+    Returns:
+        (N, K) float64.
+    """
+    weighted = probabilities.astype(np.float64) * (use / answer_for)
+    total = weighted.sum(axis=1, keepdims=True)
+    # A class with a share of 0 may hold all the probability of an image: nothing else is known.
+    return np.where(total > 0, weighted / np.where(total > 0, total, 1), probabilities)
+
+
+def estimated_shares(probabilities: NDArray[np.floating[Any]], answer_for: Shares) -> Shares:
+    """The class shares of unlabelled images, as their probabilities make most likely.
+
+    The EM algorithm of Saerens, Latinne and Decaestecker (2002), equation 2.9. It takes calibrated
+    probabilities and images that look as those of training do; then it is consistent. With no
+    image, ``answer_for``.
+
+    Args:
+        probabilities: (N, K).
+        answer_for: (K,) shares behind them; the iteration starts there.
+    """
+    share = answer_for
+    for _ in range(MAX_ITERATIONS if len(probabilities) else 0):
+        before, share = share, corrected(probabilities, answer_for, share).mean(axis=0)
+        if np.abs(share - before).max() < TOLERANCE:
+            break
+    return np.maximum(share, SMALLEST)
+
+
+def class_shares(prevalence: Mapping[str, float], class_names: Sequence[str]) -> Shares:
     """(K,) share of each class, summing to 1, in the order of ``class_names``.
 
     Raises:
@@ -27,7 +79,7 @@ def class_shares(
         raise SettingsError(
             f"prevalence is {dict(prevalence)}.", "Every relative frequency must be above 0."
         )
-    normalised: NDArray[np.float64] = share / share.sum()
+    normalised: Shares = share / share.sum()
     return normalised
 
 

@@ -19,8 +19,11 @@ from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.files import write_json
 
 RESULTS, FIDELITY = "results.json", "fidelity.json"
-SCHEMA: Literal[3] = 3
+SCHEMA: Literal[4] = 4
 FIDELITY_SCHEMA: Literal[1] = 1
+PRIMARY_METRIC = "macro_auprc"
+"""The one metric that arms are compared by: of probabilities corrected to the stated prevalence,
+by default 1,000 particles of a plentiful class for each of a rare one."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -93,12 +96,14 @@ class Counts(_Part):
 class WorkingPoint(_Part):
     """A class counted wherever its probability reaches a threshold chosen on validation images.
 
-    ``threshold`` is None where none is precise enough there; the class is then never counted. The
-    intervals cover the number of test images, not that other validation images would have chosen
-    another threshold.
+    Probabilities are those at the stated prevalence. The intervals cover the number of test images
+    and that other validation images would have chosen another threshold.
     """
 
     threshold: Share | None
+    """None where none is precise enough; the class is then never counted."""
+    threshold_ci95: Interval | None
+    """Of redrawn validation images; None where none of them finds a threshold."""
     validation_precision: Share
     validation_recall: Share
     precision: Share
@@ -121,9 +126,15 @@ class Calibrated(_Part):
 
 
 class Calibration(_Part):
-    """Test probabilities as they are, and after temperature scaling fitted on validation."""
+    """Test probabilities at the stated prevalence, and what a scaling fitted on validation does.
+
+    See :class:`~.calibration.Scaling`; no metric, threshold or count of the run uses it.
+    """
 
     temperature: float = Field(gt=0)
+    """Above 1: the classifier had been too sure."""
+    biases: dict[str, float]
+    """Class name -> added to its log likelihood; of mean 0."""
     as_is: Calibrated
     scaled: Calibrated
 
@@ -172,9 +183,14 @@ class Provenance(_Part):
 
 
 class Results(_Part):
-    """All of ``results.json``."""
+    """All of ``results.json``.
 
-    schema_version: Literal[3] = Field(SCHEMA, alias="schema")
+    A classifier's probabilities answer for the class shares that it was trained at. All parts but
+    ``metrics_as_trained`` are of probabilities corrected from ``trained_shares`` to ``prevalence``
+    (:func:`~.priors.corrected`), with test images weighted to ``prevalence``.
+    """
+
+    schema_version: Literal[4] = Field(SCHEMA, alias="schema")
     task: Literal["evaluate"] = "evaluate"
     experiment: str
     """Name of the run."""
@@ -184,9 +200,11 @@ class Results(_Part):
     backbone: str
     augmentation: Augmentation
     prevalence: dict[str, Share]
-    """Share of each class in the field, at which the metrics are stated."""
+    """Share of each class in the field, at which every number is stated."""
     prevalence_stated: bool
-    """Whether ``data.prevalence`` says so; else it is that of the test images."""
+    """Whether a setting says so; else it is that of the test images."""
+    trained_shares: dict[str, Share]
+    """Share of each class in the training, which the classifier's own probabilities answer for."""
     rare_classes: tuple[str, ...]
     """The classes that ``augmentation.ratio`` is about."""
     counts: Counts
@@ -194,9 +212,13 @@ class Results(_Part):
     """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,
     ``far``, ``rejected``); empty where nothing was filtered."""
     validation_score: Share | None
-    """Macro AUPRC on the validation split of the checkpoint that was tested."""
+    """:data:`PRIMARY_METRIC` on the validation split of the checkpoint that was tested."""
     metrics: Metrics[Share]
+    """The primary figures, of corrected probabilities."""
     ci95: Metrics[Interval]
+    """Of ``metrics``; the test images alone."""
+    metrics_as_trained: Metrics[Share]
+    """As ``metrics``, of the probabilities as the classifier gives them."""
     working_points: dict[str, WorkingPoint]
     """Class name -> the threshold of 95 % precision on validation, and what it achieves."""
     calibration: Calibration
@@ -247,6 +269,9 @@ class Results(_Part):
             "counts.train": self.counts.train,
             "counts.test": self.counts.test,
             "prevalence": self.prevalence,
+            "trained_shares": self.trained_shares,
+            "metrics_as_trained": self.metrics_as_trained.per_class,
+            "calibration.biases": self.calibration.biases,
         }
         for part, values in named.items():
             if set(values) != set(names):

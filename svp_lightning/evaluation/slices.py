@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from svp_lightning.evaluation.intervals import wilson_interval
+from svp_lightning.evaluation.predictions import Predictions
 
 SIZE_EDGES_UM = (0.0, 2.0, 5.0, 10.0, 25.0, np.inf)
 """The sizes quality control counts at (USP <787>, <1788.3>), in µm."""
@@ -23,19 +24,12 @@ EDGES_UM = {
 CATEGORIES = ("morphology",)
 
 
-def recall_slices(
-    labels: NDArray[np.integer[Any]],
-    predicted: NDArray[np.integer[Any]],
-    particles: pd.DataFrame,
-    class_names: Sequence[str],
-) -> list[dict[str, Any]]:
+def recall_slices(found: Predictions, particles: pd.DataFrame) -> list[dict[str, Any]]:
     """The ``slices`` part of ``results.json``, for the columns that ``particles`` has.
 
     Args:
-        labels: (N,) class indices.
-        predicted: (N,) class indices.
-        particles: N rows of the store's table, in the order of the labels.
-        class_names: K names.
+        found: N labelled images; each counts as its most probable class.
+        particles: N rows of the store's table, in the same order.
 
     Returns:
         One entry per column, class and bin that holds images: ``column``, ``slice`` (such as
@@ -43,12 +37,13 @@ def recall_slices(
         and ``ci95`` (Wilson).
     """
     rows: list[dict[str, Any]] = []
+    right = found.probabilities.argmax(axis=1) == found.labels
     for column in (*EDGES_UM, *CATEGORIES):
         if column == "radius_um" and "ecd_um" in particles:
             continue  # the same size twice
         if column in particles and particles[column].notna().any():
             codes, names = _bins(particles[column])
-            rows += _by_class(column, codes, names, labels, predicted, class_names)
+            rows += _by_class(column, codes, names, found, right)
     return rows
 
 
@@ -71,23 +66,22 @@ def _by_class(
     column: str,
     codes: NDArray[np.int64],
     names: Sequence[str],
-    labels: NDArray[np.integer[Any]],
-    predicted: NDArray[np.integer[Any]],
-    class_names: Sequence[str],
+    found: Predictions,
+    right: NDArray[np.bool_],
 ) -> list[dict[str, Any]]:
     known = codes >= 0
-    place = (labels * len(names) + codes)[known]
-    size = len(class_names) * len(names)
+    place = (found.labels * len(names) + codes)[known]
+    size = len(found.class_names) * len(names)
     images = np.bincount(place, minlength=size)
-    right = np.bincount(place[(labels == predicted)[known]], minlength=size)
-    low, high = wilson_interval(right, images)
+    recalled = np.bincount(place[right[known]], minlength=size)
+    low, high = wilson_interval(recalled, images)
     return [
         {
             "column": column,
             "slice": names[at % len(names)],
-            "class": class_names[at // len(names)],
+            "class": found.class_names[at // len(names)],
             "images": int(images[at]),
-            "recall": float(right[at] / images[at]),
+            "recall": float(recalled[at] / images[at]),
             "ci95": [float(low[at]), float(high[at])],
         }
         for at in np.flatnonzero(images).tolist()

@@ -21,7 +21,6 @@ from svp_lightning.evaluation.schema import RESULTS, Estimate, Results, read_res
 from svp_lightning.report.text import backbone_name, lower_first
 
 CONFIG, COMMAND = "config.yaml", "command.txt"
-PRIMARY_METRIC = "macro_auprc"
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class Run:
         return read_resamples(self.folder / RESAMPLES)
 
     def predictions(self) -> Predictions | None:
-        """Its labelled predictions, None where it has none.
+        """Its labelled predictions at the stated prevalence, None where it has none.
 
         Raises:
             ArtifactError: the file is broken or no table of predictions.
@@ -150,7 +149,7 @@ class Run:
                 f"{path} is of the classes {', '.join(found.class_names)}.",
                 "Run task=evaluate again to rewrite it.",
             )
-        return found
+        return found.at(self.results.prevalence)
 
     @property
     def command(self) -> str:

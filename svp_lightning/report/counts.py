@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ from svp_lightning.evaluation.particle_counts import (
     together,
 )
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.schema import read_results
+from svp_lightning.evaluation.schema import Results
+from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.files import replacing
 
 WHAT_INTERVALS_COVER = (
@@ -193,18 +194,28 @@ def notes(
     return lines
 
 
-def known_errors(run: Path) -> list[str]:
-    """How often the classifier of a run errs on its own test images, where that is recorded."""
-    file = run / "results.json"
-    if not file.is_file():
+def shares_counted_at(shares: Mapping[str, float], how: str) -> str:
+    """The line that says which class shares the likeliest class is found at."""
+    source = {
+        "given": "data.prevalence",
+        "estimated": "estimated from these images",
+        "stated": "stated for the classifier's run",
+        "trained": "those of the classifier's training",
+    }[how]
+    return f"Counted at {shares_of_classes(shares)} ({source})."
+
+
+def known_errors(results: Results | None) -> list[str]:
+    """How often a classifier errs on its own test images, where that is recorded."""
+    if results is None:
         return []
     each = "; ".join(
         f"{display_name(name)} {found.recall:.0%} and {found.precision:.0%}"
-        for name, found in read_results(file).metrics.per_class.items()
+        for name, found in results.metrics.per_class.items()
     )
     return [
-        "Mistakes: on the classifier's own test images, at their mixture of classes, recall and "
-        f"precision are {each}."
+        "Mistakes: on the classifier's own test images, at "
+        f"{shares_of_classes(results.prevalence)}, recall and precision are {each}."
     ]
 
 

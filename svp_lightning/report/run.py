@@ -34,6 +34,7 @@ from svp_lightning.report.run_findings import (
     expected_counts,
     headline,
     prevalence_sentence,
+    shares_of_classes,
 )
 from svp_lightning.report.style import save_figure
 from svp_lightning.report.text import FIDELITY_TERMS, RUN_TERMS, glossary
@@ -74,7 +75,7 @@ CAPTIONS = {
     ),
     "reliability": (
         "Calibration",
-        "Larger dots: more particles. Hollow: after temperature scaling.",
+        "Larger dots: more particles. Hollow: after scaling by temperature and biases.",
     ),
     "worst_mistakes": (
         "Most confident mistakes",
@@ -143,6 +144,7 @@ def run_report(run_dir: Path | str) -> Path:
             "results": results,
             "headline": headline(results, predictions),
             "prevalence": prevalence_sentence(results),
+            "trained_shares": shares_of_classes(results.trained_shares),
             "overall_metrics": MACRO_METRICS,
             "class_metrics": CLASS_METRICS,
             "particles": PARTICLES,

@@ -1,6 +1,6 @@
 """Sentences that say what the numbers of one run mean, and no more than they show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from svp_lightning.evaluation.counting import PRECISION_TARGET
@@ -121,11 +121,14 @@ def _precision_sentence(results: Results) -> str:
     )
 
 
+def shares_of_classes(shares: Mapping[str, float]) -> str:
+    """``"99.8 % protein, 0.1 % silicone oil and 0.1 % air bubble"``."""
+    return listing([f"{percent(share)} {plain_name(name)}" for name, share in shares.items()])
+
+
 def prevalence_sentence(results: Results) -> str:
     """At which mixture of classes the numbers hold."""
-    mixture = listing(
-        [f"{percent(share)} {plain_name(name)}" for name, share in results.prevalence.items()]
-    )
+    mixture = shares_of_classes(results.prevalence)
     weighted = (
         f"Test images are weighted to {mixture}."
         if results.prevalence_stated

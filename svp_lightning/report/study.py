@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from svp_lightning.data.classes import display_name
 from svp_lightning.evaluation.comparison import MIN_REPETITIONS, Difference
 from svp_lightning.evaluation.priors import prevalence_weights
+from svp_lightning.evaluation.schema import PRIMARY_METRIC
 from svp_lightning.report.arms import (
-    PRIMARY_METRIC,
     Group,
     Run,
     command_of,

@@ -10,8 +10,8 @@ from svp_lightning.evaluation.comparison import (
     judge,
     share_closed,
 )
-from svp_lightning.evaluation.schema import Estimate
-from svp_lightning.report.arms import PRIMARY_METRIC, Group, control_of, oracle_of, remedies_of
+from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
+from svp_lightning.report.arms import Group, control_of, oracle_of, remedies_of
 from svp_lightning.report.text import (
     listing,
     lower_first,

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names
-from svp_lightning.evaluation.schema import Cost, Estimate
-from svp_lightning.report.arms import PRIMARY_METRIC, Cell, Group, Run, group_runs
+from svp_lightning.evaluation.schema import PRIMARY_METRIC, Cost, Estimate
+from svp_lightning.report.arms import Cell, Group, Run, group_runs
 from svp_lightning.report.study_findings import Answer, Comparison
 from svp_lightning.report.text import backbone_name, duration, metric_name, with_interval
 from svp_lightning.runtime.files import replacing

@@ -48,7 +48,7 @@ STAGE_VERSIONS = {
     "generator": 6,
     "synthetic": 2,
     "simulated": 1,
-    "classifier": 2,
+    "classifier": 4,
     "features": 1,
     "fidelity": 3,
     "filtered": 1,

@@ -9,19 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import log_loss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from svp_lightning.classifier.features import CLASSIFIER, fit_features, save_projection
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
-from svp_lightning.classifier.validation import BEST, checkpoint_callbacks
+from svp_lightning.classifier.validation import (
+    BEST,
+    VALIDATION_LOSS,
+    VALIDATION_SCORE,
+    Collected,
+    checkpoint_callbacks,
+)
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.errors import DataError
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.priors import prevalence_weights
+from svp_lightning.evaluation.schema import PRIMARY_METRIC
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import write_json
@@ -114,6 +124,7 @@ def _train(
     trainers: Trainers,
     folder: Path,
 ) -> None:
+    shares = dict(zip(rows.class_names, rows.trained_shares.tolist(), strict=True))
     module = ClassifierModule(
         settings,
         rows.class_names,
@@ -121,8 +132,8 @@ def _train(
         seed=seed,
         logit_shift=None if rows.logit_shift is None else rows.logit_shift.tolist(),
         mixup=augmentation.mixup,
-        prevalence=[prevalence[name] for name in rows.class_names],
-        trained_shares=rows.trained_shares.tolist(),
+        trained_shares=shares,
+        score=partial(validation_score, rows.class_names, shares, prevalence),
     )
     datamodule = ParticleDataModule(
         rows,
@@ -148,6 +159,25 @@ def _train(
         for file in folder.glob("*.ckpt"):
             if file.name != BEST:
                 file.unlink()
+
+
+def validation_score(
+    class_names: tuple[str, ...],
+    trained_shares: Mapping[str, float],
+    prevalence: Mapping[str, float],
+    found: Collected,
+) -> dict[str, float]:
+    """The primary metric and the log loss (nats) of a split, corrected to a prevalence."""
+    none = np.empty(0, object)
+    raw = Predictions(none, found.label, found.probability, class_names, trained_shares)
+    corrected = raw.at(prevalence)
+    weights = prevalence_weights(found.label, prevalence, class_names)
+    return {
+        VALIDATION_SCORE: corrected.tally().metrics(prevalence)[PRIMARY_METRIC],
+        VALIDATION_LOSS: float(
+            log_loss(found.label, corrected.probabilities, sample_weight=weights)
+        ),
+    }
 
 
 def _loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

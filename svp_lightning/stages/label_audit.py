@@ -18,6 +18,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.label_issues import Evidence
+from svp_lightning.evaluation.priors import corrected
 from svp_lightning.evaluation.settings import AuditSettings
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import say
@@ -68,8 +69,7 @@ def examine_labels(
         vectors, raw = _describe(module, store, rows, batch_size, device)
         judged = np.flatnonzero(fold == number)
         known = np.flatnonzero((fold != number) & (fold != (number + 1) % count))
-        corrected = raw[judged] * (use / mixture.trained_shares)
-        probability[judged] = corrected / corrected.sum(axis=1, keepdims=True)
+        probability[judged] = corrected(raw[judged], mixture.trained_shares, use)
         neighbours[judged], own_distance[judged] = _compare(vectors, label, judged, known, most)
     return rows, Evidence(label, probability, neighbours, own_distance)
 

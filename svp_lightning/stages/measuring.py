@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,23 @@ import torch
 from numpy.typing import NDArray
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
-from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.loading import ParticleDataModule, loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
-from svp_lightning.evaluation.calibration import calibration_of, working_points
-from svp_lightning.evaluation.counting import Tally, metric_names, prevalence_table
+from svp_lightning.evaluation.calibration import calibration_of
+from svp_lightning.evaluation.counting import Tally, metric_names
 from svp_lightning.evaluation.intervals import confidence_intervals
 from svp_lightning.evaluation.predictions import (
     PREDICTIONS,
     RESAMPLES,
     Predictions,
+    prevalence_table,
     write_predictions,
     write_resamples,
 )
 from svp_lightning.evaluation.slices import recall_slices
+from svp_lightning.evaluation.working_points import working_points
 from svp_lightning.runtime.artifacts import Clock, cost_of
 from svp_lightning.runtime.files import replacing, sha256_of_json
 from svp_lightning.runtime.terminal import counting
@@ -39,9 +41,30 @@ DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
 
 
+@dataclass(frozen=True)
+class Split:
+    """A held-out split and what a classifier says about it.
+
+    Attributes:
+        found: its probabilities as trained.
+        rows: (N,) the store's row of each image.
+        particles: N rows of the store's table.
+    """
+
+    found: Predictions
+    rows: NDArray[np.int64]
+    particles: pd.DataFrame
+
+    def groups(self, settings: EvaluationSettings) -> NDArray[np.intp] | None:
+        """(N,) number of each image's run or vial, where the bootstrap redraws those."""
+        if settings.resample == "images":
+            return None
+        return pd.factorize(self.particles["group"])[0]
+
+
 def predict_splits(
     checkpoint: Path, store: Store, splits: Sequence[str], batch_size: int, trainers: Trainers
-) -> tuple[list[Collected], str]:
+) -> tuple[list[Split], str]:
     """Predict every image of held-out splits exactly once, on any number of processes.
 
     Returns:
@@ -58,70 +81,71 @@ def predict_splits(
             tested_split=split,
         )
         trainer.test(module, datamodule=datamodule, verbose=False)
-        assert module.test_predictions is not None
-        found.append(module.test_predictions)
+        tested = module.test_predictions
+        assert tested is not None
+        particles = store.particles.iloc[tested.index]
+        ids, shares = particles["id"].to_numpy(dtype=object), module.trained_shares
+        said = Predictions(ids, tested.label, tested.probability, store.class_names, shares)
+        found.append(Split(said, tested.index, particles))
     return found, device_name(trainer.strategy.root_device, trainer.world_size)
 
 
 def predict_all(
     module: ClassifierModule, store: Store, batch_size: int, device: torch.device
-) -> NDArray[np.float32]:
-    """(N, K) class probabilities of every image of a store, in its order, on one device."""
-    if not len(store):  # a blank
-        return np.empty((0, len(module.class_names)), np.float32)
-    module, parts = module.to(device).eval(), []
+) -> Predictions:
+    """Every image of a store, in its order and as if unlabelled, on one device."""
+    ids, unknown = store.particles["id"].to_numpy(dtype=object), np.full(len(store), -1)
+    parts = [np.empty((0, len(module.class_names)), np.float32)]  # all there is of a blank
+    module = module.to(device).eval()
     with torch.inference_mode(), counting("Classifying", len(store)) as progress:
-        for batch in loader_of_rows(store, np.arange(len(store)), batch_size):
+        rows = np.arange(len(store))
+        for batch in loader_of_rows(store, rows, batch_size) if len(store) else ():
             images = to_model_range(batch["image"].to(device))
             parts.append(module.probabilities(images).cpu().numpy())
             progress(len(images))
-    return np.concatenate(parts)
+    probabilities, names = np.concatenate(parts), module.class_names
+    return Predictions(ids, unknown, probabilities, names, module.trained_shares)
 
 
 def measured_parts(
+    settings: EvaluationSettings,
     store: Store,
-    validated: Collected,
-    tested: Collected,
+    validated: Split,
+    tested: Split,
     tally: Tally,
     prevalence: Mapping[str, float],
     redrawn: NDArray[np.float64],
 ) -> dict[str, Any]:
-    """The parts of ``results.json`` that follow from predictions alone."""
-    names = store.class_names
-    splits = (validated.label, validated.probability), (tested.label, tested.probability)
+    """The parts of ``results.json`` that follow from predictions alone.
+
+    ``tally`` and ``redrawn`` (:func:`redraw`) are of the test probabilities at ``prevalence``.
+    """
+    names, found = store.class_names, (validated.found, tested.found)
+    groups = validated.groups(settings), tested.groups(settings)
     return {
+        "trained_shares": tested.found.shares,
         "metrics": tally.metrics(prevalence),
         "ci95": confidence_intervals(redrawn, tally.confusion, names, prevalence),
-        "working_points": working_points(*splits, prevalence, names),
-        "calibration": calibration_of(*splits, prevalence, names),
+        "metrics_as_trained": tested.found.tally().metrics(prevalence),
+        "working_points": working_points(*found, prevalence, groups, settings.bootstrap_resamples),
+        "calibration": calibration_of(*found, prevalence),
         "size_definition": store.manifest.made_by.get("size_definition"),
-        "slices": recall_slices(
-            tested.label,
-            tested.probability.argmax(axis=1),
-            store.particles.iloc[tested.index],
-            names,
-        ),
+        "slices": recall_slices(tested.found.at(prevalence), tested.particles),
     }
 
 
 def redraw(
-    settings: EvaluationSettings,
-    store: Store,
-    tested: Collected,
-    tally: Tally,
-    prevalence: Mapping[str, float],
+    settings: EvaluationSettings, tested: Split, tally: Tally, prevalence: Mapping[str, float]
 ) -> tuple[NDArray[np.float64], str]:
     """(R, M) metrics of redrawn test sets, and what decides the draws."""
-    rows = store.particles.iloc[tested.index]
-    by_group = settings.resample == "groups"
     values = tally.redrawn(
         prevalence,
-        groups=pd.factorize(rows["group"])[0] if by_group else None,
+        groups=tested.groups(settings),
         resamples=settings.bootstrap_resamples,
         seed=DRAW_SEED,
     )
     # Not the data's hash, which results.json holds and a comparison of runs looks at.
-    images = pd.util.hash_pandas_object(rows[["id", "label"]], index=False).to_numpy()
+    images = pd.util.hash_pandas_object(tested.particles[["id", "label"]], index=False).to_numpy()
     draw = {
         "test": hashlib.sha256(images.astype("<u8").tobytes()).hexdigest(),
         "prevalence": dict(prevalence),
@@ -131,10 +155,10 @@ def redraw(
     return values, sha256_of_json(draw)
 
 
-def image_counts(rows: Mixture, tested: Collected) -> dict[str, dict[str, int]]:
+def image_counts(rows: Mixture, tested: Split) -> dict[str, dict[str, int]]:
     """The ``counts`` part."""
     store = rows.stores[0]
-    test = np.bincount(tested.label, minlength=len(store.class_names)).tolist()
+    test = np.bincount(tested.found.labels, minlength=len(store.class_names)).tolist()
     return {
         "train": rows.real,
         "synthetic": rows.added if len(rows.stores) > 1 else {},
@@ -146,38 +170,21 @@ def image_counts(rows: Mixture, tested: Collected) -> dict[str, dict[str, int]]:
 def write_tables(
     settings: EvaluationSettings,
     run_dir: Path,
-    store: Store,
     common: str,
-    validated: Collected,
-    tested: Collected,
-    tally: Tally,
+    validated: Split,
+    tested: Split,
     redrawn: tuple[NDArray[np.float64], str],
 ) -> None:
     """Write both splits' predictions, the redrawn metrics, and metrics by prevalence.
 
-    ``common`` is the class whose share ``prevalence.csv`` varies (:func:`commonest`).
+    ``common`` is the class whose share ``prevalence.csv`` varies (:func:`~.classes.commonest`).
     """
-    names = store.class_names
-    for file, part in ((PREDICTIONS, tested), (VALIDATION, validated)):
-        ids = store.particles["id"].to_numpy(dtype=object)[part.index]
-        write_predictions(run_dir / file, Predictions(ids, part.label, part.probability, names))
-    write_resamples(run_dir / RESAMPLES, redrawn[0], metric_names(names), redrawn[1])
-    table = prevalence_table(
-        tally,
-        common,
-        settings.prevalence_ratios,
+    for file, split in ((PREDICTIONS, tested), (VALIDATION, validated)):
+        write_predictions(run_dir / file, split.found)
+    write_resamples(
+        run_dir / RESAMPLES, redrawn[0], metric_names(tested.found.class_names), redrawn[1]
     )
-    write_prevalence(run_dir, table)
-
-
-def commonest(train: Mapping[str, int], stated: Mapping[str, float] | None = None) -> str:
-    """The class whose share ``prevalence.csv`` varies: the one most common in use.
-
-    Args:
-        train: class name -> training images, which decide where nothing is stated.
-        stated: class name -> prevalence, as ``data.prevalence`` gives it.
-    """
-    return max(train, key=lambda name: ((stated or {}).get(name, 0.0), train[name]))
+    write_prevalence(run_dir, prevalence_table(tested.found, common, settings.prevalence_ratios))
 
 
 def write_prevalence(run_dir: Path, table: pd.DataFrame) -> None:

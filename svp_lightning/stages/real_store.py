@@ -1,11 +1,13 @@
 """The store of real or simulated images."""
 
 import importlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.overrides import with_overrides
 from svp_lightning.data.rarity import limit_rare
@@ -96,8 +98,17 @@ def _writing(description: str, total: int, folder: Path) -> Iterator[Callable[[i
         yield written
 
 
-def use_prevalence(stated: dict[str, float] | None, store: Store) -> dict[str, float]:
-    """Class name -> share in the field: the one stated, or that of the test images.
+def use_prevalence(
+    stated: dict[str, float] | None, plentiful: float | Literal["test"], store: Store
+) -> dict[str, float]:
+    """Class name -> share in the field.
+
+    Args:
+        stated: ``data.prevalence``, which decides where it is given.
+        plentiful: ``evaluation.prevalence``: particles of each plentiful class for each of a rare
+            one (:func:`~.classes.rare_classes`; where no class is, all count alike); ``test``: the
+            test images' own shares.
+        store: the real images.
 
     Raises:
         SettingsError: the prevalence stated is of other classes than the data's.
@@ -108,6 +119,9 @@ def use_prevalence(stated: dict[str, float] | None, store: Store) -> dict[str, f
             f"the data has {', '.join(store.class_names)}.",
             "Give one relative frequency for each class of the data.",
         )
-    frequency = stated if stated is not None else store.counts("test")
+    frequency: Mapping[str, float] = stated or store.counts("test")
+    if stated is None and plentiful != "test":
+        rare = rare_classes(store.counts("train"))
+        frequency = {name: 1.0 if name in rare else plentiful for name in store.class_names}
     total = sum(frequency.values())
     return {name: frequency[name] / total for name in store.class_names}

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pytorch_lightning.loggers import Logger
 
-from svp_lightning.classifier.validation import Collected
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.counting import Tally
+from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.figures.curves import confusion, precision_recall, training_curves
 from svp_lightning.report.figures.sheets import contact_sheet, worst_mistakes
 from svp_lightning.report.style import save_figure
+from svp_lightning.stages.measuring import Split
 from svp_lightning.stages.run_folder import FIGURES, METRICS
 
 SHEET_IMAGES = 48
@@ -24,35 +25,35 @@ MISTAKES = 24
 
 
 def write_figures(
-    run_dir: Path, rows: Mixture, tested: Collected, tally: Tally, prevalence: Mapping[str, float]
+    run_dir: Path, rows: Mixture, tested: Split, prevalence: Mapping[str, float]
 ) -> None:
-    """Write curves, confusion, mistakes, and sheets of the images trained on.
+    """Write curves, confusion and mistakes at a prevalence, and sheets of the training images.
 
     The run's folder holds ``metrics.csv`` already.
     """
     store, folder = rows.stores[0], run_dir / FIGURES
-    names = store.class_names
-    weights = prevalence_weights(tested.label, prevalence, names)
-    curves = precision_recall(tested.label, tested.probability, names, weights=weights)
+    names, found = store.class_names, tested.found.at(prevalence)
+    weights = prevalence_weights(found.labels, prevalence, names)
+    curves = precision_recall(found.labels, found.probabilities, names, weights=weights)
     save_figure(curves, folder / "precision_recall.png")
-    save_figure(confusion(tally.confusion, names), folder / "confusion.png")
+    save_figure(confusion(found.confusion(), names), folder / "confusion.png")
     metrics = pd.read_csv(run_dir / METRICS)
     save_figure(training_curves(metrics), folder / "training_curves.png")
-    _mistakes(folder, store, tested)
+    _mistakes(folder, store, found, tested.rows)
     _sheets(folder, store, rows)
 
 
-def _mistakes(folder: Path, store: Store, tested: Collected) -> None:
+def _mistakes(folder: Path, store: Store, found: Predictions, rows: NDArray[np.int64]) -> None:
     """The wrong answers given with the highest probability."""
-    predicted = tested.probability.argmax(axis=1)
-    confidence = tested.probability.max(axis=1)
-    wrong = np.flatnonzero(predicted != tested.label)
+    predicted = found.probabilities.argmax(axis=1)
+    confidence = found.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != found.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     if len(worst) == 0:
         return
     figure = worst_mistakes(
-        np.asarray(store.images[tested.index[worst]]),
-        [store.class_names[k] for k in tested.label[worst]],
+        np.asarray(store.images[rows[worst]]),
+        [store.class_names[k] for k in found.labels[worst]],
         [store.class_names[k] for k in predicted[worst]],
         confidence[worst],
         store.class_names,
@@ -100,7 +101,9 @@ def _flat(metrics: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _facts(results: Results) -> dict[str, Any]:
-    facts = results.model_dump(mode="json", exclude={"schema_version", "metrics", "ci95"})
+    facts = results.model_dump(
+        mode="json", exclude={"schema_version", "metrics", "ci95", "metrics_as_trained"}
+    )
     # Also at the top, where W&B can group by them.
     return facts | {name: facts["augmentation"][name] for name in ("method", "ratio")}
 

@@ -90,6 +90,9 @@ class EvaluationSettings(Settings):
     resample: Literal["images", "groups"]
     """What the bootstrap redraws within a class: single images, or whole runs (vials). Groups
     where images of one run resemble one another; it takes many runs per class."""
+    prevalence: Annotated[float, Field(gt=0)] | Literal["test"]
+    """Particles of each plentiful class for each of a rare one, at which every number of a run is
+    stated; ``test``: the shares of the test images. ``data.prevalence`` overrides it."""
     prevalence_ratios: tuple[Annotated[float, Field(gt=0)], ...] = runtime(min_length=1)
     """Particles of the common class (the largest of ``data.prevalence``) per particle of each
     other class, in ``prevalence.csv``."""

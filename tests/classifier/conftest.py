@@ -1,5 +1,7 @@
 """A toy data set that needs no store: each class is a blob of its own size."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from svp_lightning.classifier import module as module_under_test
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.validation import checkpoint_callbacks
+from svp_lightning.stages.classifier_training import validation_score
 from tests import configured
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -75,6 +78,8 @@ class Toy:
 
     @classmethod
     def module(cls, settings=None, **arguments):
+        equal = dict.fromkeys(NAMES, 1 / 3)
+        arguments = {"score": partial(validation_score, NAMES, equal, equal)} | arguments
         return ClassifierModule(settings or cls.settings(), NAMES, SIZE, seed=3, **arguments)
 
     @staticmethod

@@ -1,5 +1,6 @@
 import math
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.metrics import average_precision_score
 from svp_lightning.classifier.module import load_classifier, optimizer_of, warmup_cosine
 from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
+from svp_lightning.stages.classifier_training import validation_score
 
 
 def same_weights(a, b):
@@ -130,25 +132,28 @@ def test_test_predictions_are_each_image_once_whatever_the_batches(toy, trained)
 
 def test_validation_score_is_that_of_the_prevalence_in_use(toy, tmp_path):
     settings = toy.settings(steps=15)
-    prevalence, trained = [1000, 1, 2], [0.2, 0.3, 0.5]
-    module = toy.module(settings, prevalence=prevalence, trained_shares=trained)
+    trained, in_use = ({n: s / sum(of) for n, s in zip(toy.names, of, strict=True)}
+                       for of in ([5, 3, 2], [1000, 1, 2]))  # fmt: skip
+    score = partial(validation_score, toy.names, trained, in_use)
+    module = toy.module(settings, trained_shares=trained, score=score)
     trainer = toy.trainer(tmp_path, settings)
     loader = toy.eval_loader(46)
     trainer.fit(module, toy.train_loader(settings), loader)
     labels = loader.dataset.label
     with torch.no_grad():
         images = torch.from_numpy(loader.dataset.image[:, None])
-        probabilities = module.eval().probabilities(images).numpy()
-    corrected = probabilities * prevalence / trained
-    corrected /= corrected.sum(1, keepdims=True)
-    weights = (np.array(prevalence) / np.bincount(labels))[labels]
+        probabilities = module.eval().probabilities(images).double().numpy()
+    probabilities *= np.array([*in_use.values()]) / [*trained.values()]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    weights = (np.array([*in_use.values()]) / np.bincount(labels))[labels]
     expected = np.mean(
         [
-            average_precision_score(labels == k, corrected[:, k], sample_weight=weights)
+            average_precision_score(labels == k, probabilities[:, k], sample_weight=weights)
             for k in range(3)
         ]
     )
     assert trainer.callback_metrics[VALIDATION_SCORE].item() == pytest.approx(expected, abs=1e-5)
+    assert load_classifier(tmp_path / BEST).trained_shares == trained
 
 
 def test_a_diverged_run_stops_with_a_remedy(toy, tmp_path):

@@ -1,6 +1,7 @@
 """Run by test_distributed: tests and trains a small classifier in two forked processes."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.validation import VALIDATION_SCORE
+from svp_lightning.stages.classifier_training import validation_score
 from tests import configured
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -98,7 +100,8 @@ def main(out):
     for num_images in (1, 5):
         module = Module(settings, NAMES, 16)
         trainer(2, out).test(module, datamodule=Rank(num_images, 2), verbose=False)
-    module = Module(settings, NAMES, 16, prevalence=[10, 1, 1])
+    trained, in_use = dict.fromkeys(NAMES, 1 / 3), dict(zip(NAMES, [10, 1, 1], strict=True))
+    module = Module(settings, NAMES, 16, score=partial(validation_score, NAMES, trained, in_use))
     trainer(2, out, max_epochs=1, limit_train_batches=1).fit(module, datamodule=Rank(9, 4))
     # Lightning has brought the trained weights back from the forked process.
     trainer(1, out).validate(module, datamodule=Rank(9, 4), verbose=False)

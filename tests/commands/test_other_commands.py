@@ -28,7 +28,9 @@ def test_predict_counts_every_particle(
     capsys.readouterr()
     svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
     recall = read_results(run / "results.json").metrics.per_class["protein"].recall
-    assert f"recall and precision are Protein {recall:.0%}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"recall and precision are Protein {recall:.0%}" in out
+    assert "(estimated from these images)" in out
     (folder,) = (tmp_path / "outputs" / "mine").iterdir()
     table = pd.read_csv(folder / "counts.csv")
     assert (table["size_definition"] == "equivalent circular diameter").all()

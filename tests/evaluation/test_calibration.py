@@ -2,55 +2,89 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from svp_lightning.errors import DataError
+from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.calibration import (
-    apply_temperature,
+    Scaling,
     calibration,
-    choose_threshold,
+    calibration_of,
     expected_error,
-    fit_temperature,
+    fit_scaling,
+    for_new_images,
     reliability,
-    working_points,
 )
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.schema import Results
+from tests.report.made_up import made_up_results
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
+EQUAL = dict.fromkeys(NAMES, 1 / 3)
 
 
-def calibrated(n=20_000, seed=0):
-    """Probabilities, and labels drawn from them."""
+def calibrated(n=20_000, seed=0, shares=EQUAL):
+    """Probabilities that answer for ``shares``, and labels drawn from them."""
     rng = np.random.default_rng(seed)
-    probabilities = rng.dirichlet([0.7, 0.7, 0.7], n)
-    labels = (probabilities.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
-    return labels, probabilities
+    labels = rng.choice(3, n, p=list(shares.values()))
+    scores = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels]
+    p = np.exp(1.5 * scores) * list(shares.values())
+    probabilities = p / p.sum(axis=1, keepdims=True)
+    return Predictions(np.empty(0, object), labels, probabilities, NAMES, shares)
 
 
-def test_calibrated_probabilities_have_no_error_and_temperature_one():
-    labels, probabilities = calibrated()
-    found = calibration(labels, probabilities, NAMES, np.ones(len(labels)))
-    assert found["ece"] < 0.015
-    assert found["classwise_ece"] < 0.015
-    assert fit_temperature(labels, probabilities, np.ones(len(labels))) == pytest.approx(
-        1, abs=0.05
-    )
+def judged(found):
+    return calibration(found.labels, found.probabilities, NAMES, np.ones(len(found.labels)))
+
+
+def test_calibrated_probabilities_have_no_error_and_need_no_scaling():
+    right = calibrated()
+    assert judged(right)["ece"] < 0.015
+    assert judged(right)["classwise_ece"] < 0.015
+    fitted = fit_scaling(right)
+    assert fitted.temperature == pytest.approx(1, abs=0.05)
+    assert fitted.biases == pytest.approx(np.zeros(3), abs=0.06)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 2.5])
-def test_temperature_scaling_undoes_its_inverse(temperature):
-    labels, right = calibrated()
-    spoilt = apply_temperature(right, 1 / temperature)
-    weights = np.ones(len(labels))
-    fitted = fit_temperature(labels, spoilt, weights)
-    assert fitted == pytest.approx(temperature, rel=0.05)
-    before = calibration(labels, spoilt, NAMES, weights)
-    after = calibration(labels, apply_temperature(spoilt, fitted), NAMES, weights)
+def test_scaling_undoes_its_inverse(temperature):
+    right, biases = calibrated(), np.array([-0.6, 0.1, 0.5])
+    spoilt = Scaling(1 / temperature, -biases * temperature)(right)
+    fitted = fit_scaling(spoilt)
+    assert fitted.temperature == pytest.approx(temperature, rel=0.06)
+    assert fitted.biases == pytest.approx(biases, abs=0.07)
+    before, after = judged(spoilt), judged(fitted(spoilt))
     assert after["ece"] < 0.3 * before["ece"]
     assert after["brier"] < before["brier"]
-    assert (spoilt.argmax(1) == right.argmax(1)).all()
+
+
+def test_a_scaling_holds_at_any_class_shares():
+    """Fitted where validation images are balanced, judged where one class is common."""
+    in_use = {"protein": 0.9, "silicone_oil": 0.05, "air_bubble": 0.05}
+    spoil = Scaling(0.5, np.array([0.5, -0.5, 0.0]))
+    fitted = fit_scaling(spoil(calibrated()))
+    assert judged(fitted(spoil(calibrated(shares=in_use))))["ece"] < 0.015
+    moved = fitted(spoil(calibrated(seed=1))).at(in_use)
+    assert moved.shares == pytest.approx(in_use)
+    weights = np.array(list(in_use.values()))[moved.labels]
+    assert calibration(moved.labels, moved.probabilities, NAMES, weights)["ece"] < 0.02
+
+
+def test_without_a_scaling_probabilities_stay():
+    right = calibrated(100)
+    same = Scaling(1.0, np.zeros(3))(right)
+    np.testing.assert_allclose(same.probabilities, right.probabilities)
+
+
+def test_both_kinds_of_probabilities_are_judged_at_the_prevalence():
+    in_use = {"protein": 98.0, "silicone_oil": 1.0, "air_bubble": 1.0}
+    found = calibration_of(calibrated(seed=1), calibrated(seed=2), in_use)
+    assert found["as_is"]["ece"] < 0.01  # at the shares trained at they would be far off
+    assert abs(found["scaled"]["ece"] - found["as_is"]["ece"]) < 0.01
+    assert sum(found["biases"].values()) == pytest.approx(0)
 
 
 def test_brier_is_scikit_learns_and_bins_add_up():
-    labels, probabilities = calibrated(500)
-    found = calibration(labels, probabilities, NAMES, np.ones(500))
+    right = calibrated(500)
+    labels, probabilities = right.labels, right.probabilities
+    found = judged(right)
     theirs = sum(brier_score_loss(labels == k, probabilities[:, k]) for k in range(3))
     assert found["brier"] == pytest.approx(theirs)
     for bins in found["reliability"].values():
@@ -64,65 +98,36 @@ def test_weights_count_images_and_one_is_in_the_last_bin():
     assert expected_error(bins) == pytest.approx(0.25)
 
 
-def test_certain_and_wrong_is_finite():
-    labels = np.array([0, 1, 2])
-    wrong = np.roll(np.eye(3), 1, axis=1)
-    assert np.isfinite(fit_temperature(labels, wrong, np.ones(3)))
+@pytest.mark.parametrize("p", [np.eye(3), np.roll(np.eye(3), 1, axis=1)])
+def test_a_few_images_all_right_or_all_wrong_give_a_moderate_scaling(p):
+    few = Predictions(np.empty(0, object), np.array([0, 1, 2]), p, NAMES, EQUAL)
+    fitted = fit_scaling(few)
+    assert 0.03 < fitted.temperature < 25
+    assert np.abs(fitted.biases).max() < 3
+    assert np.isfinite(fitted(few).probabilities).all()
 
 
-TWO = NAMES[:2]
-EVEN, RARE = {"protein": 1.0, "silicone_oil": 1.0}, {"protein": 100.0, "silicone_oil": 1.0}
-
-
-def split(seed, counts=(400, 100), signal=2.0):
-    rng = np.random.default_rng(seed)
-    labels = np.repeat([0, 1], counts)
-    score = 1 / (1 + np.exp(-rng.normal(signal * (labels - 0.5), 1)))
-    return labels, np.stack([1 - score, score], axis=1)
-
-
-def test_the_threshold_is_the_precise_one_of_largest_recall():
-    labels, probabilities = split(0)
-    truth, score = labels == 1, probabilities[:, 1]
-    threshold, precision, recall = choose_threshold(truth, score, np.ones(len(truth)))
-    called = score >= threshold
-    assert precision == pytest.approx(truth[called].mean())
-    assert precision >= 0.95
-    assert recall == pytest.approx(called[truth].mean())
-    looser = score >= score[truth & ~called].max()  # one more image of the class
-    assert truth[looser].mean() < 0.95
-
-
-def test_no_threshold_is_precise_enough():
-    truth = np.array([False, True, False, True])
-    assert choose_threshold(truth, np.array([0.9, 0.8, 0.7, 0.1]), np.ones(4)) is None
-    wrong = np.array([0, 1]), np.array([[0.1, 0.9], [0.9, 0.1]])
-    point = working_points(wrong, split(1), EVEN, TWO)["silicone_oil"]
-    assert (point["threshold"], point["precision"], point["recall"]) == (None, 0, 0)
-
-
-def test_validation_images_choose_the_threshold_and_test_images_judge_it():
-    prevalence = {"protein": 4.0, "silicone_oil": 1.0}
-    points = [working_points(split(0), split(s), prevalence, TWO) for s in (1, 2)]
-    a, b = (point["silicone_oil"] for point in points)
-    assert a["threshold"] == b["threshold"]
-    assert a["recall"] != b["recall"]
-    labels, probabilities = split(1)
-    called = probabilities[:, 1] >= a["threshold"]
-    assert a["recall"] == pytest.approx(called[labels == 1].mean())
-    assert a["precision"] == pytest.approx((labels[called] == 1).mean())
-    assert a["precision_ci95"][0] < a["precision"] < a["precision_ci95"][1]
-
-
-def test_rarer_classes_need_stricter_thresholds():
-    even, rare = (
-        working_points(split(0), split(1), prevalence, TWO)["silicone_oil"]
-        for prevalence in (EVEN, RARE)
-    )
-    assert rare["threshold"] > even["threshold"]
-    assert rare["recall"] < even["recall"]
-
-
-def test_a_class_without_validation_images_is_refused():
-    with pytest.raises(DataError, match="silicone_oil"):
-        working_points((np.zeros(3, int), np.full((3, 2), 0.5)), split(0), EVEN, TWO)
+@pytest.mark.parametrize("in_use", [(1000, 1, 1), (20, 3, 1), (1, 10, 1)])
+def test_new_images_are_counted_right_whatever_their_mixture(in_use):
+    """A classifier that is too sure and favours a class; its scaling is known from validation."""
+    mixture = {n: s / sum(in_use) for n, s in zip(NAMES, in_use, strict=True)}
+    spoil = Scaling(0.5, np.array([0.8, -0.4, -0.4]))
+    scaling = fit_scaling(spoil(calibrated()))
+    values = made_up_results()
+    values["calibration"] |= {
+        "temperature": scaling.temperature,
+        "biases": dict(zip(NAMES, scaling.biases.tolist(), strict=True)),
+    }
+    known = Results.model_validate(values | {"prevalence": dict.fromkeys(NAMES, 1 / 3)})
+    new = calibrated(shares=mixture, seed=5)  # the images; the classifier was trained at EQUAL
+    raw = spoil(new.at(EQUAL))
+    shares = np.array(list(for_new_images(raw, "estimated", None, known).shares.values()))
+    np.testing.assert_allclose(shares, list(mixture.values()), atol=0.015)
+    assert for_new_images(raw, "trained", None, known) is raw
+    assert for_new_images(raw, "given", mixture, None).shares == pytest.approx(mixture)
+    called = {how: for_new_images(raw, how, None, known).probabilities.argmax(axis=1)
+              for how in ("estimated", "trained", "stated")}  # fmt: skip
+    right = {how: (classes == new.labels).mean() for how, classes in called.items()}
+    assert right["estimated"] >= max(right["trained"], right["stated"]) + 0.01
+    with pytest.raises(SettingsError, match="stated"):
+        for_new_images(raw, "stated", None, None)

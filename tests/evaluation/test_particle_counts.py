@@ -102,7 +102,8 @@ def test_a_class_named_uncertain_counts_with_the_uncertain() -> None:
 
 def test_a_class_named_all_is_kept_apart_from_the_row_of_all() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.5, 0.5]], np.float32)
-    found = Predictions(np.arange(4).astype(object), np.full(4, -1), probabilities, ("All", "oil"))
+    ids, shares = np.arange(4).astype(object), {"All": 0.5, "oil": 0.5}
+    found = Predictions(ids, np.full(4, -1), probabilities, ("All", "oil"), shares)
     classes = counted_as(found, uncertain_below=0.6)
     particles = pd.DataFrame({"sample": "a", "class": classes, "size_um": np.nan})
     table = count_particles(particles, found.class_names, [A])
@@ -113,9 +114,10 @@ def test_a_class_named_all_is_kept_apart_from_the_row_of_all() -> None:
 def test_every_image_counts_once() -> None:
     probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 1000).astype(np.float32)
     ids = np.arange(1000).astype(object)
-    found = Predictions(ids, np.full(1000, -1), probabilities, ("a", "b", "c"))
+    names = ("a", "b", "c")
+    found = Predictions(ids, np.full(1000, -1), probabilities, names, dict.fromkeys(names, 1 / 3))
     kinds = counted_as(found, uncertain_below=0.6)
     sure = probabilities.max(axis=1) >= 0.6
     assert (kinds == "uncertain").sum() == (~sure).sum() > 0
-    names = np.array(found.class_names)[probabilities.argmax(axis=1)]
-    assert (kinds[sure] == names[sure]).all()
+    likeliest = np.array(names)[probabilities.argmax(axis=1)]
+    assert (kinds[sure] == likeliest[sure]).all()

@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.predictions import (
@@ -21,11 +25,13 @@ def make(n=1000, seed=0):
         labels=rng.integers(-1, 3, n),
         probabilities=rng.dirichlet([1, 1, 1], n).astype(np.float32),
         class_names=NAMES,
+        shares={"protein": 0.7, "silicone_oil": 0.2, "id": 0.1},
     )
 
 
 def assert_same(a, b):
     assert a.class_names == b.class_names
+    assert a.shares == b.shares
     np.testing.assert_array_equal(a.ids, b.ids)
     np.testing.assert_array_equal(a.labels, b.labels)
     np.testing.assert_array_equal(a.probabilities, b.probabilities)
@@ -70,7 +76,7 @@ def test_redrawn_metrics_survive_the_file(tmp_path):
 def test_failed_write_keeps_the_old_file(tmp_path):
     path, old = tmp_path / "predictions.parquet", make(10)
     write_predictions(path, old)
-    bad = Predictions(old.ids, old.labels, old.probabilities[:, :2], NAMES)
+    bad = replace(old, probabilities=old.probabilities[:, :2])
     with pytest.raises(ValueError, match="zip"):
         write_predictions(path, bad)
     assert_same(read_predictions(path), old)
@@ -92,5 +98,9 @@ def test_foreign_table_is_refused(tmp_path):
         read_predictions(path)
     table = {"id": ["a"], "label": ["dust"], "probability_protein": [1.0]}
     pd.DataFrame(table).to_parquet(path)
+    with pytest.raises(ArtifactError, match="class shares"):
+        read_predictions(path)
+    described = {"svp_lightning": '{"trained_shares": {"protein": 1.0}}'}
+    parquet.write_table(pa.table(table).replace_schema_metadata(described), path)
     with pytest.raises(ArtifactError, match="label 'dust'"):
         read_predictions(path)

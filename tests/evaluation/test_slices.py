@@ -2,9 +2,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.slices import recall_slices
 
 NAMES = ("protein", "silicone_oil")
+
+
+def called(labels, predicted):
+    shares = dict.fromkeys(NAMES, 0.5)
+    return Predictions(np.empty(0, object), labels, np.eye(2)[predicted], NAMES, shares)
 
 
 def by(rows, column, name):
@@ -22,7 +28,7 @@ def test_recall_by_size_and_shape():
         },
         index=[9, 8, 7, 6, 5, 4],
     )
-    rows = recall_slices(labels, predicted, table, NAMES)
+    rows = recall_slices(called(labels, predicted), table)
     protein = by(rows, "ecd_um", "protein")
     assert set(protein) == {"2 to 5", "25 or more"}
     assert (protein["2 to 5"]["images"], protein["2 to 5"]["recall"]) == (2, 0.5)
@@ -38,7 +44,7 @@ def test_recall_by_size_and_shape():
 
 def test_what_the_store_does_not_know_is_left_out():
     table = pd.DataFrame({"ecd_um": [np.nan, np.nan]})
-    assert recall_slices(np.array([0, 1]), np.array([0, 1]), table, NAMES) == []
+    assert recall_slices(called(np.array([0, 1]), np.array([0, 1])), table) == []
 
 
 @pytest.mark.parametrize("column", ["ecd_um", "morphology"])
@@ -46,7 +52,7 @@ def test_slices_add_up_to_the_recall(column):
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 2, 300), rng.integers(0, 2, 300)
     values = rng.uniform(0, 40, 300) if column == "ecd_um" else rng.choice(["a", "b"], 300)
-    rows = recall_slices(labels, predicted, pd.DataFrame({column: values}), NAMES)
+    rows = recall_slices(called(labels, predicted), pd.DataFrame({column: values}))
     for k, name in enumerate(NAMES):
         own = by(rows, column, name).values()
         assert sum(row["images"] for row in own) == (labels == k).sum()

@@ -54,12 +54,12 @@ def made_up_results(
     calibrated = {"ece": 0.0321, "classwise_ece": 0.0123, "brier": 0.2, "reliability": bins}
     test = {name: 200 // (k + 1) for k, name in enumerate(class_names)}
     point = {
-        "threshold": 0.9, "validation_precision": 0.96, "validation_recall": 0.7,
-        "precision": 0.93, "recall": 0.68, "precision_ci95": [0.88, 0.97],
+        "threshold": 0.9, "threshold_ci95": [0.8, 0.95], "validation_precision": 0.96,
+        "validation_recall": 0.7, "precision": 0.93, "recall": 0.68, "precision_ci95": [0.88, 0.97],
         "recall_ci95": [0.6, 0.75],
     }  # fmt: skip
     return {
-        "schema": 3,
+        "schema": 4,
         "task": "evaluate",
         "experiment": "made_up",
         "study": "",
@@ -69,6 +69,7 @@ def made_up_results(
         "augmentation": {"method": method, "ratio": ratio, "parts": PARTS.get(method, (method,))},
         "prevalence": {name: n / sum(test.values()) for name, n in test.items()},
         "prevalence_stated": False,
+        "trained_shares": dict.fromkeys(class_names, 1 / len(class_names)),
         "rare_classes": list(class_names[1:]),
         "counts": {
             "train": {name: 1000 // (k + 1) ** 2 for k, name in enumerate(class_names)},
@@ -79,9 +80,11 @@ def made_up_results(
         "validation_score": 0.8,
         "metrics": nested(values.tolist(), class_names),
         "ci95": nested(ends.tolist(), class_names),
+        "metrics_as_trained": nested((values / 2).tolist(), class_names),
         "working_points": dict.fromkeys(class_names, point),
         "calibration": {
-            "temperature": 1.7, "as_is": calibrated, "scaled": calibrated | {"ece": 0.01},
+            "temperature": 1.7, "biases": dict.fromkeys(class_names, 0.0), "as_is": calibrated,
+            "scaled": calibrated | {"ece": 0.01},
         },
         "slices": [],
         "costs": {},
@@ -111,7 +114,7 @@ def made_up_predictions(counts: dict[str, int], signal: float = 3.0, seed: int =
     scores[np.arange(len(labels)), labels] += signal
     p = (np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)).astype(np.float32)
     ids = np.array([f"image-{i}" for i in range(len(labels))], dtype=object)
-    return Predictions(ids, labels, p, names)
+    return Predictions(ids, labels, p, names, dict.fromkeys(names, 1 / len(names)))
 
 
 def made_up_study(

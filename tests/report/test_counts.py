@@ -27,6 +27,7 @@ from tests.data.importers.made_runs import dilute
 from tests.data.importers.made_runs import write_flowcam as write_run
 
 NAMES = ("protein", "silicone_oil")
+SHARES = dict.fromkeys(NAMES, 0.5)
 ECD = "equivalent circular diameter"
 Volume = float | dict[str, float] | None
 
@@ -60,7 +61,7 @@ def predicted(store: Store) -> Predictions:
     first[-1:] = 0.5
     ids = store.particles["id"].to_numpy(dtype=object)
     unknown = np.full(len(store), -1)
-    return Predictions(ids, unknown, np.stack([first, 1 - first], axis=1), NAMES)
+    return Predictions(ids, unknown, np.stack([first, 1 - first], axis=1), NAMES, SHARES)
 
 
 def reported(store: Store, folder: Path, volume_ml: Volume = None) -> str:
@@ -280,7 +281,7 @@ def test_no_number_is_split_in_80_columns(tmp_path: Path, classes: int, count: i
     names = tuple(f"glass_delamination_flake_{k}" for k in range(classes))
     none = np.empty((0, classes), np.float32)
     found, samples = (
-        Predictions(np.empty(0, object), np.empty(0, int), none, names),
+        Predictions(np.empty(0, object), np.empty(0, int), none, names, dict.fromkeys(names, 1.0)),
         samples_of(store),
     )
     counts = count_table(found, store, samples, 0.6)

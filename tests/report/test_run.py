@@ -190,7 +190,8 @@ def certain(matrix, **change):
     predicted = np.concatenate([np.repeat(np.arange(3), row) for row in matrix])
     p = np.eye(3, dtype=np.float32)[predicted]
     results = Results.model_validate(made_up_results() | change)
-    return results, Predictions(np.empty(0, object), labels, p, CLASSES)
+    shares = results.prevalence
+    return results, Predictions(np.empty(0, object), labels, p, CLASSES, shares)
 
 
 def test_expected_counts_at_a_prevalence():

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from svp_lightning.classifier.validation import Collector
+from svp_lightning.data.classes import commonest
 from svp_lightning.evaluation.predictions import read_predictions, read_resamples
 from svp_lightning.evaluation.schema import read_results
-from svp_lightning.stages.measuring import commonest
 from tests.conftest import only_run
 
 Svp = Callable[..., None]
@@ -22,11 +22,28 @@ def test_an_evaluation_leaves_everything_a_study_needs(svp: Svp, tmp_path: Path)
     svp("augmentation=none")
     run = only_run(tmp_path / "outputs")
     results = read_results(run / "results.json")
-    assert results.schema_version == 3
+    assert results.schema_version == 4
     validation = read_predictions(run / "val_predictions.parquet")
     assert len(validation.labels) == sum(results.counts.validation.values()) == 46
     tested = read_predictions(run / "predictions.parquet")
     assert not set(validation.ids) & set(tested.ids)
+    shares = results.trained_shares
+    assert shares == tested.shares == validation.shares
+    assert shares == pytest.approx({n: c / 84 for n, c in results.counts.train.items()})
+    assert results.prevalence == pytest.approx(
+        {n: (1000 if n == "protein" else 1) / 1002 for n in shares}
+    )
+    corrected = tested.at(results.prevalence)
+    found = corrected.tally().metrics(results.prevalence)
+    assert results.metrics.macro_auprc == pytest.approx(found["macro_auprc"])
+    assert (
+        results.metrics.per_class["protein"].precision == found["per_class"]["protein"]["precision"]
+    )
+    as_trained = results.metrics_as_trained
+    assert as_trained.macro_recall == pytest.approx(
+        np.mean(tested.confusion().diagonal() / tested.confusion().sum(axis=1))
+    )
+    validation, tested = validation.at(results.prevalence), corrected
     # The thresholds are values that validation images took; the recall is that on test.
     for k, name in enumerate(results.class_names):
         point = results.working_points[name]

@@ -220,7 +220,7 @@ def reliability_diagram(found: Calibration, class_names: Sequence[str]) -> Figur
     """One panel per class; a larger dot means more of the particles.
 
     Args:
-        found: before and after temperature scaling.
+        found: before and after scaling.
         class_names: K names.
     """
     colours = class_colours(class_names)
