@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning.config import Config, parse_config
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
-from svp_lightning.pipeline import Pipeline, run_folder
+from svp_lightning.pipeline import Pipeline, run_folder, run_identity
 from svp_lightning.runtime.distributed import (
     is_main_process,
     launch_id,
@@ -36,11 +36,16 @@ from svp_lightning.runtime.files import (
     explaining_write_errors,
     nothing_left_on_failure,
     replacing,
+    sha256_of_file,
+    sha256_of_json,
 )
 from svp_lightning.runtime.settings import config_folder
+from svp_lightning.runtime.trail import record
 from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
 from svp_lightning.stages.settings import SimulatedData
 
+TRACED = ("evaluate", "assess", "audit", "predict", "export")
+"""Tasks whose results the audit trail records."""
 OF_IMAGES = (
     *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
 )
@@ -98,19 +103,33 @@ def execute(cfg: DictConfig) -> None:
         report_objective(run_dir)
 
 
-def _carry_out(command: Callable[[Pipeline], None], pipeline: Pipeline, cfg: DictConfig) -> None:
+def _carry_out(
+    command: Callable[[Pipeline], Path | None], pipeline: Pipeline, cfg: DictConfig
+) -> None:
     """Call the command and keep its settings: of an evaluation first, as it can be resumed.
 
-    A new folder of ``ingest`` or ``predict`` is whole or not there.
+    A new folder of ``ingest`` or ``predict`` is whole or not there. What was written, in the run's
+    folder unless the command returns another, is recorded in the audit trail.
     """
     task, run_dir = pipeline.config.task, pipeline.run_dir
     whole = task in ("ingest", "predict")
     with nothing_left_on_failure(run_dir) if whole else nullcontext():
         if task == "evaluate" and is_main_process():
             _record(cfg, run_dir)
-        command(pipeline)
-        if task in ("assess", "predict") and is_main_process():
+        written = command(pipeline) or run_dir
+        if task in ("assess", "audit", "predict") and is_main_process():
             _record(_used_by_predict(cfg) if task == "predict" else cfg, run_dir)
+        if task in TRACED and is_main_process():
+            _trace(pipeline, written)
+
+
+def _trace(pipeline: Pipeline, written: Path) -> None:
+    """Add a line to the audit trail."""
+    config = pipeline.config
+    facts = {"configuration": sha256_of_json(run_identity(config))}
+    if config.data.label_overrides is not None:
+        facts["label_overrides"] = sha256_of_file(config.data.label_overrides)
+    record(config.paths.outputs, config.task, written, facts)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -30,6 +30,7 @@ TASKS = (
     "prevalence",
     "export",
     "report",
+    "verify",
     "doctor",
 )
 

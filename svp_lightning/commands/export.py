@@ -27,14 +27,14 @@ OWN = "Images imported by the person who exported this model ({source})."
 UNKNOWN = "The generator was exported from a folder; its file names the data by hash only."
 
 
-def run(pipeline: Pipeline) -> None:
+def run(pipeline: Pipeline) -> Path | None:
     """Write the directory and say where it is and how to load it."""
     config = pipeline.config
     if config.export.to is not None:
         refuse_existing(config.export.to)
     source = config.export.generator or pipeline.generator
     if not is_main_process():
-        return
+        return None
     generator, weights = load_generator(source), weights_hash(source)
     require_guidable(config.sampler, generator.info.settings.diffusion)
     target = config.export.to or config.paths.outputs / config.study / f"generator_{weights[:12]}"
@@ -50,6 +50,7 @@ def run(pipeline: Pipeline) -> None:
         f"Load it:  DiffusionPipeline.from_pretrained({str(target)!r}, trust_remote_code=True)\n"
         f"About it: {target / 'README.md'}"
     )
+    return target
 
 
 def _card(

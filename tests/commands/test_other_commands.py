@@ -89,6 +89,22 @@ def test_audit_with_generated_images_draws_enough_for_every_fold(svp: Svp, tmp_p
     assert len(list(tmp_path.glob("outputs/default/audit_*/label_gallery.html"))) == 1
 
 
+def test_verify_finds_a_changed_result_of_any_task(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("augmentation=none")
+    run = only_run(tmp_path / "outputs")
+    svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
+    capsys.readouterr()
+    svp("task=verify")
+    assert "2 lines, unbroken" in " ".join(capsys.readouterr().out.split())
+    (file,) = tmp_path.glob("outputs/mine/*/counts.csv")
+    file.write_text(file.read_text().replace("protein", "silicone_oil", 1))
+    with pytest.raises(SystemExit):
+        svp("task=verify")
+    assert "1 results have changed" in capsys.readouterr().err
+
+
 def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
     svp("task=doctor")
     out = capsys.readouterr().out

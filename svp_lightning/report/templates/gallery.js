@@ -19,7 +19,7 @@
     return made;
   };
   const number = (value, digits) => (value === null ? "unknown" : value.toFixed(digits));
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => `${Math.round(100 * share)}%`;
   const given = (suspect) => images.given[suspects.image[suspect]];
 
   function picture(image, size) {

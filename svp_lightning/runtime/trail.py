@@ -1,0 +1,149 @@
+"""The audit trail: a line for each result that a task has written, chained by hashes.
+
+Every line holds the hash of the one before, so a line that is changed, removed, inserted or moved
+breaks the chain, and a second file names the last line, so that lines missing at the end are
+noticed, too. Whoever can write both files can make up a new trail; note the last hash elsewhere
+(a laboratory notebook, a signed mail) to exclude that.
+"""
+
+import getpass
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from svp_lightning import __version__
+from svp_lightning.errors import ArtifactError
+from svp_lightning.runtime.files import (
+    explaining_write_errors,
+    sha256_of_file,
+    sha256_of_json,
+    write_json,
+)
+
+TRAIL, LAST = "audit_trail.jsonl", "audit_trail_last.json"
+RESULTS = {".json", ".parquet", ".csv", ".ckpt", ".safetensors", ".yaml", ".onnx"}
+"""Files that are recorded; reports and figures are drawn from them."""
+OF_LOGGERS = {"wandb"}
+"""Folders whose contents change later, when they are synchronised."""
+START = "0" * 64
+
+
+def record(folder: Path, task: str, written: Path, facts: Mapping[str, Any]) -> None:
+    """Append a line about what a task has written.
+
+    Args:
+        folder: of the trail.
+        task: for example ``predict``.
+        written: folder of the results.
+        facts: what else the line says.
+
+    Raises:
+        ArtifactError: the last line cannot be read, or the disk is full.
+    """
+    names = sorted(file.relative_to(written) for file in written.rglob("*") if file.is_file())
+    kept = [name for name in names if name.suffix in RESULTS and name.parts[0] not in OF_LOGGERS]
+    hashes = {name.as_posix(): sha256_of_file(written / name) for name in kept}
+    with explaining_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{TRAIL}.lock"):
+            last = _last(folder / TRAIL)
+            line = {
+                "number": last["number"] + 1,
+                "previous": last["hash"],
+                "when": datetime.now(UTC).isoformat(timespec="seconds"),
+                "who": _user(),
+                "task": task,
+                "folder": os.path.relpath(written, folder),
+                "files": hashes,
+                "version": __version__,
+                **facts,
+            }
+            line["hash"] = sha256_of_json(line)
+            with (folder / TRAIL).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, sort_keys=True) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            write_json(folder / LAST, {"number": line["number"], "hash": line["hash"]})
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return f"user {os.getuid()}"
+
+
+def _last(trail: Path) -> dict[str, Any]:
+    lines = trail.read_text(encoding="utf-8").splitlines() if trail.is_file() else []
+    if not lines:
+        return {"number": 0, "hash": START}
+    try:
+        last = json.loads(lines[-1])
+        return {"number": int(last["number"]), "hash": str(last["hash"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"The last line of {trail} is broken, so nothing can be added to it.",
+            "Keep a copy of the file, move it to another folder and run the command again.",
+        ) from error
+
+
+def verify(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the trail, if none was changed, removed, inserted or moved.
+
+    Raises:
+        ArtifactError: naming the first line that does not fit.
+    """
+    trail = folder / TRAIL
+    if not trail.is_file():
+        raise ArtifactError(f"There is no audit trail in {folder}.", "Give paths.outputs.")
+    lines, previous = [], START
+    for number, text in enumerate(trail.read_text(encoding="utf-8").splitlines(), start=1):
+        line = _parsed(text)
+        own = line.pop("hash", None)
+        if own != sha256_of_json(line):
+            raise _broken(trail, number, "was changed")
+        if line.get("number") != number or line.get("previous") != previous:
+            raise _broken(trail, number, "does not follow the line before: lines were removed, "
+                          "inserted or moved")  # fmt: skip
+        previous = own
+        lines.append(line | {"hash": own})
+    last = _parsed((folder / LAST).read_text()) if (folder / LAST).is_file() else {}
+    # A task that was killed between the two files leaves one line more than the second one names.
+    if last.get("hash") not in [line["hash"] for line in lines[-2:]]:
+        raise _broken(trail, len(lines), f"is not the last one that {LAST} names")
+    return lines
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _broken(trail: Path, number: int, what: str) -> ArtifactError:
+    return ArtifactError(
+        f"Line {number} of {trail} {what}.",
+        "Compare the file with a backup: what follows this line is not supported by the trail.",
+    )
+
+
+def changed_files(folder: Path, lines: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Recorded results that are other files now, and those that are gone.
+
+    Where several lines name a file, the last one counts.
+    """
+    recorded = {
+        os.path.normpath(os.path.join(line["folder"], name)): wanted
+        for line in lines
+        for name, wanted in line["files"].items()
+    }
+    there = {name: wanted for name, wanted in recorded.items() if (folder / name).is_file()}
+    changed = [n for n, wanted in there.items() if sha256_of_file(folder / n) != wanted]
+    return changed, sorted(recorded.keys() - there.keys())
