@@ -1,11 +1,10 @@
-"""Train the generator that ships with the package, on simulated images of many microscopes.
+"""Train a generator on simulated images of many microscopes, for others to start from.
 
     python experiments/generator_recipe/physics.py
 
 Draws microscopes at random, of every optics, pixel, contrast, noise, size and depth but those near
 the default instrument, on which everything else of this project is measured; renders droplets and
-bubbles of each; trains the default generator on all of them; and writes ``model.safetensors``
-(float16) and ``generator.json`` into ``svp_lightning/pretrained/generator``. Resumable.
+bubbles of each; trains on all of them; and links ``<work>/physics`` to the generator. Resumable.
 """
 
 import argparse
@@ -15,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from train import configuration
+from recipes import EDM
+from train import WORK, configuration
 
 from svp_lightning.data.store import Store, StoreWriter
-from svp_lightning.generator.checkpoint import load_generator, save_generator
-from svp_lightning.generator.settings import PHYSICS
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say
 from svp_lightning.simulation.session import log_uniform
@@ -41,12 +39,13 @@ RECIPE = [
     "scale=demo",
     "generator.classes=all",
     "generator.initial=null",
-    "generator.steps=2000",
+    *EDM,
+    "generator.steps=1350",
     "generator.batch_size=64",
     "generator.decay=constant",
     "generator.checkpoint_every=50",
 ]
-"""64,000 training images."""
+"""86,400 training images."""
 BLUR_UM, DEPTH_UM, SCALED_PX = 1.27, 3.43, 4.9
 """Of the default instrument: wavelength / NA, that squared over the wavelength, and the first in
 pixels. Sizes and depths in these units decide how a sphere looks."""
@@ -57,20 +56,17 @@ APART = 0.15
 def main() -> None:
     """Render, train, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path("outputs/generator_recipe/physics"))
-    parser.add_argument("--to", type=Path, default=PHYSICS)
-    parser.add_argument("--render-only", action="store_true")
+    parser.add_argument("--work", type=Path, default=WORK)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     store = joined_store(arguments.work)
-    if arguments.render_only:
-        return
     pipeline = Pipeline(configuration(arguments.work, RECIPE), arguments.work)
     settings = pipeline.config.generator
     rows = generator_rows(settings, store)
-    trained = load_generator(build_generator(settings, rows, pipeline.cache, pipeline.trainers))
-    arguments.to.mkdir(parents=True, exist_ok=True)
-    save_generator(arguments.to, trained.denoiser, trained.info, torch.float16)
+    path = build_generator(settings, rows, pipeline.cache, pipeline.trainers)
+    link = arguments.work / "physics"
+    link.unlink(missing_ok=True)
+    link.symlink_to(path.resolve())
 
 
 def microscope(number: int) -> list[str]:
@@ -138,12 +134,12 @@ def settings_of(number: int, work: Path) -> SimulationSettings:
 
 def joined_store(work: Path) -> Store:
     """The images of all microscopes in one store."""
-    path = work / "store"
+    path = work / "physics_store"
     if (path / "manifest.json").is_file():
         return Store.open(path)
     parts = []
     for number in range(TRAINING + HELDOUT):
-        part = work / "parts" / f"{number:02d}"
+        part = work / "physics_parts" / f"{number:02d}"
         if not (part / "manifest.json").is_file():
             say(f"Microscope {number}")
             simulate_store(part, settings_of(number, work), SIZE, number, lambda _: None)

@@ -16,22 +16,24 @@ and as small as it may be."""
 
 FROM_SCRATCH = ["generator.initial=null", "generator.steps=2000", "generator.batch_size=16"]
 """32,000 training images."""
-PHYSICS = ["generator.initial=physics", "generator.steps=600", "generator.batch_size=16"]
+PHYSICS = [
+    "generator.initial=outputs/generator_recipe/physics",
+    "generator.steps=600",
+    "generator.batch_size=16",
+]
 """9,600 training images."""
 
+EDM = [
+    "generator.diffusion.weighting=edm",
+    "generator.diffusion.noise_levels={mean:-1.0,std:1.4,uniform_share:0.25}",
+]
+"""Karras et al. 2022, with a share of the images at a uniformly drawn time step."""
+
 RECIPES: dict[str, list[str]] = {
-    "uniform": [
-        *FROM_SCRATCH,
-        "generator.diffusion.weighting=uniform",
-        "generator.diffusion.noise_levels=null",
-    ],
     "scratch": FROM_SCRATCH,
-    "scratch_short": [*FROM_SCRATCH, "generator.steps=600"],
+    "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
-    "physics_slow": [*PHYSICS, "generator.learning_rate=5e-4"],
-    "physics_turned": [*PHYSICS, "generator.augmentation=0.15"],
-    "physics_20_steps": [*PHYSICS, "sampler.steps=20"],
-    "physics_guided": [*PHYSICS, "sampler.guidance=1.5", "sampler.guidance_interval=[0.2,2.0]"],
+    "physics_edm": [*PHYSICS, *EDM],
 }
 """At 64 px."""
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -66,11 +65,9 @@ class Generator:
         return self.info.class_names.index(class_name)
 
 
-def save_generator(
-    directory: Path, denoiser: Denoiser, info: GeneratorInfo, dtype: torch.dtype = torch.float32
-) -> None:
-    """Write the weights (as ``dtype``) and ``info`` into ``directory``."""
-    weights = {name: value.to(dtype).contiguous() for name, value in denoiser.state_dict().items()}
+def save_generator(directory: Path, denoiser: Denoiser, info: GeneratorInfo) -> None:
+    """Write the weights (float32) and ``info`` into ``directory``."""
+    weights = {name: value.float().contiguous() for name, value in denoiser.state_dict().items()}
     with replacing(directory / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     content = {
@@ -106,8 +103,12 @@ def load_generator(directory: Path) -> Generator:
     return Generator(denoiser.eval(), info)
 
 
-def fits(generator: Generator, denoiser: Denoiser) -> bool:
-    """Whether ``denoiser`` can start from the weights of ``generator``."""
+def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence[str]) -> None:
+    """Start ``denoiser`` from a trained generator; its classes, in label order, by their names.
+
+    Raises:
+        CheckpointError: they do not fit one another.
+    """
     theirs, ours = (
         (
             d.settings.model_dump(include={"timesteps", "schedule", "prediction"}),
@@ -116,16 +117,7 @@ def fits(generator: Generator, denoiser: Denoiser) -> bool:
         )
         for d in (generator.denoiser, denoiser)
     )
-    return theirs == ours
-
-
-def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence[str]) -> None:
-    """Start ``denoiser`` from a trained generator; its classes, in label order, by their names.
-
-    Raises:
-        CheckpointError: they do not fit one another.
-    """
-    if not fits(generator, denoiser):
+    if theirs != ours:
         raise CheckpointError(
             "generator.initial: these weights are of another network or noising process than "
             "generator.network, generator.diffusion and the image size ask for.",

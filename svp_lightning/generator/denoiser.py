@@ -148,7 +148,8 @@ def build_network(
         SettingsError: the images are too small for so many levels.
     """
     # Here: diffusers takes a second to import, which most commands do without.
-    from svp_lightning.generator.networks import PaperUNet, ParticleUNet
+    from svp_lightning.generator.networks import ParticleUNet
+    from svp_lightning.generator.paper_network import PaperUNet
 
     patch = fitting_patch(settings, image_size)
     channels, dropout = settings.block_channels, settings.dropout

@@ -15,17 +15,16 @@ keeps exports of different versions apart in one process.
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
-from svp_lightning.generator import networks, noise, sampling
+from svp_lightning.generator import noise, sampling
 from svp_lightning.generator.checkpoint import INFO, Generator
 from svp_lightning.generator.drawing import build_pipeline
 from svp_lightning.generator.settings import SamplerSettings
 from svp_lightning.runtime.files import write_json
 
-TRAVELLING = {"": (sampling, noise), "unet": (networks,), "scheduler": (sampling, noise)}
-"""Folder of the export -> modules whose source it needs."""
 OWN_MODULE = re.compile(r"svp_lightning\.generator\.(\w+)")
 
 
@@ -44,9 +43,11 @@ def write_pipeline(folder: Path, generator: Generator, sampler: SamplerSettings)
     )
     pipeline.save_pretrained(folder)
     write_json(folder / INFO, info.model_dump(mode="json"))
-    sources = {module.__name__: source_of(module) for module in (networks, noise, sampling)}
+    network = sys.modules[type(generator.denoiser.network).__module__]
+    sources = {module.__name__: source_of(module) for module in (network, noise, sampling)}
     digest = hashlib.sha256("".join(sources.values()).encode()).hexdigest()[:12]
-    for name, modules in TRAVELLING.items():
+    needed = {"": (sampling, noise), "unet": (network,), "scheduler": (sampling, noise)}
+    for name, modules in needed.items():
         for module in modules:
             source = OWN_MODULE.sub(rf".particle_\1_{digest}", sources[module.__name__])
             file = f"particle_{module.__name__.rpartition('.')[2]}_{digest}.py"

@@ -14,8 +14,6 @@ from svp_lightning.runtime.settings import Settings, runtime
 
 WEIGHTS = "model.safetensors"
 """In the folder of a generator."""
-PHYSICS = Path(__file__).parents[1] / "pretrained" / "generator"
-"""Trained on simulated images of many microscopes; ships with the package."""
 UNSHIFTED_SIZE = 32
 """Image size, px, at which ``signal: auto`` is 1."""
 
@@ -132,10 +130,9 @@ class GeneratorSettings(Settings):
     has it."""
     network: NetworkSettings
     diffusion: DiffusionSettings
-    initial: str | None
-    """What training starts from: ``physics``, the generator that ships with the package, trained
-    on simulated images of many microscopes (from scratch, and said so, where the network is
-    another one); or the folder of a generator. ``None``: random weights."""
+    initial: Path | None
+    """Folder of the generator whose weights training starts from, of the same network and noising
+    process. ``None``: random weights."""
     steps: int = Field(ge=1)
     """Optimiser steps."""
     batch_size: int = Field(ge=1)
@@ -178,11 +175,11 @@ class GeneratorSettings(Settings):
         """
         if self.initial is None:
             return None
-        file = (PHYSICS if self.initial == "physics" else Path(self.initial)) / WEIGHTS
+        file = self.initial / WEIGHTS
         if not file.is_file():
             raise SettingsError(
                 f"generator.initial={self.initial}: there is no {file}.",
-                "Give the folder of a trained generator, physics, or null.",
+                "Give the folder of a trained generator, or null.",
             )
         return file
 

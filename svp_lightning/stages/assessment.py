@@ -118,7 +118,6 @@ def _assess_one(inputs: _Inputs, name: str, figures: Path) -> dict[str, Any]:
         pixel_size_um=store.image_pixel_um,
         draws=settings.draws,
         seed=settings.seed,
-        device=inputs.device,
     )
     write_class_figures(figures, name, train, heldout, generated, found)
     return found.found.model_dump(mode="json")

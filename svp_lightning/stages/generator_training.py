@@ -17,12 +17,11 @@ from svp_lightning.errors import DataError
 from svp_lightning.generator.checkpoint import (
     Generator,
     GeneratorInfo,
-    fits,
     load_generator,
     save_generator,
 )
 from svp_lightning.generator.checkpoint_selection import IMAGES, CheckpointSelection, Compared
-from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings, SamplerSettings
 from svp_lightning.runtime.artifacts import ArtifactCache
@@ -72,7 +71,7 @@ def build_generator(
             "Add images, raise data.fractions, or set generator.selection.method=last.",
         )
     weights, start = settings.initial_weights, {}
-    initial = None if weights is None else _initial(settings, weights.parent, rows)
+    initial = None if weights is None else load_generator(weights.parent)
     if weights is not None:
         start = {"initial": sha256_of_file(weights)}
     identity: dict[str, Any] = {
@@ -117,16 +116,6 @@ def compared_images(rows: Mixture) -> Compared:
                 to_model_range(torch.from_numpy(images)[:, None]) for images in pair
             )
             found[label] = train_images, heldout_images
-    return found
-
-
-def _initial(settings: GeneratorSettings, folder: Path, rows: Mixture) -> Generator | None:
-    """The generator to start from; None where the shipped one has another network."""
-    found = load_generator(folder)
-    untrained = build_denoiser(settings, rows.stores[0].image_size, len(rows.class_names))
-    if settings.initial == "physics" and not fits(found, untrained):
-        say("  generator.initial=physics is of another network: training starts from scratch")
-        return None
     return found
 
 

@@ -6,7 +6,7 @@ from diffusers.models.attention_processor import Attention as AttentionBlock
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser, build_network, fitting_patch
-from svp_lightning.generator.networks import Attention, PaperUNet, StandardisedConv2d
+from svp_lightning.generator.paper_network import Attention, PaperUNet, StandardisedConv2d
 from svp_lightning.generator.settings import NetworkSettings
 from tests import configured
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from svp_lightning.evaluation.fidelity.copies import (
@@ -80,7 +79,6 @@ def assess_class(
     pixel_size_um: float | None = None,
     draws: int = 50,
     seed: int = 0,
-    device: torch.device | str = "cpu",
 ) -> Assessment:
     """Compare generated images of a class with held-out real ones.
 
@@ -91,7 +89,6 @@ def assess_class(
         pixel_size_um: µm per px, if known.
         draws: random halves behind each interval.
         seed: of the draws and of the training images that make the floor.
-        device: for the distances between images.
 
     Raises:
         DataError: too few images to compare.
@@ -106,8 +103,8 @@ def assess_class(
     )
     measured = [measure_morphology(part.images, pixel_size_um) for part in (a, floor, b)]
     visible = shows_something(generated.images), shows_something(heldout.images)
-    pixel = pixel_closeness(train.images, heldout.images, generated.images, device)
-    feature = closeness(train.features[0], heldout.features, generated.features, device, visible)
+    pixel = pixel_closeness(train.images, heldout.images, generated.images)
+    feature = closeness(train.features[0], heldout.features, generated.features, visible)
     verdicts = (pixel.found.verdict, feature.found.verdict)
     found = ClassFidelity(
         counts={"train": len(train), "heldout": len(heldout), "generated": len(generated)},
@@ -119,7 +116,7 @@ def assess_class(
             verdict=next(v for v in ("copies", "close", "novel") if v in verdicts),
             pixel=pixel.found,
             feature=feature.found,
-            duplicates=duplicates(b.images, floor.images, device),
+            duplicates=duplicates(b.images, floor.images),
         ),
     )
     return Assessment(found, (measured[0], measured[2]), pixel, feature)

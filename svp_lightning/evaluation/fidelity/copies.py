@@ -12,7 +12,6 @@ too, and those that equal a training image: of these one is enough, where held-o
 Images are compared under the 8 symmetries of the square.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import betabinom, hypergeom
-from torch import Tensor
+from sklearn.neighbors import NearestNeighbors
 
 from svp_lightning.data.transforms import apply_symmetry
 from svp_lightning.evaluation.fidelity.morphology import border_level, shows_something
@@ -34,8 +33,6 @@ from svp_lightning.evaluation.schema import (
 )
 
 SYMMETRIES = 8
-QUERIES, REFERENCES = 64, 4096
-"""Vectors compared at a time: 8 × 64 × 4096 distances, 8 MB, at once."""
 SAME = 1e-5
 """Root mean square difference that rounding explains."""
 LEVEL = 0.05
@@ -99,75 +96,27 @@ def nearest_neighbours(
     references: NDArray[np.floating[Any]],
     *,
     exclude_self: bool = False,
-    device: torch.device | str = "cpu",
 ) -> Neighbours:
     """Find the two nearest references of each query, whichever of its variants is nearer.
-
-    Memory beyond the arrays themselves is flat; time is one matrix product.
 
     Args:
         queries: (S, n, D), S variants of n vectors (S = 1: none).
         references: (m, D), m at least 2 (3 with ``exclude_self``).
         exclude_self: query i is reference i, which does not count as its neighbour.
-        device: where to compute.
     """
-    found = [
-        _nearest(
-            torch.from_numpy(np.ascontiguousarray(queries[:, start : start + QUERIES])).float(),
-            references,
-            start if exclude_self else None,
-            torch.device(device),
-        )
-        for start in range(0, queries.shape[1], QUERIES)
-    ]
-    distance, index, variant = (
-        torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)
-    )
-    return Neighbours(
-        distance=_exact(queries, references, index[:, 0], variant),
-        second=distance[:, 1].astype(np.float64),
-        index=index[:, 0],
-        symmetry=variant,
-    )
-
-
-def _nearest(
-    queries: Tensor, references: NDArray[Any], own: int | None, device: torch.device
-) -> Sequence[Tensor]:
-    """Root mean square distances (n, 2), places (n, 2) and variant of the nearest (n,)."""
     variants, n, dimensions = queries.shape
-    q = queries.to(device).reshape(variants * n, dimensions)
-    q_squared = q.square().sum(dim=1, keepdim=True)
-    best = torch.full((n, 2), torch.inf, device=device)
-    place = torch.zeros((n, 2), dtype=torch.int64, device=device)
-    variant = torch.zeros((n, 2), dtype=torch.int64, device=device)
-    for start in range(0, len(references), REFERENCES):
-        block = np.ascontiguousarray(references[start : start + REFERENCES], dtype=np.float32)
-        r = torch.from_numpy(block).to(device)
-        squared = torch.addmm(q_squared + r.square().sum(dim=1), q, r.T, alpha=-2)
-        nearest, which = squared.view(variants, n, len(r)).min(dim=0)
-        if own is not None:
-            itself = torch.arange(own, own + n, device=device)[:, None]
-            here = torch.arange(start, start + len(r), device=device)
-            nearest = nearest.masked_fill(here == itself, torch.inf)
-        values, local = nearest.topk(min(2, len(r)), dim=1, largest=False)
-        candidates = torch.cat([best, values], dim=1)
-        best, order = candidates.topk(2, dim=1, largest=False)
-        place = torch.cat([place, local + start], dim=1).gather(1, order)
-        variant = torch.cat([variant, which.gather(1, local)], dim=1).gather(1, order)
-    return (best.clamp(min=0) / dimensions).sqrt(), place, variant[:, 0]
-
-
-def _exact(
-    queries: NDArray[Any], references: NDArray[Any], index: NDArray[np.int64], variant: Any
-) -> NDArray[np.float64]:
-    """The nearest distance once more, without the rounding of a difference of squares."""
-    parts = []
-    for start in range(0, len(index), QUERIES):
-        rows = np.arange(start, min(start + QUERIES, len(index)))
-        a = queries[variant[rows], rows].astype(np.float64)
-        parts.append(np.sqrt(np.square(a - references[index[rows]]).mean(axis=1)))
-    return np.concatenate(parts)
+    k = 3 if exclude_self else 2
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(references)
+    found = index.kneighbors(queries.reshape(variants * n, dimensions))
+    # The second nearest reference overall is among the two nearest of its own best variant.
+    distance, place = (x.reshape(variants, n, k).swapaxes(0, 1).reshape(n, -1) for x in found)
+    if exclude_self:
+        distance = np.where(place == np.arange(n)[:, None], np.inf, distance)
+    rows, best = np.arange(n), distance.argmin(axis=1)
+    nearest = place[rows, best]
+    second = np.where(place == nearest[:, None], np.inf, distance).min(axis=1)
+    scale = dimensions**-0.5
+    return Neighbours(distance[rows, best] * scale, second * scale, nearest, best // k)
 
 
 @dataclass(frozen=True)
@@ -183,27 +132,24 @@ def pixel_closeness(
     train: NDArray[np.uint8],
     heldout: NDArray[np.uint8],
     generated: NDArray[np.uint8],
-    device: torch.device | str = "cpu",
 ) -> Closeness:
     """Judge (n, H, W) images by their nearest training images in grey levels."""
     known_new, new = (pixel_vectors(symmetric_images(images)) for images in (heldout, generated))
     visible = shows_something(generated), shows_something(heldout)
-    return closeness(pixel_vectors(train), known_new, new, device, visible)
+    return closeness(pixel_vectors(train), known_new, new, visible)
 
 
 def closeness(
     train: NDArray[np.float32],
     heldout: NDArray[np.float32],
     generated: NDArray[np.float32],
-    device: torch.device | str = "cpu",
     visible: Visible | None = None,
 ) -> Closeness:
     """Judge generated vectors (S, n, D) against held-out ones, among training ones (m, D).
 
     ``visible``: see :func:`memorisation`.
     """
-    new = nearest_neighbours(generated, train, device=device)
-    known_new = nearest_neighbours(heldout, train, device=device)
+    new, known_new = (nearest_neighbours(part, train) for part in (generated, heldout))
     return Closeness(new, known_new, memorisation(new, known_new, visible))
 
 
@@ -304,12 +250,10 @@ def compare_signs(generated: NDArray[np.bool_], heldout: NDArray[np.bool_]) -> S
     )
 
 
-def duplicates(
-    generated: NDArray[np.uint8], real: NDArray[np.uint8], device: torch.device | str = "cpu"
-) -> TailCount:
+def duplicates(generated: NDArray[np.uint8], real: NDArray[np.uint8]) -> TailCount:
     """Generated images (n, H, W) nearer to one another, in grey levels, than real ones are."""
     among = []
     for images in (generated, real):
         vectors = pixel_vectors(symmetric_images(images))
-        among.append(nearest_neighbours(vectors, vectors[0], exclude_self=True, device=device))
+        among.append(nearest_neighbours(vectors, vectors[0], exclude_self=True))
     return lower_tail(among[0].distance, among[1].distance)

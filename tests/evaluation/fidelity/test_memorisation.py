@@ -6,7 +6,6 @@ import torch
 from scipy.stats import binom, fisher_exact
 
 from svp_lightning.data.transforms import apply_symmetry
-from svp_lightning.evaluation.fidelity import copies as module
 from svp_lightning.evaluation.fidelity.copies import (
     Neighbours,
     compare_signs,
@@ -34,9 +33,7 @@ def neighbours(images: np.ndarray, train: np.ndarray) -> Neighbours:
     return nearest_neighbours(pixel_vectors(symmetric_images(images)), pixel_vectors(train))
 
 
-def test_nearest_neighbours_agree_with_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUERIES", 3)
-    monkeypatch.setattr(module, "REFERENCES", 4)
+def test_nearest_neighbours_agree_with_the_definition() -> None:
     generator = np.random.default_rng(0)
     queries, references = generator.normal(size=(8, 10, 6)), generator.normal(size=(11, 6))
     every = np.sqrt(np.square(queries[:, :, None] - references).mean(axis=3))
