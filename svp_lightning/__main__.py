@@ -86,7 +86,9 @@ def execute(cfg: DictConfig) -> None:
     run_dir = run_folder(config)
     # Loggers may refer to the run's folder, which is known only now.
     OmegaConf.update(cfg, "paths.run", str(run_dir), force_add=True)
-    if config.task == "evaluate" and finished(run_dir):
+    with explaining_write_errors(run_dir):
+        done = config.task == "evaluate" and finished(run_dir)
+    if done:
         print(f"Already finished: {run_dir} (delete the folder to run it again)")
         report_objective(run_dir)
         return

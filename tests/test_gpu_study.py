@@ -28,6 +28,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "gpu_study", module)
     spec.loader.exec_module(module)
+    monkeypatch.setenv("SVP_SWEEP_MEMORY", "")  # which the script sets
     monkeypatch.setattr(module, "ARMS", (module.ARMS[0], module.ARMS[-1]))
     monkeypatch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
     use_narrow_backbones(monkeypatch)

@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from svp_lightning.__main__ import configured
-from svp_lightning.errors import TrainingError
+from svp_lightning.errors import SvpError, TrainingError
 from svp_lightning.pipeline import Pipeline, run_folder
-from svp_lightning.runtime.files import write_json
+from svp_lightning.runtime.files import SWEEP_MEMORY, write_json
 from svp_lightning.runtime.terminal import duration, say
 from svp_lightning.stages.run_folder import finished
 
 ARMS = (
     "augmentation=none",
     "augmentation=duplicate augmentation.ratio=10",
+    "augmentation=oracle augmentation.ratio=10",
     "augmentation=diffusion augmentation.ratio=1",
     "augmentation=diffusion augmentation.ratio=10",
 )
@@ -211,6 +212,8 @@ class Study:
             with logged(self.folder / f"logs/{run.config.name}_seed{seed}.log"):
                 training = self.pipeline(*overrides)
                 run.classifier = training.classifier
+                if training.config.augmentation.needs_pool:
+                    run.pool = training.pool
                 if training.config.augmentation.needs_generator:
                     run.generator = training.generator
                 with closing(training), closing(run):
@@ -252,8 +255,9 @@ def run_cells(study: Study, clock: Clock, arms: Sequence[str], seeds: int, jobs:
             if late:
                 say(f"  Out of time: {len(late)} of {len(cells)} classifiers are not finished.")
                 break
-            for cell in cells:
-                cell.result()
+            if errors := [error for cell in cells if (error := cell.exception())]:
+                say(f"  {len(errors)} of {len(cells)} classifiers failed: {errors[0]!r}")
+                break
             done, longest = batch[-1], max(longest, time.monotonic() - start)
             clock.note(seeds=done)
             say(f"  Seeds 1 to {done} of {len(arms)} arms: {duration(time.monotonic() - start)}")
@@ -278,7 +282,10 @@ def cell_runner(jobs: int) -> Iterator[Callable[..., "Future[str]"]]:
 
 def _at_once(call: Callable[..., str], *arguments: Any) -> "Future[str]":
     future: Future[str] = Future()
-    future.set_result(call(*arguments))
+    try:
+        future.set_result(call(*arguments))
+    except SvpError as error:
+        future.set_exception(error)
     return future
 
 
@@ -374,6 +381,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
     folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ[SWEEP_MEMORY] = str(folder / "memory")  # large stores are hashed once
     clock = Clock(folder / "study.json", 60 * args.minutes, 60 * args.call)
     paths = (f"paths.artifacts={folder}/artifacts", f"paths.outputs={folder}/outputs", "study=gpu")
     base = (*(TINY if args.tiny else PAPER), *paths, *args.overrides)
@@ -387,7 +395,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with clock.phase("generator"):
                 study = train_generator(study, clock)
             with clock.phase("pool"):
-                _ = study.pipeline(*ARMS[-1].split()).pool
+                for arm in reversed(ARMS):
+                    _ = study.pipeline(*arm.split()).rows
         except TrainingError as error:
             say(f"  {error}")
             arms = tuple(arm for arm in ARMS if "diffusion" not in arm)

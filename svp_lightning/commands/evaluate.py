@@ -1,7 +1,6 @@
 """``task=evaluate``: one cell of a study, from data to report; builds what is missing upstream."""
 
 import json
-import shutil
 import time
 from typing import Any
 
@@ -15,12 +14,12 @@ from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages import measuring
+from svp_lightning.stages import run_folder as kept
 from svp_lightning.stages.assessment import attach_finished
 from svp_lightning.stages.classifier_training import RECORD
 from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.filtering import rejections
 from svp_lightning.stages.preparation import PREPARATION, Preparation
-from svp_lightning.stages.run_folder import CLASSIFIER, FIGURES, METRICS, RESULTS, link
 from svp_lightning.stages.run_outputs import log_results, summary, write_figures
 from svp_lightning.stages.trainers import newest_metrics
 
@@ -38,8 +37,9 @@ def run(pipeline: Pipeline) -> None:
         return
     tally = tested.found.at(use := pipeline.prevalence).tally()
     redrawn = measuring.redraw(settings, tested, tally, use)
-    link(best, folder / CLASSIFIER)
-    link(newest_metrics(pipeline.classifier), folder / METRICS)
+    kept.reopen_run(folder)
+    kept.link(best, folder / kept.CLASSIFIER)
+    kept.link(newest_metrics(pipeline.classifier), folder / kept.METRICS)
     sources = pipeline.added_sources if rows.synthetic else {}
     results = Results.model_validate(
         {
@@ -53,13 +53,13 @@ def run(pipeline: Pipeline) -> None:
     measuring.write_tables(settings, folder, common, validated, tested, redrawn)
     write_figures(folder, rows, tested, use)
     if rows.synthetic and config.augmentation.needs_generator:
-        picture = pipeline.generator / FIGURES / "noise_to_image.png"
-        shutil.copyfile(picture, folder / FIGURES / picture.name)
+        picture = pipeline.generator / kept.FIGURES / "noise_to_image.png"
+        kept.link(picture, folder / kept.FIGURES / picture.name)
         attach_finished(pipeline.cache, rows.synthetic, folder)
-    # Last: a run folder that holds results.json is a finished run.
-    write_results(folder / RESULTS, results)
+    write_results(folder / kept.RESULTS, results)
     page = run_report(folder)
-    log_results(trainers.loggers, results, folder / FIGURES)
+    kept.record_run(folder)
+    log_results(trainers.loggers, results, folder / kept.FIGURES)
     say(summary(results, page))
 
 

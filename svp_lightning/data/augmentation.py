@@ -43,9 +43,9 @@ class AugmentationSettings(Settings):
     extra: Literal["none", "duplicate", "diffusion", "oracle"]
     """Images added to the rare classes: copies of real ones, generated ones, or fresh ones of
     the simulator that the real images come from (what a perfect generator would draw)."""
-    ratio: float = Field(ge=0)
+    ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
-    plentiful_ratio: float = Field(ge=0)
+    plentiful_ratio: float = Field(ge=0, le=1000)
     """Generated images added per real image of the other classes. Where only rare classes have
     generated images, what these have in common may tell a rare class without showing one."""
     sampling: Literal["natural", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]

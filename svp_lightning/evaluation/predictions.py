@@ -25,7 +25,7 @@ from pyarrow import compute, parquet
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.counting import SUPPORTED, Tally, within_reach
 from svp_lightning.evaluation.priors import class_shares, corrected
-from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.files import replacing, require_unchanged
 
 PREDICTIONS, RESAMPLES = "predictions.parquet", "bootstrap.parquet"
 PREFIX = "probability_"
@@ -117,6 +117,7 @@ def read_predictions(path: Path, *, with_ids: bool = True) -> Predictions:
         ArtifactError: the file is missing, broken, no table of predictions, empty, lacks the
             shares trained at, or holds a label that is no class.
     """
+    require_unchanged(path)
     try:
         with parquet.ParquetFile(path) as file:
             return _filled(path, file, with_ids)
@@ -230,6 +231,7 @@ def read_resamples(path: Path) -> Resamples | None:
     """
     if not path.is_file():
         return None
+    require_unchanged(path)
     try:
         table = parquet.read_table(path)
         draw = json.loads(table.schema.metadata[KEY])["draw"]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.counting import MACRO_METRICS, within_reach
 from svp_lightning.evaluation.priors import class_shares
-from svp_lightning.runtime.files import write_json
+from svp_lightning.runtime.files import require_unchanged, write_json
 
 RESULTS, FIDELITY = "results.json", "fidelity.json"
 SCHEMA: Literal[4] = 4
@@ -440,6 +440,7 @@ def read_results(path: Path) -> Results:
     Raises:
         ArtifactError: the file is missing, no JSON, of another schema, or incomplete.
     """
+    require_unchanged(path)
     return _read(path, Results, SCHEMA, "Run task=evaluate again for this run.")
 
 

@@ -31,6 +31,7 @@ from svp_lightning.errors import (
 )
 from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
 from svp_lightning.runtime.files import (
+    checked_hash,
     explaining_write_errors,
     sha256_of_file,
     sha256_of_json,
@@ -190,7 +191,7 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
         file = path / name
         if not file.is_file() or file.stat().st_size != facts["bytes"]:
             raise ArtifactError(f"{file} is missing or has another size than recorded.", remedy)
-        if "sha256" in facts and sha256_of_file(file) != facts["sha256"]:
+        if "sha256" in facts and checked_hash(file) != facts["sha256"]:
             raise ArtifactError(f"{file} has changed since it was written.", remedy)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +14,12 @@ from typing import Any, NoReturn
 from svp_lightning.errors import ArtifactError, DataError
 
 HASH_BLOCK_BYTES = 1 << 22
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""Numbers of errors that a user can correct: permissions, a path below a file, a long name."""
+CHECKSUMS = "checksums.json"
+"""File name -> SHA-256 of the results in a run's folder."""
+SWEEP_MEMORY = "SVP_SWEEP_MEMORY"
+"""Environment variable naming the folder that the cells of a sweep share while it runs."""
 _LITTER = frozenset({"__MACOSX"})
 """Folders that systems add to an archive."""
 
@@ -50,10 +56,11 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
                 "Free some space, or point paths.artifacts and paths.outputs at a larger disk; "
                 "the same command then resumes where it stopped.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in NOT_WRITABLE:
             raise ArtifactError(
                 f"{path} cannot be written ({error.strerror}).",
-                "Check the permissions of the folder, or set paths.artifacts and paths.outputs.",
+                "Check the folder and its permissions, shorten name=… and study=…, or set "
+                "paths.artifacts and paths.outputs.",
             ) from error
         raise
 
@@ -111,9 +118,12 @@ def cached_hash(
         return read(root)
     looks = [(file.relative_to(root).as_posix(), *_look(file)) for file in files]
     note = memory / f"{sha256_of_json([str(root.resolve()), looks])}.json"
-    if not note.is_file():
-        write_json(note, read(root))
-    found: str = json.loads(note.read_text(encoding="utf-8"))
+    if note.is_file():
+        known: str = json.loads(note.read_text(encoding="utf-8"))
+        return known
+    found = read(root)
+    with suppress(ArtifactError):  # a disk that cannot be written can still be read
+        write_json(note, found)
     return found
 
 
@@ -130,9 +140,49 @@ def _look(file: Path) -> tuple[int, int, int]:
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
+def sweep_memory() -> Path | None:
+    """The folder in which the cells of the sweep that runs share what they have read."""
+    folder = os.environ.get(SWEEP_MEMORY)
+    return None if folder is None else Path(folder)
+
+
+def checked_hash(file: Path) -> str:
+    """SHA-256 of a file of results, read once by a process and once by all cells of a sweep.
+
+    It is read again when the file's size or times change, and by every later
+    command.
+    """
+    return _sha256(file, *_look(file))
+
+
+def require_unchanged(file: Path) -> None:
+    """Refuse a file that is not what the record of its folder says; one without passes.
+
+    Raises:
+        ArtifactError: it is missing, or has changed since the record was written.
+    """
+    record = file.parent / CHECKSUMS
+    if not record.is_file():
+        return
+    remedy = "Run the same command again (command.txt), which makes the run again."
+    try:
+        expected = json.loads(record.read_text(encoding="utf-8")).get(file.name)
+    except (ValueError, AttributeError) as error:
+        raise ArtifactError(f"{record} cannot be read ({error}).", remedy) from error
+    if expected is not None and not (file.is_file() and checked_hash(file) == expected):
+        raise ArtifactError(f"{file} is missing or has changed since the run was finished.", remedy)
+
+
 @lru_cache
-def _sha256(file: Path, *_: int) -> str:
-    return sha256_of_file(file)
+def _sha256(file: Path, *look: int) -> str:
+    folder = sweep_memory()
+    if folder is None:
+        return sha256_of_file(file)
+    note = folder / sha256_of_json([str(file.resolve()), look])
+    if not note.is_file():
+        write_json(note, sha256_of_file(file))
+    found: str = json.loads(note.read_text(encoding="utf-8"))
+    return found
 
 
 _Place = tuple[int, int]

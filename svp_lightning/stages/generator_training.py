@@ -26,7 +26,7 @@ from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings, SamplerSettings
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.runtime.files import checked_hash
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.generator_pictures import write_pictures
 from svp_lightning.stages.trainers import (
@@ -73,7 +73,7 @@ def build_generator(
     weights, start = settings.initial_weights, {}
     initial = None if weights is None else load_generator(weights.parent)
     if weights is not None:
-        start = {"initial": sha256_of_file(weights)}
+        start = {"initial": checked_hash(weights)}
     identity: dict[str, Any] = {
         "generator": settings.identity() | start,
         "data": rows.stores[0].sha256,
@@ -85,7 +85,7 @@ def build_generator(
 
 def weights_hash(path: Path) -> str:
     """What identifies a trained generator: the SHA-256 of its weights."""
-    return sha256_of_file(path / WEIGHTS)
+    return checked_hash(path / WEIGHTS)
 
 
 def generator_rows(settings: GeneratorSettings, store: Store) -> Mixture:

@@ -21,7 +21,7 @@ from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
+from svp_lightning.runtime.artifacts import RECORD, ArtifactCache, keep_cost
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
 from svp_lightning.runtime.terminal import bar, duration, say
@@ -61,7 +61,9 @@ def build_pool(
         pool = Pool(load_generator(generator), weights, resolved, dict(counts), earlier)
         _draw(pool, same | {"task": "sample"}, class_names, trainers, folder)
 
-    with _one_at_a_time(cache, same):
+    # What is there needs no lock, so that a read-only disk can be read from.
+    finished = (cache.path("synthetic", identity) / RECORD).is_file()
+    with nullcontext() if finished else _one_at_a_time(cache, same):
         return Store.open(cache.build("synthetic", identity, make, every_rank=True))
 
 

@@ -15,6 +15,7 @@ from svp_lightning.data.settings import FolderSettings, RunSettings, UseSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
+from svp_lightning.runtime.files import sweep_memory
 from svp_lightning.runtime.terminal import counting, duration, say
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.settings import DataSettings, SimulatedData
@@ -49,7 +50,7 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
     else:
         identity = {name: v for name, v in data.identity().items() if name not in USES}
         # The files decide, not the folder's place: a moved folder is the same data.
-        identity |= input_hashes(data, own) | {"import": IMPORT_VERSION}
+        identity |= input_hashes(data, own, sweep_memory()) | {"import": IMPORT_VERSION}
         make = partial(_import, data, own)
     store = Store.open(cache.build("store", identity, make))
     for warning in store.manifest.made_by.get("warnings", []):

@@ -5,8 +5,15 @@ import os
 import shutil
 from pathlib import Path
 
-from svp_lightning.errors import CheckpointError, SettingsError
-from svp_lightning.runtime.files import replacing, write_json
+from svp_lightning.errors import ArtifactError, CheckpointError, SettingsError
+from svp_lightning.runtime.files import (
+    CHECKSUMS,
+    replacing,
+    require_unchanged,
+    sha256_of_file,
+    write_json,
+)
+from svp_lightning.runtime.terminal import say
 
 RESULTS, REPORT = "results.json", "report.html"
 CONFIG, FIGURES = "config.yaml", "figures"
@@ -17,9 +24,29 @@ OBJECTIVE_FILE = "SVP_CELL_RESULT"
 """Environment variable naming the file in which a sweep wants the cell's objective."""
 
 
+def record_run(run_dir: Path) -> None:
+    """Record the hashes of a run's results, last of all: a run with a record is finished."""
+    files = [run_dir / RESULTS, run_dir / CLASSIFIER, *run_dir.glob("*.parquet")]
+    write_json(run_dir / CHECKSUMS, {file.name: sha256_of_file(file) for file in files})
+
+
+def reopen_run(run_dir: Path) -> None:
+    """Take back the record of a run that is made again."""
+    (run_dir / CHECKSUMS).unlink(missing_ok=True)
+
+
 def finished(run_dir: Path) -> bool:
-    """Whether an evaluation has left its results and its report."""
-    return (run_dir / RESULTS).is_file() and (run_dir / REPORT).is_file()
+    """Whether an evaluation has left its results and its report, and they are as it left them."""
+    try:
+        recorded = json.loads((run_dir / CHECKSUMS).read_text(encoding="utf-8"))
+        for name in recorded:
+            require_unchanged(run_dir / name)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # or a record that is cut
+        return False
+    except ArtifactError as error:
+        say(f"Warning: {error.what} The run is made again.")
+        return False
+    return RESULTS in recorded and (run_dir / REPORT).is_file()
 
 
 def evaluated_run(run: Path | None) -> Path:
@@ -28,6 +55,7 @@ def evaluated_run(run: Path | None) -> Path:
     Raises:
         SettingsError: none is given.
         CheckpointError: it holds no classifier.
+        ArtifactError: the classifier has changed since the run was finished.
     """
     if run is None:
         raise SettingsError(
@@ -38,6 +66,7 @@ def evaluated_run(run: Path | None) -> Path:
         raise CheckpointError(
             f"{run} holds no {CLASSIFIER}.", "Give the folder of an evaluated run."
         )
+    require_unchanged(run / CLASSIFIER)
     return run.resolve()
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,12 +26,15 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.runtime.artifacts import keep_cost
 from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import replacing
 from svp_lightning.runtime.terminal import bar, duration, quieten_libraries, say
 from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
 from svp_lightning.stages.settings import TrainerSettings
 
 LONG_SECONDS = 15 * 60
 PROBE_IMAGES = 8
+LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
+"""What a training resumes from, and the one before it."""
 LOG_EVERY = 10
 """Optimiser steps between logged values."""
 
@@ -100,6 +105,7 @@ class Trainers:
                 num_nodes=settings.num_nodes,
                 strategy=settings.strategy,
                 precision=precision,
+                plugins=[WholeCheckpoints()],
                 callbacks=every if folder is None else [*every, _KeepCost(folder)],
                 logger=self.loggers if folder is None else [_csv_logger(folder), *self.loggers],
                 default_root_dir=folder,
@@ -142,13 +148,54 @@ def fit(
     announce: Callable[[], None],
 ) -> None:
     """Train from the newest complete checkpoint in ``folder``; ``announce`` a first attempt."""
-    # SLURM's requeue file included.
-    found = [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
-    newest = max(found, key=lambda file: file.stat().st_mtime, default=None)
+    newest = newest_checkpoint(folder)
     if is_main_process() and newest is None:
         announce()
     path = None if newest is None else str(newest)
     trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint to resume from that can be read, SLURM's requeue file included."""
+    found = [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
+    for file in sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True):
+        try:
+            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            say(f"  Warning: {file} cannot be read ({reason}); the one before it is used.")
+        else:
+            return file
+    return None
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints are whole or not there, whatever happens while one is written.
+
+    Lightning writes to the system's temporary folder and moves the file, which across disks is a
+    copy that can be cut. Here it is written next to its place, and what is resumed from has
+    the checkpoint before it at hand.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write ``checkpoint`` and keep the one that ``last.ckpt`` was.
+
+        Raises:
+            ArtifactError: the disk is full or cannot be written.
+        """
+        path = Path(path)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError as error:  # torch hides what the system said
+                    raise error.__context__ or error from None
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.is_file():
+                os.replace(path, path.with_name(BEFORE_LAST))
 
 
 def require_divisible(name: str, batch_size: int, world_size: int) -> None:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from svp_lightning.runtime.files import cached_hash, sha256_of_given
+from svp_lightning.runtime.files import (
+    SWEEP_MEMORY,
+    _sha256,
+    cached_hash,
+    checked_hash,
+    sha256_of_file,
+    sha256_of_given,
+)
 
 
 @pytest.fixture
@@ -58,3 +65,20 @@ def test_file_of_a_setting_counts_by_its_contents(tmp_path: Path) -> None:
     assert sha256_of_given(a) != sha256_of_given(b)
     assert sha256_of_given(None) is None
     assert sha256_of_given(tmp_path / "none.pt") == str(tmp_path / "none.pt")
+
+
+def test_cells_of_a_sweep_read_a_file_once_while_it_stays_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, memory = tmp_path / "images.npy", tmp_path / "memory"
+    file.write_text("first")
+    monkeypatch.setenv(SWEEP_MEMORY, str(memory))
+    first = checked_hash(file)
+    assert first == sha256_of_file(file)
+    (note,) = memory.iterdir()
+    note.write_text('"known"')
+    _sha256.cache_clear()  # as another process has it
+    assert checked_hash(file) == "known"
+    file.write_text("other")
+    assert checked_hash(file) == sha256_of_file(file)
+    assert len(list(memory.iterdir())) == 2

@@ -1,14 +1,24 @@
 """What the trainings share."""
 
+import errno
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import torch
 
-from svp_lightning.errors import DistributedError, TrainingError
+from svp_lightning.errors import ArtifactError, DistributedError, TrainingError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD
-from svp_lightning.stages.trainers import Trainers, require_divisible, require_finished
+from svp_lightning.stages.trainers import (
+    Trainers,
+    WholeCheckpoints,
+    newest_checkpoint,
+    require_divisible,
+    require_finished,
+)
 
 Build = Callable[..., Pipeline]
 
@@ -40,3 +50,52 @@ def test_batch_that_cannot_be_divided_is_refused() -> None:
 
 def test_all_steps_are_a_finished_training() -> None:
     require_finished("classifier", 20, 20)
+
+
+def saved(step: int) -> dict[str, Any]:
+    return {"global_step": step, "state_dict": {"weight": torch.full((4096,), float(step))}}
+
+
+def test_a_cut_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer, last = WholeCheckpoints(), tmp_path / "last.ckpt"
+    assert newest_checkpoint(tmp_path) is None
+    for step in (1, 2, 3):
+        writer.save_checkpoint(saved(step), last)
+    assert newest_checkpoint(tmp_path) == last
+    assert torch.load(last, weights_only=True)["global_step"] == 3
+    last.write_bytes(last.read_bytes()[:-1000])
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert torch.load(found, weights_only=True)["global_step"] == 2
+    assert f"{last} cannot be read" in capsys.readouterr().out
+    found.write_bytes(b"")
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, last = WholeCheckpoints(), tmp_path / "last.ckpt"
+    writer.save_checkpoint(saved(1), last)
+
+    class FullDisk:
+        """A file that takes a few bytes."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.written = file, 0
+
+        def write(self, data: Any) -> int:
+            self.written += len(data)
+            if self.written > 8192:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return int(self.file.write(data))
+
+    save = torch.save
+    monkeypatch.setattr(torch, "save", lambda values, file: save(values, FullDisk(file)))
+    with pytest.raises(ArtifactError, match="No space left"):
+        writer.save_checkpoint(saved(2), last)
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(last, weights_only=True)["global_step"] == 1

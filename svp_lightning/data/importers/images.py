@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -176,6 +175,8 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 
 def _decode_deep_colour(path: Path) -> NDArray[np.uint16]:
+    import imagecodecs  # here: machines without it can do all but read 16-bit pictures
+
     with path.open("rb") as file:
         is_png = file.read(4) == b"\x89PNG"
     levels = imagecodecs.png_decode(path.read_bytes()) if is_png else tifffile.imread(path)

@@ -1,0 +1,50 @@
+"""A finished run's files are those that were written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from svp_lightning.errors import ArtifactError
+from svp_lightning.runtime.files import require_unchanged
+from svp_lightning.stages.run_folder import evaluated_run, finished, record_run
+
+FILES = ("results.json", "classifier.ckpt", "predictions.parquet", "bootstrap.parquet")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    for name in (*FILES, "report.html"):
+        (tmp_path / name).write_text(json.dumps({"file": name}))
+    record_run(tmp_path)
+    return tmp_path
+
+
+def test_a_run_is_finished_when_its_record_is_there(run: Path) -> None:
+    assert finished(run)
+    assert evaluated_run(run) == run
+    (run / "checksums.json").unlink()
+    assert not finished(run)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "removed"])
+def test_a_damaged_run_is_named_and_not_finished(
+    run: Path, name: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / name
+    content = file.read_bytes()
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-3] if damage == "cut" else b"[" + content[1:])
+    assert not finished(run)
+    assert str(file) in capsys.readouterr().out
+    with pytest.raises(ArtifactError, match=name):
+        require_unchanged(file)
+
+
+def test_a_changed_classifier_is_not_predicted_with(run: Path) -> None:
+    (run / "classifier.ckpt").write_text("other")
+    with pytest.raises(ArtifactError, match=r"classifier\.ckpt"):
+        evaluated_run(run)
