@@ -46,6 +46,7 @@ PAPER = (
     "generator.network.block_channels=[96,160,256]",
     "generator.steps=8000",
     "generator.batch_size=512",
+    "generator.learning_rate=1e-3",
     "generator.selection.method=last",
     "sampler.batch_size=1000",
     "sampler.compile=true",
