@@ -26,7 +26,7 @@ def labelled_groups(draw: st.DrawFn) -> tuple[list[str], list[str]]:
     return labels, groups
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(labelled_groups(), st.integers(0, 3), st.sampled_from([(0.2, 0.2), (0.0, 0.3), (0.1, 0.1)]))
 def test_groups_stay_whole_and_every_class_is_everywhere(
     data: tuple[list[str], list[str]], seed: int, shares: tuple[float, float]

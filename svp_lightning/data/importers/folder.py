@@ -244,7 +244,8 @@ def _in_one_split(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> p
     """Without copies of test (and validation) images in training, where groups are given."""
     rank = particles["split"].map({"test": 0, "val": 1, "train": 2}).fillna(2)
     copies = rank > rank.groupby(digest).transform("min")
-    in_several = particles[digest.isin(digest[particles.index[copies]])]
+    here = digest.loc[particles.index]
+    in_several = particles[here.isin(here[copies])]
     error = DataError(
         f"{_two_copies(in_several, digest, 'split')} are the same image in two "
         f"splits{_and_more(particles[copies], digest)}.",

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from scipy.ndimage import zoom
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.importers import images as images_module
-from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.screening import not_one_particle
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.store import SPLITS
@@ -20,8 +20,8 @@ from svp_lightning.simulation.simulator import Simulator
 from tests import configured
 from tests.configured import simulation
 from tests.data.importers.class_folders import COUNT, particle
+from tests.data.importers.made_runs import REFERENCE, plan
 
-REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
 HEIGHT, WIDTH = 1024, 1280
 
 
@@ -41,22 +41,26 @@ def frame(particles: int, seed: int = 0, lamp: float = 0.0) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("particles", [1, 2, 20, 150])
-@pytest.mark.parametrize("lamp", [0.0, 120.0])
-def test_a_frame_is_no_image_of_one_particle(particles: int, lamp: float) -> None:
-    assert not_one_particle(frame(particles, lamp=lamp))
-
-
-def test_an_empty_frame_is_background() -> None:
-    assert not_one_particle(frame(0)) == "shows nothing but background"
-
-
-def test_a_collage_is_no_image_of_one_particle() -> None:
+def collage() -> np.ndarray:
     page = np.zeros((800, 1000), np.uint8)
     for k in range(40):
         top, left = 90 * (k // 8) + 2, 110 * (k % 8) + 2
         page[top : top + 60, left : left + 80] = particle(k, 60, 80)
-    assert not_one_particle(page)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (collage, "is a collage of 40 particles"),
+        (partial(frame, 0), "shows nothing but background"),
+        *((partial(frame, n, lamp=lamp), None) for n in (1, 2, 20, 150) for lamp in (0.0, 120.0)),
+    ],
+)
+def test_frames_and_collages_are_no_images_of_one_particle(make, what: str | None) -> None:
+    found = not_one_particle(make())
+    assert found
+    assert what in (None, found)
 
 
 def enlarged(image: np.ndarray, side: int) -> np.ndarray:
@@ -139,8 +143,7 @@ def test_bright_particles_are_not_taken_for_hot_pixels(root: Path) -> None:
     bright = np.array(Image.open(root / "protein" / "03.png"))
     bright[8:12, 10:14] = 3900
     Image.fromarray(bright.astype(np.uint16)).save(root / "protein" / "03.png")
-    plan = plan_folder(configured.folder(root=root))
-    assert plan.made_by["bit_depth_of_16_bit_files"] == 12
+    assert plan("folder", root).made_by["bit_depth_of_16_bit_files"] == 12
 
 
 def burn(path: Path, rows: slice, columns: slice) -> None:
@@ -150,8 +153,7 @@ def burn(path: Path, rows: slice, columns: slice) -> None:
 
 
 def warnings_of(root: Path, **options: object) -> list[str]:
-    settings = configured.folder(root, **options)
-    return plan_folder(settings).made_by["warnings"]
+    return plan("folder", root, **options).made_by["warnings"]
 
 
 def test_images_without_marks_give_no_warning(root: Path) -> None:

@@ -7,11 +7,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.summary import summarise
-from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.store import Store
-from tests import configured
+from tests.data.importers.made_runs import imported
 
 SIDES = [20] * 16 + [60] * 3 + [118]
 """Of the images, px; a disc of 0.8 of the side, at 0.5 µm/px."""
@@ -36,15 +34,12 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def imported(root: Path, **options: object) -> Store:
-    settings = configured.folder(root=root, labelled=False, **options)
-    path = root.parent / f"store{len(list(root.parent.iterdir()))}"
-    write_plan(path, plan_folder(settings), 2, lambda n: None)
-    return Store.open(path)
+def stored(root: Path, **options: object) -> Store:
+    return imported("folder", root, labelled=False, **options)
 
 
 def test_the_window_is_made_for_the_large_particles(root) -> None:
-    store = imported(root, table="table.csv")
+    store = stored(root, table="table.csv")
     assert store.image_size == 128
     assert summarise(store).window.empty
     assert "window" not in "\n".join(summarise(store).lines())
@@ -52,7 +47,7 @@ def test_the_window_is_made_for_the_large_particles(root) -> None:
 
 
 def test_particles_that_the_window_cuts_are_counted_for_each_size(root) -> None:
-    store = imported(root, table="table.csv", image_size=32)
+    store = stored(root, table="table.csv", image_size=32)
     assert store.particles["cut"].sum() == 4
     found = summarise(store)
     assert found.window["cut"].to_dict() == {"5-10 µm": 0, "10-25 µm": 3, "≥ 25 µm": 1}
@@ -63,7 +58,7 @@ def test_particles_that_the_window_cuts_are_counted_for_each_size(root) -> None:
 
 
 def test_particles_scaled_down_to_fit_are_counted_and_keep_their_true_size(root) -> None:
-    store = imported(root, table="table.csv", image_size=32, fit="shrink", pixel_size_um=0.5)
+    store = stored(root, table="table.csv", image_size=32, fit="shrink", pixel_size_um=0.5)
     table = store.particles
     assert table["scale"].tolist() == [1.0] * 16 + [32 / 60] * 3 + [32 / 118]
     assert not table["cut"].any()
@@ -74,5 +69,5 @@ def test_particles_scaled_down_to_fit_are_counted_and_keep_their_true_size(root)
 
 
 def test_without_sizes_all_images_are_counted_together(root) -> None:
-    store = imported(root, image_size=32)
+    store = stored(root, image_size=32)
     assert "cuts 4 of the 20 particles (20%)" in "\n".join(summarise(store).lines())
