@@ -10,14 +10,14 @@ from svp_lightning.commands.doctor import _precision
 from svp_lightning.errors import SettingsError
 from svp_lightning.stages.environment import choose_device, precision_of
 from svp_lightning.stages.settings import TrainerSettings
+from tests.configured import changed, tiny
 
 Machine = Callable[..., None]
 
 
 def trainer(accelerator: str = "auto", devices: Any = 1, **more: Any) -> TrainerSettings:
-    usual = {"strategy": "auto", "num_nodes": 1, "precision": None, "num_workers": 0}
-    given = {"accelerator": accelerator, "devices": devices}
-    return TrainerSettings.model_validate(usual | given | more)
+    given = {"accelerator": accelerator, "devices": devices, "precision": None}
+    return changed(tiny().trainer, given | more)
 
 
 @pytest.fixture

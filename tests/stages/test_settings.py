@@ -6,12 +6,11 @@ import pytest
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.stages.settings import INSTEAD, TrainerSettings
+from tests.configured import tiny
 
 
 def trainer(**settings: Any) -> TrainerSettings:
-    usual = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
-    usual |= {"precision": None, "num_workers": 0}
-    return TrainerSettings.parse(usual | settings, "trainer")
+    return TrainerSettings.parse(tiny().trainer.model_dump() | settings, "trainer")
 
 
 @pytest.mark.parametrize("name", ["max_epochs", "fast_dev_run", "max_time", "limit_train_batches"])
