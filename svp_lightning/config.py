@@ -141,7 +141,7 @@ class Config(Settings):
             values |= {"audit": self.audit.identity()}
         if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
-        if self.augmentation.extra == "oracle" and self.augmentation.needs_pool:
+        if self.augmentation.simulates:
             values |= {"sampler": {"seed": self.sampler.seed}}
         return values | {"task": self.task, "seed": self.seed}
 
@@ -157,7 +157,7 @@ def parse_config(values: dict[str, Any]) -> Config:
             f"task={values.get('task')} is not a task.", f"Choose one of {', '.join(TASKS)}."
         )
     config = Config.parse(values, "")
-    if config.augmentation.extra == "oracle":
+    if config.augmentation.simulates:
         fresh_data(config.data, config.sampler.seed)
     if config.draws_images:
         require_guidable(config.sampler, config.generator.diffusion)

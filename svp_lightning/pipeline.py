@@ -202,6 +202,7 @@ class Pipeline:
 
         return build_simulated_pool(
             fresh_data(self.config.data, self.config.sampler.seed),
+            arm.microscopes if arm.extra == "simulated" else None,
             self.wanted(arm.ratio),
             self.store.class_names,
             self.cache,

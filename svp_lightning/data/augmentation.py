@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from svp_lightning.runtime.settings import Settings
 
-POOLS = ("diffusion", "oracle")
+POOLS = ("diffusion", "oracle", "simulated")
 """What :attr:`AugmentationSettings.extra` takes from a pool of images that serve training alone."""
 
 
@@ -40,9 +40,12 @@ class AugmentationSettings(Settings):
     """Name of the arm in results and reports. It must name the parts that act
     (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
     """
-    extra: Literal["none", "duplicate", "diffusion", "oracle"]
-    """Images added to the rare classes: copies of real ones, generated ones, or fresh ones of
-    the simulator that the real images come from (what a perfect generator would draw)."""
+    extra: Literal["none", "duplicate", "diffusion", "oracle", "simulated"]
+    """Images added to the rare classes: copies of real ones, generated ones, fresh ones of
+    the simulator that the real images come from (what a perfect generator would draw), or simulated
+    ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`)."""
+    microscopes: int = Field(ge=1, le=1000)
+    """How many microscopes ``simulated`` takes images of."""
     ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0, le=1000)
@@ -101,6 +104,11 @@ class AugmentationSettings(Settings):
         return self.extra in POOLS and self.ratio > 0
 
     @property
+    def simulates(self) -> bool:
+        """Whether simulated images are added."""
+        return self.needs_pool and not self.needs_generator
+
+    @property
     def needs_generator(self) -> bool:
         """Whether generated images are trained on."""
         return self.extra == "diffusion" and self.ratio > 0
@@ -150,6 +158,8 @@ class AugmentationSettings(Settings):
             values["extra"] = "none"
             for name in ("ratio", "pool_share", "pool_weight", "real_end"):
                 del values[name]
+        if self.extra != "simulated":
+            del values["microscopes"]
         if not (self.needs_generator and self.plentiful_ratio):
             del values["plentiful_ratio"]
         if self.loss != "logit_adjustment":

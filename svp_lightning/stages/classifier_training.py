@@ -49,6 +49,7 @@ VERSION = 2
 FEATURE_ARM = AugmentationSettings(
     method="balanced_sampling",
     extra="none",
+    microscopes=1,
     ratio=0,
     plentiful_ratio=0,
     pool_share=None,

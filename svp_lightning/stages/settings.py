@@ -70,8 +70,8 @@ def fresh_data(data: "DataSettings", seed: int) -> SimulatedData:
     """
     if not isinstance(data, SimulatedData):
         raise SettingsError(
-            "augmentation=oracle takes fresh images from the simulator that the data come from, "
-            f"but data={data.source} is not simulated.",
+            "augmentation=oracle and augmentation=simulated add images of the simulator that the "
+            f"data come from, but data={data.source} is not simulated.",
             "Use augmentation=diffusion, or data=simulated.",
         )
     # 2**60 and more: no seed that anyone gives.

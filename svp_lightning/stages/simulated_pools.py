@@ -1,4 +1,4 @@
-"""Pools of simulated images: what a perfect generator of the simulated data would draw."""
+"""Pools of simulated images: what a perfect generator would draw, or other microscopes' images."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -6,55 +6,84 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from svp_lightning.data.store import MANIFEST, Store, StoreWriter
 from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.simulation.microscopes import microscope
+from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.stages.real_store import simulate
 from svp_lightning.stages.settings import SimulatedData
 
-CHUNK_IMAGES = 4096
 SPLIT = "train"
 """The split that the simulator is asked for; in the pool images belong to none."""
 
 
 def build_simulated_pool(
-    data: SimulatedData, counts: Mapping[str, int], class_names: Sequence[str], cache: ArtifactCache
+    data: SimulatedData,
+    microscopes: int | None,
+    counts: Mapping[str, int],
+    class_names: Sequence[str],
+    cache: ArtifactCache,
 ) -> Store:
     """The store of simulated images for training, rendered if missing.
 
-    Labels are right, whatever ``data.simulation.label_noise`` says. Image k of a class is the same
-    whatever the counts.
+    Labels are right, whatever ``data.simulation.label_noise`` says.
 
     Args:
         data: which simulator, image size and seed.
+        microscopes: number of other microscopes to take images of; None: that of ``data``.
         counts: class name -> images wanted.
         class_names: those of the real store, which the pool shares.
         cache: where pools are kept.
     """
-    simulation = data.simulation.model_dump()
-    simulation["counts"] = {SPLIT: {name: n for name, n in counts.items() if n}}
-    simulation["label_noise"]["rate"] = 0.0
-    asked = SimulatedData.parse(data.model_dump() | {"simulation": simulation}, "data")
+    others = range(microscopes or 0)
+    instruments = [microscope(data.simulation, n) for n in others] or [data.simulation]
+    asked = [
+        _asked(one, {name: _share(n, at, len(instruments)) for name, n in counts.items()})
+        for at, one in enumerate(instruments)
+    ]
+    parts = [data.model_copy(update={"simulation": one}) for one in asked if one is not None]
     identity = {
         "class_names": list(class_names),
-        "image_size": asked.image_size,
-        "seed": asked.seed,
-        "simulation": asked.simulation.identity(),
+        "image_size": data.image_size,
+        "seed": data.seed,
+        "simulation": [part.simulation.identity() for part in parts],
     }
-    return Store.open(cache.build("simulated", identity, partial(_make, asked, identity)))
+    return Store.open(cache.build("simulated", identity, partial(_make, parts, identity)))
 
 
-def _make(data: SimulatedData, identity: Mapping[str, Any], folder: Path) -> None:
-    rendered = folder / "rendered"
-    if not (rendered / MANIFEST).is_file():
-        simulate(data, rendered)
-    source = Store.open(rendered)
-    writer = StoreWriter(folder, len(source), source.image_size)
-    for rows in writer.pending(CHUNK_IMAGES):
-        cut = slice(rows.start, rows.stop)
-        table = source.particles.iloc[cut].assign(split="", source="simulated pool")
-        table["group"] = "pool-" + table["group"]
-        writer.write(rows.start, source.images[cut], table)
-    writer.finish(
-        identity["class_names"], source.pixel_size_um, {"task": "simulate_pool", **identity}
-    )
-    shutil.rmtree(rendered)
+def _share(images: int, at: int, instruments: int) -> int:
+    """Images of one class that an instrument gives, where they take turns."""
+    return len(range(at, images, instruments))
+
+
+def _asked(instrument: SimulationSettings, counts: Mapping[str, int]) -> SimulationSettings | None:
+    wanted = {name: n for name, n in counts.items() if n}
+    values = instrument.model_dump() | {"counts": {SPLIT: wanted}}
+    values["label_noise"]["rate"] = 0.0
+    return SimulationSettings.parse(values, "data.simulation") if wanted else None
+
+
+def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: Path) -> None:
+    rendered = [folder / f"rendered_{at:02d}" for at in range(len(parts))]
+    for data, to in zip(parts, rendered, strict=True):
+        if not (to / MANIFEST).is_file():
+            simulate(data, to)
+    stores = [Store.open(path) for path in rendered]
+    writer = StoreWriter(folder, sum(map(len, stores)), stores[0].image_size)
+    start = 0
+    for at, store in enumerate(stores):
+        writer.write(start, store.images, _pool_table(store, f"pool-{at:02d}-"))
+        start += len(store)
+    pixel = stores[0].pixel_size_um if len(stores) == 1 else None
+    writer.finish(identity["class_names"], pixel, {"task": "simulate_pool", **identity})
+    for path in rendered:
+        shutil.rmtree(path)
+
+
+def _pool_table(store: Store, prefix: str) -> pd.DataFrame:
+    table = store.particles.assign(split="", source="simulated pool")
+    for column in ("id", "group"):
+        table[column] = prefix + table[column]
+    return table

@@ -1,4 +1,4 @@
-"""The oracle: fresh images of the simulator that the real ones come from, for training alone."""
+"""Fresh images of the simulator that the real ones come from, or of other microscopes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,8 +57,20 @@ def test_more_images_begin_with_the_fewer_and_a_seed_gives_others(svp_pipeline: 
 def test_labels_of_the_pool_are_right_where_those_of_real_images_are_not(oracle: Pipeline) -> None:
     data = fresh_data(configured("scale=tiny", "data.simulation.label_noise.rate=0.9").data, 0)
     counts = {"silicone_oil": 12, "air_bubble": 12}
-    noisy = build_simulated_pool(data, counts, oracle.store.class_names, oracle.cache)
+    noisy = build_simulated_pool(data, None, counts, oracle.store.class_names, oracle.cache)
     assert noisy.sha256 == oracle.pool.sha256
+
+
+def test_images_of_other_microscopes_take_turns(svp_pipeline: Build) -> None:
+    arm = ("augmentation=simulated", "augmentation.microscopes=2")
+    pool = svp_pipeline(*arm, "augmentation.ratio=0.25").pool
+    assert pool.counts("") == {"protein": 0, "silicone_oil": 3, "air_bubble": 3}
+    of_first = pool.particles["group"].str.startswith("pool-00-")
+    assert of_first.sum() == 4
+    sizes = pool.particles["pixel_um"]
+    assert sizes[of_first].mean() != pytest.approx(sizes[~of_first].mean(), rel=0.05)
+    rows = svp_pipeline(*arm, "augmentation.ratio=0.25").rows
+    assert rows.added == {"protein": 0, "silicone_oil": 3, "air_bubble": 3}
 
 
 def test_images_of_the_real_store_are_no_pool(oracle: Pipeline) -> None:
@@ -81,5 +93,6 @@ def test_seed_of_the_pool_decides_the_result(svp_pipeline: Build) -> None:
 
 
 def test_images_that_no_simulator_made_have_no_oracle(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="data=folder is not simulated"):
-        configured("augmentation=oracle", "data=folder", f"data.root={tmp_path}")
+    for arm in ("oracle", "simulated"):
+        with pytest.raises(SettingsError, match="data=folder is not simulated"):
+            configured(f"augmentation={arm}", "data=folder", f"data.root={tmp_path}")
