@@ -70,7 +70,6 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
     arm, pool = config.augmentation, rows.synthetic
     return {
         "schema": SCHEMA,
-        "task": "evaluate",
         "experiment": config.name,
         "study": config.study,
         "scale": config.scale.name,
@@ -88,6 +87,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
             "generator_seed": config.generator.seed if arm.needs_generator else None,
             "synthetic": pool.sha256 if pool else None,
             "rare_images": config.data.rare_images,
+            "rare_seed": config.data.rare_seed,
             PREPARATION: Preparation.of(config.data, store).model_dump(),
             "optimizer_steps": trained["optimizer_steps"],
             "training_images_drawn": trained["optimizer_steps"] * config.classifier.batch_size,

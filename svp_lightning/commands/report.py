@@ -5,8 +5,8 @@ from pathlib import Path
 from svp_lightning.config import Config
 from svp_lightning.errors import DataError
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.arms import read_study
 from svp_lightning.report.study import study_report
+from svp_lightning.report.study_runs import read_study
 from svp_lightning.report.study_tables import print_table, study_table
 from svp_lightning.runtime.terminal import say
 

@@ -173,6 +173,8 @@ class Provenance(_Part):
     synthetic: str | None = None
     rare_images: int | None = None
     """``data.rare_images``: real training images kept of each rare class; None: all."""
+    rare_seed: int | None = None
+    """``data.rare_seed``: which ones are kept."""
     training_images_drawn: int | None = None
     """Optimiser steps times the images of a step."""
     config: str

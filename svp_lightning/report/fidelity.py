@@ -20,9 +20,8 @@ from svp_lightning.evaluation.schema import (
 from svp_lightning.report.page import (
     FIGURES,
     REPORT,
-    FigureFile,
     Picture,
-    embedded_file,
+    pictures,
     provenance_rows,
     write_page,
 )
@@ -170,11 +169,13 @@ def _section(folder: Path, found: Fidelity) -> FidelitySection:
             Section(
                 name,
                 (_features(one), _morphology(one), _copies(one.memorisation)),
-                [
-                    embedded_file(FigureFile(path, f"{title}: {display_name(name).lower()}", words))
-                    for kind, (title, words) in FIGURE_CAPTIONS.items()
-                    if (path := folder / FIGURES / f"fidelity_{kind}_{name}.png").is_file()
-                ],
+                pictures(
+                    folder / FIGURES,
+                    {
+                        f"fidelity_{kind}_{name}": (f"{title}: {display_name(name).lower()}", words)
+                        for kind, (title, words) in FIGURE_CAPTIONS.items()
+                    },
+                ),
             )
             for name, one in found.classes.items()
         ],
@@ -233,7 +234,7 @@ def _copies(found: Copies) -> Rows:
 
 def verdict_sentence(class_name: str, copies: Copies) -> str:
     """Are the generated images of a class copies? A sentence or two with numbers."""
-    name, few = display_name(class_name), few_copies(copies)
+    name, few = display_name(class_name), _few_copies(copies)
     spaces = [copies.pixel, copies.feature]
     match copies.verdict:
         case "copies":
@@ -252,7 +253,7 @@ def verdict_sentence(class_name: str, copies: Copies) -> str:
             return f"{name}: no sign of copying. {few}"
 
 
-def few_copies(copies: Copies) -> str:
+def _few_copies(copies: Copies) -> str:
     """How many images equal a training image, and which share of other copies would be noticed.
 
     The latter only where there is no sign of copying.

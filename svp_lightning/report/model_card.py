@@ -10,15 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
 from svp_lightning.evaluation.schema import Compared, Estimate, Fidelity
-from svp_lightning.report.fidelity import few_copies
+from svp_lightning.report.fidelity import verdict_sentence
 from svp_lightning.runtime.files import replacing
-
-VERDICTS = {
-    "novel": "no sign of copies of training images",
-    "close": "nearer to training images than held-out images are, but to no single ones",
-    "copies": "**copies of single training images found**",
-}
-"""The verdicts of ``task=assess`` in words."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,10 @@ def write_model_card(path: Path, card: Card) -> None:
     text = environment.get_template("model_card.md.j2").render(
         card=card,
         measures=list(measures(card.fidelity)) if card.fidelity else [],
-        verdicts=list(verdicts(card.fidelity)) if card.fidelity else [],
+        verdicts=[
+            verdict_sentence(name, one.memorisation)
+            for name, one in (card.fidelity.classes.items() if card.fidelity else ())
+        ],
         version=__version__,
     )
     with replacing(path) as temporary:
@@ -107,13 +103,6 @@ def _measure(of: str, name: str, one: Estimate, floor: str = "") -> Measure:
     known = one.low is not None and one.high is not None
     interval = f"{_number(one.low)} to {_number(one.high)}" if known else ""
     return Measure(of, display_name(name), _number(one.value), interval, floor)
-
-
-def verdicts(found: Fidelity) -> Iterator[str]:
-    """What a fidelity file says about copies of training images, class by class."""
-    for name, one in found.classes.items():
-        words = f"{display_name(name)}: {VERDICTS[one.memorisation.verdict]}"
-        yield f"{words}. {few_copies(one.memorisation)}"
 
 
 def _number(value: float | None) -> str:

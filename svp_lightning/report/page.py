@@ -24,15 +24,6 @@ CSS_PX_PER_INCH = 118
 
 
 @dataclass(frozen=True)
-class FigureFile:
-    """A figure on disk and what a page says about it."""
-
-    path: Path
-    title: str
-    caption: str
-
-
-@dataclass(frozen=True)
 class Picture:
     """An image inside the page; ``width`` and ``height`` in CSS pixels."""
 
@@ -57,6 +48,7 @@ def _environment() -> Environment:
         "display": display_name,
         "score": text.score,
         "interval": text.interval,
+        "ends": text.ends,
         "percent": text.percent,
         "whole_percent": partial(text.known, form="{:.0%}"),
         "share": text.share,
@@ -82,18 +74,22 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:
     return path
 
 
-def embedded_file(shown: FigureFile) -> Picture:
-    """A PNG on disk, to be shown at the size its letters were drawn for."""
-    content = shown.path.read_bytes()
-    width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))  # IHDR
-    return Picture(
-        name=shown.path.stem,
-        title=shown.title,
-        caption=shown.caption,
-        uri=data_uri(content, "image/png"),
-        width=round(width * CSS_PX_PER_INCH / DPI),
-        height=round(height * CSS_PX_PER_INCH / DPI),
-    )
+def pictures(folder: Path, words: Mapping[str, tuple[str, str]]) -> list[Picture]:
+    """The figures that a folder holds, each shown at the size its letters were drawn for.
+
+    Args:
+        folder: of the PNG files.
+        words: file name without suffix -> title and caption, in the order of the page.
+    """
+    shown = []
+    for name, (title, caption) in words.items():
+        if (path := folder / f"{name}.png").is_file():
+            content = path.read_bytes()
+            pixels = (int.from_bytes(content[at : at + 4]) for at in (16, 20))  # IHDR
+            width, height = (round(n * CSS_PX_PER_INCH / DPI) for n in pixels)
+            uri = data_uri(content, "image/png")
+            shown.append(Picture(name, title, caption, uri, width, height))
+    return shown
 
 
 def embedded_figure(figure: Figure, name: str, title: str, caption: str) -> Picture:

@@ -12,20 +12,19 @@ from svp_lightning.errors import DataError
 from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS, SUPPORTED
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import prevalence_weights
-from svp_lightning.evaluation.schema import Estimate, Results, Slice
-from svp_lightning.report.arms import Run, read_run
+from svp_lightning.evaluation.schema import Results, Slice
 from svp_lightning.report.fidelity import fidelity_section
-from svp_lightning.report.figures.curves import (
+from svp_lightning.report.figures.curves import precision_recall
+from svp_lightning.report.figures.diagnostics import (
     confusion,
     metrics_by_prevalence,
-    precision_recall,
     reliability_diagram,
 )
 from svp_lightning.report.page import (
     FIGURES,
     REPORT,
-    FigureFile,
-    embedded_file,
+    Picture,
+    pictures,
     provenance_rows,
     write_page,
 )
@@ -36,6 +35,7 @@ from svp_lightning.report.run_findings import (
     prevalence_sentence,
     shares_of_classes,
 )
+from svp_lightning.report.study_runs import Run, read_run
 from svp_lightning.report.style import save_figure
 from svp_lightning.report.text import FIDELITY_TERMS, RUN_TERMS, glossary
 
@@ -49,29 +49,17 @@ COLUMN_NAMES = {
 SMALL_SLICE = 20
 """The page greys slices of fewer images."""
 TOO_FEW = (
-    "Too few test images: a single one of another class, weighted to this mixture, brings "
-    "precision below 95 %, so the number is the share ranked above all of those, and does not fall "
-    "as the mixture becomes more unequal."
+    "Too few test images: one of another class brings precision below 95 %. The number is the "
+    "share ranked above all of those."
 )
 GENERATOR_FIGURES = ("noise_to_image",)
 CAPTIONS = {
-    "precision_recall": (
-        "Precision and recall",
-        "Each point of a curve is a threshold on the probability of a class. The dot is the "
-        "largest recall at a precision of 95 % (dashed line).",
-    ),
-    "precision_recall_log": (
-        "Precision near 100 %",
-        "The same curves.",
-    ),
-    "confusion": (
-        "What is taken for what",
-        "Test images, and their share of the row, whatever the prevalence.",
-    ),
+    "precision_recall": ("Precision and recall", "Dots: largest recall at 95 % precision."),
+    "precision_recall_log": ("Precision near 100 %", ""),
+    "confusion": ("What is taken for what", "Test images, and their share of the row."),
     "prevalence": (
         "Metrics as the common class becomes more common",
-        "Precision is that of the most probable class; the dashed line is 95 %. Hollow: too few "
-        "test images.",
+        "Precision of the most probable class. Hollow: too few test images.",
     ),
     "reliability": (
         "Calibration",
@@ -79,34 +67,15 @@ CAPTIONS = {
     ),
     "worst_mistakes": (
         "Most confident mistakes",
-        "Test images whose label and prediction differ, most confident first. The frame and the "
-        "last line have the colour of the predicted class. Some labels may be wrong.",
+        "Most confident first, in the colour of the predicted class. Some labels may be wrong.",
     ),
-    "training_curves": (
-        "Training",
-        "Validation images are real ones.",
-    ),
+    "training_curves": ("Training", "Validation images are real ones."),
     "noise_to_image": (
         "From noise to particle",
-        "Above: steps of the sampler that every generator's pictures are drawn with. Added images "
-        "may be drawn in another number of steps.",
+        "Added images may be drawn in another number of steps.",
     ),
 }
 """File name without suffix -> title, caption; in the order of the page."""
-
-
-@dataclass(frozen=True)
-class ThresholdRow:
-    """One class in the table of thresholds."""
-
-    name: str
-    threshold: float | None
-    chosen_on: int
-    validation_precision: float
-    validation_recall: float
-    precision: Estimate
-    recall: Estimate
-    best_on_test: Estimate
 
 
 @dataclass(frozen=True)
@@ -134,7 +103,7 @@ def run_report(run_dir: Path | str) -> Path:
     predictions, table = run.predictions(), prevalence_table(run)
     fidelity = fidelity_section(folder)
     _draw_missing(run, predictions, table)
-    figures = [embedded_file(shown) for shown in known_figures(folder)]
+    figures = pictures(folder / FIGURES, CAPTIONS)
     return write_page(
         folder / REPORT,
         "run.html.j2",
@@ -149,7 +118,6 @@ def run_report(run_dir: Path | str) -> Path:
             "class_metrics": CLASS_METRICS,
             "particles": PARTICLES,
             "expected": expected_counts(results, predictions) if predictions else None,
-            "thresholds": threshold_rows(results),
             "slices": slice_tables(results),
             "small_slice": SMALL_SLICE,
             "by_prevalence": [] if table is None else table.to_dict("records"),
@@ -161,29 +129,12 @@ def run_report(run_dir: Path | str) -> Path:
             "too_few": TOO_FEW,
             "figures": [one for one in figures if one.name not in GENERATOR_FIGURES],
             "generator_figures": [one for one in figures if one.name in GENERATOR_FIGURES],
-            "sheets": [embedded_file(shown) for shown in sample_sheets(run)],
+            "sheets": sample_sheets(run),
             "provenance": provenance_rows(results.provenance.model_dump()),
             "fidelity": fidelity,
             "glossary": glossary(RUN_TERMS + (FIDELITY_TERMS if fidelity else ())),
         },
     )
-
-
-def threshold_rows(results: Results) -> list[ThresholdRow]:
-    """The working points in class order."""
-    return [
-        ThresholdRow(
-            name,
-            point.threshold,
-            results.counts.validation.get(name, 0),
-            point.validation_precision,
-            point.validation_recall,
-            Estimate(point.precision, *point.precision_ci95),
-            Estimate(point.recall, *point.recall_ci95),
-            results.estimate(f"{name}/recall_at_precision_95"),
-        )
-        for name, point in ((name, results.working_points[name]) for name in results.class_names)
-    ]
 
 
 def slice_tables(results: Results) -> list[SliceTable]:
@@ -253,19 +204,10 @@ def _draw_missing(run: Run, predictions: Predictions | None, table: pd.DataFrame
             save_figure(draw(), path)
 
 
-def known_figures(folder: Path) -> list[FigureFile]:
-    """Figures of :data:`CAPTIONS` that the run ``folder`` holds, in page order."""
-    return [
-        FigureFile(path, title, caption)
-        for name, (title, caption) in CAPTIONS.items()
-        if (path := folder / FIGURES / f"{name}.png").is_file()
-    ]
-
-
-def sample_sheets(run: Run) -> list[FigureFile]:
+def sample_sheets(run: Run) -> list[Picture]:
     """The contact sheets in the run's folder, in class order."""
-    return [
-        FigureFile(path, f"Images: {display_name(name).lower()}", "")
+    words = {
+        f"contact_sheet_{name}": (f"Images: {display_name(name).lower()}", "")
         for name in run.results.class_names
-        if (path := run.folder / FIGURES / f"contact_sheet_{name}.png").is_file()
-    ]
+    }
+    return pictures(run.folder / FIGURES, words)

@@ -78,27 +78,25 @@ def headline(results: Results, predictions: Predictions | None) -> list[str]:
 
 def _recall_sentence(results: Results, rare: Sequence[str]) -> str:
     found = [
-        f"{percent(results.metrics.per_class[name].recall)} of the {plain_name(name)} images"
-        for name in rare
+        f"{percent(results.metrics.per_class[name].recall)} of {plain_name(name)}" for name in rare
     ]
-    return f"On unseen test images this classifier finds {listing(found)}."
+    return f"It finds {listing(found)} on test images."
 
 
 def _false_count(wrong: Confused, right: Confused, results: Results) -> str:
-    common, rare = plain_name(wrong.given), plain_name(wrong.predicted, several=True)
-    mixture = "in use" if results.prevalence_stated else "in a mixture like the test images"
-    real = f"about {expected_count(right.expected)} real {rare}"
+    common, rare = plain_name(wrong.given), plain_name(wrong.predicted)
+    real = f"{expected_count(right.expected)} real ones"
+    mixture = "in use" if results.prevalence_stated else "mixed like the test images"
+    of_all = f"of {PARTICLES:,} particles {mixture}"
     if wrong.errors == 0:
         return (
-            f"None of the {wrong.images:,} {common} test images was counted as "
-            f"{plain_name(wrong.predicted)}. That still allows up to {expected_count(wrong.high)} "
-            f"in every {PARTICLES:,} particles {mixture} (95 % bound), with {real} counted."
+            f"No {common} test image was counted as {rare}; up to {expected_count(wrong.high)} "
+            f"{of_all} still may be (95 % bound), with {real}."
         )
+    between = f"{expected_count(wrong.low)} to {expected_count(wrong.high)}"
     return (
-        f"Of every {PARTICLES:,} particles {mixture}, about {expected_count(wrong.expected)} "
-        f"{common} particles (95 % interval {expected_count(wrong.low)} to "
-        f"{expected_count(wrong.high)}) would be counted as {plain_name(wrong.predicted)}, with "
-        f"{real}."
+        f"About {expected_count(wrong.expected)} ({between}) {common} particles {of_all} would be "
+        f"counted as {rare}, with {real}."
     )
 
 
@@ -111,14 +109,8 @@ def _precision_sentence(results: Results) -> str:
     unsure = [n for n, e in known.items() if (e.low or 0.0) < PRECISION_TARGET]
     if not unsure:
         return "Precision is at least 95 % for every class, intervals included."
-    named = [
-        f"{plain_name(n)} ({results.counts.test[n]:,} test images, from {score(known[n].low)})"
-        for n in unsure
-    ]
-    return (
-        "Precision is 95 % or more for every class on these test images, which are too few to "
-        f"say so in general: {listing(named)}."
-    )
+    named = [f"{plain_name(n)} (from {score(known[n].low)})" for n in unsure]
+    return f"Precision is at least 95 %, with too few test images to be sure of {listing(named)}."
 
 
 def shares_of_classes(shares: Mapping[str, float]) -> str:
@@ -128,10 +120,5 @@ def shares_of_classes(shares: Mapping[str, float]) -> str:
 
 def prevalence_sentence(results: Results) -> str:
     """At which mixture of classes the numbers hold."""
-    mixture = shares_of_classes(results.prevalence)
-    weighted = (
-        f"Test images are weighted to {mixture}."
-        if results.prevalence_stated
-        else f"They hold for the mixture of the test images: {mixture}."
-    )
-    return f"Precision and AUPRC depend on how common each class is. {weighted}"
+    how = "weighted to the stated prevalence" if results.prevalence_stated else "as they are"
+    return f"Test images {how}: {shares_of_classes(results.prevalence)}."

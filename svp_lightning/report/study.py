@@ -10,14 +10,7 @@ from svp_lightning.data.classes import display_name
 from svp_lightning.evaluation.comparison import MIN_REPETITIONS, Difference
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import PRIMARY_METRIC
-from svp_lightning.report.arms import (
-    Group,
-    Run,
-    command_of,
-    group_runs,
-    read_study,
-    unfinished_cells,
-)
+from svp_lightning.report.costs import STAGES, cost_rows, study_total, total_sentence
 from svp_lightning.report.figures.curves import compared_precision_recall
 from svp_lightning.report.figures.effects import (
     augmentation_effect,
@@ -27,13 +20,12 @@ from svp_lightning.report.figures.effects import (
 from svp_lightning.report.page import (
     FIGURES,
     REPORT,
-    FigureFile,
     Picture,
     embedded_figure,
-    embedded_file,
+    pictures,
     write_page,
 )
-from svp_lightning.report.run import known_figures, sample_sheets
+from svp_lightning.report.run import CAPTIONS, GENERATOR_FIGURES, sample_sheets
 from svp_lightning.report.run_findings import prevalence_sentence
 from svp_lightning.report.study_findings import (
     Comparison,
@@ -42,14 +34,15 @@ from svp_lightning.report.study_findings import (
     compare_cells,
     study_headline,
 )
-from svp_lightning.report.study_tables import (
-    STAGES,
-    cost_rows,
-    study_metrics,
-    study_total,
-    total_sentence,
-    write_tables,
+from svp_lightning.report.study_runs import (
+    Group,
+    Run,
+    command_of,
+    group_runs,
+    read_study,
+    unfinished_cells,
 )
+from svp_lightning.report.study_tables import study_metrics, write_tables
 from svp_lightning.report.style import save_figure
 from svp_lightning.report.text import glossary, listing
 
@@ -127,7 +120,7 @@ def study_report(study_dir: Path | str) -> Path:
                 for path in unfinished_cells(folder)
             ],
             "missing": missing_seeds(groups),
-            "samples": [embedded_file(one) for one in study_samples(runs)],
+            "samples": study_samples(runs),
             "glossary": glossary(),
         },
     )
@@ -196,14 +189,13 @@ def _close_up(runs: Sequence[Run], why: str) -> list[Picture]:
     curves = _close_up_curves(runs)
     title = f"Precision: {listing([run.cell.name for run in runs])}"
     caption = f"On a logarithmic scale of the errors. {why}".rstrip()
-    pictures = [] if curves is None else [embedded_figure(curves, "close_up", title, caption)]
+    shown = [] if curves is None else [embedded_figure(curves, "close_up", title, caption)]
     own = [
-        embedded_file(replace(shown, title=f"{shown.title}: {run.cell.name}, seed {run.cell.seed}"))
+        replace(one, title=f"{one.title}: {run.cell.name}, seed {run.cell.seed}")
         for run in runs
-        for shown in known_figures(run.folder)
-        if shown.path.stem in CLOSE_UP
+        for one in pictures(run.folder / FIGURES, {name: CAPTIONS[name] for name in CLOSE_UP})
     ]
-    return pictures + [replace(one, name=f"{one.name}_{at}") for at, one in enumerate(own, 1)]
+    return shown + [replace(one, name=f"{one.name}_{at}") for at, one in enumerate(own, 1)]
 
 
 def _close_up_curves(runs: Sequence[Run]) -> Figure | None:
@@ -238,12 +230,12 @@ def missing_seeds(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
     return [(group, absent) for group, absent in lacking if absent]
 
 
-def study_samples(runs: Sequence[Run]) -> list[FigureFile]:
+def study_samples(runs: Sequence[Run]) -> list[Picture]:
     """Sample sheets of the first run with generated images (else of the first with sheets)."""
     for run in sorted(runs, key=lambda run: not any(run.results.counts.synthetic.values())):
         if sheets := sample_sheets(run):
-            strips = [one for one in known_figures(run.folder) if one.path.stem == "noise_to_image"]
-            return [*sheets, *strips]
+            strip = {name: CAPTIONS[name] for name in GENERATOR_FIGURES}
+            return [*sheets, *pictures(run.folder / FIGURES, strip)]
     return []
 
 

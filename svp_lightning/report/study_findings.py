@@ -11,7 +11,7 @@ from svp_lightning.evaluation.comparison import (
     share_closed,
 )
 from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
-from svp_lightning.report.arms import Group, control_of, oracle_of, remedies_of
+from svp_lightning.report.study_runs import Group, control_of, oracle_of, remedies_of
 from svp_lightning.report.text import (
     listing,
     lower_first,
@@ -181,10 +181,10 @@ def caveats(groups: Sequence[Group]) -> list[str]:
     notes = []
     fewest = min((len(group.seeds) for group in groups), default=0)
     if fewest < MIN_REPETITIONS:
-        notes.append(
-            f"Some cells have {fewest} repetition{'s' if fewest > 1 else ''}; a difference is "
-            f"called one from {MIN_REPETITIONS} on."
-        )
+        some = f"{fewest} repetition{'s' if fewest > 1 else ''}"
+        notes.append(f"Some cells have {some}; a claim needs {MIN_REPETITIONS}.")
+    if shared := _shared(groups):
+        notes.append(f"Repetitions share {listing(shared)}: intervals do not cover other ones.")
     passes = _fewest_passes(groups)
     if passes is not None and passes < FEW_PASSES:
         notes.append(
@@ -197,6 +197,19 @@ def caveats(groups: Sequence[Group]) -> list[str]:
             "AUPRC."
         )
     return notes
+
+
+def _shared(groups: Sequence[Group]) -> list[str]:
+    """What several repetitions of some cell have in common, though a laboratory's would not."""
+    several = [g for g in groups if len(g.runs) > 1]
+    made_by = [[run.results.provenance for run in group.runs] for group in several]
+    shared = []
+    if any(own[0].rare_images and len({one.rare_seed for one in own}) == 1 for own in made_by):
+        shared.append("the real images kept (data.rare_seed)")
+    generators = [{one.generator for one in own} for own in made_by]
+    if any(own != {None} and len(own) == 1 for own in generators):
+        shared.append("the generator (generator.seed)")
+    return shared
 
 
 def _out_of_reach(groups: Sequence[Group]) -> list[str]:

@@ -1,7 +1,7 @@
-"""The tables of a study: cells over their seeds, single runs, differences, and costs."""
+"""The tables of a study: cells over their seeds, single runs, differences and answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names
-from svp_lightning.evaluation.schema import PRIMARY_METRIC, Cost, Estimate
-from svp_lightning.report.arms import Cell, Group, Run, group_runs
+from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
+from svp_lightning.report.arms import Cell
 from svp_lightning.report.study_findings import Answer, Comparison
-from svp_lightning.report.text import backbone_name, duration, metric_name, with_interval
+from svp_lightning.report.study_runs import Run, group_runs
+from svp_lightning.report.text import backbone_name, metric_name, with_interval
 from svp_lightning.runtime.files import replacing
 
 KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatment", "seeds")
@@ -23,15 +24,6 @@ LOW, HIGH = "_low", "_high"
 ENDS = {"": "value", LOW: "low", HIGH: "high"}
 CONSOLE_METRICS = (PRIMARY_METRIC, "macro_precision")
 CONSOLE_WIDTHS = {"Real rare images": 10, "Rare classes": 24, "Seeds": 10}
-STAGES = {
-    "network": "Training the network that judges images",
-    "features": "Its features",
-    "generator": "Training the generator",
-    "synthetic": "Drawing images",
-    "filter": "Keeping the filtered",
-    "classifier": "Training the classifier",
-    "test": "Validation and test",
-}
 
 
 def study_metrics(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -223,90 +215,3 @@ def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
         pretty.add_row(*map(escape, row))
     console.print(pretty)
     console.print("Mean over seeds, 95 % interval in brackets.", style="dim")
-
-
-@dataclass(frozen=True)
-class CostRow:
-    """Mean over the seeds of a cell, in seconds; every stage is counted in full.
-
-    Attributes:
-        stages: stage -> wall seconds, for those the cell has.
-        per_point: wall seconds beyond the control's for each percentage point of the primary
-            metric gained over it; None where no gain is detectable.
-    """
-
-    group: Group
-    stages: Mapping[str, float]
-    wall: float
-    cpu: float
-    gpu: float
-    per_point: float | None
-
-
-def cost_rows(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[CostRow]:
-    """One row per cell whose runs recorded what they took."""
-    known = [group for group in groups if all(run.results.costs for run in group.runs)]
-    costs = {id(group): _mean_costs(group.runs) for group in known}
-    sums = {key: _sum(own.values()) for key, own in costs.items()}
-    return [
-        CostRow(
-            group,
-            {stage: cost.wall_seconds for stage, cost in costs[id(group)].items()},
-            total.wall_seconds,
-            total.cpu_seconds,
-            total.gpu_seconds,
-            _per_point(group, sums, comparisons),
-        )
-        for group in known
-        for total in (sums[id(group)],)
-    ]
-
-
-SECONDS = ("wall_seconds", "cpu_seconds", "gpu_seconds")
-
-
-def _sum(costs: Iterable[Cost]) -> Cost:
-    known = list(costs)
-    return Cost(**{name: sum(getattr(cost, name) for cost in known) for name in SECONDS})
-
-
-def _mean_costs(runs: Sequence[Run]) -> dict[str, Cost]:
-    found = {}
-    for stage in STAGES:
-        if own := [run.results.costs[stage] for run in runs if stage in run.results.costs]:
-            total = _sum(own)
-            mean = {name: getattr(total, name) / len(own) for name in SECONDS}
-            found[stage] = Cost(**mean)
-    return found
-
-
-def _per_point(
-    group: Group, sums: Mapping[int, Cost], comparisons: Sequence[Comparison]
-) -> float | None:
-    for one in comparisons:
-        if one.group is group and one.reference.cell.is_control and id(one.reference) in sums:
-            more = sums[id(group)].wall_seconds - sums[id(one.reference)].wall_seconds
-            if one.first.verdict == "higher" and one.first.value:
-                return more / (100 * one.first.value)
-    return None
-
-
-def study_total(runs: Sequence[Run]) -> Cost:
-    """What the whole study took: what several runs share is counted once.
-
-    An artifact's name tells its stage too. One run's classifier may be another's ``network``.
-    """
-    seen: dict[object, Cost] = {}
-    for run in runs:
-        for stage, cost in run.results.costs.items():
-            seen[cost.artifact or (stage, run.folder)] = cost
-    return _sum(seen.values())
-
-
-def total_sentence(total: Cost) -> str:
-    """The total in words."""
-    words = f"Everything: {duration(total.wall_seconds)} of stages one after another, "
-    words += f"{duration(total.cpu_seconds)} of processor time"
-    return (
-        f"{words}, {duration(total.gpu_seconds)} of GPU time." if total.gpu_seconds else f"{words}."
-    )

@@ -5,12 +5,13 @@ a study (:mod:`~.arms`); every figure also uses position, markers or text, so no
 alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -22,6 +23,7 @@ OTHER_CLASS_COLOURS = ("#CC79A7", "#8C6D1F", "#56B4E9", "#6E6E6E", "#E69F00", "#
 
 INK, MUTED, RULE = "#1f2933", "#5b6774", "#d5dbe1"
 DPI = 160
+DASHES = (0, (4, 3))
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -66,6 +68,19 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend_below(figure: Figure, ncols: int = 4, leave_out: Collection[str] = ()) -> None:
+    """One legend for all panels, each name once; ``leave_out`` are names explained elsewhere."""
+    named: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, names = axes.get_legend_handles_labels()
+        named |= {n: h for n, h in zip(names, handles, strict=True) if n not in leave_out}
+    if named:
+        figure.legend(
+            list(named.values()), list(named), loc="outside lower center",
+            ncols=min(ncols, len(named)),
+        )  # fmt: skip
 
 
 def class_colours(class_names: Sequence[str]) -> Mapping[str, str]:

@@ -39,11 +39,10 @@ def backbone_name(backbone: str) -> str:
     return f"ResNet-{match[1]}{' (quarter width)' if match[2] else ''}"
 
 
-def plain_name(class_name: str, *, several: bool = False) -> str:
-    """``"silicone_oil"`` -> ``"silicone oil"``; with ``several``, ``"silicone oil particles"``."""
+def plain_name(class_name: str) -> str:
+    """``"silicone_oil"`` -> ``"silicone oil"``."""
     name = display_name(class_name)
-    name = name if name.isupper() else name.lower()
-    return f"{name} particles" if several else name
+    return name if name.isupper() else name.lower()
 
 
 def lower_first(words: str) -> str:
@@ -67,7 +66,12 @@ def interval(estimate: Estimate) -> str:
         return ""
     if estimate.low == estimate.high:
         return "too few images for an interval"
-    return f"{score(estimate.low)} to {score(estimate.high)}"
+    return ends((estimate.low, estimate.high))
+
+
+def ends(interval: tuple[float, float]) -> str:
+    """``"0.881 to 0.934"``."""
+    return " to ".join(map(score, interval))
 
 
 def with_interval(estimate: Estimate) -> str:
@@ -149,61 +153,35 @@ def duration(seconds: Any) -> str:
 
 
 GLOSSARY = {
-    "Sub-visible particle": (
-        "A particle of about 2 to 100 µm in a protein drug. Protein aggregates can harm "
-        "patients; silicone oil droplets and air bubbles are mostly harmless but look alike."
-    ),
     "Rare class": "A particle type with few real images.",
-    "Prevalence": "How common each particle type is among the particles that are classified.",
-    "Precision": (
-        "Of the particles counted as a class, the share that really is of it (positive "
-        "predictive value). It falls when the class is rare."
-    ),
-    "Recall": "Of the particles of a class, the share that is found. Prevalence does not move it.",
+    "Prevalence": "How common each particle type is where the classifier is used.",
+    "Precision": "Of the particles counted as a class, the share that is of it.",
+    "Recall": "Of the particles of a class, the share that is found.",
     "F1": "The harmonic mean of precision and recall.",
-    "AUPRC": (
-        "Area under the precision-recall curve: 1 is perfect; a class guessed at random gets its "
-        "prevalence."
-    ),
-    "Recall at 95 % precision": (
-        "The largest share of a class that a threshold finds with a precision of 95 %."
-    ),
-    "Macro": "The plain mean over classes: a rare class counts as much as a common one.",
+    "AUPRC": "Area under the precision-recall curve; by chance the prevalence of the class.",
+    "Recall at 95 % precision": "The largest share that a threshold of that precision finds.",
+    "Macro": "The plain mean over classes.",
     "95 % interval": (
-        "Were the test images drawn again, 95 % of such intervals would hold the true value. "
-        "That of one seed does not cover another; that of a mean over several seeds does."
+        "It holds the true value in 95 % of cases. Of one run: for other test images, not for "
+        "another training."
     ),
-    "Diffusion model": ("A network that turns noise into images step by step."),
-    "Ratio": (
-        "Added images per real training image of a rare class. Validation and test images are "
-        "always real."
-    ),
-    "Control": "The same classifier, data and seed, with nothing done about the rare classes.",
-    "Duplicates": "A control: as many copies of real images as there are generated ones.",
-    "FID and KID": (
-        "Distances between two sets of images in the features of a network; 0 where the sets "
-        "cannot be distinguished. FID grows as sets get smaller; KID does not."
-    ),
-    "Precision and density": (
-        "The share of generated images that lies where real images lie, and how densely real "
-        "images lie there (about 1: as among themselves)."
-    ),
-    "Recall and coverage": "The share of the variety of real images that generated ones reach.",
-    "Two-sample AUC": (
-        "How well a classifier tells generated from real images: 0.5 by chance, 1 without a "
-        "mistake."
-    ),
+    "Ratio": "Added images per real training image of a rare class.",
+    "Control": "The same classifier and data, with nothing done about the rare classes.",
+    "Duplicates": "As many copies of real images as there are generated ones.",
+    "Repetition": "A seed: its own real images, generator and training, where these vary.",
+    "FID and KID": "Distances between two sets of images in the features of a network.",
+    "Precision and density": "Whether generated images lie where real ones lie.",
+    "Recall and coverage": "The share of the variety of real images that is reached.",
+    "Two-sample AUC": "How well generated images can be told from real ones; 0.5: not at all.",
     "Taken for its class": (
-        "The share of images that a classifier of the real training images gives their class. "
-        "Lower than real ones: many show another class. Higher: they are plainer."
+        "Share that a classifier of real images gives this class. Lower than real: other classes "
+        "appear. Higher: plainer images."
     ),
-    "Floor": "What real images score in place of generated ones: no generator can do better.",
+    "Floor": "What real images score in place of generated ones.",
     "Signs of copying": (
-        "A copy lies closer to one training image than new images do, and far closer to it than "
-        "to any other. Held-out real images show how close new images come by chance. Images are "
-        "compared in all 8 turned and mirrored positions."
+        "A copy lies closer to one training image than new images do, and far closer than to any "
+        "other; in 8 turned and mirrored positions."
     ),
-    "Seed": "The number that fixes every random choice of a run.",
 }
 FIDELITY_TERMS = (
     "FID and KID",
@@ -215,7 +193,9 @@ FIDELITY_TERMS = (
     "Signs of copying",
 )
 STUDY_TERMS = tuple(term for term in GLOSSARY if term not in FIDELITY_TERMS)
-RUN_TERMS = tuple(term for term in STUDY_TERMS if term not in ("Control", "Duplicates"))
+RUN_TERMS = tuple(
+    term for term in STUDY_TERMS if term not in ("Control", "Duplicates", "Repetition")
+)
 
 
 def glossary(terms: tuple[str, ...] = STUDY_TERMS) -> list[tuple[str, str]]:

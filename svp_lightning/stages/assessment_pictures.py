@@ -45,10 +45,8 @@ def write_class_figures(
     }
     save_figure(distance_histograms(panels, name), folder / f"fidelity_distances_{name}.png")
     rows = {
-        "Generated, closest to a training image": _pairs(generated, train, found.pixel.generated),
-        "For comparison: held-out real images, closest to a training image": _pairs(
-            heldout, train, found.pixel.heldout
-        ),
+        "generated": _pairs(generated, train, found.pixel.generated),
+        "real, held out": _pairs(heldout, train, found.pixel.heldout),
     }
     save_figure(closest_pairs(rows, name), folder / f"fidelity_pairs_{name}.png")
 

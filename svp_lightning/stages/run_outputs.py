@@ -14,7 +14,8 @@ from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.figures.curves import confusion, precision_recall, training_curves
+from svp_lightning.report.figures.curves import precision_recall
+from svp_lightning.report.figures.diagnostics import confusion, training_curves
 from svp_lightning.report.figures.sheets import contact_sheet, worst_mistakes
 from svp_lightning.report.style import save_figure
 from svp_lightning.stages.measuring import Split

@@ -9,10 +9,8 @@ import yaml
 import svp_lightning
 from svp_lightning.errors import SvpError
 from svp_lightning.evaluation.predictions import write_predictions
-from svp_lightning.report.arms import (
-    ARMS,
-    Cell,
-    arms_of,
+from svp_lightning.report.arms import ARMS, Cell, arms_of
+from svp_lightning.report.study_runs import (
     control_of,
     group_runs,
     read_run,
@@ -51,10 +49,8 @@ def test_every_arm_of_the_configuration_has_a_name_and_a_colour_of_its_own():
         ("duplicate", {"extra": "duplicate", "ratio": 0}, True, False),
         ("class_weights", {"loss": "class_weights"}, False, False),
         ("classical", {"strength": 0.5}, False, False),
-        ("diffusion_balanced_sampling", {"extra": "diffusion", "sampling": "balanced"}, False,
-         False),
     ],
-)  # fmt: skip
+)
 def test_parts_say_what_an_arm_does(method, settings, control, generative):
     arm = augmentation(method=method, **settings)
     cell = Cell("resnet18", arm.method, arm.ratio, 1, arm.parts)
@@ -70,10 +66,8 @@ def test_values_of_a_run(make_run):
     assert run.results.estimate("dust/recall").value is None
     assert run.command == "python -m svp_lightning seed=1"
     assert run.cell.name == "ResNet-50, diffusion 1×"
-
-
-def test_ratio_of_a_method_that_adds_nothing_is_dropped(make_run):
-    assert read_run(make_run(method="class_weights", ratio=1.0)).cell.ratio == 0
+    # The ratio of a method that adds nothing is dropped.
+    assert read_run(make_run("other", method="class_weights", ratio=1.0)).cell.ratio == 0
 
 
 def test_predictions_of_a_run(make_run):
@@ -95,23 +89,15 @@ def test_missing_folder_file_and_study(tmp_path):
             read(tmp_path)
 
 
-def test_two_results_of_one_cell(make_run):
-    folder = make_run("a")
-    make_run("b")
+def test_experiments_tell_cells_apart_only_where_nothing_else_does(make_run):
+    folder = make_run("a", change={"experiment": "guidance_1"}, ratio=1.0).parent
+    make_run("b", change={"experiment": "guidance_2"}, ratio=2.0)
+    assert [run.cell.variant for run in read_study(folder)] == ["", ""]
+    make_run("c", change={"experiment": "guidance_3"}, ratio=2.0)
+    assert [run.cell.variant for run in read_study(folder)] == [f"guidance_{k}" for k in (1, 2, 3)]
+    make_run("d", change={"experiment": "guidance_3"}, ratio=2.0)
     with pytest.raises(SvpError, match="same cell"):
-        read_study(folder.parent)
-
-
-def test_experiments_tell_cells_apart_where_nothing_else_does(make_run):
-    folder = make_run("a", change={"experiment": "guidance_1"})
-    make_run("b", change={"experiment": "guidance_2"})
-    assert [run.cell.variant for run in read_study(folder.parent)] == ["guidance_1", "guidance_2"]
-
-
-def test_experiment_names_are_not_variants_when_not_needed(make_run):
-    folder = make_run("a", change={"experiment": "x"}, ratio=1.0)
-    make_run("b", change={"experiment": "y"}, ratio=2.0)
-    assert {run.cell.variant for run in read_study(folder.parent)} == {""}
+        read_study(folder)
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ import pytest
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.comparison import Difference
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.arms import Cell, Group, Run
-from svp_lightning.report.figures.curves import confusion, precision_recall, training_curves
+from svp_lightning.report.arms import Cell
+from svp_lightning.report.figures.curves import precision_recall
+from svp_lightning.report.figures.diagnostics import confusion, training_curves
 from svp_lightning.report.figures.effects import augmentation_effect, differences_from_control
 from svp_lightning.report.figures.sheets import (
     GAP_PX,
@@ -20,6 +21,7 @@ from svp_lightning.report.figures.sheets import (
     noise_to_image_strip,
     worst_mistakes,
 )
+from svp_lightning.report.study_runs import Group, Run
 from svp_lightning.report.style import KNOWN_CLASS_COLOURS, class_colours, save_figure
 
 from .made_up import made_up_results
@@ -76,19 +78,17 @@ def test_a_class_without_images_has_no_curve():
     assert "Air bubble" not in {t.get_text() for t in figure.legends[0].get_texts()}
 
 
-def test_a_perfect_classifier_draws():
-    labels = np.arange(20) % 2
-    for scale in ("linear", "log"):
-        figure = precision_recall(labels, np.eye(2)[labels], SEVEN[:2], scale=scale)
-        assert (drawn(figure)[..., :3] != 255).any()
-
-
-def test_prevalence_moves_the_curve():
+def test_a_perfect_classifier_draws_and_prevalence_moves_the_curve():
     labels, probability = scores(2)
     rare = np.where(labels == 0, 1000.0, 1.0)
-    flat = precision_recall(labels, probability, SEVEN[:2])
-    weighted = precision_recall(labels, probability, SEVEN[:2], weights=rare)
-    assert not np.array_equal(drawn(flat), drawn(weighted))
+    for scale in ("linear", "log"):
+        perfect = precision_recall(np.arange(20) % 2, np.eye(2)[np.arange(20) % 2], SEVEN[:2],
+                                   scale=scale)  # fmt: skip
+        flat = precision_recall(labels, probability, SEVEN[:2], scale=scale)
+        weighted = precision_recall(labels, probability, SEVEN[:2], weights=rare, scale=scale)
+        assert (drawn(perfect)[..., :3] != 255).any()
+        lines = [figure.axes[0].lines[0].get_ydata() for figure in (flat, weighted)]
+        assert not np.array_equal(*lines)
 
 
 def test_confusion_shows_counts_and_row_shares():

@@ -63,7 +63,7 @@ def test_unmeasured_fidelity_is_said(tmp_path: Path) -> None:
     measured = text_of(tmp_path, card(fidelity=FIDELITY))
     assert "Not measured" not in measured
     assert "| Air bubble, Features | Kid | 0.0123 | 0.01 to 0.015 | 0.002 |" in measured
-    assert "- Air bubble: no sign of copies of training images. None of 300" in measured
+    assert "- Air bubble: no sign of copying. None of 300" in measured
     assert "noticed only from 5.0 %" in measured
 
 

@@ -13,15 +13,23 @@ import pytest
 from svp_lightning.errors import SvpError
 from svp_lightning.evaluation.counting import CLASS_METRICS, MACRO_METRICS, SUPPORTED
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.arms import read_run
-from svp_lightning.report.figures.curves import metrics_by_prevalence
+from svp_lightning.evaluation.schema import Estimate, Results
+from svp_lightning.report.figures.diagnostics import metrics_by_prevalence
 from svp_lightning.report.figures.sheets import contact_sheet
-from svp_lightning.report.run import run_report, slice_tables, threshold_rows
+from svp_lightning.report.run import run_report, slice_tables
 from svp_lightning.report.run_findings import PARTICLES, expected_counts, headline
 from svp_lightning.report.study import study_report
+from svp_lightning.report.study_runs import read_run
 from svp_lightning.report.style import save_figure
-from svp_lightning.report.text import interval, metric_name, percent, points, score, with_interval
+from svp_lightning.report.text import (
+    interval,
+    metric_name,
+    percent,
+    points,
+    score,
+    share,
+    with_interval,
+)
 
 from .made_up import CLASSES, IN_USE, made_up_results
 from .pages import Page
@@ -157,15 +165,6 @@ def test_bins_are_in_order_and_gaps_stay_gaps(detailed):
     assert [name for name, _ in sizes.rows] == ["2 to 5", "10 to 25"]
     assert sizes.rows[0][1][2] is None
     assert [name for name, _ in kinds.rows] == ["film"]
-    rows = threshold_rows(results)
-    assert [row.name for row in rows] == list(CLASSES)
-    assert rows[0].best_on_test == results.estimate("protein/recall_at_precision_95")
-
-
-def test_the_axis_names_the_class_varied(detailed):
-    table = pd.read_csv(detailed / "prevalence.csv")
-    figure = metrics_by_prevalence(table, CLASSES, "air_bubble")
-    assert {axes.get_xlabel() for axes in figure.axes} == {"Air bubble : each other class"}
 
 
 def test_recall_beyond_the_test_images_is_marked(detailed):
@@ -173,6 +172,7 @@ def test_recall_beyond_the_test_images_is_marked(detailed):
     assert page.text.count("<span>*</span>") == 2 + len(read_run(detailed).results.out_of_reach)
     assert "Too few test images" in page.words
     figure = metrics_by_prevalence(pd.read_csv(detailed / "prevalence.csv"), CLASSES, "air_bubble")
+    assert {axes.get_xlabel() for axes in figure.axes} == {"Air bubble : each other class"}
     hollow = [line for line in figure.axes[1].lines if line.get_markerfacecolor() == "white"]
     assert [line.get_xdata().tolist() for line in hollow] == [[1000], [1000]]
 
@@ -202,40 +202,37 @@ def test_expected_counts_at_a_prevalence():
     assert sum(one.expected for row in rows for one in row) == pytest.approx(PARTICLES)
     assert all(one.low <= one.expected <= one.high for row in rows for one in row)
     words = " ".join(headline(results, predicted))
-    assert "about 998 protein particles" in words
-    assert "about 90 real silicone oil particles" in words
+    assert "About 998" in words
+    assert "with 90 real ones" in words
 
 
 def test_rare_is_what_is_rare_in_use():
     """Whatever had few training images."""
     rare = {"rare_classes": ["protein", "air_bubble"]}
-    words = " ".join(headline(*certain([[990, 10, 0], [5, 45, 0], [0, 0, 20]], **STATED, **rare)))
-    assert "of the silicone oil images and" in words
-    assert "of the protein images" not in words
+    words = headline(*certain([[990, 10, 0], [5, 45, 0], [0, 0, 20]], **STATED, **rare))[0]
+    assert "silicone oil" in words
+    assert "protein" not in words
 
 
 def test_no_error_seen_is_not_no_error():
     words = " ".join(headline(*certain([[100, 0, 0], [0, 10, 0], [0, 0, 10]])))
-    assert "None of the 100 protein test images was counted as silicone oil" in words
-    assert "still allows up to" in words
+    assert "No protein test image was counted as silicone oil" in words
+    assert "95 % bound" in words
 
 
-def last_sentence(precision, low):
+@pytest.mark.parametrize(
+    ("precision", "low", "said"),
+    [(0.9, 0.7, "below 95 %"), (1.0, 0.7, "too few test images"), (1.0, 0.97, "every class")],
+)
+def test_what_is_said_of_precision(precision, low, said):
     values = made_up_results()
     for part, value in (("metrics", precision), ("ci95", [low, 1.0])):
         for own in values[part]["per_class"].values():
             own["precision"] = value
-    return headline(Results.model_validate(values), None)[-1]
-
-
-def test_what_is_said_of_precision():
-    below = last_sentence(0.9, 0.7)
-    assert below.startswith("Precision is below 95 % for")
-    assert all(name in below for name in ("protein", "silicone oil", "air bubble"))
-    unsure = last_sentence(1.0, 0.7)
-    assert "too few" in unsure
-    assert "from 0.700" in unsure
-    assert last_sentence(1.0, 0.97).endswith("for every class, intervals included.")
+    words = headline(Results.model_validate(values), None)[-1]
+    assert said in words
+    named = [name in words for name in ("protein", "silicone oil", "air bubble")]
+    assert named == [said != "every class"] * 3
 
 
 def test_a_collapsed_interval_is_named_as_such():
@@ -257,9 +254,11 @@ def test_numbers_are_never_rounded_to_certainty():
     assert percent(1.0) == "100 %"
 
 
-def test_differences_are_signed_points():
+def test_differences_are_signed_points_and_shares_whole_percents():
     assert [points(d) for d in (0.0134, -0.0134, 0.0002, 0.0)] == ["+1.3", "−1.3", "+0.02", "0.0"]
     assert points(0.0002, most=1) == "0.0"
+    assert share(Estimate(0.451, -0.1, 1.2)) == "45 % (−10 % to 120 %)"
+    assert share(Estimate(None)) == "–"
 
 
 def test_metric_names():

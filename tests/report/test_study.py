@@ -5,12 +5,12 @@ import shutil
 import pandas as pd
 import pytest
 
-from svp_lightning.report.arms import control_of, group_runs, read_run, read_study
+from svp_lightning.report.costs import cost_rows, study_total
 from svp_lightning.report.figures.effects import augmentation_effect
 from svp_lightning.report.run import run_report
 from svp_lightning.report.study import compared_runs, study_report
 from svp_lightning.report.study_findings import answers, caveats, compare_cells, study_headline
-from svp_lightning.report.study_tables import cost_rows, study_total
+from svp_lightning.report.study_runs import control_of, group_runs, read_run, read_study
 
 from .made_up import TEST, change_results, made_up_study
 from .pages import Page
@@ -138,6 +138,17 @@ def test_the_cell_looked_at_closely_is_called_what_it_is(make_study, gain, arms,
 def test_brief_trainings_are_a_caveat(small, drawn, said):
     change_results(small, lambda facts: facts["provenance"].update(training_images_drawn=drawn))
     assert ("train longer" in " ".join(caveats(compared(small)[0]))) == said
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_repetitions_share_is_a_caveat(small, apart):
+    def same(facts):
+        seed = facts["seed"] if apart else 1
+        facts["provenance"].update(rare_images=50, rare_seed=seed, generator=f"g{seed}")
+
+    change_results(small, same)
+    notes = " ".join(caveats(compared(small)[0]))
+    assert ("data.rare_seed" in notes) == ("generator.seed" in notes) == (not apart)
 
 
 def test_too_few_test_images_for_the_prevalence_are_a_caveat(small):

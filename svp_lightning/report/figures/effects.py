@@ -1,18 +1,18 @@
 """The figures a study is made for: metrics and differences by arm, ratio and real images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from svp_lightning.evaluation.comparison import Difference
 from svp_lightning.evaluation.schema import Estimate
-from svp_lightning.report.arms import Arm, Group, arms_of
-from svp_lightning.report.style import INK, MUTED, RULE, figure_style, new_figure
+from svp_lightning.report.arms import Arm, arms_of
+from svp_lightning.report.study_runs import Group
+from svp_lightning.report.style import INK, MUTED, RULE, figure_style, legend_below, new_figure
 from svp_lightning.report.text import backbone_name, metric_name
 
 DODGE = 0.16
@@ -33,34 +33,50 @@ def augmentation_effect(groups: Sequence[Group], metrics: Sequence[str]) -> Figu
     Points are means over seeds, small dots the seeds; the axis is the ratio of added images, then
     the arms without one.
     """
-    backbones = list(dict.fromkeys(group.cell.backbone for group in groups))
     treated = [group for group in groups if not group.cell.is_control]
     looks = arms_of([_line(group) for group in treated])
     places = _places(treated)
     crowded = _crowded(places)
+
+    def panel(axes: Axes, own: Sequence[Group], metric: str) -> None:
+        _effect_panel(axes, own, metric, places, looks)
+
+    words = "Added images per real rare image"
+    # Where the names of arms are below the panels, in full, the legend leaves them out.
+    below = [looks[key].name for key in places if isinstance(key, str)] if crowded else []
+    return _grid(groups, metrics, panel, 3.9 if crowded else 2.6, words, below)
+
+
+def learning_curve(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
+    """Metrics over real images per rare class: a row of panels per backbone, a line per arm."""
+    known = [group for group in groups if group.cell.real_images is not None]
+    return _grid(known, metrics, _curve_panel, 2.7, "Real images per rare class")
+
+
+def _grid(
+    groups: Sequence[Group],
+    metrics: Sequence[str],
+    panel: Callable[[Axes, Sequence[Group], str], None],
+    row_inches: float,
+    words: str,
+    leave_out: Collection[str] = (),
+) -> Figure:
+    """A row of panels per backbone, a column per metric, one legend."""
+    backbones = list(dict.fromkeys(group.cell.backbone for group in groups))
     with figure_style():
-        height = (3.9 if crowded else 2.6) * len(backbones) + 0.7
-        figure = new_figure(max(4.5, 3.1 * len(metrics) + 0.6), height)
+        size = max(4.5, 3.2 * len(metrics)), row_inches * len(backbones) + 0.7
+        figure = new_figure(*size)
         grid = figure.subplots(len(backbones), len(metrics), squeeze=False, sharey="col")
         for row, backbone in zip(grid, backbones, strict=True):
             own = [group for group in groups if group.cell.backbone == backbone]
             for axes, metric in zip(row, metrics, strict=True):
-                _effect_panel(axes, own, metric, places, looks)
+                panel(axes, own, metric)
             row[0].set_ylabel(backbone_name(backbone), fontweight="bold")
         for axes, metric in zip(grid[0], metrics, strict=True):
             axes.set_title(metric_name(metric))
         for axes in grid[-1]:
-            axes.set_xlabel("Added images per real rare image")
-        named: dict[str, Artist] = {}
-        for axes in grid.ravel():
-            handles, names = axes.get_legend_handles_labels()
-            named |= dict(zip(names, handles, strict=True))
-        if crowded:  # their names are below the panels, in full
-            for key in places:
-                named.pop(looks[key].name if isinstance(key, str) else "", None)
-        figure.legend(
-            list(named.values()), list(named), loc="outside lower center", ncols=min(4, len(named))
-        )
+            axes.set_xlabel(words)
+        legend_below(figure, leave_out=leave_out)
     return figure
 
 
@@ -136,27 +152,6 @@ def _name_places(axes: Axes, places: Places, looks: Mapping[str, Arm]) -> None:
     for label in axes.get_xticklabels() if crowded else []:
         label.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.grid(visible=False, axis="x")
-
-
-def learning_curve(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
-    """Metrics over real images per rare class: a row of panels per backbone, a line per arm."""
-    known = [group for group in groups if group.cell.real_images is not None]
-    backbones = list(dict.fromkeys(group.cell.backbone for group in known))
-    with figure_style():
-        figure = new_figure(max(4.5, 3.2 * len(metrics)), 2.7 * len(backbones) + 0.7)
-        grid = figure.subplots(len(backbones), len(metrics), squeeze=False, sharey="col")
-        for row, backbone in zip(grid, backbones, strict=True):
-            own = [group for group in known if group.cell.backbone == backbone]
-            for axes, metric in zip(row, metrics, strict=True):
-                _curve_panel(axes, own, metric)
-            row[0].set_ylabel(backbone_name(backbone), fontweight="bold")
-        for axes, metric in zip(grid[0], metrics, strict=True):
-            axes.set_title(metric_name(metric))
-        for axes in grid[-1]:
-            axes.set_xlabel("Real images per rare class")
-        handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
-    return figure
 
 
 def _curve_panel(axes: Axes, groups: Sequence[Group], metric: str) -> None:

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,13 +13,12 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.report.figures.sheets import MAX_TILE_PX, mosaic, new_canvas
+from svp_lightning.report.figures.sheets import Row, sheet
 from svp_lightning.report.style import INK, MUTED, RULE, class_colours, figure_style, new_figure
 
 BINS = 24
 COLUMNS = 4
-PAIR_ZOOM_PX = 128
-"""Wanted side of an image in the gallery, in device pixels."""
+LABEL_LETTERS = 16
 
 Columns = Mapping[str, NDArray[np.float64]]
 """Measure -> (n,) values, or (n, rings) for a profile."""
@@ -119,31 +119,17 @@ def closest_pairs(
     """Images above their nearest training images, closest first.
 
     Args:
-        rows: heading -> images (n, H, W), their nearest training images, turned alike (n, H, W),
-            and what to write below each pair.
+        rows: what the images are -> images (n, H, W), their nearest training images, turned alike
+            (n, H, W), and what to write below each pair.
         title: the class's name.
     """
-    first = next(iter(rows.values()))[0]
-    zoom = max(1, min(PAIR_ZOOM_PX, MAX_TILE_PX) // first.shape[-1])
-    tile = first.shape[-1] * zoom + 2
-    margin, unit, label = 24, 30, 190
+    pairs = [
+        row
+        for name, (images, nearest, notes) in rows.items()
+        for row in (
+            Row([images], fill(name, LABEL_LETTERS)),
+            Row([nearest], "nearest\ntraining image", MUTED, notes),
+        )
+    ]
     columns = max(len(images) for images, _, _ in rows.values())
-    block = 2 * tile + 3 * unit
-    width = max(label + columns * tile + margin, 700)
-    with figure_style():
-        canvas = new_canvas(width, 2 * unit + block * len(rows))
-        canvas.text(margin, unit, display_name(title), scale=1.25, weight="bold")
-        for number, (heading, (images, nearest, notes)) in enumerate(rows.items()):
-            top = 2 * unit + number * block
-            canvas.text(label, top, heading, color=INK)
-            top += unit * 2 // 3
-            for k, part in enumerate((images, nearest)):
-                canvas.image(label, top + k * tile, mosaic(part, len(part), zoom))
-                words = ("image", "nearest\ntraining image")[k]
-                middle = top + (k + 0.5) * tile
-                canvas.text(label - 10, middle, words, scale=0.8, color=MUTED, ha="right")
-            for k, note in enumerate(notes):
-                centre = label + (k + 0.5) * tile
-                below = top + 2 * tile + unit * 0.8
-                canvas.text(centre, below, note, scale=0.75, color=MUTED, ha="center")
-    return canvas.figure
+    return sheet(pairs, columns, title=display_name(title))

@@ -1,14 +1,11 @@
 """Sheets of images: real and generated ones, a generator at work, a classifier's mistakes."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
@@ -24,7 +21,27 @@ SCALE_BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200)
 LABEL_PX = 190
 MARGIN_PX = 20
 LINE_PX = 26
-MISTAKE_MARGIN_PX, CAPTION_PX = 26, 84
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of blocks of images, side by side.
+
+    Attributes:
+        blocks: (n, H, W) images each, laid out line by line.
+        label: what to write on the left.
+        colour: of the label.
+        notes: what to write below the images of the last line, where there is anything to say.
+        note_colours: of the notes; None: muted.
+    """
+
+    blocks: Sequence[Images]
+    label: str = ""
+    colour: str = INK
+    notes: Sequence[str] = ()
+    note_colours: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,57 +52,131 @@ class Canvas:
     width: int
     height: int
 
-    @property
-    def font_size(self) -> float:
-        """Points that read well when the figure is shown page-wide."""
-        return 9.0 * max(1.0, self.width / BASE_WIDTH_PX)
-
-    def image(self, left: int, top: int, pixels: NDArray[np.uint8]) -> Axes:
+    def image(self, left: float, top: float, pixels: Images) -> None:
         """Show ``pixels`` (h, w), one image pixel per device pixel, at (left, top)."""
         h, w = pixels.shape
-        bottom = self.height - top - h
-        axes = self.figure.add_axes(
-            (left / self.width, bottom / self.height, w / self.width, h / self.height)
-        )
+        place = left / self.width, 1 - (top + h) / self.height, w / self.width, h / self.height
+        axes = self.figure.add_axes(place)
         # As RGB: a grey colour map would change some levels by one.
         axes.imshow(np.repeat(pixels[..., None], 3, axis=2), interpolation="nearest")
         axes.set_axis_off()
-        return axes
 
     def text(self, x: float, y: float, words: str, *, scale: float = 1.0, **style: Any) -> None:
         """Write ``words`` at device pixel (x, y), y counted from the top.
 
-        ``scale`` is relative to :attr:`font_size`; ``style`` as in matplotlib.
+        ``scale`` is relative to what reads well where the figure is shown page-wide.
         """
+        size = scale * 9.0 * max(1.0, self.width / BASE_WIDTH_PX)
+        x, y = x / self.width, 1 - y / self.height
         style.setdefault("va", "center")
-        size = scale * self.font_size
-        self.figure.text(x / self.width, 1 - y / self.height, words, fontsize=size, **style)
+        self.figure.text(x, y, words, fontsize=size, **style)
+
+    def scale_bar(self, left: float, y: float, tile_px: int, px_per_um: float) -> None:
+        """Draw a bar of a round length, at most as wide as one image."""
+        fitting = [length for length in SCALE_BARS_UM if length * px_per_um <= tile_px]
+        length = fitting[-1] if fitting else SCALE_BARS_UM[0]
+        right = left + length * px_per_um
+        axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, self.width), ylim=(self.height, 0))
+        axes.set_axis_off()
+        axes.plot([left, right], [y, y], color=INK, linewidth=3, solid_capstyle="butt")
+        self.text(right + 12, y, f"{length} µm")
 
 
-def new_canvas(width: int, height: int) -> Canvas:
-    """A canvas of ``width`` × ``height`` device pixels."""
-    figure = new_figure(width / DPI, height / DPI)
-    figure.set_layout_engine("none")
-    return Canvas(figure, width, height)
-
-
-def mosaic(images: NDArray[np.uint8], columns: int, zoom: int) -> NDArray[np.uint8]:
+def mosaic(images: Images, columns: int, zoom: int) -> Images:
     """Lay (n, H, W) images out row by row, enlarged ``zoom`` times, white between and after."""
     n, h, w = images.shape
-    rows = math.ceil(n / columns)
+    rows = -(-n // columns)
     padded = np.full((rows * columns, h * zoom + GAP_PX, w * zoom + GAP_PX), WHITE, np.uint8)
     padded[:n, : h * zoom, : w * zoom] = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
     grid = padded.reshape(rows, columns, *padded.shape[1:]).swapaxes(1, 2)
     return grid.reshape(rows * padded.shape[1], -1)[:-GAP_PX, :-GAP_PX]
 
 
-def _zoom(size: int, images_across: int) -> int:
-    """By how much to enlarge images of ``size`` pixels, so that they fill a page's width."""
-    return max(1, min(TARGET_WIDTH_PX // images_across, MAX_TILE_PX) // size)
+def sheet(
+    rows: Sequence[Row],
+    columns: int,
+    *,
+    title: str = "",
+    headings: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    footer: str = "",
+    pixel_size_um: float | None = None,
+) -> Figure:
+    """Rows of images, one above the other.
+
+    Args:
+        rows: all with as many blocks; every image of one size.
+        columns: images in a line of each block.
+        title: a line above.
+        headings: what to write above each block.
+        column_labels: what to write above each column of every block.
+        footer: a line below.
+        pixel_size_um: µm per px; draws a scale bar where it is known.
+    """
+    size, across = rows[0].blocks[0].shape[-1], columns * len(rows[0].blocks)
+    zoom = max(1, min(TARGET_WIDTH_PX // across, MAX_TILE_PX) // size)
+    tile, start = size * zoom, LABEL_PX if any(row.label for row in rows) else MARGIN_PX
+    block = columns * (tile + GAP_PX) + MARGIN_PX
+    width = max(start + block * len(rows[0].blocks), BASE_WIDTH_PX // 2)
+    unit = round(LINE_PX * max(1.0, width / BASE_WIDTH_PX))
+    lines = [max(-(-len(images) // columns) for images in row.blocks) for row in rows]
+    below = [unit // 2 + unit * max((note.count("\n") + 1 for note in row.notes), default=0)
+             for row in rows]  # fmt: skip
+    tops = MARGIN_PX + unit * sum(map(bool, (title, any(headings), column_labels)))
+    heights = [n * (tile + GAP_PX) + more for n, more in zip(lines, below, strict=True)]
+    last = (bool(footer) + bool(pixel_size_um)) * unit + MARGIN_PX
+    height = tops + sum(heights) + last
+    with figure_style():
+        figure = new_figure(width / DPI, height / DPI)
+        figure.set_layout_engine("none")
+        canvas, y = Canvas(figure, width, height), tops
+        if title:
+            canvas.text(MARGIN_PX, MARGIN_PX + unit / 3, title, scale=1.25, weight="bold")
+        lefts = [start + block * at for at in range(len(rows[0].blocks))]
+        for left, heading in zip(lefts, headings, strict=False):
+            canvas.text(left, tops - unit / 2 - unit * bool(column_labels), heading, color=MUTED)
+        centres = [left + (tile + GAP_PX) * (k + 0.5) for left in lefts for k in range(columns)]
+        for centre, label in zip(centres, [*column_labels] * len(lefts), strict=False):
+            canvas.text(centre, tops - unit / 2, label, scale=0.85, color=MUTED, ha="center")
+        for row, n, tall in zip(rows, lines, heights, strict=True):
+            foot = y + n * (tile + GAP_PX)
+            middle = (y + foot) / 2
+            canvas.text(start - 14, middle, row.label, color=row.colour, weight="bold", ha="right")
+            for left, images in zip(lefts, row.blocks, strict=True):
+                if len(images):
+                    canvas.image(left, y, mosaic(images, columns, zoom))
+            colours = row.note_colours or [MUTED] * len(row.notes)
+            for centre, note, colour in zip(centres, row.notes, colours, strict=False):
+                canvas.text(centre, foot + 4, note, scale=0.75, color=colour, ha="center", va="top")
+            y += tall
+        canvas.text(start, y + unit / 2, footer, scale=0.85, color=MUTED)
+        if pixel_size_um:
+            y += unit * bool(footer) + unit // 2
+            canvas.scale_bar(start, y, tile, zoom / pixel_size_um)
+    return figure
+
+
+def class_rows(
+    blocks: Sequence[Sequence[Images]], class_names: Sequence[str], columns: int, **options: Any
+) -> Figure:
+    """A row for each class, named in its colour.
+
+    Args:
+        blocks: for each class (n, H, W) images, side by side.
+        class_names: K names.
+        columns: images in a line of each block.
+        options: of :func:`sheet`.
+    """
+    colours = class_colours(class_names)
+    rows = [
+        Row(own, display_name(name).replace(" ", "\n"), colours[name])
+        for own, name in zip(blocks, class_names, strict=True)
+    ]
+    return sheet(rows, columns, **options)
 
 
 def contact_sheet(
-    panels: Mapping[str, NDArray[np.uint8]],
+    panels: Mapping[str, Images],
     *,
     columns: int = 8,
     title: str = "",
@@ -99,40 +190,14 @@ def contact_sheet(
         title: what the images show, such as the class name (``silicone_oil``).
         pixel_size_um: µm per pixel; draws a scale bar where it is known.
     """
-    size = next(iter(panels.values())).shape[-1]
-    zoom = _zoom(size, columns * len(panels))
-    sheets = {name: mosaic(images, columns, zoom) for name, images in panels.items()}
-    margin = 24
-    width = margin * (len(sheets) + 1) + sum(sheet.shape[1] for sheet in sheets.values())
-    unit = round(26 * max(1.0, width / BASE_WIDTH_PX))
-    top = (2 * unit if title else unit) + unit
-    height = top + max(sheet.shape[0] for sheet in sheets.values()) + 2 * unit
-    with figure_style():
-        canvas = new_canvas(width, height)
-        canvas.text(margin, 1.2 * unit, display_name(title), scale=1.25, weight="bold")
-        left = margin
-        for name, sheet in sheets.items():
-            canvas.text(left, top - 0.6 * unit, f"{name}  (n = {len(panels[name])})", color=MUTED)
-            canvas.image(left, top, sheet)
-            left += sheet.shape[1] + margin
-        if pixel_size_um:
-            scale_bar(canvas, margin, height - unit, size * zoom, zoom / pixel_size_um)
-    return canvas.figure
-
-
-def scale_bar(canvas: Canvas, left: int, y: int, tile_px: int, px_per_um: float) -> None:
-    """Draw a bar of a round length, at most as wide as one image."""
-    fitting = [length for length in SCALE_BARS_UM if length * px_per_um <= tile_px]
-    length = fitting[-1] if fitting else SCALE_BARS_UM[0]
-    right = left + length * px_per_um
-    axes = canvas.figure.add_axes((0, 0, 1, 1), xlim=(0, canvas.width), ylim=(canvas.height, 0))
-    axes.set_axis_off()
-    axes.plot([left, right], [y, y], color=INK, linewidth=3, solid_capstyle="butt")
-    canvas.text(right + 12, y, f"{length} µm")
+    headings = [f"{name}  (n = {len(images)})" for name, images in panels.items()]
+    rows = [Row(list(panels.values()))]
+    title = display_name(title)
+    return sheet(rows, columns, title=title, headings=headings, pixel_size_um=pixel_size_um)
 
 
 def noise_to_image_strip(
-    frames: NDArray[np.uint8], step_labels: Sequence[str], class_names: Sequence[str]
+    frames: Images, step_labels: Sequence[str], class_names: Sequence[str]
 ) -> Figure:
     """The reverse process: one row per class, from pure noise to the finished image.
 
@@ -144,23 +209,27 @@ def noise_to_image_strip(
         class_names: K names, one for each row.
     """
     words = "noise   →   each step removes a little of it   →   image"
-    return class_rows({"": frames[:, None]}, class_names, column_labels=step_labels, footer=words)
+    return class_rows(
+        [[own] for own in frames], class_names, frames.shape[1],
+        column_labels=step_labels, footer=words,
+    )  # fmt: skip
 
 
-def class_sheet(images: Mapping[str, NDArray[np.uint8]], pixel_size_um: float | None) -> Figure:
+def class_sheet(images: Mapping[str, Images], pixel_size_um: float | None) -> Figure:
     """Images of several classes, two rows of each.
 
     Args:
         images: class name -> (n, H, W) uint8, n even and the same for all.
         pixel_size_um: µm per px; draws a scale bar where it is known.
     """
-    block = np.stack([_in_rows(shown, rows=2) for shown in images.values()])
-    return class_rows({"": block}, list(images), pixel_size_um=pixel_size_um)
+    columns = max(1, len(next(iter(images.values()))) // 2)
+    blocks = [[shown] for shown in images.values()]
+    return class_rows(blocks, list(images), columns, pixel_size_um=pixel_size_um)
 
 
 def real_and_generated(
-    real: NDArray[np.uint8],
-    generated: NDArray[np.uint8],
+    real: Images,
+    generated: Images,
     class_names: Sequence[str],
     pixel_size_um: float | None = None,
 ) -> Figure:
@@ -172,28 +241,26 @@ def real_and_generated(
         class_names: K names.
         pixel_size_um: µm per px.
     """
-    panels = {
-        heading: np.stack([_in_rows(shown, rows=2) for shown in images])
-        for heading, images in (("Real (training)", real), ("Generated", generated))
-    }
-    return class_rows(panels, class_names, pixel_size_um=pixel_size_um)
+    blocks, columns = list(zip(real, generated, strict=True)), max(1, real.shape[1] // 2)
+    headings = ("Real (training)", "Generated")
+    return class_rows(blocks, class_names, columns, headings=headings, pixel_size_um=pixel_size_um)
 
 
-def interpolation(frames: NDArray[np.uint8], class_names: Sequence[str]) -> Figure:
+def interpolation(frames: Images, class_names: Sequence[str]) -> Figure:
     """From the image of one seed to that of another, along the noise between them.
 
     Args:
         frames: (K, n, H, W) uint8, the two seeds' own images first and last.
         class_names: K names.
     """
-    labels = ["seed A", *[""] * (frames.shape[1] - 2), "seed B"]
+    columns = frames.shape[1]
+    labels = ["seed A", *[""] * (columns - 2), "seed B"]
     words = "noise of seed A   →   along the arc between the two   →   noise of seed B"
-    return class_rows({"": frames[:, None]}, class_names, column_labels=labels, footer=words)
+    blocks = [[own] for own in frames]
+    return class_rows(blocks, class_names, columns, column_labels=labels, footer=words)
 
 
-def guidance_sweep(
-    images: NDArray[np.uint8], weights: Sequence[float], class_names: Sequence[str]
-) -> Figure:
+def guidance_sweep(images: Images, weights: Sequence[float], class_names: Sequence[str]) -> Figure:
     """The same seeds with the class weighted more and more.
 
     Args:
@@ -203,76 +270,12 @@ def guidance_sweep(
     """
     labels = [f"w = {weight:g}" for weight in weights]
     words = "each row one seed; to the right the class counts more: 1 is as learnt, 0 not at all"
-    return class_rows({"": images}, class_names, column_labels=labels, footer=words)
-
-
-def class_rows(
-    panels: Mapping[str, NDArray[np.uint8]],
-    class_names: Sequence[str],
-    *,
-    column_labels: Sequence[str] = (),
-    footer: str = "",
-    pixel_size_um: float | None = None,
-) -> Figure:
-    """Blocks of images side by side, one above the other for each class.
-
-    Args:
-        panels: heading -> (K, rows, columns, H, W) uint8.
-        class_names: K names.
-        column_labels: what to write above each column of every panel.
-        footer: a line below.
-        pixel_size_um: µm per px; draws a scale bar where it is known.
-    """
-    num_classes, rows, _, size, _ = next(iter(panels.values())).shape
-    across = sum(block.shape[2] for block in panels.values())
-    tile = size * _zoom(size, across)
-    widths = [block.shape[2] * (tile + GAP_PX) for block in panels.values()]
-    class_height = rows * (tile + GAP_PX) + 4 * GAP_PX
-    width = LABEL_PX + sum(widths) + MARGIN_PX * len(panels)
-    unit = round(LINE_PX * max(1.0, width / BASE_WIDTH_PX))
-    headings = any(panels) + bool(column_labels)
-    top = MARGIN_PX + headings * unit
-    below = (bool(footer) + bool(pixel_size_um)) * unit + MARGIN_PX
-    height = top + num_classes * class_height + below
-    with figure_style():
-        canvas = new_canvas(width, height)
-        _class_labels(canvas, class_names, top, class_height)
-        left = LABEL_PX
-        for (heading, block), panel_width in zip(panels.items(), widths, strict=True):
-            canvas.text(left, MARGIN_PX + unit / 3, heading, weight="bold")
-            for column, label in enumerate(column_labels):
-                x = left + column * (tile + GAP_PX) + tile / 2
-                canvas.text(x, top - unit / 2, label, scale=0.85, color=MUTED, ha="center")
-            for k, images in enumerate(block):
-                flat = images.reshape(-1, size, size)
-                sheet = mosaic(flat, block.shape[2], tile // size)
-                canvas.image(left, top + k * class_height, sheet)
-            left += panel_width + MARGIN_PX
-        y = top + num_classes * class_height + unit / 2
-        canvas.text(LABEL_PX, y, footer, scale=0.85, color=MUTED)
-        if pixel_size_um:
-            y = round(y + bool(footer) * unit)
-            scale_bar(canvas, LABEL_PX, y, tile, tile / size / pixel_size_um)
-    return canvas.figure
-
-
-def _class_labels(canvas: Canvas, names: Sequence[str], top: int, class_height: int) -> None:
-    colours = class_colours(names)
-    for k, name in enumerate(names):
-        y = top + (k + 0.5) * class_height
-        words = display_name(name).replace(" ", "\n")
-        canvas.text(LABEL_PX - 14, y, words, color=colours[name], weight="bold", ha="right")
-
-
-def _in_rows(images: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
-    """(n, H, W) -> (rows, n / rows, H, W); what does not fill a row is left out."""
-    columns = max(1, len(images) // rows)
-    kept = images[: rows * columns]
-    return kept.reshape(-1, columns, *images.shape[1:])
+    blocks = [[own.reshape(-1, *own.shape[2:])] for own in images]
+    return class_rows(blocks, class_names, len(weights), column_labels=labels, footer=words)
 
 
 def worst_mistakes(
-    images: NDArray[np.uint8],
+    images: Images,
     given: Sequence[str],
     predicted: Sequence[str],
     probability: NDArray[np.floating],
@@ -290,36 +293,17 @@ def worst_mistakes(
         class_names: all classes, for their colours.
         columns: images per row.
     """
-    n, size, _ = images.shape
-    cell = (BASE_WIDTH_PX - MISTAKE_MARGIN_PX) // columns
-    zoom = max(1, (cell - MISTAKE_MARGIN_PX) // size)
-    cell = max(cell, size * zoom + MISTAKE_MARGIN_PX)
-    row_height = size * zoom + CAPTION_PX
     colours = class_colours(class_names)
-    with figure_style():
-        canvas = new_canvas(
-            MISTAKE_MARGIN_PX + columns * cell,
-            MISTAKE_MARGIN_PX + max(1, math.ceil(n / columns)) * row_height,
-        )
-        for position in range(n):
-            left = MISTAKE_MARGIN_PX + (position % columns) * cell
-            top = MISTAKE_MARGIN_PX + (position // columns) * row_height
-            axes = canvas.image(left, top, images[position].repeat(zoom, 0).repeat(zoom, 1))
-            frame = Rectangle(
-                (0, 0), 1, 1, transform=axes.transAxes, fill=False, clip_on=False,
-                linewidth=2.5, edgecolor=colours[predicted[position]],
-            )  # fmt: skip
-            axes.add_patch(frame)
-            called = f"{display_name(predicted[position])} {_percent(probability[position])}"
-            base = top + size * zoom + 22
-            canvas.text(left, base, f"labelled {display_name(given[position]).lower()}",
-                        scale=0.72, color=INK)  # fmt: skip
-            canvas.text(left, base + 22, called, scale=0.78, weight="bold",
-                        color=colours[predicted[position]])  # fmt: skip
-        if n == 0:
-            middle = MISTAKE_MARGIN_PX + row_height / 2
-            canvas.text(MISTAKE_MARGIN_PX, middle, "No mistakes on the test images.")
-    return canvas.figure
+    notes = [
+        f"labelled {display_name(label).lower()}\n{display_name(called)} {_percent(p)}"
+        for label, called, p in zip(given, predicted, probability, strict=True)
+    ]
+    if not len(images):
+        return sheet([Row([images])], columns, title="No mistakes on the test images.")
+    lines = [slice(at, at + columns) for at in range(0, len(images), columns)]
+    shown = [colours[name] for name in predicted]
+    rows = [Row([images[at]], notes=notes[at], note_colours=shown[at]) for at in lines]
+    return sheet(rows, columns)
 
 
 def _percent(probability: float) -> str:
