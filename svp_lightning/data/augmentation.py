@@ -71,7 +71,7 @@ class AugmentationSettings(Settings):
     mixup: float = Field(ge=0)
     """Parameter of the Beta distribution of mixup (Zhang et al. 2018); 0: none."""
     strength: float = Field(ge=0, le=1)
-    """Strength of the classical set (shift, blur, noise, light); 0: none."""
+    """Strength of the classical set (rotation, shift, scale, defocus, noise, light); 0: none."""
     symmetry: bool
     """Random flips and right-angle rotations of every training image."""
     illumination: float = Field(ge=0, le=1)

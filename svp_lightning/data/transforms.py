@@ -4,20 +4,33 @@ Every function takes an explicit generator on the images' device and draws one s
 parameters per image; none loops over images. Images are (B, 1, H, W), square.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 from svp_lightning.data.augmentation import AugmentationSettings
 
 _MAX_SHIFT = 0.125
 """Largest shift of the classical set at strength 1, as a share of the image side."""
-_MAX_NOISE = 0.1
-"""Largest noise standard deviation of the classical set at strength 1, in [-1, 1] units."""
-_MAX_LIGHT = 0.3
+_MAX_ANGLE = math.pi / 2
+"""Largest rotation at strength 1, rad. With the right angles of :func:`dihedral`, half of it
+reaches every direction."""
+_MAX_SCALE = 0.2
+"""Largest change of size at strength 1, as a share. It is small, for size tells classes apart."""
+_MAX_DEFOCUS = 0.03
+"""Largest radius of the blur disc at strength 1, as a share of the image side."""
+_MAX_NOISE = 3 / 127.5
+"""Largest noise standard deviation at strength 1, in [-1, 1] units: 3 grey levels. That of the
+sensors is 0.9 to 1.4 (FlowCam) and 2.4 to 3.3 (FlowCam Nano, where a pixel is a sensor's own)."""
+_MAX_LIGHT = 0.2
 """Largest change of gain of the classical set at strength 1."""
+_CUT_CONTRAST = 0.15
+"""Contrast to the background, in [-1, 1] units, of an edge pixel that a particle reaches."""
+_CUT_SHARE = 0.1
+"""Share of such edge pixels from which on the particle counts as cut by the window."""
 
 
 def to_model_range(images: Tensor) -> Tensor:
@@ -64,21 +77,37 @@ def illumination(images: Tensor, amount: float, generator: torch.Generator) -> T
 
 
 def classical(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Shift, defocus, noise and light, each drawn for every image.
+    """Rotation, scale, shift, defocus, light and sensor noise, each drawn for every image.
 
-    No scaling and no stretching: size distinguishes many particles.
+    Images whose particle the window cuts are not moved: what lies beyond the window is unknown,
+    and a background in its place would show where the window ended.
 
     Args:
         images: in [-1, 1].
         strength: 0 (none) to 1.
         generator: on the device of the images.
     """
-    images = _shift(images, strength * _MAX_SHIFT, generator)
-    images = _blur(images, strength, generator)
-    images = illumination(images, strength * _MAX_LIGHT, generator)
+    # On the background: what comes in at the edges is 0, and so is what blur mixes in.
+    level = background(images)
+    images = images - level
+    cut = (_edge(images).abs() > _CUT_CONTRAST).float().mean(dim=-1) > _CUT_SHARE
+    images = torch.where(cut[..., None, None], images, _move(images, strength, generator))
+    images = defocus(images, strength * _MAX_DEFOCUS, generator).add_(level)
+    images = illumination(images.clamp_(-1, 1), strength * _MAX_LIGHT, generator)
     sigma = strength * _MAX_NOISE * _uniform(images, generator).abs()
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     return noise.mul_(sigma).add_(images).clamp_(-1, 1)
+
+
+def background(images: Tensor) -> Tensor:
+    """(B, 1, 1, 1) median of the outermost pixels of each image."""
+    return _edge(images).median(dim=-1).values[..., None, None]
+
+
+def _edge(images: Tensor) -> Tensor:
+    """(B, 1, 4 W - 4) outermost pixels."""
+    inner = images[..., 1:-1, :]
+    return torch.cat([images[..., 0, :], images[..., -1, :], inner[..., 0], inner[..., -1]], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -117,25 +146,42 @@ def _uniform(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, device=images.device) * 2 - 1
 
 
-def _shift(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Move by whole pixels, mirroring at the edges so that no seam or streak appears."""
-    b, _, h, w = images.shape
-    pixels = torch.arange(w, device=images.device)
-    index = []
-    for _ in range(2):
-        by = (_uniform(images, generator).view(b, 1) * share * w).round().long()
-        moved = (pixels + by).abs()
-        index.append(torch.where(moved > w - 1, 2 * (w - 1) - moved, moved))
-    rows, columns = index
-    images = images.gather(2, rows.view(b, 1, h, 1).expand(b, 1, h, w))
-    return images.gather(3, columns.view(b, 1, 1, w).expand(b, 1, h, w))
+def _move(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Rotate, scale and shift; what comes in at the edges is 0.
+
+    Cubic interpolation keeps grain and rings, where linear would make trained images smoother
+    than tested ones.
+    """
+    angle = strength * _MAX_ANGLE * _uniform(images, generator).view(-1)
+    size = (1 + strength * _MAX_SCALE) ** _uniform(images, generator).view(-1)
+    x, y = (2 * strength * _MAX_SHIFT * _uniform(images, generator).view(-1) for _ in range(2))
+    cos, sin = angle.cos() / size, angle.sin() / size
+    # From places in the result to places in the image.
+    rows = [cos, -sin, cos * x - sin * y], [sin, cos, sin * x + cos * y]
+    inverse = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+    grid = affine_grid(inverse, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, mode="bicubic", padding_mode="zeros", align_corners=False)
 
 
-def _blur(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Blend with a binomial 5 x 5 blur (standard deviation 1 px), by 0 to ``strength``."""
-    blurred = pad(images, (2, 2, 2, 2), mode="reflect")
-    for axis in (-1, -1, -2, -2):  # [1 2 1] / 4 twice is [1 4 6 4 1] / 16
-        inner = blurred.shape[axis] - 2
-        left, middle, right = (blurred.narrow(axis, start, inner) for start in range(3))
-        blurred = torch.lerp(left + right, middle * 2, 0.5).mul_(0.5)
-    return images + strength * _uniform(images, generator).abs() * (blurred - images)
+def defocus(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blur by a disc of 0 to ``share`` of the side, the geometric image of a defocused point.
+
+    Its transfer function is 2 J1(x) / x (Goodman, Introduction to Fourier Optics, section 6.4.4).
+
+    Args:
+        images: in [-1, 1].
+        share: 0 to 0.5.
+        generator: on the device of the images.
+    """
+    side = images.shape[-1]
+    margin = math.ceil(2 * share * side)  # the spectrum is that of a periodic image
+    padded = pad(images, [margin] * 4, mode="replicate")
+    period = side + 2 * margin
+    fy = torch.fft.fftfreq(period, device=images.device)
+    fx = torch.fft.rfftfreq(period, device=images.device)
+    radius = share * side * _uniform(images, generator).abs()
+    x = 2 * math.pi * radius * torch.hypot(fy[:, None], fx)
+    transfer = torch.where(x > 1e-3, 2 * torch.special.bessel_j1(x) / x.clamp(min=1e-3), 1.0)
+    blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer, s=(period, period))
+    inner: Tensor = blurred[..., margin : margin + side, margin : margin + side]
+    return inner

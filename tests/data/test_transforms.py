@@ -7,9 +7,10 @@ import torch
 
 from svp_lightning.data.transforms import (
     TrainTransform,
-    _shift,
     apply_symmetry,
+    background,
     classical,
+    defocus,
     dihedral,
     illumination,
     to_grey_levels,
@@ -81,14 +82,77 @@ def test_classical_grows_with_strength_and_is_seeded() -> None:
     assert again.abs().max() <= 1
 
 
-def test_shifts_keep_a_particle_in_the_image() -> None:
-    images = torch.zeros(200, 1, 32, 32)
-    images[:, :, 16, 16] = 1
-    moved = _shift(images, 0.125, generator())
-    assert moved.flatten(1).sum(1).eq(1).all()
-    where = moved.flatten(1).argmax(1)
-    assert len(where.unique()) > 40
-    assert (where // 32 - 16).abs().max() == 4
+SIDE = 64
+
+
+def disc(count: int, radius: float = 8, level: float = 0.4) -> torch.Tensor:
+    """Dark discs in the middle on a bright background."""
+    y, x = torch.meshgrid(*[torch.arange(SIDE) - (SIDE - 1) / 2] * 2, indexing="ij")
+    inside = torch.sigmoid(2 * (radius - torch.hypot(x, y)))
+    return (level - 0.8 * inside).expand(count, 1, SIDE, SIDE).contiguous()
+
+
+def test_the_background_of_a_moved_image_goes_on_to_its_edges() -> None:
+    seen = classical(disc(200), 1.0, generator())
+    for corner in (seen[:, 0, :8, :8], seen[:, 0, -8:, -8:]):
+        # Smooth but for the sensor's noise, at most 3 grey levels.
+        assert corner.flatten(1).std(dim=1).max() < 4 / 127.5
+
+
+def test_particles_that_the_window_cuts_stay_where_they_are() -> None:
+    half = torch.full((50, 1, SIDE, SIDE), 0.4)
+    half[..., :20] = -0.4
+    steps = classical(half, 1.0, generator()).diff(dim=-1).mean(dim=(1, 2))
+    assert steps.abs().argmax(dim=1).eq(19).all()
+
+
+def test_classical_moves_and_scales_a_particle_within_its_bounds() -> None:
+    seen = classical(disc(400), 1.0, generator())
+    depth = (background(seen) - seen).clamp(min=0.1).sub(0.1)
+    mass = depth.sum((1, 2, 3))
+    place = torch.arange(SIDE) - (SIDE - 1) / 2
+    for axis in (2, 3):
+        centre = (depth.sum((1, 5 - axis)) * place).sum(1) / mass
+        assert centre.abs().max() == pytest.approx(0.125 * SIDE, abs=0.8)
+        assert abs(centre.mean()) < 0.6
+    area = (depth > 0.2).float().sum((1, 2, 3)) / (torch.pi * 8**2)
+    assert area.min() > 1 / 1.2**2 - 0.2
+    assert area.max() < 1.2**2 + 0.2
+    assert area.std() > 0.1
+
+
+def test_classical_turns_by_any_angle() -> None:
+    bar = torch.zeros(400, 1, SIDE, SIDE)
+    bar[:, :, 31:33, 16:48] = -1
+    depth = classical(bar, 1.0, generator()).neg().clamp(min=0.2).sub(0.2)[:, 0]
+    place = torch.arange(SIDE, dtype=torch.float32)
+    mass = depth.sum((1, 2))
+    y, x = (depth.sum((2,)) @ place / mass, depth.sum((1,)) @ place / mass)
+    dy, dx = place[:, None] - y[:, None, None], place - x[:, None, None]
+    cross, along = ((depth * dy * dx).sum((1, 2)), (depth * (dx**2 - dy**2)).sum((1, 2)))
+    angle = torch.rad2deg(torch.atan2(2 * cross, along) / 2)
+    hits = torch.histc(angle, bins=6, min=-90, max=90)
+    assert hits.min() > 40  # of 67
+
+
+def test_defocus_is_a_disc_that_keeps_the_light() -> None:
+    point = torch.zeros(300, 1, SIDE, SIDE)
+    point[:, :, 32, 32] = 1
+    blurred = defocus(point, 0.06, generator())
+    torch.testing.assert_close(blurred.sum((1, 2, 3)), torch.ones(300), atol=1e-3, rtol=0)
+    place = torch.arange(SIDE) - 32.0
+    # The mean square distance from the middle of a disc of radius r is r² / 2.
+    spread = (blurred * (place[:, None] ** 2 + place**2)).sum((1, 2, 3))
+    radius = (2 * spread.clamp(min=0)).sqrt()
+    assert radius.max() == pytest.approx(0.06 * SIDE, rel=0.05)
+    assert radius.median() == pytest.approx(0.03 * SIDE, rel=0.2)
+
+
+def test_noise_is_that_of_the_sensor() -> None:
+    flat = torch.zeros(500, 1, 32, 32)
+    levels = classical(flat, 0.5, generator()).flatten(1).std(dim=1) * 127.5
+    assert levels.max() == pytest.approx(1.5, abs=0.15)
+    assert levels.mean() == pytest.approx(0.75, abs=0.1)
 
 
 def test_only_the_classical_arm_uses_the_classical_set() -> None:
