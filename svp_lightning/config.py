@@ -133,7 +133,7 @@ class Config(Settings):
             }
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
-        if self.augmentation.filters:
+        if self.augmentation.needs_features:
             values |= {"features": self.features.identity()}
         if self.task == "assess":
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}

@@ -213,8 +213,13 @@ class Pipeline:
         """What the classifier trains on."""
         from svp_lightning.data.mix import mix
 
-        arm = self.config.augmentation
-        return mix(self.store, self.pool if arm.needs_pool else None, arm, self.config.seed)
+        arm, hardest = self.config.augmentation, None
+        if arm.extra == "hard_negatives" and arm.adds:
+            from svp_lightning.stages.filtering import build_hardest
+
+            hardest = build_hardest(self.features, self.store, self.cache, self.trainers.device)
+        pool = self.pool if arm.needs_pool else None
+        return mix(self.store, pool, arm, self.config.seed, hardest)
 
     @cached_property
     def classifier(self) -> Path:

@@ -1,7 +1,6 @@
 """The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,15 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from svp_lightning.classifier.backbones import build_backbone, load_pretrained
+from svp_lightning.classifier.optimisation import (
+    optimizer_of,
+    seed_step,
+    share_statistics,
+    warmup_cosine,
+)
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.classifier.validation import (
     TRAINING_LOSS,
@@ -131,10 +135,12 @@ class ClassifierModule(pl.LightningModule):
             )
         if self.settings.pretrained_weights is not None and self.trainer.ckpt_path is None:
             load_pretrained(self.network, self.settings.pretrained_weights)
+        if processes > 1:
+            share_statistics(self.network)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch; also counts losses that are not a number."""
-        _seed_step(self.seed, self.global_step, self.global_rank, self.device)
+        seed_step(self.seed, self.global_step, self.global_rank, self.device)
         images, share = batch["image"], None
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
@@ -282,44 +288,5 @@ def _seeded_network(
     return network.to(memory_format=torch.channels_last)
 
 
-def _seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
-    state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
-    # torch.manual_seed seeds all devices and, without a GPU, formats a stack trace each time.
-    torch.default_generator.manual_seed(state)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(state)
-
-
 def _plain(numbers: Sequence[float] | None) -> list[float] | None:
     return None if numbers is None else [float(number) for number in numbers]
-
-
-def optimizer_of(network: nn.Module, settings: ClassifierSettings) -> Optimizer:
-    """The optimiser; weight decay spares biases and normalisation (one-dimensional)."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    spared = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
-    # fused: one pass over the weights; on CPUs the default loops over tensors instead.
-    if settings.optimizer == "sgd":
-        return SGD(groups, lr=settings.learning_rate, momentum=0.9, nesterov=True, fused=True)
-    return AdamW(groups, lr=settings.learning_rate, fused=True)
-
-
-def warmup_cosine(settings: ClassifierSettings) -> Callable[[int], float]:
-    """Factor of the learning rate at a step: linear to 1, then a half cosine to 0.
-
-    The cosine is that of Loshchilov and Hutter (2017), https://arxiv.org/abs/1608.03983,
-    without restarts.
-    """
-    warmup = min(settings.warmup_steps, settings.steps // 10)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = (step - warmup) / (settings.steps - warmup)
-        return (1 + math.cos(math.pi * progress)) / 2
-
-    return factor

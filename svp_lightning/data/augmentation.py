@@ -27,6 +27,9 @@ class FilterSettings(Settings):
     """Distances are to this nearest training image of the class, in feature space."""
     max_draws: float = Field(ge=1)
     """Images drawn per image wanted, at most."""
+    hardest: float | None = Field(gt=0, le=1)
+    """Share of the images within the distribution that is kept, those whose class the network is
+    least sure of; another class's name is then no reason to reject. ``None``: all of them."""
 
 
 class AugmentationSettings(Settings):
@@ -40,17 +43,19 @@ class AugmentationSettings(Settings):
     """Name of the arm in results and reports. It must name the parts that act
     (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
     """
-    extra: Literal["none", "duplicate", "diffusion", "oracle", "simulated"]
+    extra: Literal["none", "duplicate", "diffusion", "oracle", "simulated", "hard_negatives"]
     """Images added to the rare classes: copies of real ones, generated ones, fresh ones of
     the simulator that the real images come from (what a perfect generator would draw), or simulated
-    ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`)."""
+    ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`). Or, to the other
+    classes, copies of the real images that a network takes for a rare class most readily."""
     microscopes: int = Field(ge=1, le=1000)
     """How many microscopes ``simulated`` takes images of."""
     ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0, le=1000)
-    """Generated images added per real image of the other classes. Where only rare classes have
-    generated images, what these have in common may tell a rare class without showing one."""
+    """Images added per real image of the other classes: generated ones, or hard negatives. Where
+    only rare classes have generated images, what these have in common may tell a rare class
+    without showing one."""
     sampling: Literal["natural", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
     """Class shares of the draws: ``natural`` as the rows are, added ones included; ``balanced``
     draws every class equally often; or a relative frequency for each class."""
@@ -82,15 +87,19 @@ class AugmentationSettings(Settings):
     @property
     def adds(self) -> bool:
         """Whether any image is added to the real ones."""
+        if self.extra == "hard_negatives":
+            return self.plentiful_ratio > 0
         return self.extra != "none" and self.ratio > 0
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the parts that this arm is made of."""
+        kept = self.filter if self.extra == "diffusion" else None
         chosen = {
             self.extra: self.extra != "none",
-            "all_classes": self.plentiful_ratio > 0,
-            "filtered": self.extra == "diffusion" and self.filter is not None,
+            "all_classes": self.plentiful_ratio > 0 and self.extra == "diffusion",
+            "filtered": kept is not None and kept.hardest is None,
+            "hard": kept is not None and kept.hardest is not None,
             "balanced_sampling": self.sampling == "balanced",
             self.loss: self.loss != "plain",
             "mixup": self.mixup > 0,
@@ -118,9 +127,14 @@ class AugmentationSettings(Settings):
         """Whether some of the generated images are left out."""
         return self.needs_generator and self.filter is not None
 
+    @property
+    def needs_features(self) -> bool:
+        """Whether a network trained on real images decides which images are added."""
+        return self.filters or (self.extra == "hard_negatives" and self.adds)
+
     @model_validator(mode="after")
     def _only_generated_images_for_all(self) -> Self:
-        if self.plentiful_ratio > 0 and self.extra != "diffusion":
+        if self.plentiful_ratio > 0 and self.extra not in ("diffusion", "hard_negatives"):
             raise ValueError(
                 f"plentiful_ratio={self.plentiful_ratio:g} adds generated images; choose "
                 "extra=diffusion or plentiful_ratio=0"
@@ -160,7 +174,7 @@ class AugmentationSettings(Settings):
                 del values[name]
         if self.extra != "simulated":
             del values["microscopes"]
-        if not (self.needs_generator and self.plentiful_ratio):
+        if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]
         if self.loss != "logit_adjustment":
             del values["tau"]
@@ -175,6 +189,7 @@ _PARTS = (
         *POOLS,
         "all_classes",
         "filtered",
+        "hard_negatives",
         "balanced_sampling",
         "class_weights",
         "logit_adjustment",

@@ -106,7 +106,13 @@ def added_counts(
     }
 
 
-def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, seed: int) -> Mixture:
+def mix(
+    real: Store,
+    synthetic: Store | None,
+    settings: AugmentationSettings,
+    seed: int,
+    hardest: NDArray[np.int64] | None = None,
+) -> Mixture:
     """The training rows of one arm of the comparison.
 
     Synthetic images are taken from the front of the pool, so the rows of a smaller ratio
@@ -117,12 +123,14 @@ def mix(real: Store, synthetic: Store | None, settings: AugmentationSettings, se
         synthetic: pool of images, for arms that need one.
         settings: what is added, and how rows are drawn and weighted.
         seed: decides which real images are copied when the ratio is not whole.
+        hardest: (n,) training rows of ``real``, those most like a rare class first, which only
+            ``hard_negatives`` needs.
 
     Raises:
         StoreError: the pool is missing, foreign, not synthetic or too small, or synthetic
             images sit in the real store.
     """
-    rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
+    rows = _enlarge(train_rows(real), real, synthetic, settings, seed, hardest)
     counts = np.bincount(rows.group, minlength=2 * len(rows.class_names)).reshape(2, -1)
     composed = compose(counts, rows.class_names, settings, settings.pool_share)
     shift = None
@@ -240,10 +248,20 @@ def check_training_rows(mixture: Mixture) -> None:
 
 
 def _enlarge(
-    base: Mixture, real: Store, synthetic: Store | None, settings: AugmentationSettings, seed: int
+    base: Mixture,
+    real: Store,
+    synthetic: Store | None,
+    settings: AugmentationSettings,
+    seed: int,
+    hardest: NDArray[np.int64] | None,
 ) -> Mixture:
     if settings.extra == "duplicate":
         return _extend(base, (real,), REAL, _copies(base, settings, seed))
+    if settings.extra == "hard_negatives" and hardest is not None:
+        wanted = added_counts(base.real, 0, settings.plentiful_ratio)
+        of_class = {name: real.class_names.index(name) for name in wanted}
+        rows = {c: hardest[real.labels[hardest] == of_class[c]][:n] for c, n in wanted.items()}
+        return _extend(base, (real,), REAL, rows)
     if settings.needs_pool:
         pool = _check_pool(real, synthetic, settings.extra)
         rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))

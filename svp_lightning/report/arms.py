@@ -29,6 +29,11 @@ ARMS = {
     "oracle": Arm("Oracle", "#000000", "X"),
     "diffusion": Arm("Diffusion", "#332288", "o"),
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
+    "diffusion_hard": Arm("Diffusion, hard images", "#ee3377", "8"),
+    "diffusion_physics": Arm("Diffusion from physics", "#bbcc33", "3"),
+    "diffusion_shared": Arm("Diffusion, fixed share", "#4477aa", "P"),
+    "diffusion_pretrained": Arm("Diffusion, then real images", "#009988", "2"),
+    "hard_negatives": Arm("Hard negatives", "#aa3377", "1"),
     "diffusion_all_classes": Arm("Diffusion, all classes", "#117733", "h"),
     "diffusion_balanced_sampling": Arm("Diffusion and balanced sampling", "#0077bb", "H"),
 }

@@ -49,8 +49,9 @@ STAGE_VERSIONS = {
     "generator": 6,
     "synthetic": 2,
     "simulated": 1,
-    "classifier": 4,
+    "classifier": 5,
     "features": 1,
+    "hardest": 1,
     "fidelity": 3,
     "filtered": 1,
 }

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,6 @@ from svp_lightning.stages.trainers import (
 )
 
 RECORD = "training.json"
-VERSION = 2
-"""Raised when the same settings train another classifier than before."""
 FEATURE_ARM = AugmentationSettings(
     method="balanced_sampling",
     extra="none",
@@ -88,8 +87,7 @@ def build_classifier(
     """
     store = rows.stores[0]
     require_heldout(store)
-    identity = {
-        "version": VERSION,
+    identity: dict[str, Any] = {
         "classifier": settings.identity(),
         "augmentation": augmentation.identity(),
         "seed": seed,
@@ -97,6 +95,8 @@ def build_classifier(
         "data": store.sha256,
         "synthetic": rows.stores[1].sha256 if len(rows.stores) > 1 else None,
     }
+    if augmentation.extra == "hard_negatives":
+        identity["rows"] = sha256(rows.row.tobytes()).hexdigest()
     make = partial(_train, settings, augmentation, seed, rows, prevalence, trainers)
     return cache.build("classifier", identity, make, every_rank=True)
 

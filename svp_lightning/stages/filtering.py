@@ -1,4 +1,4 @@
-"""The filtered pool: generated images that a network trained on real ones believes in."""
+"""What a network trained on real images chooses: generated images to keep, hard negatives."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.stats import entropy
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.augmentation import FilterSettings
+from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter
@@ -20,6 +22,7 @@ from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 
 CHUNK_IMAGES = 4096
+HARDEST = "hardest.npy"
 MARGIN = 1.1
 """Drawn beyond what the rejections so far make likely to suffice."""
 SPLIT = "val"
@@ -34,7 +37,7 @@ class Tally:
         looked_at: images drawn and judged.
         wrong_class: taken for another class.
         far: out of the distribution of real images.
-        rejected: for either reason.
+        rejected: for either reason, or as too easy.
     """
 
     looked_at: int
@@ -58,19 +61,27 @@ class _Sieve:
     network: FeatureNetwork
     filters: Mapping[str, ClassFilter]
     device: torch.device
+    hardest: float | None
 
     def kept(self, pool: Store, name: str, wanted: int) -> _Kept:
         """The first ``wanted`` rows of a class that are kept, or fewer."""
         rows = pool.indices(label=pool.class_names.index(name))
         found = describe(self.network, np.asarray(pool.images[rows]), self.device)
         verdict = self.filters[name](found.features, found.probabilities)
-        kept = np.flatnonzero(~verdict.rejected)[:wanted]
+        if self.hardest is None:
+            kept = np.flatnonzero(~verdict.rejected)
+        else:
+            kept = np.flatnonzero(~verdict.far)
+            doubt = entropy(found.probabilities[kept], axis=1)
+            if len(kept):
+                kept = kept[doubt >= np.quantile(doubt, 1 - self.hardest)]
+        kept = kept[:wanted]
         end = int(kept[-1]) + 1 if len(kept) == wanted and wanted else len(rows)
         tally = Tally(
             looked_at=end,
             wrong_class=int(verdict.wrong_class[:end].sum()),
             far=int(verdict.far[:end].sum()),
-            rejected=int(verdict.rejected[:end].sum()),
+            rejected=end - len(kept),
         )
         return _Kept(rows[kept], tally)
 
@@ -111,6 +122,32 @@ def build_filtered(
     filtered = Store.open(cache.build("filtered", identity, partial(_write, pool, kept)))
     say(_summary(filtered))
     return filtered
+
+
+def build_hardest(
+    features: Path, store: Store, cache: ArtifactCache, device: torch.device
+) -> NDArray[np.int64]:
+    """(n,) training rows of the classes that are not rare, those most like a rare class first.
+
+    Args:
+        features: folder of the feature network, which judges.
+        store: the real images.
+        cache: where the order is kept.
+        device: where to judge.
+    """
+
+    def make(folder: Path) -> None:
+        rare = rare_classes(store.counts("train"))
+        labels = [k for k, name in enumerate(store.class_names) if name in rare]
+        rows = store.indices("train")
+        rows = rows[(store.labels[rows] >= 0) & ~np.isin(store.labels[rows], labels)]
+        found = describe(load_features(features), np.asarray(store.images[rows]), device)
+        order = np.argsort(-found.probabilities[:, labels].sum(axis=1), kind="stable")
+        np.save(folder / HARDEST, rows[order])
+
+    identity = {"features": features.name, "data": store.sha256}
+    hardest: NDArray[np.int64] = np.load(cache.build("hardest", identity, make) / HARDEST)
+    return hardest
 
 
 def rejections(store: Store) -> dict[str, dict[str, int]]:
@@ -170,7 +207,7 @@ def _sieve(
         filters[name] = ClassFilter(
             label, train.features, heldout.features, settings.quantile, settings.neighbours
         )
-    return _Sieve(network, filters, device)
+    return _Sieve(network, filters, device, settings.hardest)
 
 
 def _write(pool: Store, kept: Mapping[str, _Kept], folder: Path) -> None:

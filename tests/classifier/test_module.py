@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import average_precision_score
 
-from svp_lightning.classifier.module import load_classifier, optimizer_of, warmup_cosine
+from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.optimisation import optimizer_of, warmup_cosine
 from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
 from svp_lightning.stages.classifier_training import validation_score

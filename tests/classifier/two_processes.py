@@ -56,7 +56,7 @@ class Rank(pl.LightningDataModule):
         return self.loader()
 
 
-def trainer(processes, out, **arguments):
+def trainer(processes, out, name="validated", **arguments):
     return pl.Trainer(
         accelerator="cpu",
         devices=processes,
@@ -67,7 +67,7 @@ def trainer(processes, out, **arguments):
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        callbacks=[Save(out)],
+        callbacks=[Save(out, name)],
         **arguments,
     )
 
@@ -75,13 +75,13 @@ def trainer(processes, out, **arguments):
 class Save(pl.Callback):
     """Writes what each process found, since forked processes take it with them."""
 
-    def __init__(self, out):
-        self.out = out
+    def __init__(self, out, name):
+        self.out, self.name = out, name
 
     def on_validation_end(self, trainer, module):
         score = trainer.callback_metrics[VALIDATION_SCORE].item()
-        weights = torch.cat([p.detach().flatten() for p in module.parameters()])
-        name = f"validated-{trainer.world_size}-{trainer.global_rank}.npz"
+        weights = torch.cat([p.flatten().float() for p in module.state_dict().values()])
+        name = f"{self.name}-{trainer.world_size}-{trainer.global_rank}.npz"
         np.savez(self.out / name, score=score, weights=weights)
 
 
@@ -96,13 +96,20 @@ class Module(ClassifierModule):
 
 def main(out):
     torch.set_num_threads(1)
-    settings = configured.classifier(steps=2, validate_every=1, batch_size=8, stem_stride=4)
+    # SGD: the first step of AdamW has the sign of a gradient alone, also where it is rounding.
+    changes = {"optimizer": "sgd", "learning_rate": 0.05, "warmup_steps": 0}
+    settings = configured.classifier(
+        steps=2, validate_every=1, batch_size=8, stem_stride=4, **changes
+    )
     for num_images in (1, 5):
         module = Module(settings, NAMES, 16)
         trainer(2, out).test(module, datamodule=Rank(num_images, 2), verbose=False)
     trained, in_use = dict.fromkeys(NAMES, 1 / 3), dict(zip(NAMES, [10, 1, 1], strict=True))
     module = Module(settings, NAMES, 16, score=partial(validation_score, NAMES, trained, in_use))
     trainer(2, out, max_epochs=1, limit_train_batches=1).fit(module, datamodule=Rank(9, 4))
+    alone = Module(settings, NAMES, 16, prevalence=[10, 1, 1])
+    alone_trainer = trainer(1, out, "alone", max_epochs=1, limit_train_batches=1)
+    alone_trainer.fit(alone, datamodule=Rank(9, 8))
     # Lightning has brought the trained weights back from the forked process.
     trainer(1, out).validate(module, datamodule=Rank(9, 4), verbose=False)
 

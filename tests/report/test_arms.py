@@ -26,11 +26,9 @@ CONF = Path(svp_lightning.__file__).parents[1] / "conf" / "augmentation"
 
 
 def test_every_arm_of_the_configuration_has_a_name_and_a_colour_of_its_own():
-    methods = {
-        yaml.safe_load(file.read_text(encoding="utf-8"))["method"]
-        for file in CONF.glob("*.yaml")
-        if file.name != "base.yaml"
-    }
+    files = [file for file in CONF.glob("*.yaml") if file.name != "base.yaml"]
+    values = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files]
+    methods = {arm.get("augmentation", arm)["method"] for arm in values}
     assert set(ARMS) == methods
     for fact in ("name", "colour", "marker"):
         assert len({getattr(arm, fact) for arm in ARMS.values()}) == len(ARMS), fact
