@@ -6,7 +6,7 @@ distinguished from its controls. This module decides which images are added to t
 each image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.composition import Composition, compose, real_only
+from svp_lightning.data.origins import check_pool, refuse_generated, refuse_held_out
 from svp_lightning.data.store import Store
-from svp_lightning.errors import SettingsError, StoreError
+from svp_lightning.errors import StoreError
 
-POOL_ORIGINS = ("synthetic", "simulated")
-"""Origins of images that may be added: a generator's and the simulator's."""
 REAL, SYNTHETIC = 0, 1
 """Values of :attr:`Mixture.store_id`, and positions in :attr:`Mixture.stores`."""
 
@@ -154,7 +153,7 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
     Raises:
         StoreError: a class has no training image, or the store holds synthetic images.
     """
-    _refuse_synthetic(real)
+    refuse_generated(real)
     rows = real.indices(split="train")
     rows = rows[real.labels[rows] >= 0]
     if why := real.manifest.made_by.get("not_split"):
@@ -185,46 +184,6 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
     )
 
 
-def only_classes(mixture: Mixture, class_names: Sequence[str]) -> Mixture:
-    """The rows of ``class_names``, relabelled in that order.
-
-    Args:
-        mixture: the rows.
-        class_names: some of its classes, each once.
-
-    Raises:
-        SettingsError: the data has no such class.
-    """
-    if unknown := [name for name in class_names if name not in mixture.class_names]:
-        raise SettingsError(
-            f"generator.classes names {', '.join(unknown)}; the data has the classes "
-            f"{', '.join(mixture.class_names)}.",
-            "Name classes of the data, or use all or rare.",
-        )
-    if not class_names or len(set(class_names)) < len(class_names):
-        raise SettingsError(
-            f"generator.classes must name at least one class, each once, not {list(class_names)}.",
-            "Name classes of the data, or use all or rare.",
-        )
-    old = [mixture.class_names.index(name) for name in class_names]
-    new_label = np.full(len(mixture.class_names), -1)
-    new_label[old] = np.arange(len(old))
-    kept = new_label[mixture.label] >= 0
-    return replace(
-        mixture,
-        store_id=mixture.store_id[kept],
-        row=mixture.row[kept],
-        label=new_label[mixture.label[kept]],
-        class_names=tuple(class_names),
-        added_row=mixture.added_row[kept],
-        composition=real_only(mixture.composition.shares[REAL, old]),
-        real={name: mixture.real[name] for name in class_names},
-        added={name: mixture.added[name] for name in class_names},
-        # As where no class is rare: each counts.
-        rare=tuple(name for name in class_names if name in mixture.rare) or tuple(class_names),
-    )
-
-
 def check_training_rows(mixture: Mixture) -> None:
     """Refuse rows a model must never train on.
 
@@ -242,9 +201,9 @@ def check_training_rows(mixture: Mixture) -> None:
                     f"split (first: row {held_out[0]}).",
                     "Train on the rows of mix() or train_rows() only.",
                 )
-            _refuse_synthetic(store)
+            refuse_generated(store)
         else:
-            _refuse_real(store)
+            refuse_held_out(store)
 
 
 def _enlarge(
@@ -263,7 +222,7 @@ def _enlarge(
         rows = {c: hardest[real.labels[hardest] == of_class[c]][:n] for c, n in wanted.items()}
         return _extend(base, (real,), REAL, rows)
     if settings.needs_pool:
-        pool = _check_pool(real, synthetic, settings.extra)
+        pool = check_pool(real, synthetic, settings.extra)
         rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))
         return _extend(base, (real, pool), SYNTHETIC, rows)
     return base
@@ -311,52 +270,3 @@ def _from_pool(pool: Store, wanted: dict[str, int]) -> dict[str, NDArray[np.int6
             "Sample more images or lower augmentation.ratio.",
         )
     return rows
-
-
-def _check_pool(real: Store, synthetic: Store | None, extra: str) -> Store:
-    if synthetic is None:
-        raise StoreError(
-            f"augmentation.extra={extra} with a ratio above 0 needs a pool of images.",
-            "Run task=sample first, or let +experiment=... build it.",
-        )
-    if synthetic.class_names != real.class_names:
-        raise StoreError(
-            f"The synthetic store {synthetic.path} has the classes "
-            f"{', '.join(synthetic.class_names)}; the real one {', '.join(real.class_names)}.",
-            "Sample from a generator trained on this data.",
-        )
-    if synthetic.image_size != real.image_size:
-        raise StoreError(
-            f"The synthetic store {synthetic.path} has {synthetic.image_size} px images, "
-            f"the real one {real.image_size} px.",
-            "Sample from a generator trained on this data.",
-        )
-    _refuse_real(synthetic)
-    return synthetic
-
-
-def _refuse_synthetic(store: Store) -> None:
-    wrong = store.particles["origin"] == "synthetic"
-    if wrong.any():
-        splits = sorted(set(store.particles.loc[wrong, "split"])) or ["?"]
-        raise StoreError(
-            f"{store.path} holds {int(wrong.sum())} synthetic images (splits: "
-            f"{', '.join(s or 'none' for s in splits)}) where only real ones may be.",
-            "Keep generated images in a synthetic store of their own.",
-        )
-
-
-def _refuse_real(store: Store) -> None:
-    wrong = ~store.particles["origin"].isin(POOL_ORIGINS)
-    if wrong.any():
-        raise StoreError(
-            f"{store.path} is used as a pool but {int(wrong.sum())} of its images are "
-            f"{store.particles.loc[wrong, 'origin'].iloc[0]}.",
-            "Give the store that task=sample wrote.",
-        )
-    if (split := store.particles["split"] != "").any():
-        raise StoreError(
-            f"{store.path} is used as a pool but {int(split.sum())} of its images belong to a "
-            "split.",
-            "Give a pool of images that serve training alone.",
-        )

@@ -1,12 +1,16 @@
-"""Fewer real images of the rare classes than there are, for learning curves."""
+"""Less than there is to train on: fewer images of the rare classes, or fewer classes."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
 from svp_lightning.data.classes import rare_classes
+from svp_lightning.data.composition import real_only
+from svp_lightning.data.mix import REAL, Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.errors import StoreError
+from svp_lightning.errors import SettingsError, StoreError
 
 UNUSED = ""
 """Split of the images that :func:`limit_rare` leaves out."""
@@ -48,3 +52,43 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
         split[order[most:]] = UNUSED
     limit = {"rare_images": rare_images, "rare_seed": seed, "limits": limits}
     return store.changed({"split": split}, limit)
+
+
+def only_classes(mixture: Mixture, class_names: Sequence[str]) -> Mixture:
+    """The rows of ``class_names``, relabelled in that order.
+
+    Args:
+        mixture: the rows.
+        class_names: some of its classes, each once.
+
+    Raises:
+        SettingsError: the data has no such class.
+    """
+    if unknown := [name for name in class_names if name not in mixture.class_names]:
+        raise SettingsError(
+            f"generator.classes names {', '.join(unknown)}; the data has the classes "
+            f"{', '.join(mixture.class_names)}.",
+            "Name classes of the data, or use all or rare.",
+        )
+    if not class_names or len(set(class_names)) < len(class_names):
+        raise SettingsError(
+            f"generator.classes must name at least one class, each once, not {list(class_names)}.",
+            "Name classes of the data, or use all or rare.",
+        )
+    old = [mixture.class_names.index(name) for name in class_names]
+    new_label = np.full(len(mixture.class_names), -1)
+    new_label[old] = np.arange(len(old))
+    kept = new_label[mixture.label] >= 0
+    return replace(
+        mixture,
+        store_id=mixture.store_id[kept],
+        row=mixture.row[kept],
+        label=new_label[mixture.label[kept]],
+        class_names=tuple(class_names),
+        added_row=mixture.added_row[kept],
+        composition=real_only(mixture.composition.shares[REAL, old]),
+        real={name: mixture.real[name] for name in class_names},
+        added={name: mixture.added[name] for name in class_names},
+        # As where no class is rare: each counts.
+        rare=tuple(name for name in class_names if name in mixture.rare) or tuple(class_names),
+    )

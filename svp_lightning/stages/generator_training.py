@@ -10,7 +10,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from svp_lightning.data.loading import ParticleDataModule
-from svp_lightning.data.mix import Mixture, only_classes, train_rows
+from svp_lightning.data.mix import Mixture, train_rows
+from svp_lightning.data.rarity import only_classes
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform, to_model_range
 from svp_lightning.errors import DataError

@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from svp_lightning.data.mix import check_training_rows, only_classes, train_rows
+from svp_lightning.data.mix import check_training_rows, train_rows
+from svp_lightning.data.rarity import only_classes
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
 
