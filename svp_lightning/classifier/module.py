@@ -1,6 +1,6 @@
 """The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
