@@ -43,6 +43,6 @@ def test_score_does_not_depend_on_the_number_of_processes(found):
 
 
 def test_a_global_batch_trains_alike_on_any_number_of_processes(found):
-    """Weights and running statistics; without shared statistics they differ by 0.3 and more."""
+    """Weights and running statistics: each process normalises by the batches of both."""
     alone, together = found["alone-1-0"]["weights"], found["validated-2-0"]["weights"]
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=2e-4)

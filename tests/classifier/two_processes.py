@@ -105,9 +105,10 @@ def main(out):
         module = Module(settings, NAMES, 16)
         trainer(2, out).test(module, datamodule=Rank(num_images, 2), verbose=False)
     trained, in_use = dict.fromkeys(NAMES, 1 / 3), dict(zip(NAMES, [10, 1, 1], strict=True))
-    module = Module(settings, NAMES, 16, score=partial(validation_score, NAMES, trained, in_use))
+    score = partial(validation_score, NAMES, trained, in_use)
+    module = Module(settings, NAMES, 16, score=score)
     trainer(2, out, max_epochs=1, limit_train_batches=1).fit(module, datamodule=Rank(9, 4))
-    alone = Module(settings, NAMES, 16, prevalence=[10, 1, 1])
+    alone = Module(settings, NAMES, 16, score=score)
     alone_trainer = trainer(1, out, "alone", max_epochs=1, limit_train_batches=1)
     alone_trainer.fit(alone, datamodule=Rank(9, 8))
     # Lightning has brought the trained weights back from the forked process.
