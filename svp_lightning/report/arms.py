@@ -27,6 +27,7 @@ ARMS = {
     "classical_mild": Arm("Classical augmentation, mild", "#7fb800", "d"),
     "classical_strong": Arm("Classical augmentation, strong", "#00695c", "*"),
     "oracle": Arm("Oracle", "#000000", "X"),
+    "simulated": Arm("Simulated, other microscopes", "#994f00", "4"),
     "diffusion": Arm("Diffusion", "#332288", "o"),
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
     "diffusion_hard": Arm("Diffusion, hard images", "#ee3377", "8"),
