@@ -17,7 +17,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.evaluation.fidelity.copies import _nearest
 from svp_lightning.generator.denoiser import build_denoiser
 from svp_lightning.generator.denoiser_training import AveragedDenoiser, build_optimizer
 from svp_lightning.generator.drawing import build_pipeline
@@ -134,9 +133,3 @@ def test_classifier_trains_and_collects() -> None:
         probability = module.probabilities(images)
     assert loss.device == images.device == probability.device == GPU
     assert probability.dtype == torch.float32
-
-
-def test_nearest_neighbours() -> None:
-    queries = torch.rand(8, 3, 16)
-    with fake():
-        _nearest(queries, np.random.default_rng(0).random((5, 16), np.float32), 0, GPU)
