@@ -4,7 +4,9 @@ import ast
 import json
 import re
 import subprocess
+from functools import reduce
 from itertools import pairwise
+from operator import getitem
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +24,12 @@ from svp_lightning.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("svp_lightning", "hydra_plugins/svp_process_launcher")
-OPTIONS_OF = {"augmentation.filter": "augmentation=diffusion_filtered"}
+OPTIONS_OF = {
+    "augmentation.filter": "augmentation=diffusion_filtered",
+    "generator.diffusion.noise_levels": (
+        "generator.diffusion.noise_levels={mean: -1.0, std: 1.4, uniform_share: 0.25}"
+    ),
+}
 """Settings that are null by default -> the option that shows what may be in their place."""
 DATA_SOURCES = ("simulated", "folder", "flowcam", "mfi", "collage")
 BOUNDS = {
@@ -174,7 +181,7 @@ def _rows(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[s
         if inner and value is None:
             option = OPTIONS_OF[key]
             meaning += f" The values below are those of `{option}`."
-            value = _composed(option)[prefix][name]
+            value = reduce(getitem, key.split("."), _composed(option))
             rows.append(f"| `{key}` | `null` | mapping or null | {meaning} |")
         if inner:
             rows += _rows(inner[0], value, key)

@@ -14,8 +14,9 @@ from tests.conftest import only_run
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 RUN = ("resnet18_aug_ratio_0x", "resnet50_aug_ratio_0_5x", "demo", "controls")
 """Runs of the others (learning_curve, paper_grid, search, …) are in test_controls.py."""
-# The filter's network knows nothing at this scale: test_filtering.py runs that arm with another.
-ELSEWHERE = ("base", "diffusion_filtered")
+# The filter's network knows nothing at this scale: test_filtering.py and test_methods.py run these
+# arms with another.
+ELSEWHERE = ("base", "diffusion_filtered", "diffusion_hard")
 METHODS = sorted(
     file.stem
     for file in (config_folder() / "augmentation").glob("*.yaml")
@@ -58,7 +59,7 @@ def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) ->
 @pytest.mark.parametrize("method", METHODS)
 def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -> None:
     learnt = "all" if "all_classes" in method else "rare"
-    svp(f"augmentation={method}", f"generator.classes={learnt}")
+    svp(f"augmentation={method}", f"generator.classes={learnt}", "generator.initial=null")
     found = read_results(only_run(tmp_path / "outputs") / "results.json")
     assert found.augmentation.method == method
     # 4 steps at scale=tiny, whatever the arm adds.
