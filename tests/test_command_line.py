@@ -140,14 +140,14 @@ def test_sweep_in_one_process_refuses_several_devices_by_any_strategy(tmp_path: 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"), ({"GOMP_SPINCOUNT": "9"}, "None")],
+    [({}, "10000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"GOMP_SPINCOUNT": "9"}, "9")],
 )
-def test_waiting_threads_do_not_spin_unless_the_user_has_set_a_policy(
+def test_waiting_threads_spin_briefly_unless_the_user_has_set_a_policy(
     given: dict[str, str], expected: str
 ) -> None:
     known = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}
     clean = {name: value for name, value in os.environ.items() if name not in known}
-    code = "import os, svp_lightning; print(os.environ.get('OMP_WAIT_POLICY'))"
+    code = "import os, svp_lightning; print(os.environ.get('GOMP_SPINCOUNT'))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True
     )
