@@ -100,7 +100,11 @@ def sha256_of_json(values: Any) -> str:
 
 
 def cached_hash(
-    root: Path, read: Callable[[Path], str], memory: Path, left_out: Collection[Path] = ()
+    root: Path,
+    read: Callable[[Path], str],
+    memory: Path,
+    left_out: Collection[Path] = (),
+    used: Callable[[Path], bool] = lambda _: True,
 ) -> str:
     """The hash of what is below ``root``, read again only where a file has changed.
 
@@ -109,11 +113,14 @@ def cached_hash(
         read: makes the hash from the contents, and refuses what is not there.
         memory: folder in which hashes are kept.
         left_out: folders below the root whose files do not count, for ``read`` neither.
+        used: which files of a folder count, for ``read`` too.
 
     Raises:
         DataError: a folder cannot be listed.
     """
-    files = list(files_below(root, left_out, hidden=True)) if root.is_dir() else [root]
+    files = [root]
+    if root.is_dir():
+        files = [file for file in files_below(root, left_out, hidden=True) if used(file)]
     if not all(file.is_file() for file in files):
         return read(root)
     looks = [(file.relative_to(root).as_posix(), *_look(file)) for file in files]

@@ -27,9 +27,10 @@ def input_hashes(
     Raises:
         DataError: ``data.root`` is not there or holds no file.
     """
-    read: Callable[[Path], str] = partial(fingerprint, left_out=own, used=files_used(data))
+    used = files_used(data)
+    read: Callable[[Path], str] = partial(fingerprint, left_out=own, used=used)
     if memory is not None:
-        read = partial(cached_hash, read=read, memory=memory, left_out=own)
+        read = partial(cached_hash, read=read, memory=memory, left_out=own, used=used)
     folder = data.root if data.root.is_dir() else data.root.parent
     given = {name: getattr(data, name, None) for name in TABLES}
     tables = {name: folder / table for name, table in given.items() if table is not None}

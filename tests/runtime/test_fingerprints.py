@@ -1,6 +1,8 @@
 """Hashes of contents that are read once."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from svp_lightning.runtime.files import (
     sha256_of_file,
     sha256_of_given,
 )
+from svp_lightning.stages.input_files import fingerprint
 
 
 @pytest.fixture
@@ -82,3 +85,20 @@ def test_cells_of_a_sweep_read_a_file_once_while_it_stays_the_same(
     file.write_text("other")
     assert checked_hash(file) == sha256_of_file(file)
     assert len(list(memory.iterdir())) == 2
+
+
+def test_kept_hash_is_of_the_files_that_count(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    for name in ("a.png", "b.dat"):
+        (root / name).write_text(name)
+
+    def read(used: Callable[[Path], bool]) -> str:
+        whole = partial(fingerprint, used=used)
+        return cached_hash(root, whole, tmp_path / "memory", used=used)
+
+    def pictures(file: Path) -> bool:
+        return file.suffix == ".png"
+
+    everything = read(lambda _: True)
+    assert read(pictures) == fingerprint(root, used=pictures) != everything
