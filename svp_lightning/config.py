@@ -92,6 +92,8 @@ class Config(Settings):
     study: str
     """Runs of one study share a folder under ``paths.outputs`` and a W&B group."""
     seed: int = Field(ge=0)
+    artifacts: Literal["check", "rebuild"]
+    """What happens to a damaged stage output: it is refused, or set aside and made again."""
     scale: ScaleSettings
     data: DataSettings
     generator: GeneratorSettings

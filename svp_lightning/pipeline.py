@@ -80,7 +80,8 @@ class Pipeline:
         """``build`` makes the objects of a config group (``logger``, ``callbacks``)."""
         self.config = config
         self.run_dir = run_dir
-        self.cache = ArtifactCache(config.paths.artifacts, announce=say)
+        rebuild = config.artifacts == "rebuild"
+        self.cache = ArtifactCache(config.paths.artifacts, announce=say, rebuild=rebuild)
         self._build = build
 
     def close(self) -> None:

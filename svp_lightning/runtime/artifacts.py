@@ -65,10 +65,12 @@ class ArtifactCache:
     Attributes:
         root: where artifacts live; made when first needed.
         announce: called with one line of text when something is built, reused or waited for.
+        rebuild: set aside a damaged artifact and make it again, instead of refusing it.
     """
 
     root: Path
     announce: Callable[[str], None] = lambda _: None
+    rebuild: bool = False
 
     def path(self, stage: str, identity: Mapping[str, Any]) -> Path:
         """Where the artifact of ``stage`` made from ``identity`` lives, built or not."""
@@ -93,24 +95,42 @@ class ArtifactCache:
             every_rank: whether all processes of a distributed launch work on this stage.
 
         Raises:
-            ArtifactError: what is there is corrupt or was made by something else.
+            ArtifactError: what is there is corrupt or was made by something else, and
+                ``rebuild`` is off.
         """
         path = self.path(stage, identity)
         if not is_main_process():
-            self._follow(path, make, every_rank)
-        elif not (path / RECORD).is_file():
+            self._follow(path, stage, identity, make, every_rank)
+        elif not self._usable(path, stage, identity):
             with explaining_write_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             with self.lock(path):
-                if not (path / RECORD).is_file():
+                if not self._usable(path, stage, identity):
+                    self._set_aside(path)
                     self._make(path, stage, identity, make)
         check(path, stage, identity)
         return path
 
+    def _usable(self, path: Path, stage: str, identity: Mapping[str, Any]) -> bool:
+        """Whether the artifact is there, and whole where a damaged one is to be rebuilt."""
+        if not (self.rebuild and path.is_dir()):
+            return (path / RECORD).is_file()
+        with suppress(ArtifactError):
+            check(path, stage, identity)
+            return True
+        return False
+
+    def _set_aside(self, path: Path) -> None:
+        if self.rebuild and path.is_dir():
+            aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+            self.announce(f"{path} is damaged: set aside as {aside.name}")
+            with explaining_write_errors(path):
+                path.rename(aside)
+
     def finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Folder and identity of every finished artifact of a stage."""
         for record in sorted((self.root / stage).glob(f"*/{RECORD}")):
-            if not record.parent.name.endswith(".partial"):
+            if not record.parent.suffix:  # neither .partial nor .damaged-…
                 yield record.parent, json.loads(record.read_text(encoding="utf-8"))["identity"]
 
     def _make(
@@ -141,15 +161,22 @@ class ArtifactCache:
             partial.rename(path)
             spent.unlink(missing_ok=True)
 
-    def _follow(self, path: Path, make: Callable[[Path], None], every_rank: bool) -> None:
+    def _follow(
+        self,
+        path: Path,
+        stage: str,
+        identity: Mapping[str, Any],
+        make: Callable[[Path], None],
+        every_rank: bool,
+    ) -> None:
         """What a process other than the main one does: join it, or wait for its result."""
         joining = partial_path(path) / JOINING
-        while every_rank and not (path / RECORD).is_file():
+        while every_rank and not self._usable(path, stage, identity):
             if joining.is_file() and joining.read_text() == launch_id():
                 make(partial_path(path))
                 break
             wait(self.root)
-        while not (path / RECORD).is_file():
+        while not self._usable(path, stage, identity):
             wait(self.root)
 
     @contextmanager
@@ -179,7 +206,7 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
         ArtifactError: the record is unreadable or of another stage or identity, or a file is
             missing or has changed.
     """
-    remedy = f"Delete {path} and run the command again to rebuild it."
+    remedy = f"Run the command again with artifacts=rebuild, or delete {path} first."
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
         files: dict[str, dict[str, Any]] = record["files"]

@@ -103,7 +103,7 @@ def test_cost_of_what_was_deleted_is_forgotten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "change", "record", "foreign"])
-def test_corrupt_or_foreign_artifact_is_refused(tmp_path: Path, damage: str) -> None:
+def test_damaged_or_foreign_artifact_is_refused_or_rebuilt(tmp_path: Path, damage: str) -> None:
     cache = ArtifactCache(tmp_path)
     path = cache.build("store", IDENTITY, make)
     if damage == "delete":
@@ -117,8 +117,18 @@ def test_corrupt_or_foreign_artifact_is_refused(tmp_path: Path, damage: str) -> 
     else:
         record = json.loads((path / RECORD).read_text())
         (path / RECORD).write_text(json.dumps(record | {"identity": {"a": 2}}))
-    with pytest.raises(ArtifactError, match="rebuild it"):
+    with pytest.raises(ArtifactError, match="artifacts=rebuild"):
         cache.build("store", IDENTITY, make)
+    rebuilding = ArtifactCache(tmp_path, rebuild=True)
+    assert rebuilding.build("store", IDENTITY, make) == path
+    assert cache.build("store", IDENTITY, crash) == path  # whole, so it is not made a third time
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+    assert [found for found, _ in cache.finished("store")] == [path]
+
+
+def test_rebuilding_keeps_what_is_whole(tmp_path: Path) -> None:
+    path = ArtifactCache(tmp_path).build("store", IDENTITY, make)
+    assert ArtifactCache(tmp_path, rebuild=True).build("store", IDENTITY, crash) == path
 
 
 def test_full_disk_is_one_clear_error(tmp_path: Path) -> None:
