@@ -1,7 +1,7 @@
 """What the cells of a study took, and a whole study, in seconds."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from svp_lightning.evaluation.schema import Cost
 from svp_lightning.report.study_findings import Comparison
@@ -20,67 +20,56 @@ STAGES = {
 SECONDS = ("wall_seconds", "cpu_seconds", "gpu_seconds")
 
 
-@dataclass(frozen=True)
-class CostRow:
-    """Mean over the seeds of a cell, in seconds; every stage is counted in full.
-
-    Attributes:
-        stages: stage -> wall seconds, for those the cell has.
-        per_point: wall seconds beyond the control's for each percentage point of the primary
-            metric gained over it; None where no gain is detectable.
-    """
+class CostRow(NamedTuple):
+    """Mean over the seeds of a cell, in seconds; every stage is counted in full."""
 
     group: Group
     stages: Mapping[str, float]
+    """Stage -> wall seconds, for those the cell has."""
     wall: float
     cpu: float
     gpu: float
     per_point: float | None
+    """Wall seconds beyond the control's for each percentage point of the primary metric gained
+    over it; None where no gain is detectable."""
 
 
 def cost_rows(groups: Sequence[Group], comparisons: Sequence[Comparison]) -> list[CostRow]:
     """One row per cell whose runs recorded what they took."""
     known = [group for group in groups if all(run.results.costs for run in group.runs)]
     costs = {id(group): _mean_costs(group.runs) for group in known}
-    sums = {key: _sum(own.values()) for key, own in costs.items()}
-    return [
-        CostRow(
-            group,
-            {stage: cost.wall_seconds for stage, cost in costs[id(group)].items()},
-            total.wall_seconds,
-            total.cpu_seconds,
-            total.gpu_seconds,
-            _per_point(group, sums, comparisons),
-        )
-        for group in known
-        for total in (sums[id(group)],)
-    ]
+    walls = {key: sum(own["wall_seconds"].values()) for key, own in costs.items()}
+
+    def per_point(group: Group) -> float | None:
+        for one in comparisons:
+            if one.group is group and one.reference.cell.is_control and id(one.reference) in walls:
+                more = walls[id(group)] - walls[id(one.reference)]
+                if one.first.verdict == "higher" and one.first.value:
+                    return more / (100 * one.first.value)
+        return None
+
+    rows = []
+    for group in known:
+        own = costs[id(group)]
+        wall, cpu, gpu = (sum(own[name].values()) for name in SECONDS)
+        rows.append(CostRow(group, own["wall_seconds"], wall, cpu, gpu, per_point(group)))
+    return rows
 
 
-def _sum(costs: Iterable[Cost]) -> Cost:
-    known = list(costs)
-    return Cost(**{name: sum(getattr(cost, name) for cost in known) for name in SECONDS})
-
-
-def _mean_costs(runs: Sequence[Run]) -> dict[str, Cost]:
-    found = {}
-    for stage in STAGES:
-        if own := [run.results.costs[stage] for run in runs if stage in run.results.costs]:
-            total = _sum(own)
-            mean = {name: getattr(total, name) / len(own) for name in SECONDS}
-            found[stage] = Cost(**mean)
-    return found
-
-
-def _per_point(
-    group: Group, sums: Mapping[int, Cost], comparisons: Sequence[Comparison]
-) -> float | None:
-    for one in comparisons:
-        if one.group is group and one.reference.cell.is_control and id(one.reference) in sums:
-            more = sums[id(group)].wall_seconds - sums[id(one.reference)].wall_seconds
-            if one.first.verdict == "higher" and one.first.value:
-                return more / (100 * one.first.value)
-    return None
+def _mean_costs(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """Kind of seconds -> stage -> their mean over the runs that have it."""
+    of_stage = {
+        stage: [run.results.costs[stage] for run in runs if stage in run.results.costs]
+        for stage in STAGES
+    }
+    return {
+        name: {
+            stage: sum(getattr(cost, name) for cost in own) / len(own)
+            for stage, own in of_stage.items()
+            if own
+        }
+        for name in SECONDS
+    }
 
 
 def study_total(runs: Sequence[Run]) -> Cost:
@@ -92,7 +81,7 @@ def study_total(runs: Sequence[Run]) -> Cost:
     for run in runs:
         for stage, cost in run.results.costs.items():
             seen[cost.artifact or (stage, run.folder)] = cost
-    return _sum(seen.values())
+    return Cost(**{name: sum(getattr(cost, name) for cost in seen.values()) for name in SECONDS})
 
 
 def total_sentence(total: Cost) -> str:

@@ -1,7 +1,8 @@
 """The fidelity of generated images: a page, a section of a run's page, and a table to print."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -47,7 +48,6 @@ MEASURE_NAMES = {
     "edge_gradient": "Edge gradient",
     "radial_profile": "Radial profile",
 }
-SPACES = {"pixel": "in grey levels", "feature": "in features"}
 FIGURE_CAPTIONS = {
     "morphology": (
         "What the particles measure",
@@ -73,17 +73,15 @@ Cell = tuple[str, str]
 """A value and its range, as text; the range may be empty."""
 
 
-@dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """A table of one class; a row is a name and its cells."""
 
     caption: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, tuple[Cell, ...]]]
+    rows: Sequence[tuple[str, tuple[Cell, ...]]]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """What a page shows of one class: features, morphology, signs of copying; and pictures."""
 
     name: str
@@ -91,8 +89,7 @@ class Section:
     figures: list[Picture]
 
 
-@dataclass(frozen=True)
-class FidelitySection:
+class FidelitySection(NamedTuple):
     """A verdict on copies and a part per class."""
 
     verdicts: list[str]
@@ -142,7 +139,11 @@ def print_fidelity(folder: Path, console: Console | None = None) -> None:
     for name in found.classes:
         table.add_column(display_name(name), justify="right", no_wrap=True)
         table.add_column("floor", justify="right", no_wrap=True)
-    columns = [_compared(one) for one in found.classes.values()]
+    columns = [
+        {name: pair for name, _, pair in _features(one)}
+        | {f"{label}, KS": one.morphology[name].ks for name, label in MEASURE_NAMES.items()}
+        for one in found.classes.values()
+    ]
     for label in columns[0]:
         cells = []
         for pair in (column[label] for column in columns):
@@ -155,44 +156,35 @@ def print_fidelity(folder: Path, console: Console | None = None) -> None:
         console.print(verdict_sentence(name, one.memorisation), highlight=False)
 
 
-def _compared(one: ClassFidelity) -> dict[str, Compared]:
-    """Name -> what the printed table shows of a class."""
-    features = {FEATURE_NAMES[name][0]: one.features[name] for name in FEATURE_NAMES}
-    shapes = {f"{label}, KS": one.morphology[name].ks for name, label in MEASURE_NAMES.items()}
-    return features | {RECOGNISED[0]: one.recognised} | shapes
-
-
 def _section(folder: Path, found: Fidelity) -> FidelitySection:
-    return FidelitySection(
-        verdicts=[verdict_sentence(name, one.memorisation) for name, one in found.classes.items()],
-        classes=[
-            Section(
-                name,
-                (_features(one), _morphology(one), _copies(one.memorisation)),
-                pictures(
-                    folder / FIGURES,
-                    {
-                        f"fidelity_{kind}_{name}": (f"{title}: {display_name(name).lower()}", words)
-                        for kind, (title, words) in FIGURE_CAPTIONS.items()
-                    },
-                ),
-            )
-            for name, one in found.classes.items()
-        ],
-    )
+    classes = []
+    for name, one in found.classes.items():
+        words = {
+            f"fidelity_{kind}_{name}": (f"{title}: {display_name(name).lower()}", caption)
+            for kind, (title, caption) in FIGURE_CAPTIONS.items()
+        }
+        tables = _feature_rows(one), _morphology_rows(one), _copy_rows(one.memorisation)
+        classes.append(Section(name, tables, pictures(folder / FIGURES, words)))
+    verdicts = [verdict_sentence(name, one.memorisation) for name, one in found.classes.items()]
+    return FidelitySection(verdicts, classes)
 
 
-def _features(one: ClassFidelity) -> Rows:
-    rows = [(*FEATURE_NAMES[measure], one.features[measure]) for measure in FEATURE_NAMES]
-    rows.append((*RECOGNISED, one.recognised))
-    return Rows(
-        f"{one.compared:,} generated against {one.compared:,} held-out real images",
-        ("In features", "Best", "Generated", "Floor (real)"),
-        [(name, ((best, ""), _cell(p.generated), _cell(p.floor))) for name, best, p in rows],
-    )
+def _features(one: ClassFidelity) -> list[tuple[str, str, Compared]]:
+    """Name, best value and estimates of each measure in features."""
+    rows = [(*words, one.features[measure]) for measure, words in FEATURE_NAMES.items()]
+    return [*rows, (*RECOGNISED, one.recognised)]
 
 
-def _morphology(one: ClassFidelity) -> Rows:
+def _feature_rows(one: ClassFidelity) -> Rows:
+    rows = [
+        (name, ((best, ""), _cell(pair.generated), _cell(pair.floor)))
+        for name, best, pair in _features(one)
+    ]
+    caption = f"{one.compared:,} generated against {one.compared:,} held-out real images"
+    return Rows(caption, ("In features", "Best", "Generated", "Floor (real)"), rows)
+
+
+def _morphology_rows(one: ClassFidelity) -> Rows:
     rows: list[tuple[str, tuple[Cell, ...]]] = []
     for measure, label in MEASURE_NAMES.items():
         both = one.morphology[measure]
@@ -207,14 +199,14 @@ def _morphology(one: ClassFidelity) -> Rows:
     )  # fmt: skip
 
 
-def _copies(found: Copies) -> Rows:
-    spaces = {words: getattr(found, space) for space, words in SPACES.items()}
-    tails: dict[str, TailCount] = {}
+def _copy_rows(found: Copies) -> Rows:
+    spaces = {"in grey levels": found.pixel, "in features": found.feature}
+    tails, signs = {}, {}
     for words, space in spaces.items():
         tails[f"Near a training image, {words}"] = space.closer
         tails[f"One far nearer than the next, {words}"] = space.singular
+        signs[f"Both of these, {words}"] = space.both
     tails["Near another generated image"] = found.duplicates
-    signs = {f"Both of these, {words}": space.both for words, space in spaces.items()}
     signs |= {f"Equal to a training image, {w}": space.identical for w, space in spaces.items()}
     rows = [
         (label, _tail_words(one), f"{100 * one.expected:.1f} %", one.p_value)

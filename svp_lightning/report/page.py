@@ -2,11 +2,10 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -23,8 +22,7 @@ CSS_PX_PER_INCH = 118
 """A figure 8 inches wide fills the page, and its letters are as large as the page's."""
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """An image inside the page; ``width`` and ``height`` in CSS pixels."""
 
     name: str
@@ -77,9 +75,7 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:
 def pictures(folder: Path, words: Mapping[str, tuple[str, str]]) -> list[Picture]:
     """The figures that a folder holds, each shown at the size its letters were drawn for.
 
-    Args:
-        folder: of the PNG files.
-        words: file name without suffix -> title and caption, in the order of the page.
+    ``words``: file name without suffix -> title and caption, in the order of the page.
     """
     shown = []
     for name, (title, caption) in words.items():

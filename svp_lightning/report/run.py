@@ -1,7 +1,6 @@
 """``report.html`` of one run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -78,14 +77,6 @@ CAPTIONS = {
 """File name without suffix -> title, caption; in the order of the page."""
 
 
-@dataclass(frozen=True)
-class SliceTable:
-    """Recall by the bins of one property; a cell is None where a class has no image."""
-
-    title: str
-    rows: tuple[tuple[str, tuple[Slice | None, ...]], ...]
-
-
 def run_report(run_dir: Path | str) -> Path:
     """Write ``report.html`` of a finished evaluation; figures not drawn yet are drawn first.
 
@@ -137,17 +128,19 @@ def run_report(run_dir: Path | str) -> Path:
     )
 
 
+SliceTable = tuple[str, list[tuple[str, list[Slice | None]]]]
+"""Title, and rows of a bin's name and a cell per class, None where it has no image."""
+
+
 def slice_tables(results: Results) -> list[SliceTable]:
-    """One table per property, numeric bins by their lower end, names by the alphabet."""
-    tables = []
-    names = COLUMN_NAMES | {
-        "ecd_um": ": ".join(filter(None, ["Size (µm)", results.size_definition]))
-    }
+    """Recall by one property each, numeric bins by their lower end, names by the alphabet."""
+    size = ": ".join(filter(None, ["Size (µm)", results.size_definition]))
+    names, classes, tables = COLUMN_NAMES | {"ecd_um": size}, results.class_names, []
     for column in dict.fromkeys(one.column for one in results.slices):
         own = {(one.slice, one.class_name): one for one in results.slices if one.column == column}
         bins = sorted(dict.fromkeys(one for one, _ in own), key=_bin_order)
-        rows = tuple((b, tuple(own.get((b, name)) for name in results.class_names)) for b in bins)
-        tables.append(SliceTable(names.get(column, column), rows))
+        rows = [(name, [own.get((name, of_class)) for of_class in classes]) for name in bins]
+        tables.append((names.get(column, column), rows))
     return tables
 
 
@@ -169,11 +162,8 @@ def prevalence_table(run: Run) -> pd.DataFrame | None:
         return None
     table = pd.read_csv(file)
     names = run.results.class_names
-    wanted = [
-        "ratio",
-        "common",
-        *(f"{c}/{m}" for c in names for m in (*PREVALENCE_METRICS, SUPPORTED)),
-    ]
+    of_class = (f"{c}/{m}" for c in names for m in (*PREVALENCE_METRICS, SUPPORTED))
+    wanted = ["ratio", "common", *of_class]
     if missing := [name for name in wanted if name not in table]:
         raise DataError(
             f"{file} lacks the columns {missing}.", "Run task=prevalence again to rewrite it."

@@ -1,7 +1,9 @@
 """Sentences that say what the numbers of one run mean, and no more than they show."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from svp_lightning.evaluation.counting import PRECISION_TARGET
 from svp_lightning.evaluation.intervals import wilson_interval
@@ -20,21 +22,15 @@ PARTICLES = 100_000
 """The number of particles that expected counts are stated for."""
 
 
-@dataclass(frozen=True)
-class Confused:
-    """What would be counted among :data:`PARTICLES` particles at a prevalence.
-
-    Attributes:
-        given: the true class; predicted: the class it is counted as.
-        errors, images: test images so confused, and test images of the true class.
-        expected, low, high: particles so counted, with a 95 % interval.
-    """
+class Confused(NamedTuple):
+    """What would be counted among :data:`PARTICLES` particles at a prevalence."""
 
     given: str
     predicted: str
     errors: int
-    images: int
+    """Test images of ``given`` that are counted as ``predicted``."""
     expected: float
+    """Particles so counted, with a 95 % interval."""
     low: float
     high: float
 
@@ -49,13 +45,9 @@ def expected_counts(results: Results, predictions: Predictions) -> list[list[Con
     for given, errors in zip(names, predictions.confusion(), strict=True):
         images, particles = errors.sum(), PARTICLES * results.prevalence[given]
         low, high = wilson_interval(errors, images)
-        cells = zip(
-            names, errors.tolist(), (particles * errors / images).tolist(),
-            (particles * low).tolist(), (particles * high).tolist(), strict=True,
-        )  # fmt: skip
-        rows.append(
-            [Confused(given, name, n, int(images), *expected) for name, n, *expected in cells]
-        )
+        expected = np.transpose([particles * errors / images, particles * low, particles * high])
+        cells = zip(names, errors.tolist(), expected.tolist(), strict=True)
+        rows.append([Confused(given, name, n, *of_name) for name, n, of_name in cells])
     return rows
 
 

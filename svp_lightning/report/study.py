@@ -1,7 +1,6 @@
 """``report.html``, tables and figures of a study."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -172,30 +171,30 @@ def compared_runs(
     if not pairs:
         return tuple(runs[:1]), ""
     best, why = pairs[0], ""
-    seed = best.first.seeds[0]
     if len(pairs) > 1:
-        gains = (best.first.value or 0.0) > 0
-        why = "The cell shown has the largest gain on these images, in part by luck."
-        why = why if gains else "No cell gains on its control; the one shown is the nearest."
-    both = [
-        next(run for run in group.runs if run.cell.seed == seed)
-        for group in (best.reference, best.group)
-    ]
-    return tuple(both), why
+        why = "No cell gains on its control; the one shown is the nearest."
+        if (best.first.value or 0.0) > 0:
+            why = "The cell shown has the largest gain on these images, in part by luck."
+    seed = best.first.seeds[0]
+    both = (best.reference, best.group)
+    return tuple(run for group in both for run in group.runs if run.cell.seed == seed), why
 
 
 def _close_up(runs: Sequence[Run], why: str) -> list[Picture]:
     """Curves of the runs over each other, then confusion and mistakes of each."""
-    curves = _close_up_curves(runs)
-    title = f"Precision: {listing([run.cell.name for run in runs])}"
-    caption = f"On a logarithmic scale of the errors. {why}".rstrip()
-    shown = [] if curves is None else [embedded_figure(curves, "close_up", title, caption)]
-    own = [
-        replace(one, title=f"{one.title}: {run.cell.name}, seed {run.cell.seed}")
-        for run in runs
-        for one in pictures(run.folder / FIGURES, {name: CAPTIONS[name] for name in CLOSE_UP})
+    shown = []
+    if (curves := _close_up_curves(runs)) is not None:
+        title = f"Precision: {listing([run.cell.name for run in runs])}"
+        caption = f"On a logarithmic scale of the errors. {why}".rstrip()
+        shown = [embedded_figure(curves, "close_up", title, caption)]
+    words = {name: CAPTIONS[name] for name in CLOSE_UP}
+    own = [(run.cell, one) for run in runs for one in pictures(run.folder / FIGURES, words)]
+    return shown + [
+        one._replace(
+            title=f"{one.title}: {cell.name}, seed {cell.seed}", name=f"{one.name}_{number}"
+        )
+        for number, (cell, one) in enumerate(own, 1)
     ]
-    return shown + [replace(one, name=f"{one.name}_{at}") for at, one in enumerate(own, 1)]
 
 
 def _close_up_curves(runs: Sequence[Run]) -> Figure | None:

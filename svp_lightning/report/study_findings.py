@@ -120,12 +120,10 @@ def difference_sentence(group: Group, reference: Group, found: Difference) -> st
     between = f"{points(found.low)} to {points(found.high)}, {p_value(found.p_adjusted)}"
     repetitions = f"{len(found.seeds)} repetition{'s' if len(found.seeds) > 1 else ''}"
     words = {
-        "higher": f"higher than {against}",
-        "lower": f"lower than {against}",
-        "no detectable difference": f"no detectable difference from {against}",
-        "too few repetitions": f"too few repetitions to claim a difference from {against}",
-    }[found.verdict]
-    return f"{name}: {words}, {size} ({between}, {repetitions})."
+        "no detectable difference": "no detectable difference from",
+        "too few repetitions": "too few repetitions to claim a difference from",
+    }.get(found.verdict, f"{found.verdict} than")
+    return f"{name}: {words} {against}, {size} ({between}, {repetitions})."
 
 
 def study_headline(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from svp_lightning.evaluation.comparison import Difference
 from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names
 from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
 from svp_lightning.report.arms import Cell
 from svp_lightning.report.study_findings import Answer, Comparison
-from svp_lightning.report.study_runs import Run, group_runs
+from svp_lightning.report.study_runs import Group, Run, group_runs
 from svp_lightning.report.text import backbone_name, metric_name, with_interval
 from svp_lightning.runtime.files import replacing
 
@@ -23,6 +23,8 @@ KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatme
 LOW, HIGH = "_low", "_high"
 ENDS = {"": "value", LOW: "low", HIGH: "high"}
 CONSOLE_METRICS = (PRIMARY_METRIC, "macro_precision")
+WORDS = ("Classifier", "Rare classes")
+"""Columns of words; numbers are aligned to the right."""
 CONSOLE_WIDTHS = {"Real rare images": 10, "Rare classes": 24, "Seeds": 10}
 
 
@@ -50,27 +52,30 @@ def study_table(runs: Sequence[Run]) -> pd.DataFrame:
             "seeds": " ".join(map(str, group.seeds)),
         }
         rows.append(row | _flat({metric: group.estimate(metric) for metric in metrics}))
-    columns = [*KEY_COLUMNS, *(metric + end for metric in metrics for end in ("", LOW, HIGH))]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.astype({name: float for name in columns if name not in KEY_COLUMNS})
+    numbers = [metric + end for metric in metrics for end in ENDS]
+    return pd.DataFrame(rows, columns=[*KEY_COLUMNS, *numbers]).astype(
+        dict.fromkeys(numbers, float)
+    )
 
 
 def _key(cell: Cell) -> dict[str, object]:
-    return {
-        "backbone": cell.backbone,
-        "method": cell.method,
-        "ratio": cell.ratio,
-        "variant": cell.variant,
-    }
+    return {name: getattr(cell, name) for name in ("backbone", "method", "ratio", "variant")}
 
 
-def _flat(estimates: Mapping[str, Estimate]) -> dict[str, float | None]:
+def _flat(estimates: Mapping[str, Estimate | Difference | None]) -> dict[str, object]:
     """Columns of a table: ``macro_f1``, ``macro_f1_low``, ``macro_f1_high``."""
     return {
-        metric + end: getattr(one, attribute)
+        metric + end: getattr(one, attribute, None)
         for metric, one in estimates.items()
         for end, attribute in ENDS.items()
     }
+
+
+def _pair(group: Group, against: str, reference: Group) -> dict[str, object]:
+    """The columns that name a comparison; ``against`` is the heading of the reference."""
+    cell = group.cell
+    names = {"backbone": cell.backbone, "real_images": cell.real_images, "arm": cell.treatment}
+    return {**names, against: reference.cell.treatment}
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +95,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def to_markdown(table: pd.DataFrame) -> str:
     """A Markdown table of :func:`readable`; numbers are aligned to the right."""
     words = readable(table)
-    align = ["---" if name in ("Classifier", "Rare classes") else "---:" for name in words]
+    align = ["---" if name in WORDS else "---:" for name in words]
     rows = [list(words.columns), align, *words.to_numpy().tolist()]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
@@ -137,10 +142,7 @@ def differences_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "backbone": one.group.cell.backbone,
-                "real_images": one.group.cell.real_images,
-                "arm": one.group.cell.treatment,
-                "against": one.reference.cell.treatment,
+                **_pair(one.group, "against", one.reference),
                 **asdict(found),
                 "seeds": " ".join(map(str, found.seeds)),
                 "verdict": found.verdict,
@@ -153,23 +155,19 @@ def differences_table(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def answers_table(found: Sequence[Answer]) -> pd.DataFrame:
     """One row per cell with generated images: its gain on the best control, and the oracle's."""
-    rows = []
-    for one in found:
-        row: dict[str, object] = {
-            "backbone": one.group.cell.backbone,
-            "real_images": one.group.cell.real_images,
-            "arm": one.group.cell.treatment,
-            "best_control": one.control.cell.treatment,
-            "metric": one.gain.metric,
-            "seeds": " ".join(map(str, one.gain.seeds)),
-            "p_holm": one.gain.p_adjusted,
-            "verdict": one.gain.verdict,
-        }
-        parts = {"gain": one.gain, "oracle_gain": one.oracle, "share_closed": one.closed}
-        for name, part in parts.items():
-            row |= {name + end: getattr(part, attribute, None) for end, attribute in ENDS.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {
+                **_pair(one.group, "best_control", one.control),
+                "metric": one.gain.metric,
+                "seeds": " ".join(map(str, one.gain.seeds)),
+                "p_holm": one.gain.p_adjusted,
+                "verdict": one.gain.verdict,
+                **_flat({"gain": one.gain, "oracle_gain": one.oracle, "share_closed": one.closed}),
+            }
+            for one in found
+        ]
+    )
 
 
 def write_tables(
@@ -204,12 +202,12 @@ def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
     words = readable(table[[*KEY_COLUMNS, *(m + end for m in CONSOLE_METRICS for end in ENDS)]])
     pretty = Table(box=None, header_style="bold", pad_edge=False)
     for name in map(str, words):
-        whole = name not in CONSOLE_WIDTHS
-        side: Literal["left", "right"] = (
-            "left" if name in ("Classifier", "Rare classes") else "right"
-        )
         pretty.add_column(
-            name, justify=side, no_wrap=whole, overflow="fold", max_width=CONSOLE_WIDTHS.get(name)
+            name,
+            justify="left" if name in WORDS else "right",
+            no_wrap=name not in CONSOLE_WIDTHS,
+            overflow="fold",
+            max_width=CONSOLE_WIDTHS.get(name),
         )
     for row in words.to_numpy().tolist():
         pretty.add_row(*map(escape, row))

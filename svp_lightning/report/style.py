@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -70,6 +71,15 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def panels(figure: Figure, count: int, columns: int, **options: Any) -> Sequence[Axes]:
+    """The first ``count`` panels of a grid, line by line; the others stay blank."""
+    rows = -(-count // columns)
+    grid = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    return list(grid)
+
+
 def legend_below(figure: Figure, ncols: int = 4, leave_out: Collection[str] = ()) -> None:
     """One legend for all panels, each name once; ``leave_out`` are names explained elsewhere."""
     named: dict[str, Artist] = {}
@@ -96,10 +106,7 @@ def class_colours(class_names: Sequence[str]) -> Mapping[str, str]:
 def save_figure(figure: Figure, path: Path, *, svg: bool = False) -> None:
     """Write ``figure`` as PNG, whole or not at all; the same figure gives the same bytes.
 
-    Args:
-        figure: what to write.
-        path: the PNG's path.
-        svg: also write an SVG of the same name.
+    With ``svg``, an SVG of the same name, too.
     """
     formats = {".png": {"Software": None}} | ({".svg": {"Date": None}} if svg else {})
     with figure_style():

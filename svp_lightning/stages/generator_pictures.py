@@ -1,10 +1,13 @@
 """Pictures of a trained generator: its images, the way to them, and what guidance does."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from svp_lightning.data.store import Store
@@ -12,13 +15,7 @@ from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import interpolate, sample, trajectory
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.report.figures.sheets import (
-    contact_sheet,
-    guidance_sweep,
-    interpolation,
-    noise_to_image_strip,
-    real_and_generated,
-)
+from svp_lightning.report.figures.sheets import class_rows, contact_sheet
 from svp_lightning.report.style import save_figure
 
 SHEET_IMAGES = 32
@@ -44,13 +41,8 @@ def write_pictures(
     ``real_and_generated.png``, and ``guidance_sweep.png`` of a generator trained with hidden
     classes, the only ones that guidance makes sense for.
     """
-    artist = _Artist(generator, store, sampler, folder, device)
-    artist.sheets()
-    artist.noise_to_image()
-    artist.real_and_generated()
-    artist.interpolation()
-    if generator.info.settings.diffusion.class_dropout:
-        artist.guidance_sweep()
+    for name, figure in _Artist(generator, store, sampler, device).pictures():
+        save_figure(figure, folder / f"{name}.png")
 
 
 @dataclass(frozen=True)
@@ -58,81 +50,106 @@ class _Artist:
     generator: Generator
     store: Store
     sampler: SamplerSettings
-    folder: Path
     device: torch.device
 
     @property
     def names(self) -> tuple[str, ...]:
         return self.generator.info.class_names
 
-    def sheets(self) -> None:
+    def pictures(self) -> Iterator[tuple[str, Figure]]:
+        """File name without suffix, and figure."""
+        real, pixel_um = [self._real(name) for name in self.names], self.store.image_pixel_um
         for label, name in enumerate(self.names):
-            seeds = self._seeds(name, SHEET_IMAGES, SHEET_SEED)
-            drawn = self._draw(np.full(SHEET_IMAGES, label), seeds, self.sampler)
-            real = np.asarray(self.store.images[self._real(name)[:SHEET_IMAGES]])
-            panels = {"Real (training)": real, "Generated": drawn}
-            sheet = contact_sheet(panels, title=name, pixel_size_um=self.store.image_pixel_um)
-            save_figure(sheet, self.folder / f"contact_sheet_{name}.png")
+            drawn = self._draw([label], SHEET_IMAGES, SHEET_SEED)[0]
+            panels = {"Real (training)": real[label][:SHEET_IMAGES], "Generated": drawn}
+            yield (
+                f"contact_sheet_{name}",
+                contact_sheet(panels, title=name, pixel_size_um=pixel_um),
+            )
+        yield "noise_to_image", self._noise_to_image()
+        # Two rows of each class; one image fills no sheet.
+        if count := min(PAIRED_IMAGES, *map(len, real)) // 2 * 2:
+            drawn = self._draw(range(len(self.names)), count)
+            pairs = [(a[:count], b) for a, b in zip(real, drawn, strict=True)]
+            headings = ("Real (training)", "Generated")
+            yield (
+                "real_and_generated",
+                class_rows(
+                    pairs, self.names, count // 2, headings=headings, pixel_size_um=pixel_um
+                ),
+            )
+        yield "interpolation", self._interpolation()
+        if self.generator.info.settings.diffusion.class_dropout:
+            yield "guidance_sweep", self._guidance_sweep()
 
-    def noise_to_image(self) -> None:
+    def _noise_to_image(self) -> Figure:
+        """One row per class from noise to image, as in Ho et al. 2020, figure 6."""
         # Nothing can be seen in the first steps: show pure noise once, then the way out of it.
-        steps = self.sampler.steps
+        steps, labels = self.sampler.steps, np.arange(len(self.names))
         shares = np.r_[0, np.linspace(0.45, 1, STRIP_FRAMES - 1)]
         at = np.unique((shares * steps).round().astype(int)).tolist()
-        seeds = np.concatenate([self._seeds(name, 1, SHEET_SEED) for name in self.names])
-        labels = np.arange(len(self.names))
+        seeds = self._seeds(labels.tolist(), 1, SHEET_SEED)
         frames, _ = trajectory(
             self.generator.denoiser, labels, seeds, self.sampler, at, self.device
         )
-        titles = [f"{k}/{steps}" for k in at]
-        strip = noise_to_image_strip(frames.swapaxes(0, 1), titles, self.names)
-        save_figure(strip, self.folder / "noise_to_image.png")
+        return self._rows(
+            frames.swapaxes(0, 1),
+            [f"{k}/{steps}" for k in at],
+            "noise   →   each step removes a little of it   →   image",
+        )
 
-    def real_and_generated(self) -> None:
-        rows = [self._real(name) for name in self.names]
-        count = min(PAIRED_IMAGES, *map(len, rows)) // 2 * 2
-        if not count:  # one image of a class fills no sheet
-            return
-        real = np.stack([np.asarray(self.store.images[chosen[:count]]) for chosen in rows])
-        labels, seeds = self._each_class(count)
-        drawn = self._draw(labels, seeds, self.sampler).reshape(real.shape)
-        figure = real_and_generated(real, drawn, self.names, self.store.image_pixel_um)
-        save_figure(figure, self.folder / "real_and_generated.png")
-
-    def interpolation(self) -> None:
-        shares = np.linspace(0, 1, INTERPOLATED)
-        frames = []
-        for label, name in enumerate(self.names):
-            first, last = self._seeds(name, 2, OTHER_SEED).tolist()
+    def _interpolation(self) -> Figure:
+        """From the image of one seed to that of another, along the noise between them."""
+        shares, frames = np.linspace(0, 1, INTERPOLATED), []
+        for label in range(len(self.names)):
+            first, last = self._seeds([label], 2).tolist()
             frames.append(
                 interpolate(
                     self.generator.denoiser, label, (first, last), shares, self.sampler, self.device
                 )
             )
-        save_figure(interpolation(np.stack(frames), self.names), self.folder / "interpolation.png")
-
-    def guidance_sweep(self) -> None:
-        labels, seeds = self._each_class(GUIDED_SEEDS)
-        weighted = [self.sampler.model_copy(update={"guidance": weight}) for weight in GUIDANCE]
-        columns = [self._draw(labels, seeds, sampler) for sampler in weighted]
-        images = np.stack(columns, axis=1).reshape(
-            len(self.names), GUIDED_SEEDS, len(GUIDANCE), *columns[0].shape[1:]
+        return self._rows(
+            np.stack(frames),
+            ["seed A", *[""] * (INTERPOLATED - 2), "seed B"],
+            "noise of seed A   →   along the arc between the two   →   noise of seed B",
         )
-        figure = guidance_sweep(images, GUIDANCE, self.names)
-        save_figure(figure, self.folder / "guidance_sweep.png")
 
-    def _real(self, name: str) -> NDArray[np.int64]:
-        return self.store.indices("train", self.store.class_names.index(name))
+    def _guidance_sweep(self) -> Figure:
+        """The same seeds with the class weighted more and more."""
+        labels = range(len(self.names))
+        columns = [self._draw(labels, GUIDED_SEEDS, guidance=weight) for weight in GUIDANCE]
+        images = np.stack(columns, axis=2)  # (classes, seeds, weights, H, W)
+        return self._rows(
+            images.reshape(len(labels), -1, *images.shape[3:]),
+            [f"w = {weight:g}" for weight in GUIDANCE],
+            "each row one seed; to the right the class counts more: 1 is as learnt, 0 not at all",
+        )
 
-    def _seeds(self, name: str, count: int, first: int) -> NDArray[np.int64]:
-        return image_seeds(self.sampler.seed, name, first, first + count)
+    def _rows(self, images: NDArray[np.uint8], labels: Sequence[str], footer: str) -> Figure:
+        blocks = [[own] for own in images]
+        return class_rows(blocks, self.names, len(labels), column_labels=labels, footer=footer)
 
-    def _each_class(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Labels and seeds of ``count`` images of every class."""
-        seeds = [self._seeds(name, count, OTHER_SEED) for name in self.names]
-        return np.repeat(np.arange(len(self.names)), count), np.concatenate(seeds)
+    def _real(self, name: str) -> NDArray[np.uint8]:
+        rows = self.store.indices("train", self.store.class_names.index(name))
+        return np.asarray(self.store.images[rows[: max(SHEET_IMAGES, PAIRED_IMAGES)]])
+
+    def _seeds(
+        self, labels: Sequence[int], count: int, first: int = OTHER_SEED
+    ) -> NDArray[np.int64]:
+        names = [self.names[label] for label in labels]
+        return np.concatenate(
+            [image_seeds(self.sampler.seed, n, first, first + count) for n in names]
+        )
 
     def _draw(
-        self, labels: NDArray[np.int64], seeds: NDArray[np.int64], sampler: SamplerSettings
+        self, labels: Sequence[int], count: int, first: int = OTHER_SEED, **changes: Any
     ) -> NDArray[np.uint8]:
-        return sample(self.generator.denoiser, labels, seeds, sampler, self.device)
+        """(labels, ``count``, H, W), by the sampler with ``changes``."""
+        drawn = sample(
+            self.generator.denoiser,
+            np.repeat(labels, count),
+            self._seeds(labels, count, first),
+            self.sampler.model_copy(update=changes),
+            self.device,
+        )
+        return drawn.reshape(len(labels), count, *drawn.shape[1:])

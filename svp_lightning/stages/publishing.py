@@ -18,7 +18,7 @@ from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import SamplerSettings
-from svp_lightning.report.figures.sheets import class_sheet
+from svp_lightning.report.figures.sheets import class_rows
 from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.files import explaining_write_errors
 from svp_lightning.runtime.terminal import counting
@@ -54,7 +54,12 @@ def write_samples(
             shown[name] = images[:SHEET_IMAGES]
     made_by = {"task": "export", "generator": weights, "sampler": settings.identity()}
     writer.finish(info.class_names, info.pixel_size_um, made_by)
-    save_figure(class_sheet(shown, info.pixel_size_um), folder / "sheet.png")
+    blocks, columns = (
+        [[images] for images in shown.values()],
+        max(1, len(images[:SHEET_IMAGES]) // 2),
+    )
+    sheet = class_rows(blocks, list(shown), columns, pixel_size_um=info.pixel_size_um)
+    save_figure(sheet, folder / "sheet.png")
 
 
 def _write_pictures(folder: Path, images: NDArray[np.uint8], ids: list[str]) -> None:

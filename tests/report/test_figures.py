@@ -16,9 +16,9 @@ from svp_lightning.report.figures.effects import augmentation_effect, difference
 from svp_lightning.report.figures.sheets import (
     GAP_PX,
     WHITE,
+    class_rows,
     contact_sheet,
     mosaic,
-    noise_to_image_strip,
     worst_mistakes,
 )
 from svp_lightning.report.study_runs import Group, Run
@@ -64,7 +64,7 @@ def test_every_class_figure_draws(k):
         precision_recall(labels, probability, names),
         precision_recall(labels, probability, names, scale="log"),
         confusion(matrix, names),
-        noise_to_image_strip(images(4 * k).reshape(k, 4, 16, 16), list("abcd"), names),
+        class_rows([[images(4)] for _ in names], names, 4, column_labels=list("abcd")),
         worst_mistakes(images(5), given, given[::-1], np.linspace(0.5, 1, 5), names),
     ]
     for figure in figures:

@@ -161,10 +161,10 @@ def test_the_page_shows_thresholds_slices_prevalence_and_calibration(detailed):
 
 def test_bins_are_in_order_and_gaps_stay_gaps(detailed):
     results = read_run(detailed).results
-    sizes, kinds = slice_tables(results)
-    assert [name for name, _ in sizes.rows] == ["2 to 5", "10 to 25"]
-    assert sizes.rows[0][1][2] is None
-    assert [name for name, _ in kinds.rows] == ["film"]
+    (_, sizes), (_, kinds) = slice_tables(results)
+    assert [name for name, _ in sizes] == ["2 to 5", "10 to 25"]
+    assert sizes[0][1][2] is None
+    assert [name for name, _ in kinds] == ["film"]
 
 
 def test_recall_beyond_the_test_images_is_marked(detailed):

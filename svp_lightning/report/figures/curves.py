@@ -26,6 +26,7 @@ from svp_lightning.report.style import (
     figure_style,
     legend_below,
     new_figure,
+    panels,
 )
 
 LINE_STYLES = ("-", "--", "-.", ":")
@@ -60,6 +61,7 @@ def _target(axes: Axes, log: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(_percent_tick))
 
 
+@figure_style()
 def precision_recall(
     labels: NDArray[np.int64],
     probabilities: NDArray[np.floating],
@@ -82,20 +84,20 @@ def precision_recall(
         scale: ``"log"`` spreads precisions near 100 % out (90, 99, 99.9 %), in one panel.
     """
     scored = (labels, probabilities, np.ones(len(labels)) if weights is None else weights)
-    with figure_style():
-        figure = new_figure(8.0, 3.9)
-        if scale == "log":
-            axes = figure.subplots(1, 1)
-            _log_precision_axis(axes, _draw_classes(axes, scored, class_names, log=True))
-        else:
-            full, axes = figure.subplots(1, 2)
-            _draw_classes(full, scored, class_names)
-            full.set(xlim=(0, 1.005), ylim=(0, 1.01), title="All thresholds", ylabel="Precision")
-            _zoom(axes, _draw_classes(axes, scored, class_names))
-        legend_below(figure)
+    figure = new_figure(8.0, 3.9)
+    if scale == "log":
+        axes = figure.subplots(1, 1)
+        _log_precision_axis(axes, _draw_classes(axes, scored, class_names, log=True))
+    else:
+        full, axes = figure.subplots(1, 2)
+        _draw_classes(full, scored, class_names)
+        full.set(xlim=(0, 1.005), ylim=(0, 1.01), title="All thresholds", ylabel="Precision")
+        _zoom(axes, _draw_classes(axes, scored, class_names))
+    legend_below(figure)
     return figure
 
 
+@figure_style()
 def compared_precision_recall(
     runs: Mapping[str, Scored], class_names: Sequence[str], shown: Sequence[str]
 ) -> Figure:
@@ -106,20 +108,18 @@ def compared_precision_recall(
         class_names: K names.
         shown: the classes that get a panel.
     """
-    with figure_style():
-        figure = new_figure(max(4.6, 4.0 * len(shown)), 3.7)
-        panels = figure.subplots(1, len(shown), squeeze=False)[0]
-        for axes, name in zip(panels, shown, strict=True):
-            k = class_names.index(name)
-            curves = [
-                _draw(axes, scored, k, log=True, linestyle=LINE_STYLES[position % 4],
-                      color=RUN_COLOURS[position % 2], label=run)
-                for position, (run, scored) in enumerate(runs.items())
-            ]  # fmt: skip
-            _target(axes, log=True)
-            _log_precision_axis(axes, curves)
-            axes.set_title(display_name(name))
-        legend_below(figure, ncols=1)
+    figure = new_figure(max(4.6, 4.0 * len(shown)), 3.7)
+    for axes, name in zip(panels(figure, len(shown), len(shown)), shown, strict=True):
+        k = class_names.index(name)
+        curves = [
+            _draw(axes, scored, k, log=True, linestyle=LINE_STYLES[position % 4],
+                  color=RUN_COLOURS[position % 2], label=run)
+            for position, (run, scored) in enumerate(runs.items())
+        ]  # fmt: skip
+        _target(axes, log=True)
+        _log_precision_axis(axes, curves)
+        axes.set_title(display_name(name))
+    legend_below(figure, ncols=1)
     return figure
 
 

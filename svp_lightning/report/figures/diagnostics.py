@@ -1,8 +1,8 @@
 """What one classifier confuses, how well it is calibrated, at any prevalence, and its training."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from svp_lightning.report.style import (
     figure_style,
     legend_below,
     new_figure,
+    panels,
 )
 from svp_lightning.report.text import metric_name, percent
 
@@ -42,63 +43,47 @@ NOT_METRICS = ("lr", "learning_rate")
 _NAME = re.compile(r"^(train|val)[/_](.+?)(_epoch)?$")
 
 
+@figure_style()
 def confusion(matrix: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
-    """Counts of given against predicted class, shaded by the share of each row.
-
-    Args:
-        matrix: (K, K) counts, row the given class.
-        class_names: K names.
-    """
+    """(K, K) counts of given (row) against predicted class, shaded by the share of each row."""
     k = len(class_names)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     names = [display_name(name).replace(" ", "\n") for name in class_names]
-    with figure_style():
-        figure = new_figure(max(4.6, 1.6 + 1.05 * k), max(3.2, 1.3 + 0.8 * k))
-        axes = figure.subplots(1, 1)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
-        for row in range(k):
-            for column in range(k):
-                words = f"{matrix[row, column]:,}\n{percent(share[row, column])}"
-                colour = "white" if share[row, column] > 0.6 else INK
-                axes.text(column, row, words, ha="center", va="center", color=colour)
-        axes.set_xticks(range(k), names)
-        axes.set_yticks(range(k), names)
-        axes.set_xlabel("Predicted as", color=MUTED)
-        axes.set_ylabel("Labelled", color=MUTED)
-        axes.grid(visible=False)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+    figure = new_figure(max(4.6, 1.6 + 1.05 * k), max(3.2, 1.3 + 0.8 * k))
+    axes = figure.subplots(1, 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+    for (row, column), count in np.ndenumerate(matrix):
+        words = f"{count:,}\n{percent(share[row, column])}"
+        colour = "white" if share[row, column] > 0.6 else INK
+        axes.text(column, row, words, ha="center", va="center", color=colour)
+    axes.set_xticks(range(k), names)
+    axes.set_yticks(range(k), names)
+    axes.set_xlabel("Predicted as", color=MUTED)
+    axes.set_ylabel("Labelled", color=MUTED)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
     return figure
 
 
+@figure_style()
 def reliability_diagram(found: Calibration, class_names: Sequence[str]) -> Figure:
-    """One panel per class; a larger dot means more of the particles.
-
-    Args:
-        found: before and after scaling.
-        class_names: K names.
-    """
-    colours = class_colours(class_names)
-    columns = min(COLUMNS, len(class_names))
+    """Before and after scaling, one panel per class; a larger dot means more of the particles."""
+    colours, columns = class_colours(class_names), min(COLUMNS, len(class_names))
     rows = -(-len(class_names) // columns)
-    with figure_style():
-        figure = new_figure(max(4.5, 2.7 * columns), 2.9 * rows + 0.4)
-        grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, name in zip(grid, class_names, strict=False):
-            axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHES,
-                      label="perfectly calibrated")  # fmt: skip
-            _draw_bins(
-                axes, found.scaled, name, MUTED, f"after scaling (T = {found.temperature:.2f})"
-            )
-            _draw_bins(axes, found.as_is, name, colours[name], None)
-            axes.set(title=display_name(name), xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-            axes.set_aspect("equal")
-            axes.set_xlabel("Probability given")
-        for axes in grid[::columns]:
+    figure = new_figure(max(4.5, 2.7 * columns), 2.9 * rows + 0.4)
+    grid = panels(figure, len(class_names), columns, sharex=True, sharey=True)
+    for number, (axes, name) in enumerate(zip(grid, class_names, strict=False)):
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHES,
+                  label="perfectly calibrated")  # fmt: skip
+        _draw_bins(axes, found.scaled, name, MUTED, f"after scaling (T = {found.temperature:.2f})")
+        _draw_bins(axes, found.as_is, name, colours[name], None)
+        axes.set(title=display_name(name), xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set_aspect("equal")
+        axes.set_xlabel("Probability given")
+        if number % columns == 0:
             axes.set_ylabel("Share that is of the class", color=INK)
-        for axes in grid[len(class_names) :]:
-            axes.set_axis_off()
-        legend_below(figure)
+    legend_below(figure)
     return figure
 
 
@@ -111,6 +96,7 @@ def _draw_bins(axes: Axes, found: Calibrated, name: str, colour: str, label: str
                  facecolors="white" if hollow else colour)  # fmt: skip
 
 
+@figure_style()
 def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], common: str) -> Figure:
     """Per-class metrics over particles of the common class per particle of each other class.
 
@@ -120,35 +106,31 @@ def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], commo
         class_names: K names.
         common: the class whose share the table varies.
     """
-    colours = class_colours(class_names)
-    with figure_style():
-        figure = new_figure(8.0, 3.3)
-        for axes, (metric, title) in zip(
-            figure.subplots(1, len(PANELS), sharey=True),
-            PANELS.items(),
-            strict=True,
-        ):
-            for position, name in enumerate(class_names):
-                axes.plot(table["ratio"], table[f"{name}/{metric}"], color=colours[name],
-                          marker=MARKERS[position % len(MARKERS)], markersize=4.5,
-                          label=display_name(name))  # fmt: skip
-                few = ~table[f"{name}/{SUPPORTED}"].astype(bool)
-                if metric == "recall_at_precision_95" and few.any():
-                    axes.plot(table["ratio"][few], table[f"{name}/{metric}"][few], color="white",
-                              marker=MARKERS[position % len(MARKERS)], markersize=4.5,
-                              markeredgecolor=colours[name], linestyle=":")  # fmt: skip
-            if metric == "precision":
-                axes.axhline(PRECISION_TARGET, color=INK, linewidth=1, linestyle=DASHES)
-            axes.set(title=title, xscale="log", ylim=(-0.02, 1.03))
-            axes.set_xticks([r for r in (1, 10, 100, 1000) if r <= table["ratio"].max()])
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.10g} : 1"))
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
-            axes.set_xlabel(f"{display_name(common)} : each other class")
-        legend_below(figure)
+    colours, figure = class_colours(class_names), new_figure(8.0, 3.3)
+    for axes, (metric, title) in zip(
+        figure.subplots(1, len(PANELS), sharey=True), PANELS.items(), strict=True
+    ):
+        for name, marker in zip(class_names, cycle(MARKERS), strict=False):
+            axes.plot(table["ratio"], table[f"{name}/{metric}"], color=colours[name],
+                      marker=marker, markersize=4.5, label=display_name(name))  # fmt: skip
+            few = ~table[f"{name}/{SUPPORTED}"].astype(bool)
+            if metric == "recall_at_precision_95" and few.any():
+                axes.plot(table["ratio"][few], table[f"{name}/{metric}"][few], color="white",
+                          marker=marker, markersize=4.5, markeredgecolor=colours[name],
+                          linestyle=":")  # fmt: skip
+        if metric == "precision":
+            axes.axhline(PRECISION_TARGET, color=INK, linewidth=1, linestyle=DASHES)
+        axes.set(title=title, xscale="log", ylim=(-0.02, 1.03))
+        axes.set_xticks([r for r in (1, 10, 100, 1000) if r <= table["ratio"].max()])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:,.10g} : 1"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
+        axes.set_xlabel(f"{display_name(common)} : each other class")
+    legend_below(figure)
     return figure
 
 
+@figure_style()
 def training_curves(metrics: pd.DataFrame) -> Figure:
     """Loss and every other logged metric, training and validation in one panel each.
 
@@ -159,31 +141,27 @@ def training_curves(metrics: pd.DataFrame) -> Figure:
     Raises:
         DataError: no column holds a training or validation metric.
     """
-    panels = _panels(metrics)
-    if not panels:
+    found = _panels(metrics)
+    if not found:
         raise DataError(
             f"The training log has no train or val metric among {list(metrics.columns)}.",
             "Give the metrics.csv that Lightning wrote in the run folder.",
         )
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    with figure_style():
-        figure = new_figure(2.7 * columns + 0.3, 2.4 * rows + 0.3)
-        grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (name, stages) in zip(grid, panels.items(), strict=False):
-            for stage, column in stages.items():
-                series = metrics[["step", column]].dropna().groupby("step")[column].mean()
-                marker = "o" if len(series) <= MARKED_POINTS else ""
-                axes.plot(series.index + 1, series.to_numpy(), marker=marker, markersize=3,
-                          color=STAGE_COLOURS[stage], label=STAGES[stage])  # fmt: skip
-            axes.set(title=metric_name(name), xlabel="Optimiser steps")
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            if len(stages) > 1:
-                axes.legend()
-            elif "val" in stages:
-                axes.set_title(f"{metric_name(name)} (validation)")
-        for axes in grid[len(panels) :]:
-            axes.set_axis_off()
+    columns = min(3, len(found))
+    figure = new_figure(2.7 * columns + 0.3, 2.4 * -(-len(found) // columns) + 0.3)
+    for axes, (name, stages) in zip(
+        panels(figure, len(found), columns), found.items(), strict=False
+    ):
+        for stage, column in stages.items():
+            series = metrics[["step", column]].dropna().groupby("step")[column].mean()
+            marker = "o" if len(series) <= MARKED_POINTS else ""
+            axes.plot(series.index + 1, series.to_numpy(), marker=marker, markersize=3,
+                      color=STAGE_COLOURS[stage], label=STAGES[stage])  # fmt: skip
+        alone = " (validation)" if list(stages) == ["val"] else ""
+        axes.set(title=f"{metric_name(name)}{alone}", xlabel="Optimiser steps")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if len(stages) > 1:
+            axes.legend()
     return figure
 
 

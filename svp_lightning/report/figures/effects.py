@@ -12,7 +12,15 @@ from svp_lightning.evaluation.comparison import Difference
 from svp_lightning.evaluation.schema import Estimate
 from svp_lightning.report.arms import Arm, arms_of
 from svp_lightning.report.study_runs import Group
-from svp_lightning.report.style import INK, MUTED, RULE, figure_style, legend_below, new_figure
+from svp_lightning.report.style import (
+    INK,
+    MUTED,
+    RULE,
+    figure_style,
+    legend_below,
+    new_figure,
+    panels,
+)
 from svp_lightning.report.text import backbone_name, metric_name
 
 DODGE = 0.16
@@ -53,6 +61,7 @@ def learning_curve(groups: Sequence[Group], metrics: Sequence[str]) -> Figure:
     return _grid(known, metrics, _curve_panel, 2.7, "Real images per rare class")
 
 
+@figure_style()
 def _grid(
     groups: Sequence[Group],
     metrics: Sequence[str],
@@ -63,20 +72,17 @@ def _grid(
 ) -> Figure:
     """A row of panels per backbone, a column per metric, one legend."""
     backbones = list(dict.fromkeys(group.cell.backbone for group in groups))
-    with figure_style():
-        size = max(4.5, 3.2 * len(metrics)), row_inches * len(backbones) + 0.7
-        figure = new_figure(*size)
-        grid = figure.subplots(len(backbones), len(metrics), squeeze=False, sharey="col")
-        for row, backbone in zip(grid, backbones, strict=True):
-            own = [group for group in groups if group.cell.backbone == backbone]
-            for axes, metric in zip(row, metrics, strict=True):
-                panel(axes, own, metric)
-            row[0].set_ylabel(backbone_name(backbone), fontweight="bold")
-        for axes, metric in zip(grid[0], metrics, strict=True):
-            axes.set_title(metric_name(metric))
-        for axes in grid[-1]:
-            axes.set_xlabel(words)
-        legend_below(figure, leave_out=leave_out)
+    figure = new_figure(max(4.5, 3.2 * len(metrics)), row_inches * len(backbones) + 0.7)
+    grid = figure.subplots(len(backbones), len(metrics), squeeze=False, sharey="col")
+    for row, backbone in zip(grid, backbones, strict=True):
+        own = [group for group in groups if group.cell.backbone == backbone]
+        for axes, metric in zip(row, metrics, strict=True):
+            panel(axes, own, metric)
+        row[0].set_ylabel(backbone_name(backbone), fontweight="bold")
+    for top, bottom, metric in zip(grid[0], grid[-1], metrics, strict=True):
+        top.set_title(metric_name(metric))
+        bottom.set_xlabel(words)
+    legend_below(figure, leave_out=leave_out)
     return figure
 
 
@@ -177,6 +183,7 @@ def _curve_panel(axes: Axes, groups: Sequence[Group], metric: str) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
+@figure_style()
 def differences_from_control(arms: Mapping[str, Sequence[Difference]]) -> Figure:
     """A panel per metric, a row per arm in the order given (the first on top).
 
@@ -185,21 +192,19 @@ def differences_from_control(arms: Mapping[str, Sequence[Difference]]) -> Figure
             points; filled where it counts as a difference.
     """
     metrics = [metric_name(one.metric) for one in next(iter(arms.values()))]
-    with figure_style():
-        size = max(4.5, 2.2 * len(metrics) + 3.2), ROW_INCHES * len(arms) + 1.25
-        figure = new_figure(*size)
-        panels = figure.subplots(1, len(metrics), squeeze=False, sharey=True)[0]
-        for axes, metric in zip(panels, metrics, strict=True):
-            axes.axvline(0, color=MUTED, linestyle="--", linewidth=1.2)
-            axes.set_title(fill(metric, TITLE_LETTERS))
-            axes.set_xlabel("points from the control")
-            axes.grid(visible=False, axis="y")
-        rows = range(len(arms) - 1, -1, -1)
-        for row, differences in zip(rows, arms.values(), strict=True):
-            for axes, one in zip(panels, differences, strict=True):
-                _difference(axes, row, one)
-        panels[0].set_yticks(list(rows), list(arms))
-        panels[0].set_ylim(-0.6, len(arms) - 0.4)
+    figure = new_figure(max(4.5, 2.2 * len(metrics) + 3.2), ROW_INCHES * len(arms) + 1.25)
+    grid = panels(figure, len(metrics), len(metrics), sharey=True)
+    for axes, metric in zip(grid, metrics, strict=True):
+        axes.axvline(0, color=MUTED, linestyle="--", linewidth=1.2)
+        axes.set_title(fill(metric, TITLE_LETTERS))
+        axes.set_xlabel("points from the control")
+        axes.grid(visible=False, axis="y")
+    rows = range(len(arms) - 1, -1, -1)
+    for row, differences in zip(rows, arms.values(), strict=True):
+        for axes, one in zip(grid, differences, strict=True):
+            _difference(axes, row, one)
+    grid[0].set_yticks(list(rows), list(arms))
+    grid[0].set_ylim(-0.6, len(arms) - 0.4)
     return figure
 
 

@@ -1,6 +1,5 @@
 """Figures of an assessment: particles side by side in numbers, and the closest pairs."""
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -14,7 +13,15 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.report.figures.sheets import Row, sheet
-from svp_lightning.report.style import INK, MUTED, RULE, class_colours, figure_style, new_figure
+from svp_lightning.report.style import (
+    INK,
+    MUTED,
+    RULE,
+    class_colours,
+    figure_style,
+    new_figure,
+    panels,
+)
 
 BINS = 24
 COLUMNS = 4
@@ -24,35 +31,25 @@ Columns = Mapping[str, NDArray[np.float64]]
 """Measure -> (n,) values, or (n, rings) for a profile."""
 
 
+@figure_style()
 def morphology_histograms(
     real: Columns, generated: Columns, headings: Mapping[str, str], class_name: str
 ) -> Figure:
-    """One panel per measure: real images filled, generated ones as a line.
-
-    Args:
-        real: measures of real images.
-        generated: the same of generated images.
-        headings: measure -> what to write above its panel; decides which are drawn.
-        class_name: decides the colour.
-    """
+    """One panel per measure in ``headings``: real images filled, generated ones as a line."""
     colour = class_colours([class_name])[class_name]
-    rows = math.ceil(len(headings) / COLUMNS)
-    with figure_style():
-        figure = new_figure(8, 1.75 * rows + 0.7)
-        panels = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
-        for axes, (measure, heading) in zip(panels, headings.items(), strict=False):
-            a, b = real[measure], generated[measure]
-            draw = _profiles if a.ndim == 2 else _histograms
-            draw(axes, a, b, colour)
-            axes.set_title(heading, fontsize=9)
-            axes.tick_params(labelsize=8)
-        legend = panels[len(headings)] if len(headings) < len(panels) else None
-        for axes in panels[len(headings) :]:
-            axes.set_axis_off()
-        if legend is not None:
-            marks = [Patch(color=RULE), Line2D([], [], color=colour)]
-            legend.legend(marks, ["real, held out", "generated"], loc="center left")
-        figure.suptitle(display_name(class_name), x=0.01, ha="left", color=colour, weight="bold")
+    figure = new_figure(8, 1.75 * -(-len(headings) // COLUMNS) + 0.7)
+    # One panel more than measures, for the legend.
+    *grid, last = panels(figure, len(headings) + 1, COLUMNS)
+    for axes, (measure, heading) in zip(grid, headings.items(), strict=False):
+        a, b = real[measure], generated[measure]
+        draw = _profiles if a.ndim == 2 else _histograms
+        draw(axes, a, b, colour)
+        axes.set_title(heading, fontsize=9)
+        axes.tick_params(labelsize=8)
+    last.set_axis_off()
+    marks = [Patch(color=RULE), Line2D([], [], color=colour)]
+    last.legend(marks, ["real, held out", "generated"], loc="center left")
+    figure.suptitle(display_name(class_name), x=0.01, ha="left", color=colour, weight="bold")
     return figure
 
 
@@ -81,40 +78,36 @@ def _profiles(axes: Axes, a: NDArray[np.float64], b: NDArray[np.float64], colour
     axes.grid(False)
 
 
+@figure_style()
 def distance_histograms(
-    panels: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], float]], class_name: str
+    distances: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], float]], class_name: str
 ) -> Figure:
     """Distances to the nearest training image, of generated and of held-out real images.
 
     Args:
-        panels: axis label with unit -> distances of generated images (n,), of held-out images
-            (m,), and where the lowest 5 % of the latter end.
+        distances: axis label with unit -> of generated images (n,), of held-out images (m,), and
+            where the lowest 5 % of the latter end.
         class_name: decides the colour.
     """
-    colour = class_colours([class_name])[class_name]
-    with figure_style():
-        figure = new_figure(8, 2.6)
-        for axes, (label, (generated, heldout, limit)) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-        ):
-            _histograms(axes, heldout, generated, colour)
-            axes.axvline(limit, color=INK, linestyle="--", linewidth=1)
-            axes.set_xlim(left=0)
-            axes.set_xlabel(label)
-        marks = [
-            Patch(color=RULE),
-            Line2D([], [], color=colour),
-            Line2D([], [], color=INK, linestyle="--"),
-        ]
-        words = ["real, held out", "generated", "lowest 5 % of held out"]
-        figure.legend(marks, words, loc="outside upper right", ncols=3)
-        figure.suptitle(display_name(class_name), x=0.01, ha="left", color=colour, weight="bold")
+    colour, figure = class_colours([class_name])[class_name], new_figure(8, 2.6)
+    grid = panels(figure, len(distances), len(distances))
+    for axes, (label, (generated, heldout, limit)) in zip(grid, distances.items(), strict=True):
+        _histograms(axes, heldout, generated, colour)
+        axes.axvline(limit, color=INK, linestyle="--", linewidth=1)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(label)
+    marks = {
+        "real, held out": Patch(color=RULE),
+        "generated": Line2D([], [], color=colour),
+        "lowest 5 % of held out": Line2D([], [], color=INK, linestyle="--"),
+    }
+    figure.legend(list(marks.values()), list(marks), loc="outside upper right", ncols=3)
+    figure.suptitle(display_name(class_name), x=0.01, ha="left", color=colour, weight="bold")
     return figure
 
 
 def closest_pairs(
-    rows: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8], Sequence[str]]],
-    title: str,
+    rows: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.uint8], Sequence[str]]], title: str
 ) -> Figure:
     """Images above their nearest training images, closest first.
 
@@ -123,13 +116,9 @@ def closest_pairs(
             (n, H, W), and what to write below each pair.
         title: the class's name.
     """
-    pairs = [
-        row
-        for name, (images, nearest, notes) in rows.items()
-        for row in (
-            Row([images], fill(name, LABEL_LETTERS)),
-            Row([nearest], "nearest\ntraining image", MUTED, notes),
-        )
-    ]
+    pairs = []
+    for name, (images, nearest, notes) in rows.items():
+        pairs.append(Row([images], fill(name, LABEL_LETTERS)))
+        pairs.append(Row([nearest], "nearest\ntraining image", MUTED, notes))
     columns = max(len(images) for images, _, _ in rows.values())
     return sheet(pairs, columns, title=display_name(title))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -25,23 +25,17 @@ LINE_PX = 26
 Images = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of blocks of images, side by side.
-
-    Attributes:
-        blocks: (n, H, W) images each, laid out line by line.
-        label: what to write on the left.
-        colour: of the label.
-        notes: what to write below the images of the last line, where there is anything to say.
-        note_colours: of the notes; None: muted.
-    """
+class Row(NamedTuple):
+    """A row of blocks of (n, H, W) images, side by side and each laid out line by line."""
 
     blocks: Sequence[Images]
     label: str = ""
+    """On the left, in ``colour``."""
     colour: str = INK
     notes: Sequence[str] = ()
+    """Below the images of the last line."""
     note_colours: Sequence[str] | None = None
+    """None: muted."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +153,9 @@ def sheet(
 def class_rows(
     blocks: Sequence[Sequence[Images]], class_names: Sequence[str], columns: int, **options: Any
 ) -> Figure:
-    """A row for each class, named in its colour.
+    """A row for each class, named in its colour: for each class (n, H, W) images, side by side.
 
-    Args:
-        blocks: for each class (n, H, W) images, side by side.
-        class_names: K names.
-        columns: images in a line of each block.
-        options: of :func:`sheet`.
+    ``columns`` is the images in a line of each block; ``options`` are those of :func:`sheet`.
     """
     colours = class_colours(class_names)
     rows = [
@@ -185,93 +175,14 @@ def contact_sheet(
     """Panels of images side by side, such as ``{"Real": …, "Generated": …}`` of one class.
 
     Args:
-        panels: heading -> (n, H, W) uint8 images, grey levels 0 to 255; n may differ.
+        panels: heading -> (n, H, W) uint8 images; n may differ.
         columns: images per row in each panel.
-        title: what the images show, such as the class name (``silicone_oil``).
-        pixel_size_um: µm per pixel; draws a scale bar where it is known.
-    """
-    headings = [f"{name}  (n = {len(images)})" for name, images in panels.items()]
-    rows = [Row(list(panels.values()))]
-    title = display_name(title)
-    return sheet(rows, columns, title=title, headings=headings, pixel_size_um=pixel_size_um)
-
-
-def noise_to_image_strip(
-    frames: Images, step_labels: Sequence[str], class_names: Sequence[str]
-) -> Figure:
-    """The reverse process: one row per class, from pure noise to the finished image.
-
-    The figure by which diffusion papers show their model at work (Ho et al. 2020, figure 6).
-
-    Args:
-        frames: (classes, steps, H, W) uint8, noise first.
-        step_labels: what to write above each column (``"t = 500"``).
-        class_names: K names, one for each row.
-    """
-    words = "noise   →   each step removes a little of it   →   image"
-    return class_rows(
-        [[own] for own in frames], class_names, frames.shape[1],
-        column_labels=step_labels, footer=words,
-    )  # fmt: skip
-
-
-def class_sheet(images: Mapping[str, Images], pixel_size_um: float | None) -> Figure:
-    """Images of several classes, two rows of each.
-
-    Args:
-        images: class name -> (n, H, W) uint8, n even and the same for all.
+        title: name of a class.
         pixel_size_um: µm per px; draws a scale bar where it is known.
     """
-    columns = max(1, len(next(iter(images.values()))) // 2)
-    blocks = [[shown] for shown in images.values()]
-    return class_rows(blocks, list(images), columns, pixel_size_um=pixel_size_um)
-
-
-def real_and_generated(
-    real: Images,
-    generated: Images,
-    class_names: Sequence[str],
-    pixel_size_um: float | None = None,
-) -> Figure:
-    """The paper's layout: real images on the left, generated ones on the right, by class.
-
-    Args:
-        real: (K, n, H, W) uint8, n even.
-        generated: the same shape.
-        class_names: K names.
-        pixel_size_um: µm per px.
-    """
-    blocks, columns = list(zip(real, generated, strict=True)), max(1, real.shape[1] // 2)
-    headings = ("Real (training)", "Generated")
-    return class_rows(blocks, class_names, columns, headings=headings, pixel_size_um=pixel_size_um)
-
-
-def interpolation(frames: Images, class_names: Sequence[str]) -> Figure:
-    """From the image of one seed to that of another, along the noise between them.
-
-    Args:
-        frames: (K, n, H, W) uint8, the two seeds' own images first and last.
-        class_names: K names.
-    """
-    columns = frames.shape[1]
-    labels = ["seed A", *[""] * (columns - 2), "seed B"]
-    words = "noise of seed A   →   along the arc between the two   →   noise of seed B"
-    blocks = [[own] for own in frames]
-    return class_rows(blocks, class_names, columns, column_labels=labels, footer=words)
-
-
-def guidance_sweep(images: Images, weights: Sequence[float], class_names: Sequence[str]) -> Figure:
-    """The same seeds with the class weighted more and more.
-
-    Args:
-        images: (K, seeds, weights, H, W) uint8.
-        weights: of guidance, one per column; 0 ignores the class, 1 is the class as learnt.
-        class_names: K names.
-    """
-    labels = [f"w = {weight:g}" for weight in weights]
-    words = "each row one seed; to the right the class counts more: 1 is as learnt, 0 not at all"
-    blocks = [[own.reshape(-1, *own.shape[2:])] for own in images]
-    return class_rows(blocks, class_names, len(weights), column_labels=labels, footer=words)
+    headings = [f"{name}  (n = {len(images)})" for name, images in panels.items()]
+    rows, title = [Row(list(panels.values()))], display_name(title)
+    return sheet(rows, columns, title=title, headings=headings, pixel_size_um=pixel_size_um)
 
 
 def worst_mistakes(
@@ -283,29 +194,18 @@ def worst_mistakes(
     *,
     columns: int = 6,
 ) -> Figure:
-    """A gallery of images with the label given, the class predicted and its probability.
+    """A gallery of (n, H, W) images, most confident mistake first.
 
-    Args:
-        images: (n, H, W) uint8, most confident mistake first.
-        given: n class names, the labels.
-        predicted: n class names, the most probable classes.
-        probability: (n,) probability of the predicted class, in [0, 1].
-        class_names: all classes, for their colours.
-        columns: images per row.
+    Each has the label ``given``, the class ``predicted``, in its colour, and its probability.
     """
-    colours = class_colours(class_names)
-    notes = [
-        f"labelled {display_name(label).lower()}\n{display_name(called)} {_percent(p)}"
-        for label, called, p in zip(given, predicted, probability, strict=True)
-    ]
     if not len(images):
         return sheet([Row([images])], columns, title="No mistakes on the test images.")
-    lines = [slice(at, at + columns) for at in range(0, len(images), columns)]
+    colours = class_colours(class_names)
+    notes = [  # a rounded 100 % would claim a certainty nobody has
+        f"labelled {display_name(label).lower()}\n{display_name(called)} "
+        + ("> 99.9 %" if p > 0.9995 else f"{100 * p:.1f} %")
+        for label, called, p in zip(given, predicted, probability, strict=True)
+    ]
     shown = [colours[name] for name in predicted]
-    rows = [Row([images[at]], notes=notes[at], note_colours=shown[at]) for at in lines]
-    return sheet(rows, columns)
-
-
-def _percent(probability: float) -> str:
-    """``0.9996`` -> ``"> 99.9 %"``: a rounded 100 % would claim a certainty nobody has."""
-    return "> 99.9 %" if probability > 0.9995 else f"{100 * probability:.1f} %"
+    lines = [slice(at, at + columns) for at in range(0, len(images), columns)]
+    return sheet([Row([images[at]], "", INK, notes[at], shown[at]) for at in lines], columns)
