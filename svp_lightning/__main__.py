@@ -44,6 +44,8 @@ from svp_lightning.runtime.trail import record
 from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
 from svp_lightning.stages.settings import SimulatedData
 
+UNTYPED = ("logger", "callbacks", "hydra")
+"""Groups that are not part of the typed settings."""
 TRACED = ("evaluate", "assess", "audit", "predict", "export")
 """Tasks whose results the audit trail records."""
 OF_IMAGES = (
@@ -105,6 +107,17 @@ def execute(cfg: DictConfig) -> None:
         report_objective(run_dir)
 
 
+def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int) -> None:
+    """Say what each cell of a sweep has still to make; the launcher ``process`` calls this.
+
+    Raises:
+        SettingsError: a cell has a setting that is wrong.
+    """
+    from svp_lightning import preflight  # brings pandas, which a run imports when it needs it
+
+    preflight.show([(name, parse_config(_plain(cfg))) for name, cfg in cells], parallel)
+
+
 def _carry_out(
     command: Callable[[Pipeline], Path | None], pipeline: Pipeline, cfg: DictConfig
 ) -> None:
@@ -140,7 +153,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         SettingsError: a setting without a default (``data.root``) was not given.
     """
-    bare = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in ("logger", "callbacks")])
+    bare = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in UNTYPED])
     try:
         missing = sorted(OmegaConf.missing_keys(bare))
         values = {} if missing else OmegaConf.to_container(bare, resolve=True)

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ _REFRESH_SECONDS = 1.0
 
 def launch(
     config: DictConfig,
+    foresee: Callable[[Sequence[tuple[str, list[str]]], int], None],
     job_overrides: Sequence[Sequence[str]],
     done_before: int,
     *,
@@ -54,6 +55,7 @@ def launch(
     if dry_run:
         for cell in cells:
             print(f"# {cell.name}\n{shlex.join(cell.command)}")
+        foresee([(cell.name, cell.overrides) for cell in cells], parallel)
         raise SystemExit(0)
     groups = device_groups(devices, parallel, visible_devices(os.environ, Path("/dev")))
     _processes.adopt_orphans()

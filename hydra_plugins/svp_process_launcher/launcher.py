@@ -22,6 +22,7 @@ A cell that is finished already sees its results and exits. Its folder is its ow
 Exit status of the sweep: 0, or 1 where a cell failed, or 128 + the signal that stopped it.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,8 @@ class ProcessLauncherConf:
             visible; the running cells get equal, separate groups of them (or take turns where
             there are fewer devices than cells). ``None``: all visible ones; the variable is left
             alone when ``parallel`` is 1.
-        dry_run: print the cells' commands, run nothing.
+        dry_run: print the cells' commands and run nothing. If the program's module has a function
+            ``dry_run``, it gets the name and composed config of each cell, and ``parallel``.
         stop_on_failure: start no further cell once one has failed.
     """
 
@@ -63,10 +65,13 @@ class ProcessLauncher(Launcher):
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.config: Any = None
+        self.context: Any = None
+        self.program: Any = None
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Keep the sweep's config; the task function runs in the cells, not here."""
-        self.config = config
+        self.config, self.context = config, hydra_context
+        self.program = sys.modules[task_function.__module__]
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -87,4 +92,11 @@ class ProcessLauncher(Launcher):
         # Hydra imports every plugin module at start-up unless its name begins with "_".
         from hydra_plugins.svp_process_launcher import _sweep
 
-        return _sweep.launch(self.config, job_overrides, initial_job_idx, **self.options)
+        return _sweep.launch(
+            self.config, self._foresee, job_overrides, initial_job_idx, **self.options
+        )
+
+    def _foresee(self, cells: Sequence[tuple[str, list[str]]], parallel: int) -> None:
+        if hasattr(self.program, "dry_run"):
+            compose = self.context.config_loader.load_sweep_config
+            self.program.dry_run([(n, compose(self.config, line)) for n, line in cells], parallel)

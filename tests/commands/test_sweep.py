@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from svp_lightning.__main__ import configured
+from svp_lightning.preflight import Part, forecast, missing_parts
 from tests.conftest import fresh_process, in_process, results, tiny
 
 GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=1")
@@ -30,6 +32,49 @@ def test_second_call_does_only_what_is_missing(grid: Path) -> None:
     done = fresh_process(grid, "-m", *tiny(grid / "artifacts", *GRID))
     assert done.stdout.count("Already finished") == 2
     assert [file.stat().st_mtime_ns for file in found] == written
+
+
+def test_dry_run_foresees_what_the_second_call_does(grid: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in grid.glob("artifacts/**/*")}
+    dry = ("hydra.launcher.dry_run=true", "seed=1,2,3")
+    done = fresh_process(grid, "-m", *tiny(grid / "artifacts", *GRID, *dry))
+    assert done.stdout.count("nothing: finished") == 2
+    assert "3 cells, 2 finished" in done.stdout
+    assert before == {file: file.stat().st_mtime_ns for file in grid.glob("artifacts/**/*")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ((), []),
+        (("seed=3",), ["classifier", "test"]),
+        (("sampler.seed=5",), ["pool", "classifier", "test"]),
+        (("generator.seed=5",), ["generator", "pool", "classifier", "test"]),
+        (("augmentation=none",), ["classifier", "test"]),
+        (("data.seed=5", "augmentation=none"), ["store", "classifier", "test"]),
+        (("task=train_generator",), []),
+    ],
+)
+def test_only_what_a_change_touches_is_foreseen(
+    grid: Path, monkeypatch: pytest.MonkeyPatch, changes: tuple[str, ...], missing: list[str]
+) -> None:
+    monkeypatch.chdir(grid)
+    one = [word.replace("seed=1,2", "seed=1") for word in GRID]
+    config = configured(*tiny(grid / "artifacts", *one, *changes))
+    assert [part.name for part in missing_parts(config)] == missing
+
+
+def test_forecast_is_the_time_per_image_of_finished_outputs(
+    grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(grid)
+    config = configured(*tiny(grid / "artifacts", "augmentation=none"))
+    found = [forecast(Part("classifier", "", n, "resnet18"), config) for n in (100, 300)]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[1][0] == pytest.approx(3 * found[0][0])
+    assert found[1][1] == found[0][1]  # weights do not grow
+    assert forecast(Part("classifier", "", 100, "resnet50"), config) is None
 
 
 def test_report_covers_the_study(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,230 @@
+"""What a sweep would still make and how long that takes: ``hydra.launcher.dry_run=true``.
+
+Nothing is built. The pipeline of each cell is asked for its parts with a cache that refuses to
+build, so a part is missing exactly where a run would build it. Times and sizes are those of
+finished outputs of the same kind in ``paths.artifacts`` and ``paths.outputs``, for each image.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.table import Table
+
+from svp_lightning.config import Config
+from svp_lightning.data.classes import rare_classes
+from svp_lightning.errors import SvpError
+from svp_lightning.pipeline import Pipeline, run_folder
+from svp_lightning.runtime.artifacts import RECORD, ArtifactCache, cost_of
+from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.terminal import duration, print_table
+from svp_lightning.stages.run_folder import RESULTS, finished
+from svp_lightning.stages.settings import SimulatedData
+
+PARTS = {
+    "train_generator": ("store", "generator"),
+    "sample": ("store", "generator", "pool"),
+    "train_classifier": ("store", "features", "generator", "pool", "classifier"),
+    "evaluate": ("store", "features", "generator", "pool", "classifier", "test"),
+}
+"""Task -> parts of the pipeline that it builds, in order. Other tasks are not foreseen."""
+STAGES = {"pool": "synthetic", "features": "classifier"}
+"""Part -> stage whose finished outputs say how long it takes, where the names differ."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something a cell has to make; cells with the same ``key`` make it once.
+
+    Attributes:
+        name: one of :data:`PARTS`.
+        images: drawn, trained on or tested; None where that is not known before the data are read.
+        like: what outputs of comparable speed share (a backbone, say).
+    """
+
+    name: str
+    key: str
+    images: int | None
+    like: str | None
+
+
+class _MissingError(Exception):
+    pass
+
+
+class _Planning(ArtifactCache):
+    def build(self, stage: str, identity: Mapping[str, Any], *_: Any, **__: Any) -> Path:
+        path = self.path(stage, identity)
+        if not (path / RECORD).is_file():
+            raise _MissingError
+        return path
+
+
+def missing_parts(config: Config) -> list[Part]:
+    """What a run of ``config`` has to make; empty where it is finished.
+
+    Raises:
+        SvpError: it cannot run (``data.root`` is not there, say).
+    """
+    run_dir = run_folder(config)
+    if config.task == "evaluate" and finished(run_dir):
+        return []
+    pipeline = Pipeline(config, run_dir)
+    pipeline.cache = _Planning(config.paths.artifacts)
+    return [_part(name, config) for name in _parts_of(config) if not _built(pipeline, name)]
+
+
+def _parts_of(config: Config) -> Iterator[str]:
+    arm = config.augmentation
+    unused = {
+        "features": not arm.needs_features,
+        "generator": not (config.draws_images or config.task == "train_generator"),
+        "pool": not (arm.needs_pool or config.task == "sample"),
+    }
+    return (name for name in PARTS.get(config.task, ()) if not unused.get(name))
+
+
+def _built(pipeline: Pipeline, name: str) -> bool:
+    try:
+        return name != "test" and getattr(pipeline, name) is not None
+    except _MissingError:
+        return False
+
+
+def _part(name: str, config: Config) -> Part:
+    """The settings that decide the part make its key."""
+    used = {"store": ["data"], "features": ["data", "features"], "generator": ["data", "generator"]}
+    used["pool"] = [*used["generator"], "sampler", "augmentation"]
+    groups = used.get(name)
+    decided = (
+        config.identity() if groups is None else [getattr(config, g).identity() for g in groups]
+    )
+    return Part(name, sha256_of_json([name, decided]), _images(name, config), _like(name, config))
+
+
+def _like(name: str, config: Config) -> str | None:
+    if name == "generator":
+        return sha256_of_json(config.generator.network.identity())
+    if name == "features":
+        return config.features.classifier.backbone
+    return config.classifier.backbone if name in ("classifier", "test") else None
+
+
+def _images(name: str, config: Config) -> int | None:
+    if name in ("generator", "classifier", "features"):
+        own = config.features.classifier if name == "features" else getattr(config, name)
+        return int(own.steps * own.batch_size)
+    if not isinstance(config.data, SimulatedData):
+        return None
+    simulation, most = config.data.simulation, config.data.rare_images
+    if name == "store":
+        return simulation.num_images
+    if name == "test":
+        return sum(simulation.counts["test"].values())
+    train = simulation.counts["train"]
+    rare = sum(min(train[one], most or train[one]) for one in rare_classes(train))
+    return round(config.augmentation.ratio * rare)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """A finished output: how long it took and what it holds, for so many images."""
+
+    like: str | None
+    images: int
+    seconds: float
+    bytes: int
+
+
+def _outputs(name: str, config: Config) -> Iterator[_Output]:
+    if name == "test":
+        for file in sorted(config.paths.outputs.glob(f"*/*/{RESULTS}")):
+            found = json.loads(file.read_text(encoding="utf-8"))
+            images, cost = sum(found["counts"]["test"].values()), found["costs"]["test"]
+            yield _Output(found["backbone"], images, cost["wall_seconds"], 0)
+        return
+    stage = STAGES.get(name, name)
+    for folder, identity in ArtifactCache(config.paths.artifacts).finished(stage):
+        own, cost = identity.get(stage, {}), cost_of(folder)
+        like = own.get("backbone") or ("network" in own and sha256_of_json(own["network"])) or None
+        trained = own["steps"] * own["batch_size"] if "steps" in own else 0
+        if (images := trained or _held(identity)) and cost is not None:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            yield _Output(like, images, cost["wall_seconds"], size)
+
+
+def _held(identity: Mapping[str, Any]) -> int:
+    """Images of a store or pool, from the counts in its identity."""
+    counts = identity.get("counts") or identity.get("simulation", {}).get("counts", {})
+    return sum(sum(one.values()) if isinstance(one, dict) else one for one in counts.values())
+
+
+def forecast(part: Part, config: Config) -> tuple[float, float] | None:
+    """Seconds and bytes of making a part; None where nothing like it has been made here.
+
+    Bytes of trained weights do not grow with the images trained on.
+    """
+    known = [one for one in _outputs(part.name, config) if one.like == part.like]
+    if part.images is None or not known:
+        return None
+    images = sum(one.images for one in known)
+    seconds = part.images * sum(one.seconds for one in known) / images
+    size = fmean(one.bytes for one in known)
+    grows = part.name in ("store", "pool")
+    return seconds, part.images * sum(one.bytes for one in known) / images if grows else size
+
+
+def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
+    """Print a table of the cells: what each has still to make, and about how long it takes.
+
+    Args:
+        cells: name and configuration of each.
+        parallel: cells that run at once.
+    """
+    table = Table("cell", "still to make", "about", box=None, pad_edge=False)
+    made: set[str] = set()
+    unknown: set[str] = set()
+    seconds, size, finished_cells = 0.0, 0.0, 0
+    for name, config in cells:
+        try:
+            parts = missing_parts(config)
+        except SvpError as error:
+            table.add_row(name, f"cannot run: {error.what}", "")
+            continue
+        finished_cells += not parts
+        own = [part for part in parts if part.key not in made]
+        made |= {part.key for part in own}
+        forecasts = {part.name: forecast(part, config) for part in own}
+        missing = {part for part, found in forecasts.items() if found is None}
+        took = sum(found[0] for found in forecasts.values() if found)
+        size += sum(found[1] for found in forecasts.values() if found)
+        table.add_row(name, _in_words(parts, own), _about(took, bool(missing)))
+        seconds, unknown = seconds + took, unknown | missing
+    print_table(table)
+    total = _about(seconds / parallel, bool(unknown))
+    where = cells[0][1].paths.artifacts
+    print(
+        f"{len(cells)} cells, {finished_cells} finished. To do: {total} with {parallel} at a time,"
+    )
+    print(f"{size / 1e9:.1f} GB in {where}.")
+    if unknown:
+        print(f"Not counted, as nothing like it was made here: {', '.join(sorted(unknown))}.")
+
+
+def _in_words(parts: Sequence[Part], own: Sequence[Part]) -> str:
+    if not parts:
+        return "nothing: finished"
+    words = []
+    for part in parts:
+        count = f" ({part.images:,} images)" if part.images is not None else ""
+        words.append(f"{part.name}{count}" if part in own else f"{part.name} (shared)")
+    return ", ".join(words)
+
+
+def _about(seconds: float, more: bool) -> str:
+    if not seconds:
+        return "?" if more else "-"
+    return f"{'at least ' if more else ''}{duration(seconds)}"
