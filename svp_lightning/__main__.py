@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from svp_lightning import preflight
 from svp_lightning.config import Config, parse_config
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
 from svp_lightning.pipeline import Pipeline, run_folder, run_identity
@@ -113,8 +114,6 @@ def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int) -> None:
     Raises:
         SettingsError: a cell has a setting that is wrong.
     """
-    from svp_lightning import preflight  # brings pandas, which a run imports when it needs it
-
     preflight.show([(name, parse_config(_plain(cfg))) for name, cfg in cells], parallel)
 
 

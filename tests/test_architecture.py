@@ -14,7 +14,7 @@ import svp_lightning
 PACKAGE = Path(svp_lightning.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SIBLINGS = ("generator", "classifier", "simulation", "evaluation", "report")
-KNOW_THE_CONFIG = {"__main__", "config", "pipeline", "commands"}
+KNOW_THE_CONFIG = {"__main__", "config", "pipeline", "preflight", "commands"}
 COMMAND_LINES = 100
 
 
