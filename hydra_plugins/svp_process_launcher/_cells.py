@@ -33,17 +33,10 @@ class LauncherError(DistributedError, CompactHydraException):
 class Cell:
     """One cell.
 
-    Attributes:
-        name: as ``[2/12] seed=2``, with the overrides not common to all cells.
-        number: ``2/12``.
-        overrides: all overrides of the task, as the sweeper gave them.
-        command: program and arguments; no shell is involved, so nothing is quoted again.
-        process: leader of its process group, once it is started.
-        started: on the monotonic clock, seconds.
-        log: file with its output; ``None`` if it writes to the terminal.
-        log_start: byte of the log at which this start's output begins.
-        failure: why it has no result; ``None`` if it finished.
-        objective: what it wrote for the sweeper.
+    ``name`` is as ``[2/12] seed=2``, with the overrides not common to all cells, ``number``
+    ``2/12``. No shell is involved in ``command``, so nothing is quoted again. ``process`` is the
+    leader of its process group, once it is started; ``log`` is None if it writes to the terminal,
+    ``log_start`` the byte at which this start's output begins; ``failure`` is why it has no result.
     """
 
     name: str
@@ -63,10 +56,8 @@ def plan_cells(
 ) -> list[Cell]:
     """The cells of one batch, in the sweeper's order.
 
-    Args:
-        job_overrides: per cell, its overrides in Hydra's grammar, quotes included.
-        hydra_overrides: the sweep's ``hydra.*`` overrides; those meant for a cell are passed on.
-        done_before: cells in earlier batches.
+    ``job_overrides`` are in Hydra's grammar, quotes included; of the sweep's ``hydra_overrides``
+    those meant for a cell are passed on; ``done_before`` counts the cells in earlier batches.
 
     Raises:
         LauncherError: the running program cannot be started again.
@@ -135,14 +126,9 @@ def device_groups(
 ) -> list[str]:
     """``CUDA_VISIBLE_DEVICES`` of each of the cells that run at once.
 
-    Args:
-        devices: positions in ``visible``; ``None`` for all.
-        parallel: cells that run at once.
-        visible: device names as in ``CUDA_VISIBLE_DEVICES``; ``None`` if unknown.
-
-    Returns:
-        At most ``parallel`` groups of equal size, separate from one another; empty: leave the
-        variable alone.
+    At most ``parallel`` groups of equal size, separate from one another; empty: leave the variable
+    alone. ``devices`` are positions in ``visible`` (names as in ``CUDA_VISIBLE_DEVICES``, None if
+    unknown); None for all.
 
     Raises:
         LauncherError: if ``devices`` names one that is not visible, one twice, or none.
@@ -168,15 +154,11 @@ def device_groups(
 
 
 def visible_devices(environ: Mapping[str, str], device_folder: Path) -> list[str] | None:
-    """The accelerators CUDA would find, without starting CUDA.
+    """Names for ``CUDA_VISIBLE_DEVICES`` of what CUDA would find, without starting it.
 
-    Args:
-        environ: its ``CUDA_VISIBLE_DEVICES`` decides if set.
-        device_folder: ``/dev``; it holds one ``nvidia<n>`` per device. The numbers may have
-            gaps in a container, where CUDA still counts from 0.
-
-    Returns:
-        Names for ``CUDA_VISIBLE_DEVICES``; ``None`` if neither source says anything.
+    ``CUDA_VISIBLE_DEVICES`` decides if set; else ``device_folder`` (``/dev``) holds one
+    ``nvidia<n>`` per device. The numbers may have gaps in a container, where CUDA still counts from
+    0. None if neither source says anything.
     """
     if "CUDA_VISIBLE_DEVICES" in environ:
         names = [name.strip() for name in environ["CUDA_VISIBLE_DEVICES"].split(",")]

@@ -196,11 +196,9 @@ class _Sweep:
 
 
 def log_tail(log: Path, start: int, lines: int = 15) -> str:
-    """The last meaningful lines of a log, from byte ``start`` on.
+    """The last meaningful lines of a log from byte ``start`` on, at most so many.
 
-    Returns:
-        At most so many ``lines``, without blank ones and colours; of a progress bar only its last
-        state.
+    Without blank ones and colours; of a progress bar only its last state.
     """
     with log.open("rb") as file:
         size = file.seek(0, 2)

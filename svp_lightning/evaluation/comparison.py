@@ -48,12 +48,10 @@ Runs = Sequence[Evaluated]
 
 @dataclass(frozen=True)
 class Pair:
-    """A comparison to judge.
+    """A comparison of runs of an arm with those of a reference.
 
-    Attributes:
-        runs, reference: the arm and what it is compared with.
-        family: comparisons of one family are corrected for their number together.
-        place: comparisons of one place share what their variances have in common.
+    Comparisons of one ``family`` are corrected for their number together; those of one ``place``
+    share what their variances have in common.
     """
 
     runs: Runs
@@ -127,10 +125,6 @@ def judge(pairs: Sequence[Pair], metric: str) -> list[Difference]:
 
     Runs of one repetition are compared on the redrawn test sets that both kept. Runs on other data
     or other draws of the test images are not compared (:func:`comparable`).
-
-    Args:
-        pairs: what is compared with what.
-        metric: such as ``macro_auprc`` or ``silicone_oil/recall``.
 
     Raises:
         ArtifactError: a run's ``bootstrap.parquet`` is broken.

@@ -37,12 +37,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Spread:
-    """How much a difference varies between repetitions.
-
-    Attributes:
-        variance: s^2 of one repetition.
-        freedom: degrees of freedom that it is known with.
-    """
+    """How much a difference varies between repetitions: s^2 of one, and its degrees of freedom."""
 
     variance: float
     freedom: float
@@ -92,10 +87,8 @@ def _prior_freedom(excess: float) -> float:
 class Error:
     """What a mean difference varies by.
 
-    Attributes:
-        images: variance that the test images make.
-        repetitions: variance of the mean over the repetitions.
-        freedom: degrees of freedom of ``repetitions``.
+    ``images`` is the variance that the test images make, ``repetitions`` that of the mean over the
+    repetitions, known with ``freedom`` degrees of freedom.
     """
 
     images: float
@@ -121,9 +114,8 @@ class Error:
 def error_of(redrawn: Array, spread: Spread | None) -> Error:
     """What the mean over S repetitions varies by.
 
-    Args:
-        redrawn: (S, R) differences on R redrawn test sets; column r is one draw for all.
-        spread: None with one repetition: the test images alone are known to vary.
+    ``redrawn`` (S, R) are differences on R redrawn test sets; column r is one draw for all. Without
+    a ``spread`` (one repetition) the test images alone are known to vary.
     """
     repetitions = len(redrawn)
     covariance = np.atleast_2d(np.cov(redrawn))
@@ -139,11 +131,7 @@ def error_of(redrawn: Array, spread: Spread | None) -> Error:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values adjusted for their number (Holm 1979): the chance of any false finding holds.
 
-    Args:
-        p_values: in [0, 1].
-
-    Returns:
-        Adjusted values in the order given, at most 1 and never below the one given.
+    In the order given, at most 1 and never below the one given.
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")

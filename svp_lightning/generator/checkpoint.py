@@ -40,12 +40,7 @@ class GeneratorInfo(Settings):
 
 @dataclass(frozen=True)
 class Generator:
-    """A generator ready to sample from.
-
-    Attributes:
-        denoiser: in evaluation mode, on the CPU.
-        info: what it is.
-    """
+    """A generator ready to sample from; the denoiser is in evaluation mode, on the CPU."""
 
     denoiser: Denoiser
     info: GeneratorInfo

@@ -39,12 +39,10 @@ Compared = Mapping[int, tuple[Tensor, Tensor]]
 class DenoisingError:
     """How well the weights of one step denoise.
 
-    Attributes:
-        train: geometric mean, over images and then classes, of the mean squared error of the
-            clean image at each of :data:`NOISE_RATIOS`; images span [-1, 1].
-        heldout: the same of held-out images.
-        gap: mean of the logarithm of ``heldout`` over ``train``.
-        gap_error: standard error of ``gap``, from the spread between images.
+    ``train`` and ``heldout`` are geometric means, over images and then classes, of the mean squared
+    error of the clean image at each of :data:`NOISE_RATIOS`; images span [-1, 1]. ``gap`` is the
+    mean of the logarithm of ``heldout`` over ``train``, with its standard error from the spread
+    between images.
     """
 
     train: tuple[float, ...]
@@ -66,9 +64,7 @@ class DenoisingError:
 def denoising_error(denoiser: Denoiser, images: Compared) -> DenoisingError:
     """Measure a denoiser in evaluation mode, in float32 on its own device.
 
-    Args:
-        denoiser: of any training step.
-        images: of each class at least two in each split.
+    Each class needs at least two images in each split.
     """
     logs = {
         label: [_log_errors(denoiser, part, label) for part in parts]
@@ -108,12 +104,8 @@ def _log_errors(denoiser: Denoiser, images: Tensor, label: int) -> NDArray[np.fl
 class CheckpointSelection(pl.Callback):
     """Measures the weights to sample from as training goes, and keeps the best.
 
-    Checks and the best weights live in the trainer's own checkpoints, so a resumed training
-    chooses as an uninterrupted one. The main process measures; the others get the result.
-
-    Args:
-        settings: when to measure and when to stop; ``last`` measures the last weights alone.
-        images: what is denoised.
+    Checks and the best weights live in the trainer's own checkpoints, so a resumed training chooses
+    as an uninterrupted one. The main process measures; the others get the result.
     """
 
     def __init__(self, settings: SelectionSettings, images: Compared) -> None:

@@ -60,14 +60,10 @@ class Denoiser(nn.Module):
     def forward(
         self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
     ) -> Tensor:
-        """What the settings' ``prediction`` names, in float32.
+        """What the settings' ``prediction`` names, float32 (B, 1, H, W), of noisy images x_t.
 
-        Args:
-            x_t: noisy images (B, 1, H, W).
-            t: time steps (B,), 0 to ``timesteps`` - 1.
-            labels: classes (B,), 0 to K.
-            augmentation: of :func:`~svp_lightning.generator.warping.augment`; None: the
-                images are as they were taken.
+        ``t`` (B,) is 0 to ``timesteps`` - 1, ``labels`` (B,) 0 to K, ``augmentation`` that of
+        :func:`~svp_lightning.generator.warping.augment`; None: the images are as they were taken.
         """
         condition = () if augmentation is None else (augmentation,)
         prediction: Tensor = self.network(x_t, t, labels, *condition)
@@ -86,14 +82,10 @@ class Denoiser(nn.Module):
         generator: torch.Generator | None = None,
         augmentation: Tensor | None = None,
     ) -> Tensor:
-        """The training loss of a batch, a scalar.
+        """The training loss, a scalar, of clean images (B, 1, H, W) in [-1, 1] and labels (B,).
 
-        Args:
-            images: clean images (B, 1, H, W) in [-1, 1].
-            labels: classes (B,), 0 to K - 1.
-            generator: of times, noise and hidden labels, on the images' device; None takes
-                torch's global one.
-            augmentation: as in :meth:`forward`.
+        ``generator`` draws times, noise and hidden labels, on the images' device; None takes
+        torch's global one. ``augmentation`` is as in :meth:`forward`.
         """
         t = self._draw_times(len(images), images.device, generator)
         eps = torch.randn(images.shape, generator=generator, device=images.device)
@@ -138,11 +130,8 @@ def build_network(
 ) -> nn.Module:
     """A network (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
 
-    Args:
-        settings: the wanted shape.
-        image_size: H = W, px.
-        num_labels: class labels, the null class included.
-        augmented: whether it takes the description of an augmentation besides (``unet``).
+    ``num_labels`` includes the null class. An ``augmented`` one (``unet``) takes the description of
+    an augmentation besides.
 
     Raises:
         SettingsError: the images are too small for so many levels.

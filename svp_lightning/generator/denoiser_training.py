@@ -24,16 +24,12 @@ CHECK_EVERY = 20
 
 
 class AveragedDenoiser(nn.Module):
-    """An exponential moving average of the denoiser's weights.
+    """An exponential moving average of the denoiser's weights, from a copy of it.
 
-        average <- d_n average + (1 - d_n) weights,   d_n = min(d, (1 + n) / (10 + n))
+        average <- d_n average + (1 - d_n) weights,   d_n = min(decay, (1 + n) / (10 + n))
 
     The rising decay lets a short run forget its random start. The average is a submodule of the
     Lightning module and n is the trainer's step, so checkpoints and resuming need nothing.
-
-    Args:
-        denoiser: copied as the start of the average.
-        decay: d, between 0 and 1.
     """
 
     def __init__(self, denoiser: Denoiser, decay: float) -> None:
@@ -55,11 +51,6 @@ class GeneratorModule(pl.LightningModule):
 
     A step's times, noise, hidden labels and dropout depend on (seed, step, rank) alone, so a
     resumed run equals an uninterrupted one and processes differ.
-
-    Args:
-        settings: network and training.
-        image_size: H = W, px.
-        num_classes: K.
 
     Raises:
         SettingsError: the network does not fit the image size.

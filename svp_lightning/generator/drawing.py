@@ -22,7 +22,7 @@ def sample(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw one image for each label and seed.
+    """Draw one image for each label and seed: grey levels (n, H, W).
 
     Args:
         denoiser: trained; moved to ``device`` and set to evaluation.
@@ -31,9 +31,6 @@ def sample(
         settings: the sampler.
         device: where to compute.
         progress: called with the number of images finished, batch by batch.
-
-    Returns:
-        Grey levels (n, H, W).
 
     Raises:
         SettingsError: the process has fewer time steps than the sampler.
@@ -59,15 +56,9 @@ def trajectory(
     at: Sequence[int],
     device: torch.device | str = "cpu",
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The way from noise to image, for a strip of pictures.
+    """The way from noise to image of labels (n,) and seeds (n,), for a strip of pictures.
 
-    Args:
-        denoiser: trained.
-        labels: classes (n,).
-        seeds: image seeds (n,).
-        settings: the sampler.
-        at: step numbers, ascending; 0 is pure noise, -1 the finished image.
-        device: where to compute.
+    ``at`` are step numbers, ascending; 0 is pure noise, -1 the finished image.
 
     Returns:
         Noisy images x_t and the clean images predicted from them, each (len(at), n, H, W).
@@ -94,14 +85,7 @@ def interpolate(
 
     Noise of many pixels lies near a sphere; the arc stays on it, where a straight line would pass
     through noise of too little variance (Song et al. 2021, arXiv 2010.02502, section 5.3).
-
-    Args:
-        denoiser: trained; moved to ``device`` and set to evaluation.
-        label: the class, 0 to K - 1.
-        seeds: A and B, see :func:`~svp_lightning.generator.noise.image_seeds`.
-        shares: how far from A to B, (n,) in 0 to 1.
-        settings: a sampler that adds no noise of its own: ``dpm_solver`` or ``ddim``.
-        device: where to compute.
+    ``shares`` (n,) in 0 to 1 say how far along.
 
     Returns:
         Grey levels (n, H, W).
@@ -135,10 +119,7 @@ def slerp(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
 def build_pipeline(denoiser: Denoiser, settings: SamplerSettings, **facts: Any) -> Any:
     """The sampler of a denoiser, a :class:`~svp_lightning.generator.sampling.ParticlePipeline`.
 
-    Args:
-        denoiser: trained; its network becomes the pipeline's.
-        settings: its defaults.
-        facts: ``class_names`` and ``pixel_size_um``, which only exports need.
+    ``facts`` are ``class_names`` and ``pixel_size_um``, which only exports need.
 
     Raises:
         SettingsError: the process has fewer time steps than the sampler.
@@ -177,12 +158,8 @@ def resolve_precision(
 ) -> SamplerSettings:
     """The settings with ``auto`` replaced by what suits ``device``.
 
-    Rounding to bfloat16 changes images a little, so what was chosen belongs to the identity of
-    a pool: resolve the settings before making it.
-
-    Args:
-        settings: the sampler.
-        device: where images will be drawn.
+    Rounding to bfloat16 changes images a little, so what was chosen belongs to the identity of a
+    pool: resolve the settings before making it.
     """
     if settings.precision != "auto":
         return settings

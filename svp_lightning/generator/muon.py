@@ -33,13 +33,10 @@ ADAM_BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 
 class Muon(Optimizer):
-    """Muon for matrices, AdamW for everything else.
+    """Muon for ``matrices``, AdamW for everything else (norms, biases, embeddings).
 
-    Args:
-        matrices: weights of two or more dimensions; (out, ...) counts as a matrix (out, rest).
-        others: norms, biases, embeddings.
-        lr: learning rate of both.
-        weight_decay: decoupled, of both.
+    A weight (out, ...) counts as a matrix (out, rest). The learning rate is that of both, and so is
+    the decoupled weight decay.
     """
 
     def __init__(
@@ -114,14 +111,11 @@ class Muon(Optimizer):
 
 
 def orthogonalised(updates: Tensor) -> Tensor:
-    """Matrices with the singular vectors of ``updates`` and singular values near one.
+    """Float32 (n, rows, columns) with the singular vectors of ``updates`` and values near one.
 
     Newton and Schulz's iteration X <- (a + b X X' + c (X X')^2) X. All its steps multiply from the
-    left by polynomials of the same small matrix X X', so they are done on that one and the
-    product is applied once: a fourth of the work where matrices are wide.
-
-    Args:
-        updates: (n, rows, columns), float32. A matrix of zeros stays one.
+    left by polynomials of the same small matrix X X', so they are done on that one and the product
+    is applied once: a fourth of the work where matrices are wide. Zeros stay zeros.
     """
     if updates.shape[1] > updates.shape[2]:
         return orthogonalised(updates.mT).mT
@@ -141,13 +135,10 @@ def orthogonalised(updates: Tensor) -> Tensor:
 
 
 def orthogonalised_in_bfloat16(updates: Tensor) -> Tensor:
-    """The same for tensor cores, which are ten times faster in bfloat16 than float32 units.
+    """The same for tensor cores, which are ten times faster in bfloat16; rows at most columns.
 
     X itself is iterated on (Jordan et al. 2024): the small eigenvalues of X X' are squares and
     would be lost in rounding.
-
-    Args:
-        updates: (n, rows, columns), rows at most columns.
     """
     a, b, c = NEWTON_SCHULZ
     norm = updates.norm(dim=(1, 2), keepdim=True).clamp(min=1e-15)

@@ -26,10 +26,6 @@ class AugmentedEmbedding(nn.Embedding):
     """Class labels, and how the images were augmented, as one vector.
 
     There is no bias: without augmentation this is a plain embedding of labels.
-
-    Args:
-        num_labels: class labels, the null class included.
-        width: of the vector.
     """
 
     def __init__(self, num_labels: int, width: int) -> None:

@@ -28,11 +28,7 @@ UNIT = 2.0**-24
 def image_seeds(seed: int, class_name: str, start: int, stop: int) -> NDArray[np.int64]:
     """Seeds of images ``start`` to ``stop`` - 1 of one class, (stop - start,) in 0 to 2^63 - 1.
 
-    Args:
-        seed: the sampler's.
-        class_name: classes get unrelated seeds; their order does not matter.
-        start: first image number.
-        stop: one past the last.
+    ``seed`` is the sampler's. Classes get unrelated seeds; their order does not matter.
     """
     key = hashlib.blake2b(f"{seed}/{class_name}".encode(), digest_size=8).digest()
     numbers = torch.arange(start, stop) + int.from_bytes(key, "little", signed=True)
@@ -41,13 +37,9 @@ def image_seeds(seed: int, class_name: str, start: int, stop: int) -> NDArray[np
 
 
 def gaussian(seeds: Tensor, draw: int, height: int, width: int) -> Tensor:
-    """Standard normal noise of one draw, float32 (n, 1, height, width), on the seeds' device.
+    """Standard normal noise, float32 (n, 1, height, width), of image seeds (n,) int64.
 
-    Args:
-        seeds: image seeds (n,) int64.
-        draw: which of an image's fields of noise, from 0.
-        height: px; height * width must be even.
-        width: px.
+    ``draw`` is which of an image's fields of noise, from 0; height * width must be even.
     """
     pairs = height * width // 2
     counters = torch.arange(draw * pairs, (draw + 1) * pairs, device=seeds.device)

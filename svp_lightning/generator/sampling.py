@@ -221,12 +221,9 @@ class ParticlePipeline(DiffusionPipeline):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Noisy images and the clean ones predicted from them before each step, then the result.
 
-        Args:
-            labels: classes (n,), on the network's device.
-            draw_noise: standard normal noise number 0, 1, ..., (n, 1, H, W); 0 is the start.
-            steps: evaluations of the network; None: the default, as for the next two.
-            guidance: weight of the class.
-            interval: where the weight acts, as of the call.
+        ``labels`` are (n,), on the network's device; ``draw_noise`` gives standard normal noise
+        number 0, 1, ..., (n, 1, H, W); 0 is the start. The others are as in the call; None: the
+        default.
         """
         weight = self.config.guidance_scale if guidance is None else guidance
         low, high = interval or self.config.guidance_interval or (0, math.inf)

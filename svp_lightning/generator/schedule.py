@@ -13,14 +13,13 @@ References:
 """
 
 import math
-import os
 
 import torch
 from torch import Tensor, nn
 
 from svp_lightning.generator.settings import DiffusionSettings
 
-FINE = float(os.environ.get("FINE", "0.014"))
+FINE = 0.014
 """Standard deviation of what the surroundings of a pixel do not tell: sensor noise, about 1.8
 grey levels. A network that has not learnt the last noise levels yet leaves this much noise
 in the image, so a larger value shows as grain."""

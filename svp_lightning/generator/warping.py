@@ -26,12 +26,9 @@ LIGHT = 0.1
 def augment(
     images: Tensor, probability: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Randomly scaled, turned, moved and lit images.
+    """Randomly scaled, turned, moved and lit images (B, 1, H, W) in [-1, 1].
 
-    Args:
-        images: (B, 1, H, W) in [-1, 1].
-        probability: of each of the four, independently.
-        generator: on the images' device; None takes torch's global one.
+    Each of the four has the same ``probability``. None as ``generator`` takes torch's global one.
 
     Returns:
         The images, cut off at [-1, 1], and what was done to each, (B, 7): log2 of the scale,

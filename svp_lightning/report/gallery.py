@@ -35,8 +35,8 @@ def write_gallery(
     Args:
         path: the new file.
         store: of the images.
-        issues: the suspects to show, S rows with ``row`` (in the store), ``suggested``, ``score``
-            and ``reason``, in their order.
+        issues: the S suspects to show, with ``row`` (in the store), ``suggested``, ``score`` and
+            ``reason``, in their order.
         probability: (S, K) of the classes.
         neighbours: (S, M) rows of the store to show with each.
     """

@@ -64,15 +64,12 @@ FIGURE_WORDS = {
 
 
 def study_report(study_dir: Path | str) -> Path:
-    """Gather every ``results.json`` below a folder into one page and its tables.
+    """Gather every ``results.json`` below the folder of a study into one page and its tables.
 
-    Writes in ``study_dir``: ``report.html``; the tables of :func:`~.study_tables.write_tables`; and
+    Writes ``report.html``; the tables of :func:`~.study_tables.write_tables`; and
     ``figures/augmentation_effect.png``, ``figures/differences.png``, and
     ``figures/learning_curve.png`` where the number of real images varies (each also as ``.svg``).
     Runs that were started but have no result are listed.
-
-    Args:
-        study_dir: the folder that holds the run folders of a study.
 
     Returns:
         The path of the page.

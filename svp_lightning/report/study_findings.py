@@ -53,13 +53,10 @@ class Comparison:
 class Answer:
     """Generated images against the best that could have been done without them.
 
-    Attributes:
-        group: the cell.
-        control: of the control and the remedies without a generator, the one that scores highest
-            on the test images; the choice is in its favour.
-        gain: of the cell on it.
-        oracle: gain of as many fresh simulated images on the same control, where there are any.
-        closed: ``gain`` as a share of ``oracle``.
+    ``control`` is, of the control and the remedies without a generator, the one that scores highest
+    on the test images; the choice is in its favour. ``oracle`` is the gain of as many fresh
+    simulated images on the same control, where there are any, and ``closed`` is ``gain`` as a share
+    of it.
     """
 
     group: Group

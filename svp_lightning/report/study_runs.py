@@ -176,12 +176,7 @@ def _evaluates(run: Path) -> bool:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed only.
-
-    Attributes:
-        cell: the cell of the first run (its seed means nothing here).
-        runs: by ascending seed.
-    """
+    """Runs that differ in their seed only, by ascending seed; the cell is that of the first run."""
 
     cell: Cell
     runs: tuple[Run, ...]

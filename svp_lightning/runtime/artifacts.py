@@ -60,12 +60,9 @@ STAGE_VERSIONS = {
 
 @dataclass(frozen=True)
 class ArtifactCache:
-    """The directory of finished and unfinished stage outputs.
+    """The directory of finished and unfinished stage outputs, made when first needed.
 
-    Attributes:
-        root: where artifacts live; made when first needed.
-        announce: called with one line of text when something is built, reused or waited for.
-        rebuild: set aside a damaged artifact and make it again, instead of refusing it.
+    ``announce`` gets one line of text when something is built, reused or waited for.
     """
 
     root: Path

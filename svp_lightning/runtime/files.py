@@ -156,8 +156,7 @@ def sweep_memory() -> Path | None:
 def checked_hash(file: Path) -> str:
     """SHA-256 of a file of results, read once by a process and once by all cells of a sweep.
 
-    It is read again when the file's size or times change, and by every later
-    command.
+    It is read again when the file's size or times change, and by every later command.
     """
     return _sha256(file, *_look(file))
 

@@ -44,9 +44,7 @@ class Settings(BaseModel):
     def parse(cls, values: dict[str, Any], where: str) -> Self:
         """Check ``values`` (plain containers) and build the settings.
 
-        Args:
-            values: the config node, resolved to plain Python containers.
-            where: the node's name in the config tree, for messages (``"generator"``).
+        ``where`` is the node's name in the config tree, for messages (``"generator"``).
 
         Raises:
             SettingsError: naming the setting, the value given and what is allowed.

@@ -34,13 +34,7 @@ START = "0" * 64
 
 
 def record(folder: Path, task: str, written: Path, facts: Mapping[str, Any]) -> None:
-    """Append a line about what a task has written.
-
-    Args:
-        folder: of the trail.
-        task: for example ``predict``.
-        written: folder of the results.
-        facts: what else the line says.
+    """Append a line about what a task has written below ``written``; ``facts`` are part of it.
 
     Raises:
         ArtifactError: the last line cannot be read, or the disk is full.

@@ -18,11 +18,9 @@ _Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Thickness:
-    """An aggregate seen along the optical axis.
+    """An aggregate seen along the optical axis: float32 (H, W) thickness of its halves in um.
 
-    Attributes:
-        front_um, back_um: float32 (H, W) thickness of the halves.
-        half_depth_um: distance of each half's plane from the centre.
+    ``half_depth_um`` is the distance of each half's plane from the centre.
     """
 
     front_um: _Map

@@ -30,13 +30,11 @@ _GRAIN_PER_PIXEL = 0.62
 class Exposure:
     """What the camera draws for one image, before it is known what it sees.
 
-    Attributes:
-        motion_um: travel along the flow (rows) during the flash.
-        sharpening: strength of the camera's unsharp mask.
-        halo_gain: of the light above the background (a discrepancy model; 1 is physics).
-        level: grey level of the empty field in the middle.
-        gradient: relative brightness change across the window (x, y).
-        noise: float32 (image_size, image_size), standard normal.
+    ``motion_um`` is the travel along the flow (rows) during the flash, ``sharpening`` the strength
+    of the unsharp mask, ``halo_gain`` that of the light above the background (a discrepancy model;
+    1 is physics), ``level`` the grey level of the empty field in the middle, ``gradient`` the
+    relative brightness change across the window (x, y); ``noise`` is float32 (size, size), standard
+    normal.
     """
 
     motion_um: float
@@ -70,18 +68,11 @@ def expose(
     depths_um: Tensor | None,
     exposures: Sequence[Exposure],
 ) -> Tensor:
-    """Light on the camera's pixels.
+    """Light on the camera's pixels, float32 (B, image_size, image_size), background 1.
 
-    Args:
-        session: the run.
-        grid: the lattice the light was computed on.
-        light: float32 (B, N, N) intensity on the fine pixels, background 1.
-        depths_um: float32 (B,) defocus, which sets how far source points smear; None where
-            the light already is the sum over the whole source.
-        exposures: B.
-
-    Returns:
-        float32 (B, image_size, image_size), background 1.
+    ``light`` is float32 (B, N, N) intensity on the fine pixels of ``grid``, background 1, and
+    ``depths_um`` float32 (B,) defocus, which sets how far source points smear; None where the light
+    already is the sum over the whole source.
     """
     count, n, device = light.shape[0], light.shape[-1], light.device
     sensor = session.sensor_pixel_um / session.grid.pixel_um
@@ -149,14 +140,11 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
 
 
 def _rolled_off(light: Tensor, headroom: Tensor) -> Tensor:
-    """Light above the background bent so that it nears white without reaching it.
+    """Light above the background (1) bent so that it nears white without reaching it.
 
-    Of the brightest droplets on real crops most end within 20 grey levels below white and few
-    are clipped (experiments/simulator_realism), which no straight response does.
-
-    Args:
-        light: background 1.
-        headroom: contrast of white; where the background itself is white, nothing is bent.
+    Of the brightest droplets on real crops most end within 20 grey levels below white and few are
+    clipped (experiments/simulator_realism), which no straight response does. ``headroom`` is the
+    contrast of white; where the background itself is white, nothing is bent.
     """
     room = headroom.clamp(min=1e-3)
     bent = 1 + room * torch.tanh((light - 1) / room)
@@ -173,17 +161,13 @@ _MARGINS = (2, 3)
 def cut_box(
     grey: NDArray[np.uint8], contrast: NDArray[np.float32], size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], float]:
-    """Cut the box around the strongest particle and stretch it.
+    """Cut the box around the strongest particle of an uint8 (N, N) field and stretch it.
 
-    Args:
-        grey: uint8 (N, N) the recorded field.
-        contrast: float32 (N, N) the same before noise, background 0; it decides where to cut.
-        size: pixels along one side of the result.
-        rng: the image's stream.
+    ``contrast`` is float32 (N, N), the field before noise with background 0; it decides where to
+    cut. Where nothing is detected, the whole field.
 
     Returns:
-        uint8 (size, size), and the magnification, the geometric mean of both axes. Where nothing
-        is detected, the whole field.
+        uint8 (size, size), and the magnification, the geometric mean of both axes.
     """
     field = grey.shape[0]
     left, top, right, bottom = 0, 0, field, field

@@ -41,13 +41,8 @@ _NEIGHBOUR_AT = (0.36, 0.56)
 class Draw:
     """One image before it is seen.
 
-    Attributes:
-        particle: its physical columns.
-        scene: what is in front of the microscope.
-        tilt: of the condenser (x, y), as a numerical aperture.
-        waves: float32 (7,) aberrations, see :func:`imaging.pupil`.
-        exposure: the camera's part.
-        crop_seed: of the crop's chance, where boxes are cut.
+    ``tilt`` is that of the condenser (x, y) as a numerical aperture, ``waves`` float32 (7,)
+    aberrations (:func:`imaging.pupil`), ``crop_seed`` the crop's chance where boxes are cut.
     """
 
     particle: Particle
@@ -64,13 +59,10 @@ def draw_image(
     window: Session,
     key: tuple[int, str, int, int],
 ) -> Draw:
-    """Draw one image.
+    """Draw the image of a ``key``: seed, class name, number of the image, attempt.
 
-    Args:
-        settings: the instrument and the particles.
-        session: the run, as it records what is cut out or fits the window.
-        window: the same run as it records large bubbles.
-        key: seed, class name, number of the image, attempt.
+    ``session`` is the run as it records what is cut out or fits the window, ``window`` the same run
+    as it records large bubbles.
     """
     seed, class_name, index, attempt = key
     rng = stream(seed, class_name, index, attempt)

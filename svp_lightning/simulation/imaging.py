@@ -47,14 +47,10 @@ class Microscope:
 class ImagingGrid(Microscope):
     """Frequencies, source points and pixels shared by the images of a session.
 
-    Frequencies are laid out so that source points fall on them and ghosts stay outside.
-
-    Attributes:
-        num_pixels: N, pixels along one side of the camera window.
-        pixel_um: pixel size.
-        lattice_side: S, source points along one side (odd).
-        disc: a round light source; otherwise a diamond as wide.
-        margin_um: from the window's edge to the ghost; None: :data:`GHOST_MARGIN` windows.
+    Frequencies are laid out so that source points fall on them and ghosts stay outside. The camera
+    window has ``num_pixels`` along one side, the source ``lattice_side`` points (odd); it is a disc
+    or a diamond as wide. ``margin_um``: from the window's edge to the ghost; None:
+    :data:`GHOST_MARGIN` windows.
     """
 
     num_pixels: int
@@ -150,8 +146,8 @@ def pupil(
 ) -> Pupil:
     """The pupil with aberrations, seen from a tilted condenser.
 
-    Tilting the illumination by f_t moves every f to f + f_t and multiplies the field by a
-    plane phase, which the intensity does not see: only the pupil shifts.
+    Tilting the illumination by f_t moves every f to f + f_t and multiplies the field by a plane
+    phase, which the intensity does not see: only the pupil shifts.
 
     Args:
         grid: the session's lattice.
@@ -189,19 +185,15 @@ def _aberration(x: Tensor, y: Tensor, rho2: Tensor, waves: Tensor) -> Tensor:
 def abbe_intensity(
     grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor, dft: Tensor
 ) -> Tensor:
-    """Images of scattering layers, before the camera.
+    """Images of layers, float32 (B, N, N), background 1, not yet blurred by source patches.
 
     Args:
         grid: the session's lattice.
         lens: the images' pupils.
-        spectra: complex64 (B, L, K + 2 margin, K + 2 margin), rows along y: F of each layer,
-            um^2.
+        spectra: complex64 (B, L, K + 2 margin, K + 2 margin), rows along y: F of each layer, um^2.
         depths: float32 (B, L) distance z from each layer to the plane in focus, um; positive
             where the light has passed the particle before the plane.
         dft: complex64 (N, K) from :meth:`ImagingGrid.to_pixels`.
-
-    Returns:
-        float32 (B, N, N) intensity, background 1, not yet blurred by source patches.
     """
     fields, weights = _source_fields(grid, lens, spectra, depths)
     count, size, n, points = len(spectra), grid.size, grid.num_pixels, weights.shape[1]

@@ -28,12 +28,8 @@ def with_label_noise(
 ) -> pd.DataFrame:
     """Add ``true_label`` and ``label_flipped``, and change ``label`` where it is flipped.
 
-    Args:
-        table: rows with ``id, label, split`` and the physical columns.
-        noise: kind and rate.
-        class_names: of the data set; a label is only flipped to one of these.
-        size_scale: of the instrument.
-        seed: of the data set.
+    ``table`` has ``id, label, split`` and the physical columns; a label is only flipped to one of
+    ``class_names``. ``size_scale`` is the instrument's, ``seed`` the data set's.
     """
     labels = table["label"].tolist()
     chances = noise.rate * (ambiguity(table, size_scale) if noise.kind == "ambiguity" else 1.0)

@@ -53,14 +53,11 @@ def nominal_optics(optics: OpticsSettings) -> Microscope:
 class LargeBubble:
     """How one bubble is drawn from its profile.
 
-    Attributes:
-        node: indices into :data:`RADII_UM` and :data:`FOCUS_RATIOS`.
-        radius_um: of the outline.
-        x_um, y_um: centre, relative to the window's centre.
-        harmonics: ((amplitude, phase), ...) of the outline for orders 2 and 3.
-        inner: extra (amplitude, phase) of order 2 at the centre, fading towards the outline.
-        rim: brightness of the thin line around the inner disc (seen on real bubbles, and
-            sharper than partial coherence alone leaves it).
+    ``node`` indexes :data:`RADII_UM` and :data:`FOCUS_RATIOS`; (x_um, y_um) is the centre relative
+    to the window's. ``harmonics`` are (amplitude, phase) of the outline for orders 2 and 3,
+    ``inner`` that of order 2 at the centre, fading towards the outline. ``rim`` is the brightness
+    of the thin line around the inner disc (seen on real bubbles, sharper than partial coherence
+    leaves it).
     """
 
     node: tuple[int, int]
@@ -95,9 +92,7 @@ class LargeBubble:
 def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Particle, LargeBubble]:
     """A bubble and a window centred on it or where an arc, a ring, the inner disc or an edge shows.
 
-    Args:
-        rng: the image's stream.
-        window_um: width of an image; bubbles that fit are mostly seen whole.
+    Bubbles that fit the window are mostly seen whole.
     """
     radius = log_uniform(rng, RADII_UM[0], RADII_UM[-1])
     ratio = rng.normal(0.85, 0.2) if rng.random() < 0.85 else rng.uniform(-0.3, 1.5)

@@ -88,14 +88,10 @@ def angular_functions(cosines: _Float, limit: int) -> tuple[_Float, _Float]:
 def spectrum_over_sine(
     radii_um: _Float, index: float, medium_index: float, wavelength_um: float, num_angles: int
 ) -> npt.NDArray[np.complex64]:
-    """Scattered spectrum of spheres on a uniform grid of sin(angle) in [0, MAX_SINE].
+    """Scattered spectrum of R spheres at sin(angle) from 0 to MAX_SINE, complex64 (R, num_angles).
 
-    With this scaling F(f) equals the transform of (transmission - 1) wherever a thin
-    element would do: F = -2 pi / k^2 (S_1 + S_2) / 2, in um^2, with S_1 and S_2 of Bohren &
-    Huffman eq. 4.74.
-
-    Returns:
-        complex64 (R, num_angles).
+    With this scaling F(f) equals the transform of (transmission - 1) wherever a thin element would
+    do: F = -2 pi / k^2 (S_1 + S_2) / 2, in um^2, with S_1 and S_2 of Bohren & Huffman eq. 4.74.
     """
     k = 2 * np.pi * medium_index / wavelength_um
     a, b = mie_coefficients(k * radii_um, index / medium_index)
@@ -107,14 +103,9 @@ def spectrum_over_sine(
 
 
 def interpolated(rows: Tensor, position: Tensor) -> Tensor:
-    """Spectra between their tabulated angles.
+    """Spectra between their tabulated angles: of complex64 (R, angles), complex64 (R, ...).
 
-    Args:
-        rows: complex64 (R, angles).
-        position: float32 (R, ...) in steps of the table; what lies beyond it is read at its end.
-
-    Returns:
-        complex64 (R, ...).
+    ``position``, float32 (R, ...), is in steps of the table and read at its end beyond it.
     """
     count, angles = rows.shape
     position = position.clamp(max=angles - 1.001)

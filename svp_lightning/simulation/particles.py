@@ -30,12 +30,9 @@ SATELLITE_SHARE = 0.25
 
 @dataclass(frozen=True)
 class _Population:
-    """Droplets of one look.
+    """Droplets of one look, a ``share`` of all.
 
-    Attributes:
-        share: of all droplets.
-        focus_um, focus_spread_um: distance from the focus, normal.
-        radius_um, radius_spread: at the mean focus; log-normal.
+    Their distance from the focus is normal, their radius at the mean focus log-normal.
     """
 
     share: float
@@ -62,9 +59,7 @@ _RADIUS_POWER = 0.9
 def draw_oil(rng: np.random.Generator, scale: float) -> tuple[Particle, Spheres]:
     """One droplet, a tilted doublet, or a droplet with a small satellite.
 
-    Args:
-        rng: the image's stream.
-        scale: of the defocus, from the session's pixel size.
+    ``scale`` is that of the defocus, from the session's pixel size.
     """
     focus, radius = _focus_and_radius(rng)
     main = _sphere(rng, radius, OIL_INDEX, focus * scale, 0.09)
@@ -166,12 +161,8 @@ def draw_dark_disc(
 ) -> tuple[Particle, Spheres]:
     """A sphere from the prior that small bubbles and droplets share.
 
-    Args:
-        rng: the image's stream.
-        scale: of the defocus.
-        index: refractive index of the sphere.
-        sign: side of the focus on which it appears as a dark disc: 1 for a sphere of lower
-            index than the medium, -1 for one of higher index.
+    ``scale`` is that of the defocus, ``sign`` the side of the focus on which the sphere appears as
+    a dark disc: 1 for one of lower index than the medium, -1 for one of higher index.
     """
     sphere = Sphere(
         radius_um=_DARK_RADIUS_UM * math.exp(rng.normal(0, 0.28)),
@@ -204,11 +195,7 @@ def draw_protein(
 ) -> tuple[Particle, PhaseScreens]:
     """One aggregate near focus (three quarters) or well away from it.
 
-    Args:
-        rng: the image's stream.
-        grid: the session's lattice (wavelength and medium).
-        focus_offset_um: of the session.
-        compact_focus_um: None, or where a compact aggregate is asked for.
+    ``compact_focus_um`` asks for a compact one at that focus.
     """
     morphology = _choose(rng) if compact_focus_um is None else "compact"
     body = MORPHOLOGIES[morphology](rng)

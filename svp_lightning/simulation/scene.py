@@ -79,12 +79,9 @@ class Spheres:
 class PhaseScreens:
     """Two thin phase objects behind one another (the halves of an aggregate).
 
-    Attributes:
-        front, back: complex64 (H, W) transmission minus 1 of the halves; ``back`` is already
-            multiplied by the transmission of ``front``.
-        step_um: grid distance.
-        x_um, y_um: position of the grid's first point.
-        depths_um: distance from each half to the plane in focus.
+    ``front`` and ``back`` are complex64 (H, W), transmission minus 1; ``back`` is already
+    multiplied by the transmission of ``front``. (x_um, y_um) is the grid's first point, ``step_um``
+    its spacing; ``depths_um`` are the distances from each half to the plane in focus.
     """
 
     front: NDArray[np.complex64]
@@ -107,10 +104,8 @@ class PhaseScreens:
 class Together:
     """Two independent particles in one window; multiple scattering is left out.
 
-    Attributes:
-        main: the particle the window is centred on.
-        other: its neighbour.
-        x_um, y_um: from the neighbour's own origin to the window's.
+    The window is centred on ``main``; (x_um, y_um) leads from the neighbour's origin to the
+    window's.
     """
 
     main: Spheres | PhaseScreens
@@ -140,10 +135,9 @@ def kind(scene: Layers) -> str:
 
 
 def scene_spectra(scenes: Sequence[Layers], grid: ImagingGrid, device: torch.device) -> Tensor:
-    """Scattered spectra of B scenes of one kind.
+    """Scattered spectra of B scenes of one kind, um^2.
 
-    Returns:
-        complex64 (B, L, M, M) with M = K + 2 margin, rows along y, um^2.
+    complex64 (B, L, M, M) with M = K + 2 margin, rows along y.
     """
     f = grid.frequencies(grid.margin).to(device)
     spheres = [scene.spheres for scene in scenes if isinstance(scene, Spheres)]
@@ -249,13 +243,8 @@ def mean_depth_um(scene: Layers) -> float:
 def centred(scene: Layers, tilt: tuple[float, float], medium_index: float) -> Layers:
     """Undo the shift of a defocused image under oblique light.
 
-    Light tilted by an aperture ``t`` moves the image of a particle at depth ``z`` by
-    ``z t / n``; the instrument cuts its crop where the image is, not where the particle is.
-
-    Args:
-        scene: what is in front of the microscope.
-        tilt: of the condenser (x, y), as a numerical aperture.
-        medium_index: refractive index around the particle.
+    Light tilted by a numerical aperture ``t`` (x, y) moves the image of a particle at depth ``z``
+    by ``z t / n``; the instrument cuts its crop where the image is, not where the particle is.
     """
     depth = mean_depth_um(scene) / medium_index
     return scene.moved(-depth * tilt[0], -depth * tilt[1])

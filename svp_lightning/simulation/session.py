@@ -21,18 +21,13 @@ _FIELD = 1.5
 class Session:
     """Drawn once per run.
 
-    Attributes:
-        grid: the optical lattice on the fine (unbinned) pixels.
-        pixel_scale: size of the run's pixels over the nominal one.
-        binning: fine pixels per camera pixel along one side.
-        tilt: condenser misalignment (x, y), as a numerical aperture.
-        focus_offset_um: of the whole run.
-        stray_light: share of light that carries no image.
-        sensor_pixel_um: pixel of the sensor; never finer than the image's own.
-        background: mean grey level of an empty field.
-        gradient: relative brightness change across the window (x, y).
-        read_noise, shot_noise: grey levels rms at the background level.
-        columns: (N,) fixed pattern of the camera columns, grey levels.
+    The grid is on the fine (unbinned) pixels, of which a camera pixel has ``binning`` along one
+    side. ``pixel_scale`` is the run's pixel size over the nominal one, ``tilt`` (x, y) the
+    condenser's misalignment as a numerical aperture, ``stray_light`` the share of light that
+    carries no image, ``sensor_pixel_um`` never finer than the image's pixel. ``background`` is the
+    mean grey level of an empty field, ``gradient`` its relative change across the window (x, y);
+    noise is in grey levels rms at the background, ``columns`` (N,) the fixed pattern of the camera
+    in grey levels.
     """
 
     grid: ImagingGrid
@@ -57,15 +52,10 @@ class Session:
 def draw_session(
     settings: SimulationSettings, image_size: int, seed: int, number: int, *, field: bool = False
 ) -> Session:
-    """The run with this number, the same in every process.
+    """The run with this number, the same in every process; ``seed`` is that of the data set.
 
-    Args:
-        settings: the instrument.
-        image_size: pixels along one side of an image.
-        seed: of the data set.
-        number: of the run.
-        field: record a wider field on the camera's own pixels, for crops to be cut out of it,
-            instead of the window itself; all else is the same.
+    With ``field`` it records a wider field on the camera's own pixels, for crops to be cut out of
+    it, instead of the window itself; all else is the same.
     """
     rng = stream(seed, "session", number)
     optics, instrument = settings.optics, settings.instrument
@@ -116,15 +106,11 @@ def _field_px(instrument: InstrumentSettings) -> int:
 
 
 def stream(seed: int, purpose: str, *counter: int) -> np.random.Generator:
-    """Independent generator for one purpose of one image or session.
+    """Independent generator for one purpose (a class name, say) of one image or session.
 
-    Philox takes the counter as part of its state, so streams need no common ancestor and
-    any image can be drawn alone, in any order, on any process.
-
-    Args:
-        seed: of the data set, >= 0.
-        purpose: for example a class name.
-        counter: up to three non-negative numbers (index, attempt, ...).
+    Philox takes the counter (up to three non-negative numbers: index, attempt) as part of its
+    state, so streams need no common ancestor and any image can be drawn alone, in any order, on any
+    process.
     """
     words = [0, *counter, *([0] * (3 - len(counter)))]
     key = [seed & 0xFFFFFFFFFFFFFFFF, crc32(purpose.encode())]

@@ -37,10 +37,9 @@ _Chunk = tuple[range, NDArray[np.uint8], pd.DataFrame]
 def plan_images(settings: SimulationSettings) -> pd.DataFrame:
     """Lay out the data set: splits, then classes; sessions take turns within a class.
 
-    Returns:
-        One row per image in the order of the store: ``label``, ``split``, and the numbers that
-        the image and its session are drawn by, ``index`` and ``session``. They are distinct
-        between splits, whatever the counts.
+    One row per image in the order of the store: ``label``, ``split``, and the numbers that the
+    image and its session are drawn by, ``index`` and ``session``. They are distinct between splits,
+    whatever the counts.
     """
     parts = []
     for code, split in enumerate(SPLITS):
@@ -91,17 +90,12 @@ def simulate_store(
 ) -> None:
     """Render every planned image into a store; a killed call resumes.
 
-    Rendering uses ``settings.workers`` fresh processes (no ``fork``), so a script that calls
-    this needs the usual ``if __name__ == "__main__":`` guard. The images do not depend on
-    the number of workers or on the chunk size.
+    Rendering uses ``settings.workers`` fresh processes (no ``fork``), so a script that calls this
+    needs the usual ``if __name__ == "__main__":`` guard. The images do not depend on the number of
+    workers or on the chunk size.
 
-    Args:
-        path: of the store.
-        settings: what to simulate.
-        image_size: pixels along one side.
-        seed: of the data set.
-        progress: gets the number of images just written; those of an earlier call come first.
-        estimate: gets once, before the work starts, about how many seconds it will take.
+    ``progress`` gets the number of images just written, those of an earlier call first;
+    ``estimate`` gets once, before the work starts, about how many seconds it will take.
 
     Raises:
         SettingsError: for an image size, seed or device that cannot be used.

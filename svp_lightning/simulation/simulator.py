@@ -38,13 +38,10 @@ _PREVIEW_SIDE = 3
 
 
 class Simulator:
-    """Renders flow-imaging images of single particles.
+    """Renders flow-imaging images of single particles, a function of ``seed`` each.
 
-    Args:
-        settings: the instrument and the particles.
-        image_size: pixels along one side, a multiple of 16 in 16..128. The field of view is
-            that of the instrument at any size.
-        seed: of the data set; every image and session is a function of it.
+    ``image_size`` is a multiple of 16 in 16..128; the field of view is the instrument's at any
+    size.
 
     Raises:
         SettingsError: for an image size or seed that cannot be used.
@@ -107,15 +104,15 @@ class Simulator:
         batch_size: int | None = None,
         drawn: Sequence[Draw] | None = None,
     ) -> tuple[NDArray[np.uint8], pd.DataFrame]:
-        """Render n images.
+        """Render n images, each by its class, its number within the class and its session.
 
-        On a CPU each image has the same bits whatever the call it is part of. On another
-        device, or with another ``batch_size``, single grey levels may differ.
+        On a CPU each image has the same bits whatever the call it is part of. On another device, or
+        with another ``batch_size``, single grey levels may differ.
 
         Args:
             class_names: n class names.
-            indices: (n,) number of each image within its class, >= 0.
-            sessions: (n,) number of each image's session, >= 0.
+            indices: (n,), >= 0.
+            sessions: (n,), >= 0.
             device: where the optics are computed.
             batch_size: images of one session imaged together; None: 1 on a CPU, 256 elsewhere.
             drawn: what :meth:`draw` returned for these images, in whatever process.

@@ -45,16 +45,13 @@ def source_weights(side: int, disc: bool) -> Tensor:
 
 
 def source_blur(weights: Tensor, disc: bool, shifts_px: Tensor, num_pixels: int) -> Tensor:
-    """Transfer that turns the lattice's image into the whole source's.
+    """Transfer that turns the lattice's image into the whole source's, at the DCT frequencies.
 
     Args:
         weights: (S, S) of the lattice, symmetric.
         disc: whether the source is round, inscribed in the lattice, or the diamond.
         shifts_px: float32 (B,) how far defocus moves the images of neighbouring points apart.
-        num_pixels: N.
-
-    Returns:
-        float32 (B, N, N) at the DCT frequencies.
+        num_pixels: N of the float32 (B, N, N) returned.
     """
     device, side = shifts_px.device, weights.shape[0]
     frequencies = torch.arange(num_pixels, dtype=torch.float32, device=device) / (2 * num_pixels)

@@ -33,11 +33,8 @@ SPLIT = "val"
 class Tally:
     """What became of the images of one class, up to the last one kept.
 
-    Attributes:
-        looked_at: images drawn and judged.
-        wrong_class: taken for another class.
-        far: out of the distribution of real images.
-        rejected: for either reason, or as too easy.
+    ``looked_at`` were drawn and judged, ``wrong_class`` taken for another class, ``far`` out of the
+    distribution of real images, ``rejected`` for either reason, or as too easy.
     """
 
     looked_at: int
@@ -129,11 +126,7 @@ def build_hardest(
 ) -> NDArray[np.int64]:
     """(n,) training rows of the classes that are not rare, those most like a rare class first.
 
-    Args:
-        features: folder of the feature network, which judges.
-        store: the real images.
-        cache: where the order is kept.
-        device: where to judge.
+    The feature network in the folder ``features`` judges.
     """
 
     def make(folder: Path) -> None:

@@ -40,8 +40,8 @@ def build_pool(
 ) -> Store:
     """The store of generated images, drawn if missing.
 
-    A pool that another ratio has drawn already is the beginning of this one: image k of a
-    class is the same in every pool of a generator and sampler, so only the rest is drawn.
+    A pool that another ratio has drawn already is the beginning of this one: image k of a class is
+    the same in every pool of a generator and sampler, so only the rest is drawn.
 
     Args:
         generator: folder of the trained generator.
@@ -134,14 +134,10 @@ def _draw(
 
 @dataclass(frozen=True)
 class Pool:
-    """What is to be drawn.
+    """What is to be drawn: class name -> images, by a generator of known weights (SHA-256).
 
-    Attributes:
-        generator: ready to sample from.
-        generator_hash: SHA-256 of its weights.
-        sampler: with its precision resolved.
-        counts: class name -> images.
-        earlier: a pool of the same generator and sampler, whose images are copied.
+    The sampler's precision is resolved. Images of ``earlier``, a pool of the same generator and
+    sampler, are copied.
     """
 
     generator: Generator

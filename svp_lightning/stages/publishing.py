@@ -101,12 +101,7 @@ def refuse_existing(target: Path) -> None:
 
 
 def find_fidelity(folders: Iterable[Path], weights: str) -> Fidelity | None:
-    """What ``task=assess`` has measured of these very weights, if it has.
-
-    Args:
-        folders: where to look.
-        weights: SHA-256 of the generator's weights.
-    """
+    """What ``task=assess`` has measured of these very weights (SHA-256), if it has."""
     for folder in folders:
         for path in sorted(folder.glob(f"**/{FIDELITY}")):
             if weights in path.read_text(encoding="utf-8", errors="replace"):

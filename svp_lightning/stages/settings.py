@@ -61,10 +61,6 @@ class SimulatedData(UseSettings):
 def fresh_data(data: "DataSettings", seed: int) -> SimulatedData:
     """The simulator that the real store comes from, for images and instrument runs of another seed.
 
-    Args:
-        data: of the real store.
-        seed: which images; each seed gives others.
-
     Raises:
         SettingsError: the images are not simulated.
     """
@@ -133,9 +129,7 @@ class TrainerSettings(Settings):
         """Whether Lightning may run the command again for further processes.
 
         Its ``auto`` strategy does so too, as soon as there is more than one device or node.
-
-        Args:
-            visible: counts the devices there are; asked only where the settings leave it open.
+        ``visible`` counts the devices there are; asked only where the settings leave it open.
         """
         if self.num_nodes > 1:
             return True

@@ -45,9 +45,7 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 class Trainers:
     """Makes the trainers of a run: on its devices, with its loggers and callbacks.
 
-    Attributes:
-        settings: which devices, and further arguments of :class:`pytorch_lightning.Trainer`.
-        build: makes the objects of a config group (``logger``, ``callbacks``).
+    ``build`` makes the objects of a config group (``logger``, ``callbacks``).
     """
 
     settings: TrainerSettings
@@ -267,11 +265,7 @@ class _KeepCost(Callback):
 
 
 class StepsProgress(ProgressBar):
-    """Training steps of the whole budget, with the loss and the validation score.
-
-    Args:
-        description: what is being trained; each stage fills it in.
-    """
+    """Training steps of the whole budget, with the loss and the validation score."""
 
     SHOWN: ClassVar = {
         "generator/loss": "loss",

@@ -32,14 +32,11 @@ from svp_lightning.evaluation.schema import (
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images of one class and what the feature network says of them.
+    """Images (n, H, W) uint8 of one class and what the feature network says of them.
 
-    Attributes:
-        images: (n, H, W) uint8.
-        features: (8, n, D) of the images under the symmetries of
-            :func:`~.copies.symmetric_images`; the first are the images themselves. Training
-            images need no more than those, (1, n, D).
-        recognised: (n,) whether this class is the most probable one.
+    ``features`` are (8, n, D), of the images under the symmetries of
+    :func:`~.copies.symmetric_images` (the first are the images themselves); training images need no
+    more than those, (1, n, D). ``recognised`` (n,): whether this class is the most probable one.
     """
 
     images: NDArray[np.uint8]
@@ -56,13 +53,9 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The assessment of one class, and what its figures are drawn from.
+    """What ``fidelity.json`` holds of one class, and what its figures are drawn from.
 
-    Attributes:
-        found: what ``fidelity.json`` holds.
-        measured: the morphology of the held-out and of the generated images compared.
-        pixel: closeness in grey levels above the background.
-        feature: closeness in feature space.
+    ``measured`` is the morphology of the held-out and of the generated images compared.
     """
 
     found: ClassFidelity

@@ -46,11 +46,9 @@ Visible = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 class Neighbours:
     """The two nearest references of n queries.
 
-    Attributes:
-        distance: (n,) root mean square difference per element to the nearest one.
-        second: (n,) the same to the second nearest.
-        index: (n,) int64, position of the nearest among the references.
-        symmetry: (n,) int64, the symmetry of the query that lies there, 0 to 7.
+    ``distance`` (n,) is the root mean square difference per element to the nearest one, ``second``
+    to the second nearest, ``index`` (n,) the position of the nearest among the references, and
+    ``symmetry`` (n,) the symmetry of the query that lies there, 0 to 7.
     """
 
     distance: NDArray[np.float64]
@@ -163,11 +161,8 @@ def memorisation(
     ``close``: only d1 is significant, as for images smoother or less varied than real ones.
     ``novel``: none of this.
 
-    Args:
-        generated: neighbours of generated images among the training images of their class.
-        heldout: neighbours of held-out real images of the class among the same.
-        visible: all images if None. Blank ones equal one another by chance and count as nobody's
-            copies.
+    Both arguments are neighbours among the training images of the class. ``visible``: all images if
+    None; blank ones equal one another by chance and count as nobody's copies.
     """
     new, known_new = visible or (np.True_, np.True_)
     closer = lower_tail(generated.distance, heldout.distance)

@@ -95,11 +95,8 @@ def _measure(real: Features, generated: Features, seed: int) -> dict[str, float]
 def frechet_distance(real: Features, generated: Features) -> float:
     """|μ_r − μ_g|² + tr(Σ_r + Σ_g − 2 (Σ_r Σ_g)^½) (Heusel et al. 2017, arXiv 1706.08500).
 
-    Biased upwards in small sets: compare only values from sets of one size.
-
-    Args:
-        real: (n, D), n at least 2.
-        generated: (m, D), m at least 2.
+    Of (n, D) and (m, D), both at least 2. Biased upwards in small sets: compare only values from
+    sets of one size.
     """
     metric = FrechetInceptionDistance(feature=_Given(real.shape[1]), **LOCAL)
     metric.update(_tensor(real), real=True)
@@ -111,11 +108,8 @@ def frechet_distance(real: Features, generated: Features) -> float:
 def kernel_distance(real: Features, generated: Features) -> float:
     """Unbiased squared MMD with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018, 1801.01401).
 
-    0 on average for two sets from one distribution, and below 0 as often as above.
-
-    Args:
-        real: (n, D), n at least 2.
-        generated: (m, D), m at least 2.
+    0 on average for two sets (n, D) and (m, D) from one distribution, and below 0 as often as
+    above.
     """
     size = min(len(real), len(generated))
     subsets = 1 if len(real) == len(generated) else UNEQUAL_SUBSETS
@@ -188,14 +182,9 @@ def _radii(vectors: Features, k: int) -> NDArray[np.float64]:
 def two_sample_auc(real: Features, generated: Features, seed: int = 0) -> float:
     """Area under the ROC curve of "generated or real?" (Lopez-Paz & Oquab 2017, 1610.06545).
 
-    Cross-validated; 0.5: the sets cannot be distinguished. The classifier is a linear discriminant
-    with shrinkage (Ledoit & Wolf 2004), which needs no tuning and stays sensible with fewer
-    images than features.
-
-    Args:
-        real: (n, D), n at least 2.
-        generated: (m, D), m at least 2.
-        seed: of the folds.
+    Cross-validated; 0.5: the sets (n, D) and (m, D) cannot be distinguished. The classifier is a
+    linear discriminant with shrinkage (Ledoit & Wolf 2004), which needs no tuning and stays
+    sensible with fewer images than features. ``seed`` is that of the folds.
     """
     x = np.concatenate([real, generated]).astype(np.float64)
     y = np.repeat([0, 1], [len(real), len(generated)])
@@ -211,9 +200,8 @@ def two_sample_auc(real: Features, generated: Features, seed: int = 0) -> float:
 class Rejection:
     """Why images of one class are rejected; an image may have both reasons.
 
-    Attributes:
-        wrong_class: (n,) the network takes the image for another class.
-        far: (n,) the image lies further out than held-out real images do.
+    ``wrong_class`` (n,): the network takes it for another class; ``far`` (n,): it lies further out
+    than held-out real images do.
     """
 
     wrong_class: NDArray[np.bool_]
@@ -234,9 +222,6 @@ class ClassFilter:
         heldout: (v, D) features of its real validation images; they set the threshold.
         quantile: share of ``heldout`` within the threshold.
         neighbours: k; the distance is to the k-th nearest training image.
-
-    Attributes:
-        threshold: largest distance that is kept.
     """
 
     def __init__(

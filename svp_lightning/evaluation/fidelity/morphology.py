@@ -35,10 +35,8 @@ WITHIN_IMAGE[1] = True
 class Segmented:
     """Particles and backgrounds of n images.
 
-    Attributes:
-        mask: (n, H, W) bool, the largest connected particle of each image, holes filled; all
-            False where there is none.
-        background: (n,) grey level.
+    ``mask`` (n, H, W) is the largest connected particle of each image, holes filled, all False
+    where there is none; ``background`` (n,) is a grey level.
     """
 
     mask: NDArray[np.bool_]
@@ -137,12 +135,7 @@ MEASURES = tuple(field.name for field in fields(Morphology))
 
 
 def measure_morphology(images: NDArray[np.uint8], pixel_size_um: float | None = None) -> Morphology:
-    """Segment and measure the particle of each image.
-
-    Args:
-        images: (n, H, W), n at least 1.
-        pixel_size_um: µm per px; None leaves the diameter in px.
-    """
+    """Segment and measure the particle of each image (n, H, W); None leaves the diameter in px."""
     chunks = [
         _measure(np.asarray(images[start : start + CHUNK_IMAGES]))
         for start in range(0, len(images), CHUNK_IMAGES)
@@ -236,14 +229,8 @@ def morphology_distances(
 ) -> dict[str, dict[str, Estimate]]:
     """Measure -> its distances ``ks`` and ``wasserstein`` (:class:`~..schema.MorphologyDistance`).
 
-    None where fewer than two particles of a set have the measure. Sets are cut to the smaller
-    one's size, since both distances fall with it.
-
-    Args:
-        real: of held-out real images of one class.
-        generated: of generated images, or of real training images for the floor.
-        draws: random halves for the intervals.
-        seed: of the draws.
+    None where fewer than two particles of a set have the measure. Sets are cut to the smaller one's
+    size, since both distances fall with it. For the floor, ``generated`` are training images.
     """
     a, b = real.columns(), generated.columns()
     size = min(len(a), len(b))
