@@ -71,6 +71,8 @@ class PredictSettings(Settings):
 class ExportSettings(Settings):
     """What ``task=export`` writes."""
 
+    classifier: Path | None
+    """Folder of an evaluated run: its classifier is exported, and no generator."""
     generator: Path | None
     """Folder of a trained generator; None: this configuration's, trained if missing."""
     to: Path | None
@@ -79,6 +81,9 @@ class ExportSettings(Settings):
     """Images of each class in the sample data set that goes with it."""
     fidelity: Path | None
     """``fidelity.json`` of ``task=assess`` for the model card; None: looked for in the outputs."""
+    onnx: Literal["auto"] | bool
+    """Whether a classifier's folder gets a ``model.onnx``; ``auto``: where the extra ``onnx`` is
+    installed."""
     licence: str | None
     """SPDX name; None: apache-2.0 for simulated data, ``other`` where images are yours."""
 
@@ -115,7 +120,7 @@ class Config(Settings):
         if self.task in ("sample", "assess"):
             return True
         if self.task == "export":
-            return self.export.generator is None
+            return self.export.generator is None and self.export.classifier is None
         return (
             self.task in ("train_classifier", "evaluate", "audit")
             and self.augmentation.needs_generator

@@ -47,12 +47,7 @@ def build_backbone(
         raise SettingsError(
             f"There is no backbone {name!r}.", f"Choose one of {', '.join(BACKBONES)}."
         )
-    fitting = auto_stem_stride(image_size)
-    stride = fitting if stem_stride == "auto" else stem_stride
-    if name.startswith("convnext") and stride == 1:
-        if stem_stride == 1:
-            raise SettingsError(f"{name} has no stem of stride 1.", "Choose auto, 2 or 4.")
-        stride = 2
+    stride = fixed_stem_stride(name, image_size, stem_stride)
     network: nn.Module
     if name == "resnet18_quarter":
         network = _quarter_resnet18(num_classes)
@@ -98,6 +93,21 @@ def auto_stem_stride(image_size: int) -> int:
     if image_size <= 32:
         return 1
     return 2 if image_size <= 96 else 4
+
+
+def fixed_stem_stride(name: str, image_size: int, stem_stride: int | str) -> int:
+    """The stride that a backbone's stem gets.
+
+    Raises:
+        SettingsError: a size or stride that does not fit.
+    """
+    fitting = auto_stem_stride(image_size)
+    stride = fitting if isinstance(stem_stride, str) else stem_stride
+    if name.startswith("convnext") and stride == 1:
+        if stem_stride == 1:
+            raise SettingsError(f"{name} has no stem of stride 1.", "Choose auto, 2 or 4.")
+        return 2
+    return stride
 
 
 def _resnet_stem(network: Any, stride: int, keep_kernel: bool) -> None:

@@ -1,4 +1,4 @@
-"""``task=export``: the generator as a diffusers pipeline, with a model card and sample images."""
+"""``task=export``: a generator (as a diffusers pipeline) or a classifier, with its card."""
 
 from pathlib import Path
 
@@ -11,19 +11,21 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.model_card import Card, write_model_card
 from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.distributed import is_main_process
+from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.classifier_export import export_classifier, images_to_check, wants_onnx
 from svp_lightning.stages.generator_training import weights_hash
 from svp_lightning.stages.publishing import (
     fidelity_of,
     find_fidelity,
+    origin_of,
     refuse_existing,
     write_samples,
     writing_whole,
 )
-from svp_lightning.stages.settings import SimulatedData
+from svp_lightning.stages.real_store import build_store
+from svp_lightning.stages.run_folder import CLASSIFIER, data_of, evaluated_run
 
-SIMULATED = "Images of svp_lightning's physics-based simulator of flow-imaging microscopy."
-OWN = "Images imported by the person who exported this model ({source})."
 UNKNOWN = "The generator was exported from a folder; its file names the data by hash only."
 
 
@@ -32,6 +34,8 @@ def run(pipeline: Pipeline) -> Path | None:
     config = pipeline.config
     if config.export.to is not None:
         refuse_existing(config.export.to)
+    if config.export.classifier is not None:
+        return _classifier(pipeline, evaluated_run(config.export.classifier))
     source = config.export.generator or pipeline.generator
     if not is_main_process():
         return None
@@ -53,14 +57,29 @@ def run(pipeline: Pipeline) -> Path | None:
     return target
 
 
+def _classifier(pipeline: Pipeline, run: Path) -> Path | None:
+    if not is_main_process():
+        return None
+    config, data, images = pipeline.config, data_of(run), None
+    if wants_onnx(config.export.onnx):
+        images = images_to_check(build_store(data, config.paths.own, pipeline.cache), run)
+    origin, licence = origin_of(data)
+    name = f"classifier_{sha256_of_file(run / CLASSIFIER)[:12]}"
+    target = config.export.to or config.paths.outputs / config.study / name
+    with writing_whole(target) as folder:
+        checked = export_classifier(folder, run, images, config.export.licence or licence, origin)
+    say(f"Classifier: {target}\nAbout it:   {target / 'README.md'}")
+    if checked is not None:
+        say(str(checked))
+    return target
+
+
 def _card(
     config: Config, source: Path, generator: Generator, sampler: SamplerSettings, weights: str
 ) -> Card:
-    simulated = isinstance(config.data, SimulatedData)
+    origin, licence = origin_of(config.data)
     if config.export.generator is not None:
-        origin, simulated = UNKNOWN, False
-    else:
-        origin = SIMULATED if simulated else OWN.format(source=config.data.source)
+        origin, licence = UNKNOWN, "other"
     return Card(
         generator=generator.info.model_dump(mode="json"),
         sampler=sampler.model_dump(mode="json"),
@@ -68,7 +87,7 @@ def _card(
         parameters=sum(p.numel() for p in generator.denoiser.parameters()),
         samples_per_class=config.export.samples_per_class,
         fidelity=_fidelity(config, weights),
-        licence=config.export.licence or ("apache-2.0" if simulated else "other"),
+        licence=config.export.licence or licence,
         weights_sha256=weights,
         seconds=(cost_of(source) or {}).get("wall_seconds"),
     )

@@ -1,4 +1,4 @@
-"""The model card of an exported generator: a README with the front matter that model hubs read."""
+"""Cards of exported models: a README with the front matter that model hubs read."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
-from svp_lightning.evaluation.schema import Compared, Estimate, Fidelity
+from svp_lightning.data.importers.summary import as_range
+from svp_lightning.evaluation.counting import MACRO_METRICS
+from svp_lightning.evaluation.schema import Compared, Estimate, Fidelity, Results
 from svp_lightning.report.fidelity import verdict_sentence
 from svp_lightning.runtime.files import replacing
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says.
+    """What a generator's card says.
 
     Attributes:
         generator: the content of ``generator.json``: settings, classes, sizes, training.
@@ -43,7 +45,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the card's table of measurements."""
+    """One line of a card's table of measurements."""
 
     of: str
     name: str
@@ -53,7 +55,47 @@ class Measure:
 
 
 def write_model_card(path: Path, card: Card) -> None:
-    """Write the card to ``path`` as Markdown."""
+    """Write a generator's card to ``path`` as Markdown."""
+    _write(
+        path,
+        "model_card.md.j2",
+        card=card,
+        measures=list(measures(card.fidelity)) if card.fidelity else [],
+        verdicts=[
+            verdict_sentence(name, one.memorisation)
+            for name, one in (card.fidelity.classes.items() if card.fidelity else ())
+        ],
+    )
+
+
+def write_classifier_card(
+    path: Path, config: Mapping[str, Any], results: Results | None, onnx: Any, licence: str
+) -> None:
+    """Write a classifier's card to ``path`` as Markdown.
+
+    Args:
+        path: of the card.
+        config: the content of the classifier's ``config.json``.
+        results: what was measured of it; None: nothing.
+        onnx: ``images``, ``difference``, ``per_second`` and ``torch_per_second`` of its ONNX file,
+            or None.
+        licence: SPDX name, or ``other``.
+    """
+    scaling = config["calibration"] or {"biases": {}}
+    _write(
+        path,
+        "classifier_card.md.j2",
+        config=config,
+        results=results,
+        measures=list(scores(results)) if results else [],
+        out_of_reach=results.out_of_reach if results else (),
+        biases=", ".join(f"{value:+.2f} ({name})" for name, value in scaling["biases"].items()),
+        onnx=onnx,
+        licence=licence,
+    )
+
+
+def _write(path: Path, template: str, **values: Any) -> None:
     environment = Environment(
         loader=PackageLoader("svp_lightning.report"),
         undefined=StrictUndefined,
@@ -62,18 +104,24 @@ def write_model_card(path: Path, card: Card) -> None:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML
     )
-    environment.filters["display"] = display_name
-    text = environment.get_template("model_card.md.j2").render(
-        card=card,
-        measures=list(measures(card.fidelity)) if card.fidelity else [],
-        verdicts=[
-            verdict_sentence(name, one.memorisation)
-            for name, one in (card.fidelity.classes.items() if card.fidelity else ())
-        ],
-        version=__version__,
-    )
+    environment.filters |= {
+        "display": display_name,
+        "number": lambda value: f"{value:.4g}",
+        "signed": lambda value: f"{'+' if value >= 0 else '−'} {abs(value):.4g}",
+        "pixels": lambda ends: f"{as_range(ends)} µm",
+    }
+    text = environment.get_template(template).render(version=__version__, **values)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def scores(found: Results) -> Iterator[Measure]:
+    """The metrics of a run, and of each class, with their intervals."""
+    for name in MACRO_METRICS:
+        yield _measure("All", name, found.estimate(name))
+    for class_name, one in found.metrics.per_class.items():
+        for name, _ in one:
+            yield _measure(display_name(class_name), name, found.estimate(f"{class_name}/{name}"))
 
 
 def measures(found: Fidelity) -> Iterator[Measure]:

@@ -23,8 +23,18 @@ from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.files import explaining_write_errors
 from svp_lightning.runtime.terminal import counting
 from svp_lightning.stages.pools import pool_table
+from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 SHEET_IMAGES = 12
+SIMULATED = "Images of svp_lightning's physics-based simulator of flow-imaging microscopy."
+OWN = "Images imported by the person who exported this model ({source})."
+
+
+def origin_of(data: DataSettings) -> tuple[str, str]:
+    """Where training images come from, as a sentence, and the licence that follows."""
+    if isinstance(data, SimulatedData):
+        return SIMULATED, "apache-2.0"
+    return OWN.format(source=data.source), "other"
 
 
 def write_samples(

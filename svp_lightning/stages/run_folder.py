@@ -5,6 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
+import yaml
+from pydantic import TypeAdapter
+
 from svp_lightning.errors import ArtifactError, CheckpointError, SettingsError
 from svp_lightning.runtime.files import (
     CHECKSUMS,
@@ -14,6 +17,7 @@ from svp_lightning.runtime.files import (
     write_json,
 )
 from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.settings import DataSettings
 
 RESULTS, REPORT = "results.json", "report.html"
 CONFIG, FIGURES = "config.yaml", "figures"
@@ -68,6 +72,22 @@ def evaluated_run(run: Path | None) -> Path:
         )
     require_unchanged(run / CLASSIFIER)
     return run.resolve()
+
+
+def data_of(run: Path) -> DataSettings:
+    """The data settings that a run was made with.
+
+    Raises:
+        ArtifactError: the run's configuration is missing or not of this version.
+    """
+    try:
+        values = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+        return TypeAdapter[DataSettings](DataSettings).validate_python(values["data"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{run / CONFIG} does not say which data the run is of ({error}).",
+            "Evaluate the run again.",
+        ) from error
 
 
 def report_objective(run_dir: Path) -> None:

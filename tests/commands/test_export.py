@@ -6,13 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from PIL import Image
 
+from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.onnx_export import available
+from svp_lightning.classifier.packaged import read_packaged
 from svp_lightning.data.store import Store
+from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import build_denoiser
 from svp_lightning.runtime.files import sha256_of_file
 from tests import configured
+from tests.conftest import only_run, results
+from tests.narrow import use_narrow_backbones
 from tests.report.made_up import made_up_fidelity
 
 Svp = Callable[..., None]
@@ -87,6 +95,41 @@ def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
         svp(*given)
     assert "class_dropout is 0" in capsys.readouterr().err
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    svp("augmentation=none")
+    run = only_run(tmp_path / "outputs")
+    svp("task=export", f"export.classifier={run}", "export.to=mine")
+    mine, said = tmp_path / "mine", capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        use_narrow_backbones(patch)
+        config, module = read_packaged(mine)
+        own = load_classifier(run / "classifier.ckpt")
+    weights = own.network.state_dict()
+    found = module.network.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in weights.items())
+    before, after = (read_predictions(folder / "predictions.parquet") for folder in (run, mine))
+    assert np.array_equal(before.probabilities, after.probabilities)
+    assert np.array_equal(before.labels, after.labels)
+    assert not set(before.ids) & set(after.ids)
+    assert config.trained_shares == before.shares
+    assert config.calibration is not None
+    assert config.calibration.temperature == results(run)["calibration"]["temperature"]
+    card = (mine / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
+    for fact in (f"{results(run)['metrics']['macro_auprc']:.3g}", "16 × 16 px", "simulated"):
+        assert fact in card
+    assert ("model.onnx" in config.files) == available() == ("images/s" in said)
+    with pytest.raises(SystemExit):
+        svp("task=export", f"export.classifier={run}", "export.to=mine")
+    (run / "results.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        svp("task=export", f"export.classifier={run}", "export.to=other")
+    assert "has changed" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.draws

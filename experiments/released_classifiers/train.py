@@ -1,0 +1,123 @@
+"""Train the released classifier on simulated images of many FlowCam-like and MFI-like instruments.
+
+    python experiments/released_classifiers/train.py
+
+Renders the instruments, trains one classifier on all of them, links ``<work>/classifier`` to its
+folder. Finished work is skipped; a stopped rendering or training resumes.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from hydra import compose, initialize_config_dir
+from instruments import BASES, SIZE, instrument
+from omegaconf import OmegaConf
+
+from svp_lightning.config import Config, parse_config
+from svp_lightning.data.mix import mix
+from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.evaluation.priors import class_shares
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.settings import config_folder
+from svp_lightning.runtime.terminal import say
+from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.simulated_store import simulate_store
+from svp_lightning.stages.classifier_training import build_classifier
+
+WORK = Path("outputs/released_classifiers")
+COUNTS = {
+    "train": (range(8), {"protein": 450, "silicone_oil": 300, "air_bubble": 300}),
+    "val": (range(8, 10), {"protein": 250, "silicone_oil": 80, "air_bubble": 80}),
+    "test": (range(12, 15), {"protein": 800, "silicone_oil": 120, "air_bubble": 120}),
+}
+"""Split -> numbers of the instruments of each family, with an optics in one split only, and
+images of each instrument."""
+SESSIONS = 4
+PREVALENCE = {"protein": 1000.0, "silicone_oil": 1.0, "air_bubble": 1.0}
+RECIPE = [
+    "trainer=cpu",
+    "trainer.precision=bf16-mixed",
+    "classifier=resnet18_quarter",
+    "classifier.stem_stride=2",
+    "classifier.steps=2500",
+    "classifier.validate_every=500",
+    "classifier.batch_size=64",
+    "augmentation=classical",
+    "augmentation.sampling={protein:2,silicone_oil:1,air_bubble:1}",
+]
+
+
+def main() -> None:
+    """Render, train, link."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=WORK)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    store = joined_store(arguments.work)
+    pipeline = Pipeline(configuration(arguments.work, RECIPE), arguments.work)
+    config, names = pipeline.config, store.class_names
+    use = dict(zip(names, class_shares(PREVALENCE, names).tolist(), strict=True))
+    rows = mix(store, None, config.augmentation, seed=0)
+    path = build_classifier(
+        config.classifier, config.augmentation, 0, rows, use, pipeline.cache, pipeline.trainers
+    )
+    link = arguments.work / "classifier"
+    link.unlink(missing_ok=True)
+    link.symlink_to(path.resolve())
+
+
+def plan(work: Path) -> dict[str, SimulationSettings]:
+    """The instruments of both families by their names, with what is rendered of each."""
+    settings = {}
+    for family, base in BASES.items():
+        usual = configuration(work, [f"data/instrument={base}"]).data.simulation
+        for split, (numbers, counts) in COUNTS.items():
+            for number in numbers:
+                values = instrument(family, usual, number).model_dump()
+                sessions = dict.fromkeys(COUNTS, SESSIONS)
+                values |= {"counts": {split: counts}, "sessions_per_split": sessions, "workers": 0}
+                one = SimulationSettings.parse(values, "data.simulation")
+                settings[f"{family}-{number:02d}"] = one
+    return settings
+
+
+def joined_store(work: Path) -> Store:
+    """The images of all instruments in one store."""
+    path = work / "store"
+    if (path / "manifest.json").is_file():
+        return Store.open(path)
+    parts = {}
+    for seed, (name, settings) in enumerate(plan(work).items()):
+        part = work / "parts" / name
+        if not (part / "manifest.json").is_file():
+            say(name)
+            simulate_store(part, settings, SIZE, seed, lambda _: None)
+        parts[name] = Store.open(part)
+    writer = StoreWriter(path, sum(map(len, parts.values())), SIZE)
+    start = 0
+    for name, store in parts.items():
+        table = store.particles.copy()
+        for column in ("id", "group"):
+            table[column] = f"{name}-" + table[column]
+        writer.write(start, np.asarray(store.images), pd.DataFrame(table))
+        start += len(store)
+    writer.finish(class_names=store.class_names, pixel_size_um=None, made_by={"task": "simulate"})
+    return Store.open(path)
+
+
+def configuration(work: Path, changes: list[str]) -> Config:
+    """The typed settings of a command line."""
+    places = [f"paths.artifacts={work / 'artifacts'}", f"paths.outputs={work / 'outputs'}"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        composed = compose("config", overrides=[*changes, *places, "~logger", "~callbacks"])
+    values = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(values, dict)
+    values["paths"].pop("run", None)
+    return parse_config({str(key): value for key, value in values.items()})
+
+
+if __name__ == "__main__":
+    main()

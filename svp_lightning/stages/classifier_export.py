@@ -1,0 +1,112 @@
+"""What a run's classifier is passed on with: evidence, ``model.onnx``, and its card."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from svp_lightning.classifier.onnx_export import OnnxCheck, available, write_onnx
+from svp_lightning.classifier.packaged import (
+    CARD,
+    ONNX,
+    open_classifier,
+    write_packaged,
+)
+from svp_lightning.data.store import Store
+from svp_lightning.errors import ArtifactError
+from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
+from svp_lightning.evaluation.schema import RESULTS, Results, read_results
+from svp_lightning.report.model_card import write_classifier_card
+from svp_lightning.stages.preparation import PREPARATION
+from svp_lightning.stages.run_folder import VALIDATION
+
+CHECKED_PER_CLASS = 100
+"""Validation images of each class, at most, that an ONNX file is compared on."""
+
+
+def export_classifier(
+    folder: Path, run: Path, images: NDArray[np.uint8] | None, licence: str, origin: str
+) -> OnnxCheck | None:
+    """Write the classifier of an evaluated run, or of a packaged one, into ``folder``.
+
+    Args:
+        folder: new, made whole by the caller.
+        run: the run, with its results.
+        images: (n, H, W) validation images that ``model.onnx`` is checked on; None: no such file.
+        licence: SPDX name, or ``other``.
+        origin: where the training images come from, as a sentence.
+
+    Raises:
+        ArtifactError: the run's results are missing or have changed.
+        CheckpointError: the weights cannot be used, or the ONNX file computes something else.
+    """
+    results, module = read_results(run / RESULTS), open_classifier(run)
+    shutil.copyfile(run / RESULTS, folder / RESULTS)
+    further = [RESULTS]
+    for name in (PREDICTIONS, VALIDATION):
+        _without_names(run / name, folder / name)
+        further.append(name)
+    checked = None
+    if images is not None:
+        checked = write_onnx(folder / ONNX, module, images)
+        further.append(ONNX)
+    config = write_packaged(
+        folder, module, name=results.experiment, further=further, **facts_of(results, origin)
+    )
+    write_classifier_card(folder / CARD, config.model_dump(mode="json"), results, checked, licence)
+    return checked
+
+
+def facts_of(results: Results, origin: str) -> dict[str, Any]:
+    """The fields of :class:`~.packaged.PackagedConfig` that an evaluation has found."""
+    preparation = (results.provenance.model_extra or {}).get(PREPARATION)
+    scaling = results.calibration
+    return {
+        "prevalence": results.prevalence,
+        "pixel_um": preparation and preparation.get("pixel_um"),
+        "calibration": {"temperature": scaling.temperature, "biases": scaling.biases},
+        "preparation": preparation,
+        "training": {
+            "origin": origin,
+            "images": results.counts.train,
+            "added": results.counts.synthetic,
+            "augmentation": results.augmentation.model_dump(mode="json"),
+            "data": results.provenance.data,
+            "packages": results.provenance.packages,
+        },
+    }
+
+
+def _without_names(file: Path, to: Path) -> None:
+    """Copy predictions; the images' names, which may tell about samples, become numbers."""
+    found = read_predictions(file, with_ids=False)
+    ids = np.arange(len(found.labels)).astype(str).astype(object)
+    write_predictions(to, replace(found, ids=ids))
+
+
+def images_to_check(store: Store, run: Path) -> NDArray[np.uint8]:
+    """(n, H, W) validation images of every class, spread over the split.
+
+    Raises:
+        ArtifactError: the store is not the one that the run was evaluated on.
+    """
+    if store.sha256 != read_results(run / RESULTS).provenance.data:
+        raise ArtifactError(
+            f"The images at hand ({store.path}) are not those of the run: model.onnx cannot be "
+            "checked on its validation images.",
+            "Put the run's images back in their place, or set export.onnx=false.",
+        )
+    rows = []
+    for label in range(len(store.class_names)):
+        held = store.indices("val", label)
+        chosen = np.linspace(0, len(held) - 1, min(len(held), CHECKED_PER_CLASS)).round()
+        rows.append(held[chosen.astype(np.int64)])
+    return np.asarray(store.images[np.sort(np.concatenate(rows))])
+
+
+def wants_onnx(setting: str | bool) -> bool:
+    """What ``export.onnx`` means here."""
+    return available() if setting == "auto" else bool(setting)
