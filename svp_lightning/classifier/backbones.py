@@ -7,14 +7,13 @@ positions of a 64-pixel particle at the last. The stem is therefore chosen by im
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 import torchvision
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
+from svp_lightning.classifier.foreign_weights import map_weights, of_head, read_state_dict
 from svp_lightning.classifier.settings import Backbone, StemStride
-from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.errors import SettingsError
 
 BACKBONES: tuple[str, ...] = get_args(Backbone)
 
@@ -130,46 +129,19 @@ def _patch_stem(network: Any, stride: int) -> None:
 
 
 def load_pretrained(network: nn.Module, path: Path) -> None:
-    """Start from local ImageNet weights; the head stays as initialised.
+    """Start from local weights; the head stays as initialised.
 
     A stem of three channels is summed over them: the sum answers a grey image as the original
     answers the same image in R, G and B.
 
     Args:
         network: of :func:`build_backbone` with ``pretrained=True``.
-        path: a state dict in torchvision's naming, ``.safetensors`` or ``.pt``/``.pth``.
+        path: a state dict of torchvision or timm (:mod:`~.foreign_weights`).
 
     Raises:
         CheckpointError: no such file, not plain tensors, or of another network.
     """
-    weights = _read_state_dict(path)
-    own = network.state_dict()
-    head = [name for name in own if name.startswith(("fc.", "classifier.2."))]
-    for name, value in weights.items():
-        if name in own and value.ndim == 4 and value.shape[1] == 3 and own[name].shape[1] == 1:
-            weights[name] = value.sum(dim=1, keepdim=True)
-    body = {k: v for k, v in weights.items() if k in own and k not in head}
-    misfit = [k for k, v in body.items() if v.shape != own[k].shape]
-    missing = [k for k in own if k not in body and k not in head and "num_batches" not in k]
-    if misfit or missing:
-        raise CheckpointError(
-            f"{path} does not fit the backbone: {len(missing)} tensors missing, {len(misfit)} of "
-            f"another shape, first {(missing + misfit)[0]}.",
-            "Give torchvision weights of the same backbone.",
-        )
+    found = map_weights(read_state_dict(path), network)
+    found.require_body(path)
+    body = {name: value for name, value in found.tensors.items() if not of_head(name)}
     network.load_state_dict(body, strict=False)
-
-
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} cannot be read as pretrained weights ({error}).".replace("\n", " "),
-            "Give a local .safetensors file, or a .pt file that holds only a state dict.",
-        ) from error
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise CheckpointError(f"{path} holds no state dict.", "Save it with model.state_dict().")
-    return weights
