@@ -1,0 +1,166 @@
+"""What new images are compared with: how a classifier sees validation images of each class.
+
+Both rules are conformal prediction by class (label-conditional, Mondrian). A new image of class y
+is one more draw from the class, so its rank among the validation images of y is uniform, and the
+chance of a rank among the lowest k of n + 1 is at most k / (n + 1), whatever the classifier and
+however common the classes are (Vovk 2012, "Conditional validity of inductive conformal
+predictors", PMLR 25). It takes validation images that are to new ones of their class as one draw
+to another: of the same instrument, prepared alike.
+
+Prediction sets hold class y where its probability is not among the lowest of the validation images
+of y: the sets of least ambiguity at a coverage of each class (Sadinle, Lei and Wasserman 2019,
+doi:10.1080/01621459.2017.1395341; Angelopoulos and Bates 2023, doi:10.1561/2200000101).
+Probabilities are the classifier's own. Corrected ones would have to be corrected alike for
+validation and new images; shares estimated from the new images are not known at validation.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from svp_lightning.errors import ArtifactError
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.runtime.files import replacing, require_unchanged
+
+REFERENCE = "reference.safetensors"
+FORMAT = "1"
+_PROBABILITY, _STRANGENESS, _APPEARANCE = "probability/", "strangeness/", "appearance/"
+_ROUNDING = 1e-9
+Values = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How a classifier sees its validation images.
+
+    Attributes:
+        probability: class name -> float32 (n,), ascending: the classifier's own probability of
+            their class for the n validation images of it.
+        strangeness: class name -> float32 (n,), ascending: how far the same images are from their
+            class (:class:`~svp_lightning.classifier.appearance.Appearance`).
+        appearance: tensors that strangeness is computed with.
+    """
+
+    probability: Mapping[str, Values]
+    strangeness: Mapping[str, Values]
+    appearance: Mapping[str, Values]
+
+    def sets(self, raw: Predictions, coverage: float) -> NDArray[np.bool_]:
+        """(N, K) which classes an image may be of.
+
+        An image of class y has y in its set with a chance of at least ``coverage``, or of
+        :func:`guaranteed` where the validation images are too few for that.
+
+        Args:
+            raw: the classifier's own probabilities.
+            coverage: above 0, below 1.
+        """
+        least = [lowest(self.probability[name], 1 - coverage) for name in raw.class_names]
+        return np.asarray(raw.probabilities >= np.array(least))
+
+    def unfamiliar(
+        self, strangeness: Values, class_names: tuple[str, ...], false_alarms: float
+    ) -> NDArray[np.bool_]:
+        """(N,) which images are further from every class than its own images are.
+
+        An image of any class is flagged with a chance of at most ``false_alarms``, or of 1 less
+        :func:`guaranteed` where the validation images are too few for that.
+
+        Args:
+            strangeness: (N, K), to each class.
+            class_names: K names.
+            false_alarms: above 0, below 1.
+        """
+        most = [-lowest(-self.strangeness[name][::-1], false_alarms) for name in class_names]
+        return np.asarray((strangeness > np.array(most)).all(axis=1))
+
+    def too_few(self, misses: float) -> dict[str, int]:
+        """Classes with fewer validation images than a share of misses takes, and how many."""
+        images = {name: len(values) for name, values in self.probability.items()}
+        return {name: n for name, n in images.items() if _rank(n, misses) < 1}
+
+
+def lowest(ascending: Values, misses: float) -> float:
+    """The value below which a new one of the same class falls with a chance of ``misses`` at most.
+
+    The k-th lowest of n, k = floor(misses (n + 1)). Where that is 0 (n < 1 / misses - 1) no value
+    keeps the promise but minus infinity, which says nothing; the lowest is taken, which misses
+    1 / (n + 1).
+
+    Args:
+        ascending: (n,) validation values, n at least 1.
+        misses: above 0, below 1.
+    """
+    return float(ascending[max(_rank(len(ascending), misses), 1) - 1])
+
+
+def guaranteed(images: int, coverage: float) -> float:
+    """The coverage that ``images`` validation images of a class can promise, at most ``coverage``.
+
+    ``coverage`` takes at least ceil(1 / (1 - coverage)) - 1 images: 19 for 95 %, 99 for 99 %.
+    """
+    return coverage if _rank(images, 1 - coverage) else images / (images + 1)
+
+
+def _rank(images: int, misses: float) -> int:
+    return int(misses * (images + 1) + _ROUNDING)
+
+
+def write_reference(path: Path, reference: Reference) -> None:
+    """Write the file, whole or not at all."""
+    parts = {
+        _PROBABILITY: reference.probability,
+        _STRANGENESS: reference.strangeness,
+        _APPEARANCE: reference.appearance,
+    }
+    tensors = {
+        prefix + name: np.ascontiguousarray(values, dtype=np.float32)
+        for prefix, values_of in parts.items()
+        for name, values in values_of.items()
+    }
+    # Safetensors keeps names in alphabetical order; classes have their own.
+    metadata = {"format": FORMAT, "classes": json.dumps(list(reference.probability))}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+
+
+def read_reference(path: Path) -> Reference | None:
+    """Read and check the file, or None where a classifier has none.
+
+    Raises:
+        ArtifactError: it is broken or of another format, or lacks a class.
+    """
+    require_unchanged(path)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"format {metadata.get('format')}, expected {FORMAT}")
+        classes = json.loads(metadata["classes"])
+        seen = [
+            {name: tensors[prefix + name] for name in classes}
+            for prefix in (_PROBABILITY, _STRANGENESS)
+        ]
+        if any(v.ndim != 1 or not len(v) for part in seen for v in part.values()):
+            raise ValueError("a class has no validation image")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read as a classifier's reference ({error}).",
+            "Run task=evaluate again for this run, or restore the file.",
+        ) from error
+    appearance = {
+        name.removeprefix(_APPEARANCE): values
+        for name, values in tensors.items()
+        if name.startswith(_APPEARANCE)
+    }
+    return Reference(*seen, appearance)
