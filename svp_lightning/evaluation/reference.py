@@ -163,4 +163,4 @@ def read_reference(path: Path) -> Reference | None:
         for name, values in tensors.items()
         if name.startswith(_APPEARANCE)
     }
-    return Reference(*seen, appearance)
+    return Reference(seen[0], seen[1], appearance)
