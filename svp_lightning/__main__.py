@@ -5,7 +5,6 @@ so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 """
 
 import importlib
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -40,7 +39,7 @@ from svp_lightning.runtime.files import (
     sha256_of_file,
     sha256_of_json,
 )
-from svp_lightning.runtime.settings import config_folder
+from svp_lightning.runtime.settings import assignment, config_folder
 from svp_lightning.runtime.trail import record
 from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
 from svp_lightning.stages.settings import SimulatedData
@@ -280,9 +279,7 @@ def refuse_unquoted(arguments: Sequence[str]) -> None:
 
 def as_typed(key: str, value: str) -> str:
     """``key=value`` quoted for a shell and for Hydra, so that any value comes through as it is."""
-    # Hydra: a quote is escaped, and so are backslashes before a quote.
-    escaped = re.sub(r"(\\*)(?='|$)", lambda match: 2 * match[1], value).replace("'", "\\'")
-    argument = f"{key}='{escaped}'"
+    argument = assignment(key, value)
     return shlex.quote(argument) if set('"$`\\!') & set(argument) else f'"{argument}"'
 
 

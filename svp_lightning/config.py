@@ -17,6 +17,7 @@ from svp_lightning.stages.settings import (
     TrainerSettings,
     fresh_data,
 )
+from svp_lightning.web.settings import ServeSettings
 
 TASKS = (
     "ingest",
@@ -31,6 +32,7 @@ TASKS = (
     "export",
     "report",
     "verify",
+    "serve",
     "doctor",
 )
 
@@ -111,6 +113,7 @@ class Config(Settings):
     audit: AuditSettings
     predict: PredictSettings
     export: ExportSettings
+    serve: ServeSettings
     trainer: TrainerSettings
     paths: PathSettings
 

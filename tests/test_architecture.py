@@ -66,6 +66,8 @@ def test_dependency_rules(file: Path) -> None:
     if part != "__main__":
         assert not {i for i in imports if i.split(".")[0] in ("hydra", "omegaconf")}
     assert not {i for i in imports if i.split(".")[0] == "wandb"}, "wandb is a logger in conf"
+    if part not in ("commands", "config", "web"):
+        assert not {i for i in own if i.split(".")[1] == "web"}, "only task=serve knows the page"
     if part == "data":
         assert not {i for i in own if i.split(".")[1] in SIBLINGS}
 

@@ -6,6 +6,7 @@ Each component keeps its own settings next to its code, free of heavy imports, s
 command line can check a configuration without importing torch.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,13 @@ def runtime(**constraints: Any) -> Any:
     artifact. Arguments are constraints of :func:`pydantic.Field`.
     """
     return Field(json_schema_extra={"runtime": True}, **constraints)
+
+
+def assignment(key: str, value: str) -> str:
+    """``key='value'`` as an argument of the command line, so that any value comes through."""
+    # Hydra: a quote is escaped, and so are backslashes before a quote.
+    escaped = re.sub(r"(\\*)(?='|$)", lambda match: 2 * match[1], value).replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 class Settings(BaseModel):

@@ -1,0 +1,123 @@
+"""What one server works on: an upload, a prediction, and the results of this session."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from svp_lightning.errors import DataError
+from svp_lightning.runtime.files import CHECKSUMS
+from svp_lightning.runtime.settings import assignment
+from svp_lightning.stages.run_folder import CLASSIFIER
+from svp_lightning.web.jobs import Job
+from svp_lightning.web.settings import ServeSettings
+from svp_lightning.web.uploads import Upload
+
+KINDS = {
+    "flowcam": "FlowCam run",
+    "mfi": "MFI run",
+    "collage": "collage of many particles",
+    "folder": "images of one particle each",
+}
+"""Importer -> what it reads."""
+
+
+class Asked(BaseModel):
+    """What the page asks to be classified, and how."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    upload: str
+    classifier: str
+    kind: Literal["auto", "flowcam", "mfi", "collage", "folder"]
+    volume_ml: Annotated[float, Field(gt=0)] | None
+    pixel_size_um: Annotated[float, Field(gt=0)] | None
+    skip_unreadable: bool
+
+
+class Desk:
+    """One upload and one job at a time; a new upload replaces one that was not classified.
+
+    Attributes:
+        folder: of the uploads, removed when the server ends.
+        job: the last one.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        predict: Sequence[str],
+        outputs: Path,
+        preferred: Path | None,
+    ) -> None:
+        """See :func:`~.application.application`."""
+        self.settings = settings
+        self.folder = Path()
+        self.job: Job | None = None
+        self._predict, self._outputs, self._preferred = predict, outputs, preferred
+        self._upload: Upload | None = None
+        self._results: dict[str, Path] = {}
+
+    def classifiers(self) -> dict[str, Path]:
+        """Name -> folder of those to choose from, the preferred one and then the newest first."""
+        found = [file.parent for file in self._outputs.glob(f"*/*/{CLASSIFIER}")]
+        found = [run for run in found if (run / CHECKSUMS).is_file()]
+        found.sort(key=lambda run: (run / CLASSIFIER).stat().st_mtime, reverse=True)
+        if self._preferred is not None:
+            found.insert(0, self._preferred)
+        return {f"{run.parent.name}/{run.name}": run.resolve() for run in found}
+
+    def new_upload(self) -> Upload:
+        """An empty one."""
+        if self._upload is not None:
+            self._upload.remove()
+        self._upload = Upload(self.folder, self.settings)
+        return self._upload
+
+    def upload(self, name: str) -> Upload:
+        """The present one.
+
+        Raises:
+            DataError: it has another name.
+        """
+        if self._upload is None or self._upload.id != name:
+            raise DataError("This upload was replaced by a newer one.", "Send the files again.")
+        return self._upload
+
+    def start(self, asked: Asked) -> None:
+        """Classify the upload.
+
+        Raises:
+            SvpError: another is being classified, this one was refused, or holds nothing to read.
+        """
+        if self.job is not None and self.job.state == "running":
+            raise DataError("Another upload is being classified.", "Wait for it, or cancel it.")
+        upload = self.upload(asked.upload)
+        if upload.refused is not None:
+            raise upload.refused
+        if (run := self.classifiers().get(asked.classifier)) is None:
+            raise DataError("This classifier is no longer there.", "Reload the page.")
+        kind = upload.kind() if asked.kind == "auto" else asked.kind
+        chosen = {
+            "data.root": upload.root,
+            "data.volume_ml": asked.volume_ml,
+            "data.pixel_size_um": asked.pixel_size_um,
+            "data.unreadable": "skip" if asked.skip_unreadable else None,
+            "predict.run": run,
+            "paths.artifacts": upload.folder / "artifacts",  # imported images go with the upload
+        }
+        words = [
+            f"{key}={value}" if isinstance(value, float) else assignment(key, str(value))
+            for key, value in chosen.items()
+            if value is not None
+        ]
+        self._upload = None
+        title = f"{KINDS[kind]}, classified by {asked.classifier}"
+        self.job = Job([*self._predict, f"data={kind}", *words], upload, title)
+
+    def results(self, job: str) -> Path | None:
+        """Folder of the results of a job of this session."""
+        if self.job is not None and self.job.folder is not None:
+            self._results[self.job.id] = self.job.folder
+        return self._results.get(job)
