@@ -14,7 +14,6 @@ grain.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from svp_lightning.data.importers.images import SUFFIXES, digest_of
-from svp_lightning.data.importers.pictures import BOX, Page, Pictures, ReadPage
-from svp_lightning.data.importers.runs import Found, plan_runs, run_names
-from svp_lightning.data.importers.tables import Skips
+from svp_lightning.data.importers.images import Picture, digest_of
+from svp_lightning.data.importers.pictures import BOX
+from svp_lightning.data.importers.runs import RunImport, run_names
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.settings import CollageSettings
+from svp_lightning.data.settings import IMAGE_SUFFIXES, CollageSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
@@ -50,6 +48,10 @@ _DRAWN_PX = 64
 _REMEDY = "Give a collage of tiles on black or white, or use data=folder for single particles."
 
 
+Box = tuple[int, ...]
+"""Left, top, width and height, px."""
+
+
 def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
     """Split all collages and decide what the store will hold.
 
@@ -58,119 +60,92 @@ def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> 
     Raises:
         DataError: naming the picture that is wrong.
     """
-    skips = Skips(settings.unreadable)
-    pictures = Pictures(settings.root, settings.num_threads, skips.policy == "skip")
-    files = _pictures(settings.root, left_out)
-    groups = _groups(settings.root, files)
+    return _Collages(settings, left_out).plan()
 
-    def read(file: Path, name: str) -> pd.DataFrame:
-        look = pictures.looks([file])[str(file)]
-        if isinstance(look, DataError):
+
+class _Collages(RunImport):
+    settings: CollageSettings
+
+    def files(self) -> list[Path]:
+        root = self.settings.root
+        files = [root] if root.is_file() else sorted(visible_files(root, self.left_out))
+        files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or file == root]
+        files = [file for file in files if not re.match(r"(cal_image|rawfile)_|.*_bin$", file.stem)]
+        if not files:
+            raise DataError(
+                f"{root} holds no collages.", "Give a picture (PNG, TIFF, JPEG, BMP) or a folder."
+            )
+        # Pages of one folder whose names differ in number or suffix alone are a run.
+        run_of = {file: (file.parent, re.sub(r"_\d+$", "", file.stem)) for file in files}
+        runs = {run: file.with_name(run[1] + file.suffix) for file, run in run_of.items()}
+        names = dict(zip(runs, run_names(root, list(runs.values())), strict=True))
+        self.groups = {file: names[run] for file, run in run_of.items()}
+        return files
+
+    def read(self, file: Path, run: str) -> pd.DataFrame:
+        if isinstance(look := self.pictures.looks([file])[str(file)], DataError):
             raise look
-        page = read_collage(file, pictures.page)
-        tiles = find_tiles(page, file)
-        for (x, y, w, h), reason in tiles.left_out:  # annotations: of any import, and listed
-            skips.note(f"{file.name}, {w} x {h} px at x {x}, y {y}", reason)
-        numbers = range(1, len(tiles.boxes) + 1)
-        return pd.DataFrame(tiles.boxes, columns=BOX).assign(
-            id=[f"{name}/{number:06d}" for number in numbers],
+        page = without_drawn(file, self.pictures.page(file, again=True))
+        boxes, annotations = find_tiles(page, file)
+        for (x, y, w, h), reason in annotations:  # of any import, and listed
+            self.skips.note(f"{file.name}, {w} x {h} px at x {x}, y {y}", reason)
+        numbers = range(1, len(boxes) + 1)
+        return pd.DataFrame(boxes, columns=BOX).assign(
+            id=[f"{run}/{number:06d}" for number in numbers],
             particle_id=list(numbers),
             picture=str(file),
             content=digest_of(page.grey),
-            pixel_size_um=settings.pixel_size_um,
-            group=groups[file],
+            pixel_size_um=self.settings.pixel_size_um,
+            group=self.groups[file],
         )
 
-    def complete(particles: pd.DataFrame) -> Found:
-        reader = pictures.reader(particles["picture"].unique())
-        return Found(particles, read=lambda path: read_collage(path, reader))
-
-    return plan_runs(files, read, complete, settings, pictures, skips)
+    def page(self, path: Path) -> Picture:
+        return without_drawn(path, super().page(path))
 
 
-def _pictures(root: Path, left_out: Collection[Path]) -> list[Path]:
-    if root.is_file():
-        return [root]
-    files = sorted(p for p in visible_files(root, left_out) if p.suffix.lower() in SUFFIXES)
-    files = [file for file in files if not re.match(r"(cal_image|rawfile)_|.*_bin$", file.stem)]
-    if not files:
-        raise DataError(
-            f"{root} holds no collages.", "Give a picture (PNG, TIFF, JPEG, BMP) or a folder."
-        )
-    return files
-
-
-def _groups(root: Path, files: list[Path]) -> dict[Path, str]:
-    """Page -> its run: pages of one folder whose names differ in number or suffix alone."""
-    run_of = {file: (file.parent, re.sub(r"_\d+$", "", file.stem)) for file in files}
-    runs = {run: file.with_name(run[1] + file.suffix) for file, run in run_of.items()}
-    names = dict(zip(runs, run_names(root, list(runs.values())), strict=True))
-    return {file: names[run] for file, run in run_of.items()}
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """What a collage is made of.
-
-    Attributes:
-        boxes: (n, 4) int64 left, top, width, height in px, in reading order.
-        left_out: box and reason of regions that are no tiles.
-    """
-
-    boxes: NDArray[np.int64]
-    left_out: list[tuple[tuple[int, int, int, int], str]]
-
-
-def read_collage(path: Path, read: ReadPage) -> Page:
-    """A collage in 8-bit grey; pixels drawn over it in a strong colour are not opaque.
-
-    Args:
-        path: the picture.
-        read: gives it in 8 bit.
-
-    Raises:
-        DataError: as in :func:`~svp_lightning.data.importers.images.read_picture`.
-    """
-    page = read(path)
+def without_drawn(path: Path, page: Picture) -> Picture:
+    """A collage in 8 bit; pixels drawn over it in a strong colour are not opaque."""
     drawn = _drawn(path)
     if not drawn.any():
         return page
-    opaque = ~drawn if page.opaque is None else page.opaque & ~drawn
-    return Page(page.grey, opaque)
+    return Picture(page.grey, ~drawn if page.opaque is None else page.opaque & ~drawn)
 
 
-def find_tiles(page: Page, path: Path) -> Tiles:
+def find_tiles(page: Picture, path: Path) -> tuple[NDArray[np.int64], list[tuple[Box, str]]]:
     """Split a collage into tiles.
 
     Args:
-        page: from :func:`read_collage`.
+        page: in 8 bit, from :func:`without_drawn`.
         path: for the message.
+
+    Returns:
+        Boxes of tiles, (n, 4) int64 px in reading order; box and reason of what is no tile.
 
     Raises:
         DataError: there is no ground between tiles, or no tile.
     """
-    grey = page.grey
+    grey = page.grey.astype(np.uint8, copy=False)
     ground = _ground(grey, path)
     tile = _apart_from_ground(grey, ground)
     if page.opaque is not None:
         tile &= page.opaque
     regions, _ = ndimage.label(tile)
-    boxes: list[tuple[int, ...]] = []
-    left_out = []
+    boxes: list[Box] = []
+    others: list[tuple[Box, str]] = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(regions), start=1):
         box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
         reason = _why_no_tile(regions[rows, columns] == number, grey[rows, columns])
         if reason is None:
             boxes.append(box)
         else:
-            left_out.append((box, reason))
+            others.append((box, reason))
     if not boxes:
         raise DataError(f"{path} holds no particle tiles.", _REMEDY)
-    if _is_blurred(page, ground, [*boxes, *(box for box, _ in left_out)]):
+    if _is_blurred(page, ground, [*boxes, *(box for box, _ in others)]):
         boxes = [_trimmed(box, grey, ground) for box in boxes]
     found = np.array(boxes, dtype=np.int64)
-    left_out = [(box, reason) for box, reason in left_out if not _within(box, found)]
-    return Tiles(found[_reading_order(found)], left_out)
+    others = [(box, reason) for box, reason in others if not _within(box, found)]
+    return found[_reading_order(found)], others
 
 
 def _ground(grey: NDArray[np.uint8], path: Path) -> int:
@@ -192,7 +167,7 @@ def _apart_from_ground(grey: NDArray[np.uint8], ground: int) -> NDArray[np.bool_
     return np.asarray(apart > level / 2)
 
 
-def _is_blurred(page: Page, ground: int, boxes: list[tuple[int, ...]]) -> bool:
+def _is_blurred(page: Picture, ground: int, boxes: list[Box]) -> bool:
     """Whether pixels between the regions are mixed with the tiles, as in a scaled collage."""
     between = np.abs(page.grey.astype(np.int16) - ground) >= _GROUND_LEVELS
     if page.opaque is not None:
@@ -218,7 +193,7 @@ def _why_no_tile(inside: NDArray[np.bool_], grey: NDArray[np.uint8]) -> str | No
     return None
 
 
-def _trimmed(box: tuple[int, ...], grey: NDArray[np.uint8], ground: int) -> tuple[int, ...]:
+def _trimmed(box: Box, grey: NDArray[np.uint8], ground: int) -> Box:
     """The box without outermost lines that are mixed with the ground."""
     x, y, w, h = box
     apart = np.abs(grey[y : y + h, x : x + w].astype(np.float32) - ground)
@@ -235,7 +210,7 @@ def _mixed_lines(lines: NDArray[np.float32], least: float) -> int:
     return int(pure.argmax()) if pure.any() else 0
 
 
-def _within(box: tuple[int, int, int, int], tiles: NDArray[np.int64]) -> bool:
+def _within(box: Box, tiles: NDArray[np.int64]) -> bool:
     """Whether a region is the bright middle of a dark particle, say, and not an annotation."""
     x, y, w, h = box
     left, top, width, height = tiles.T

@@ -6,40 +6,38 @@ groups of the split. Labels come from a CSV or from the classifications saved wi
 (``.cla``). Libraries (``.flb``), the lists in which experts keep training particles, are read
 where the folder holds no run: the folder of a library is its label.
 
-``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``); see
-:mod:`svp_lightning.data.importers.flowcam_pictures`.
+``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``). The vendor's sizes and recomputed
+ones are both kept and never mixed. With the fringe f = fringe_size * cal_const, the ABD diameter
+is max(D - f, D / 2) of D = cal_const * sqrt(4 * raw_area / pi), and the ESD diameter is the same
+of D = cal_const * mean Feret diameter. This rule reproduces the vendor's sizes of 12,937 particles.
 """
 
+import os
+import re
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from svp_lightning.data.importers.flowcam_facts import Evidence
-from svp_lightning.data.importers.flowcam_labels import saved_labels
 from svp_lightning.data.importers.flowcam_lists import (
-    LIBRARY,
     is_particle_table,
     more_in_export,
     read_particles,
+    require_columns,
+    saved_labels,
 )
-from svp_lightning.data.importers.flowcam_pictures import (
-    Siblings,
-    recomputed,
-    touches_frame,
-    usable_masks,
-    with_pictures,
-    without_fringe,
-)
-from svp_lightning.data.importers.pictures import Pictures
-from svp_lightning.data.importers.runs import Found, plan_runs, run_files
-from svp_lightning.data.importers.tables import Skips
+from svp_lightning.data.importers.images import Header, read_picture
+from svp_lightning.data.importers.pictures import BOX, AnyCase, whole_pictures
+from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.settings import FlowCamSettings
+from svp_lightning.data.settings import IMAGE_SUFFIXES, FlowCamSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
+_LIBRARY = ".flb"
 _CALIBRATION_TOLERANCE = 0.005
 """Calibrations that differ by less (relative) are one."""
 
@@ -52,59 +50,58 @@ def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> 
     Raises:
         DataError: naming the file, particle or class that is wrong.
     """
-    reader = _Reader(settings)
-    files = reader.run_files(left_out)
-    return plan_runs(files, reader.read, reader.complete, settings, reader.pictures, reader.skips)
+    return _FlowCam(settings, left_out).plan()
 
 
-class _Reader:
-    """Reads the runs of one import."""
+class _FlowCam(RunImport):
+    settings: FlowCamSettings
 
-    def __init__(self, settings: FlowCamSettings) -> None:
-        self.settings = settings
-        self.skips = Skips(settings.unreadable)
-        self.pictures = Pictures(settings.root, settings.num_threads, self.skips.policy == "skip")
-        self.siblings = Siblings()
-        self.evidence: dict[str, Evidence] = {}
+    def __init__(self, settings: FlowCamSettings, left_out: Collection[Path]) -> None:
+        super().__init__(settings, left_out)
+        self.find = AnyCase()
+        self.masks: dict[str, Path] = {}
+        scaled = ", scaled to data.pixel_size_um" if settings.pixel_size_um else ""
+        self.made_by = {
+            "ecd_um": f"{settings.size}_diameter_vendor_um",
+            "size_definition": f"{settings.size.upper()} diameter (vendor{scaled})",
+        }
 
-    def run_files(self, left_out: Collection[Path]) -> list[Path]:
-        """The particle list of each run: its ``.lst``, or else its ``.csv``; or libraries."""
-        root, have = self.settings.root, set[str]()
-
-        def is_run(file: Path) -> bool:
-            if file.suffix.lower() != ".csv":
-                return True
-            alone = _run_key(file) not in have and not file.stem.lower().endswith("_summary")
-            return alone and is_particle_table(file)
-
-        lists = run_files(root, left_out, (".lst",), is_run, self.skips)
-        have.update(map(_run_key, lists))
-        tables = run_files(root, left_out, (".csv",), is_run, self.skips)
-        libraries = run_files(root, left_out, (LIBRARY,), is_run, self.skips)
+    def files(self) -> list[Path]:
+        """The list of each run: its ``.lst``, or else its ``.csv``; or libraries."""
+        lists = self.run_files((".lst",))
+        have = set(map(_run_key, lists))
+        tables = self.run_files(
+            (".csv",),
+            lambda file: (
+                not file.stem.lower().endswith("_summary")
+                and _run_key(file) not in have
+                and is_particle_table(file)
+            ),
+        )
+        libraries = self.run_files((_LIBRARY,))
         if lists or tables:
             for file in libraries:
                 self.skips.note(file.name, "library of particles, not a run")
             return sorted(lists + tables)
-        if not libraries:
-            files = visible_files(root, left_out)
-            archive = next((file.name for file in files if file.suffix.lower() == ".zip"), None)
-            raise DataError(
-                f"{root} holds no FlowCam run (no .lst, no .csv with a column Image File or "
-                "Particle ID and sizes, no library .flb).",
-                f"Unpack {archive} first."
-                if archive
-                else "Give the folder VisualSpreadsheet wrote, or one that holds such folders.",
-            )
-        return libraries
+        if libraries:
+            return libraries
+        root = self.settings.root
+        files = visible_files(root, self.left_out)
+        archive = next((file.name for file in files if file.suffix.lower() == ".zip"), None)
+        remedy = "Give the folder VisualSpreadsheet wrote, or one that holds such folders."
+        raise DataError(
+            f"{root} holds no FlowCam run (no .lst, no .csv with a column Image File or "
+            "Particle ID and sizes, no library .flb).",
+            f"Unpack {archive} first." if archive else remedy,
+        )
 
     def read(self, file: Path, run: str) -> pd.DataFrame:
-        """One row per particle with the store's column names; see :func:`plan_runs`."""
         before = self.skips.lost
         table = read_particles(file, self.skips)
         listed = len(table) + self.skips.lost - before
         highest = int(table["particle_id"].max()) if len(table) else 0
-        evidence = Evidence.of_run(file, self.siblings, listed, highest, self.skips)
-        self.evidence[run] = evidence
+        evidence = Evidence(listed, highest)
+        evidence.read(file, self.find, self.skips)
         export = self._of_run(file, ".csv")
         if file.suffix.lower() == ".lst" and export.is_file() and self._is_table(export):
             evidence.in_export = more_in_export(file, table, export)
@@ -112,11 +109,12 @@ class _Reader:
         table["id"] = [f"{run}/{number:06d}" for number in table["particle_id"]]
         if self.settings.labelled and self.settings.labels is None:
             table["label"] = self._labels(file, table, evidence)
-        table = with_pictures(table, file, self.siblings, self.pictures, self.skips)
+        table = self._with_pictures(table, file)
+        self.facts[run] = evidence.facts(self.settings.dilution)
         return self._sized(file, run, table, evidence)
 
     def _of_run(self, file: Path, ending: str) -> Path:
-        return self.siblings(file.parent, file.stem + ending)
+        return self.find(file.with_name(file.stem + ending))
 
     def _is_table(self, file: Path) -> bool:
         try:
@@ -128,8 +126,7 @@ class _Reader:
     def _calibrated(self, file: Path, table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         """With the calibration (px to µm), which all files of the run must agree on."""
         stated = {one.file: one.value for one in evidence.summary.get("calibration", [])}
-        context = evidence.context.get("calibrationconstant", 0)
-        stated |= {self._of_run(file, ".ctx").name: context}
+        stated[self._of_run(file, ".ctx").name] = evidence.context.get("calibrationconstant", 0)
         stated = {name: value for name, value in stated.items() if value > 0}
         given = self.settings.pixel_size_um
         if "pixel_size_um" not in table:
@@ -139,10 +136,9 @@ class _Reader:
                     "Export it with the column Calibration Factor, or give data.pixel_size_um.",
                 )
             table["pixel_size_um"] = next(iter(stated.values()), given)
+        listed = table["pixel_size_um"]
         for name, value in stated.items() if given is None else ():
-            other = table["pixel_size_um"][
-                (table["pixel_size_um"] / value - 1).abs() > _CALIBRATION_TOLERANCE
-            ]
+            other = listed[(listed / value - 1).abs() > _CALIBRATION_TOLERANCE]
             if len(other):
                 raise DataError(
                     f"{name} says {value:g} µm/px, and {file.name} {other.iloc[0]:g} µm/px.",
@@ -154,8 +150,15 @@ class _Reader:
 
     def _labels(self, file: Path, table: pd.DataFrame, evidence: Evidence) -> list[str | None]:
         """Classes as spelled: the folder of a library, or what the ``.cla`` holds."""
-        if file.suffix.lower() == LIBRARY:
-            return [self._class_folder(file)] * len(table)
+        if file.suffix.lower() == _LIBRARY:
+            if self.settings.root not in (file.parent, file.parent.parent):
+                # Deeper down, the folder could be a day or an expert.
+                raise DataError(
+                    f"{file} lies more than one folder below {self.settings.root}, so that it is "
+                    "not clear which folder is the class.",
+                    "Arrange libraries as root/<class>/<library>.flb, or set data.labelled=false.",
+                )
+            return [file.parent.name] * len(table)
         saved, labels = self._of_run(file, ".cla"), dict[int, str]()
         if saved.is_file():
             last, choice = max(evidence.highest_id, evidence.listed), self.settings.classification
@@ -168,15 +171,68 @@ class _Reader:
                 self.skips.add(saved.name, reason, error, particle_lost=False)
         return [labels.get(particle) for particle in table["particle_id"]]
 
-    def _class_folder(self, library: Path) -> str:
-        """The folder of a library; refused deeper down, where it could be a day or an expert."""
-        if self.settings.root not in (library.parent, library.parent.parent):
-            raise DataError(
-                f"{library} lies more than one folder below {self.settings.root}, so that it is "
-                "not clear which folder is the class.",
-                "Arrange libraries as root/<class>/<library>.flb, or set data.labelled=false.",
-            )
-        return library.parent.name
+    def _with_pictures(self, table: pd.DataFrame, file: Path) -> pd.DataFrame:
+        """``collage_file`` becomes ``picture``, a path as text, and every particle gets its box.
+
+        Pictures lie in the folder of the list: collages, or, where none of them is there, one
+        image for each particle (``run_00001.png``, numbered by particle, or named by its
+        ``image_id``).
+        """
+        if table.empty:
+            return table.reindex(columns=table.columns.union(["picture", *BOX], sort=False))
+        named = self._named(table, file)
+        if not any(map(os.path.isfile, named.unique())):
+            singles = _single_images(table, file)
+            if singles is not None:
+                table = self._with_own_image(table, file, singles)
+                return whole_pictures(
+                    table, self.pictures.shapes(table["picture"]), file, self.skips
+                )
+            if "collage_file" not in table:
+                raise DataError(
+                    f"{file} names no collages (Image File), and no images such as "
+                    f"{file.stem}_{table['particle_id'].iloc[0]:05d}.png lie in its folder.",
+                    "Put the images of the run into the folder of its table.",
+                )
+        table = table.loc[named.index].assign(picture=named)
+        table = table.drop(columns="collage_file", errors="ignore")
+        if named.is_unique:
+            shapes = self.pictures.shapes(named)
+            boxes = table[["picture", "h", "w"]] if {"w", "h"} <= set(table) else table[:0]
+            if all(
+                shapes.get(picture, tuple(box)) == tuple(box)
+                for picture, *box in boxes.itertuples(index=False, name=None)
+            ):
+                return whole_pictures(table, shapes, file, self.skips)
+        require_columns(file, table, BOX)
+        return table
+
+    def _named(self, table: pd.DataFrame, file: Path) -> pd.Series:
+        """Row -> the picture its list names; only the file name counts, whatever folder it had."""
+        names = table.get("collage_file", pd.Series(dtype=object))
+        known: dict[str, str] = {}
+        for name in names.unique():
+            plain = PureWindowsPath(name).name
+            if plain and plain != os.pardir and "\0" not in plain and len(plain) <= 255:
+                known[name] = str(self.find(file.with_name(plain)))
+        for row, name in names[~names.isin(known)].items():
+            where = f"row {row}: {name[:80]!r} is no name of a picture."
+            error = DataError(f"{file}, {where}", "Export the run again.")
+            self.skips.add(f"{file.name}, row {row}", "its picture has no name", error)
+        return names[names.isin(known)].map(known)
+
+    def _with_own_image(self, table: pd.DataFrame, file: Path, singles: pd.Series) -> pd.DataFrame:
+        """The particles that have an image of their own, as ``picture``."""
+        table = self.skips.leave_out(
+            table,
+            {"it has no image": ~table.index.isin(singles.index)},
+            lambda row, _: DataError(
+                f"{file.parent} holds no image of particle {row.particle_id} ({file.name}, row "
+                f"{row.Index}).",
+                "Export the images again; data.unreadable=skip leaves the particle out.",
+            ),
+        )
+        return table.assign(picture=singles).drop(columns="collage_file", errors="ignore")
 
     def _sized(self, file: Path, run: str, table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         """With the size that ``data.size`` names, recomputed sizes, and the group."""
@@ -196,27 +252,49 @@ class _Reader:
         scale, fringe = table["pixel_size_um"], table["pixel_size_um"] * table["fringe_size_px"]
         table = table.assign(
             group=run,
-            edge_of_frame=touches_frame(table, evidence.context),
+            edge_of_frame=_touches_frame(table, evidence.context),
             ecd_um=size,
-            esd_diameter_recomputed_um=without_fringe(scale * table["raw_feret_mean"], fringe),
+            esd_diameter_recomputed_um=_without_fringe(scale * table["raw_feret_mean"], fringe),
             perimeter_recomputed_um=scale * table["raw_perimeter"],
         ).drop(columns=["raw_feret_mean", "raw_perimeter"])
-        return _of_library(table, run) if file.suffix.lower() == LIBRARY else table
+        if file.suffix.lower() != _LIBRARY:
+            return table
+        # Particles of a library come from many runs: those of one day are one group.
+        days = table["timestamp"].str[:10] if "timestamp" in table else pd.Series("", table.index)
+        return table.assign(run=run, group=("day " + days).where(days != "", table["id"]))
 
-    def complete(self, particles: pd.DataFrame) -> Found:
-        """Particles with masks, and what the other files say of their runs."""
-        masks = usable_masks(particles, self.siblings, self.pictures, self.skips)
-        scaled = ", scaled to data.pixel_size_um" if self.settings.pixel_size_um else ""
-        return Found(
-            particles,
-            read=self.pictures.reader(particles["picture"].unique()),
-            facts={run: of.facts(self.settings.dilution) for run, of in self.evidence.items()},
-            measure=lambda rows, _: recomputed(rows, masks.get(rows["picture"].iloc[0])),
-            made_by={
-                "ecd_um": f"{self.settings.size}_diameter_vendor_um",
-                "size_definition": f"{self.settings.size.upper()} diameter (vendor{scaled})",
-            },
-        )
+    def complete(self, particles: pd.DataFrame) -> pd.DataFrame:
+        """Finds the masks that are of their collages' size."""
+        collages = map(Path, particles["picture"].unique())
+        masks = {c: self.find(c.with_name(f"{c.stem}_bin{c.suffix}")) for c in collages}
+        masks = {collage: mask for collage, mask in masks.items() if mask.is_file()}
+        looks = self.pictures.looks([*masks, *masks.values()])
+        for collage, mask in masks.items():
+            one, other = looks[str(mask)], looks[str(collage)]
+            if isinstance(one, Header) and isinstance(other, Header) and one[:2] == other[:2]:
+                self.masks[str(collage)] = mask
+                continue
+            error = DataError(f"{mask} is not of its collage's size.", "Copy the run again.")
+            error = one if isinstance(one, DataError) else error
+            self.skips.add(mask.name, "mask cannot be used", error, particle_lost=False)
+        return particles
+
+    def measure(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """Sizes of one collage's particles, from the mask if there is one."""
+        raw_area = rows["raw_area_vendor_px"].to_numpy(float)
+        edge = rows["edge_of_frame"].to_numpy()
+        if mask_file := self.masks.get(rows["picture"].iloc[0]):
+            mask = read_picture(mask_file).grey > 0
+            boxes = rows[BOX].itertuples(index=False, name=None)
+            tiles = [mask[y : y + h, x : x + w] for x, y, w, h in boxes]
+            raw_area = np.array([tile.sum() for tile in tiles], dtype=float)
+            # A box leaves a margin around its particle unless the frame ends there.
+            cut = [bool(t[[0, -1]].any() or t[:, [0, -1]].any()) for t in tiles]
+            edge = edge.astype(bool) | cut
+        scale = rows["pixel_size_um"].to_numpy(float)
+        fringe = scale * rows["fringe_size_px"].to_numpy(float)
+        diameter = _without_fringe(scale * np.sqrt(4 * raw_area / np.pi), fringe)
+        return {"area_px": raw_area, "abd_diameter_recomputed_um": diameter, "edge_of_frame": edge}
 
 
 def _run_key(file: Path) -> str:
@@ -224,7 +302,31 @@ def _run_key(file: Path) -> str:
     return str(file.with_suffix("")).lower()
 
 
-def _of_library(table: pd.DataFrame, run: str) -> pd.DataFrame:
-    """Particles of a library come from many runs: those of one day are one group."""
-    days = table["timestamp"].str[:10] if "timestamp" in table else pd.Series("", table.index)
-    return table.assign(run=run, group=("day " + days).where(days != "", table["id"]))
+def _single_images(table: pd.DataFrame, file: Path) -> pd.Series | None:
+    """Row -> its own image, of those named after the run (or of all, where none is)."""
+    images = sorted(p for p in file.parent.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    images = [path for path in images if not path.name.startswith(".")]
+    run = re.escape(file.stem)
+    of_run = {p: re.sub(rf"^{run}[ _-]+", "", p.stem, flags=re.IGNORECASE) for p in images}
+    of_run = {p: key for p, key in of_run.items() if key != p.stem}
+    keys = of_run or {p: re.sub(r".*?(\d+)$", r"\1", p.stem) for p in images}
+    by_key = {key.lstrip("0").lower(): str(p) for p, key in keys.items()}
+    names = table["particle_id"].astype(str)
+    guids = table.get("image_id", names).str.lstrip("0").str.lower()
+    found = names.map(by_key).fillna(guids.map(by_key)).dropna()
+    return None if found.empty or len(by_key) < len(keys) else found
+
+
+def _touches_frame(table: pd.DataFrame, context: dict[str, float]) -> Any:
+    """Whether a particle's box was cut by the camera frame; null where that is unknown."""
+    if "frame_x_px" not in table or "frame_y_px" not in table:
+        return None
+    width, height = context.get("imagewidth", np.inf), context.get("imageheight", np.inf)
+    low = (table["frame_x_px"] <= 0) | (table["frame_y_px"] <= 0)
+    right, bottom = table["frame_x_px"] + table["w"], table["frame_y_px"] + table["h"]
+    return low | (right >= width) | (bottom >= height)
+
+
+def _without_fringe(diameter_um: Any, fringe_um: Any) -> Any:
+    """A diameter less the diffraction fringe, but at least half of it (arrays, µm)."""
+    return np.maximum(diameter_um - fringe_um, diameter_um / 2)

@@ -6,15 +6,14 @@ concentration is given, and the reason names the numbers.
 """
 
 import configparser
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pandas as pd
-
-from svp_lightning.data.importers.tables import Skips, Table, lines_of, read_text
+from svp_lightning.data.importers.tables import Skips, float_of, lines_of, read_text
 from svp_lightning.errors import DataError
 
 _CONTEXT = (
@@ -31,62 +30,53 @@ def read_context(path: Path) -> dict[str, float]:
     Raises:
         DataError: the file is no context, or one of these is no number.
     """
-    if not path.is_file():
-        return {}
+    remedy = "Fix or remove it; data.unreadable=skip continues without it."
     parser = configparser.ConfigParser(strict=False, interpolation=None, allow_no_value=True)
     try:
-        parser.read_string(read_text(path))
+        parser.read_string(read_text(path) if path.is_file() else "")
     except (configparser.Error, AttributeError) as error:
         # AttributeError: a continued line after a key without a value (CPython issue 51418).
-        raise DataError(
-            f"{path} is not a run context: {error}.",
-            "Fix or remove it; data.unreadable=skip continues without it.",
-        ) from error
+        raise DataError(f"{path} is not a run context: {error}.", remedy) from error
     values = {key: text for section in parser.sections() for key, text in parser[section].items()}
-    found = {key: values[key] for key in _CONTEXT if values.get(key)}
-    rows = pd.DataFrame({key: [text] for key, text in found.items()}, index=[1], dtype=object)
-    numbers = Table(path, rows, [], {}).numbers([], [], Skips())
-    return {key: float(numbers[key].iloc[0]) for key in found}
+    found = {}
+    for key in _CONTEXT:
+        if text := values.get(key):
+            value = float_of(text, comma=True)
+            if value is None or math.isinf(value):
+                raise DataError(f"{path}: {key} is {text[:40]!r}, not a number.", remedy)
+            found[key] = value
+    return found
 
 
-@dataclass(frozen=True)
-class Stated:
+class Stated(NamedTuple):
     """A number as a file prints it: its value (volumes in mL), the step of its last digit."""
 
     value: float
     step: float
     file: str
 
-    def agrees(self, other: "Stated") -> bool:
-        """Whether both may be one number, rounded or cut at different digits."""
-        return abs(self.value - other.value) <= 1.001 * max(self.step, other.step)
-
 
 Summary = dict[str, list[Stated]]
 """``volume_imaged_ml``, ``count``, ``per_ml``, … -> what the summaries of a run state."""
 
 _VOLUMES = {
-    "volume_imaged_ml": re.compile(r"(?:Fluid|Sample) Volume Imaged", re.IGNORECASE),
-    "volume_aspirated_ml": re.compile(r"Sample Volume Aspirated", re.IGNORECASE),
-    "volume_processed_ml": re.compile(r"Sample Volume Processed", re.IGNORECASE),
+    "volume_imaged_ml": r".*?(?:Fluid|Sample) Volume Imaged",
+    "volume_aspirated_ml": r".*?Sample Volume Aspirated",
+    "volume_processed_ml": r".*?Sample Volume Processed",
 }
-_NUMBERS = {
-    name: re.compile(rf'\s*"?{label}"?(?=\s*[:,;\t])', re.IGNORECASE)
-    for name, label in {
-        "count": r"(?:Particle )?Count",
-        "per_ml": r"Particles ?(?:/|per) ?ml",
-        "calibration": r"Calibration Factor",
-    }.items()
+_LABELS = _VOLUMES | {
+    "count": r'\s*"?(?:Particle )?Count"?(?=\s*[:,;\t])',
+    "per_ml": r'\s*"?Particles ?(?:/|per) ?ml"?(?=\s*[:,;\t])',
+    "calibration": r'\s*"?Calibration Factor"?(?=\s*[:,;\t])',
 }
 _THOUSANDS = re.compile(r"[:,;\t]\s*([1-9]\d{0,2}(?:[.,']\d{3})+)\s*[;\t]*\s*", re.ASCII)
 """``57,555`` and ``57.555`` of what is counted."""
-_UNIT = r"(?P<{}>[mu]l)?"
 _VALUE = re.compile(
-    r"\s*\(?\s*" + _UNIT.format("before") + r"\s*\)?\s*[:,;\t]\s*"
+    r"\s*\(?\s*(?P<before>[mu]l)?\s*\)?\s*[:,;\t]\s*"
     r"(?P<number>\d{1,12}(?:[.,](?P<decimals>\d{1,12}))?(?:e(?P<exponent>[+-]?\d{1,2}))?)\s*"
-    + _UNIT.format("after") + r"[\s,;.]*",
+    r"(?P<after>[mu]l)?[\s,;.]*",
     re.ASCII,
-)  # fmt: skip
+)
 _ML_PER_UNIT = {None: 1.0, "ml": 1.0, "ul": 1e-3}
 
 
@@ -100,16 +90,19 @@ def read_summary(file: Path) -> Summary:
     """
     found: Summary = {}
     for line in lines_of(read_text(file)) if file.is_file() else []:
-        for name, label in (_VOLUMES | _NUMBERS).items():
-            match = label.search(line) if name in _VOLUMES else label.match(line)
-            if match is None or not re.search(r"[0-9]", line[match.end() :]):
+        for name, label in _LABELS.items():
+            match = re.match(label, line, re.IGNORECASE)
+            rest = line[match.end() :].replace('"', "") if match else ""
+            if not re.search("[0-9]", rest):
                 continue
-            rest, whole = line[match.end() :].replace('"', ""), None
-            if name in ("count", "per_ml"):
-                whole = _THOUSANDS.fullmatch(rest)
-            stated = _stated(file, ":" + re.sub(r"\D", "", whole[1]) if whole else rest)
-            if stated is not None:
-                found.setdefault(name, []).append(stated)
+            whole = _THOUSANDS.fullmatch(rest) if name in ("count", "per_ml") else None
+            rest = ":" + re.sub(r"\D", "", whole[1]) if whole else rest
+            value = _VALUE.fullmatch(re.sub("[\u00b5\u03bc]", "u", rest).lower())
+            if value is not None:
+                ml = _ML_PER_UNIT[value["before"] or value["after"]]
+                number = float(value["number"].replace(",", ".")) * ml
+                step = 10.0 ** (int(value["exponent"] or 0) - len(value["decimals"] or "")) * ml
+                found.setdefault(name, []).append(Stated(number, step, file.name))
             elif name in _VOLUMES:
                 raise DataError(
                     f"{file}: {line.strip()[:80]!r} is not understood as a volume.",
@@ -118,22 +111,12 @@ def read_summary(file: Path) -> Summary:
     return found
 
 
-def _stated(file: Path, rest: str) -> Stated | None:
-    match = _VALUE.fullmatch(re.sub("[\u00b5\u03bc]", "u", rest).lower())
-    if match is None:
-        return None
-    ml = _ML_PER_UNIT[match["before"] or match["after"]]
-    step = 10.0 ** (int(match["exponent"] or 0) - len(match["decimals"] or ""))
-    return Stated(float(match["number"].replace(",", ".")) * ml, step * ml, file.name)
-
-
 def agreed(stated: list[Stated], unit: str) -> tuple[Stated | None, str | None]:
     """The finest of several statements of one number, or how they contradict one another."""
-    if not stated:
-        return None, None
-    finest = min(stated, key=lambda one: one.step)
+    finest = min(stated, key=lambda one: one.step, default=None)
     for other in stated:
-        if not other.agrees(finest):
+        # Both may be one number, rounded or cut at different digits.
+        if finest and abs(other.value - finest.value) > 1.001 * max(other.step, finest.step):
             one, two = (f"{s.file} says {s.value:.10g} {unit}" for s in (finest, other))
             return None, f"{one}, {two}"
     return finest, None
@@ -165,31 +148,21 @@ class Evidence:
     in_export: int | None = None
     notes: list[str] = field(default_factory=list)
 
-    @classmethod
-    def of_run(
-        cls,
-        file: Path,
-        find: Callable[[Path, str], Path],
-        listed: int,
-        highest_id: int,
-        skips: Skips,
-    ) -> "Evidence":
-        """From context and summaries next to a list; one that is broken costs no particle."""
-        found = cls(listed, highest_id)
+    def read(self, list_file: Path, find: Callable[[Path], Path], skips: Skips) -> None:
+        """Context and summaries next to a list; one that is broken costs no particle."""
 
         def read(kind: str, ending: str, reader: Callable[[Path], dict[str, Any]]) -> Any:
             try:
-                return reader(find(file.parent, file.stem + ending))
+                return reader(find(list_file.with_name(list_file.stem + ending)))
             except DataError as error:
-                skips.add(file.stem, f"{kind} cannot be read", error, particle_lost=False)
-                found.unread.append(kind)
+                skips.add(list_file.stem, f"{kind} cannot be read", error, particle_lost=False)
+                self.unread.append(kind)
                 return {}
 
-        found.context = read("context", ".ctx", read_context)
+        self.context = read("context", ".ctx", read_context)
         for ending in ("_summary.csv", "_run_summary.txt"):
             for name, stated in read("run summary", ending, read_summary).items():
-                found.summary.setdefault(name, []).extend(stated)
-        return found
+                self.summary.setdefault(name, []).extend(stated)
 
     def facts(self, dilution: float | None) -> dict[str, Any]:
         """Facts for the manifest (see :class:`~svp_lightning.data.importers.runs.RunFacts`).
@@ -203,8 +176,8 @@ class Evidence:
         """
         volumes = {name: agreed(self.summary.get(name, []), "mL")[0] for name in _VOLUMES}
         volume, conflict = agreed(self.summary.get("volume_imaged_ml", []), "mL imaged")
-        if volume is not None and volume.value <= 0:
-            volume = None
+        unread = [f"its {kind} cannot be read" for kind in self.unread if volume is None]
+        volume = volume if volume and volume.value > 0 else None
         used = self.context.get("usedilutioncalculation", 0) == 1
         factor = dilution or (self.context.get("sampledilution", 1.0) if used else 1.0)
         counted, undecided = self._count_conflict(), self._undecided(factor, dilution)
@@ -212,8 +185,6 @@ class Evidence:
         if volume is not None and dilution is None:
             printed = None if counted else next(iter(self.summary.get("per_ml", [])), None)
             doubt = self._disagrees(printed, volume, factor) if printed else undecided
-        volume_read = volumes["volume_imaged_ml"] is not None
-        unread = [] if volume_read else [f"its {kind} cannot be read" for kind in self.unread]
         withheld = _joined(conflict and conflict + _VOLUME, counted, doubt, ", ".join(unread))
         return {
             "dilution": factor,

@@ -19,16 +19,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.images import read_picture, to_8_bit
-from svp_lightning.data.importers.labels import (
-    labels_from_table,
-    refuse_single_class,
-)
+from svp_lightning.data.importers.images import Picture, read_picture, to_8_bit
+from svp_lightning.data.importers.labels import labels_from_table, refuse_single_class
 from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
 from svp_lightning.data.importers.marks import Mask, marks
 from svp_lightning.data.importers.screening import Facts, survey
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.writer import Cut, Plan, Progress, write_plan
+from svp_lightning.data.importers.writer import Cut, Plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
@@ -38,27 +35,17 @@ _ALONE = "image "
 """Begins the group of an image that belongs to no run."""
 _MIN_NAMES = 8
 """Fewer file names say nothing."""
-
-
-def ingest_folder(
-    path: Path, settings: FolderSettings, progress: Progress, left_out: Collection[Path] = ()
-) -> None:
-    """Write the store at ``path`` from the images of ``settings.root``.
-
-    Args:
-        path: where to write; the files are the same for the same images and settings.
-        settings: see there.
-        progress: called with the number of images just written.
-        left_out: folders below the root that are none of the user's data.
-
-    Raises:
-        DataError: naming the file, row or class that is wrong; nothing is left at ``path``.
-    """
-    write_plan(path, plan_folder(settings, left_out), settings.num_threads, progress)
+_COLUMNS = ["id", "label", "split", "group", "origin", "source"]
 
 
 def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Look at every image and decide what the store will hold; see :func:`ingest_folder`."""
+    """Look at every image of ``settings.root`` and decide what the store will hold.
+
+    Folders ``left_out`` below the root are none of the user's data.
+
+    Raises:
+        DataError: naming the file, row or class that is wrong.
+    """
     if not settings.root.is_dir():
         raise DataError(
             f"data.root={settings.root} is not a folder.",
@@ -73,15 +60,24 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
     particles = particles.reset_index(drop=True)
     depth, warnings = _bit_depth(settings, images)
     paths = images["path"].tolist()
-    warnings += marks(
-        particles["label"], lambda k: _unmarked(paths[k], depth, mask), settings.num_threads
-    )
+
+    def unmarked(row: int) -> NDArray[np.uint8]:
+        """An image whose left-out pixels are at its median level."""
+        grey, opaque = _read(paths[row], depth, mask)
+        return grey if opaque is None else np.where(opaque, grey, np.median(grey)).astype(np.uint8)
+
+    def read(unit: range) -> Cut:
+        pictures = [_read(paths[row], depth, mask) for row in unit]
+        return Cut([one.grey for one in pictures], [one.opaque for one in pictures], {})
+
+    warnings += marks(particles["label"], unmarked, settings.num_threads)
     warnings += _hidden_runs(particles) if settings.labelled else _counted_twice(images)
+    starts = range(0, len(paths), _FILES_PER_UNIT)
     return Plan(
         particles=particles,
         sides=images[["height_px", "width_px"]].max(axis=1).to_numpy(),
-        units=_units(len(paths)),
-        read=lambda unit: _read(paths[unit.start : unit.stop], depth, mask),
+        units=[range(s, min(s + _FILES_PER_UNIT, len(paths))) for s in starts],
+        read=read,
         settings=settings,
         pixel_size_um=settings.pixel_size_um,
         made_by={
@@ -92,6 +88,15 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
         },
         skipped=skips.table(),
     )
+
+
+def _read(path: Path, bit_depth: int, mask: Mask | None) -> Picture:
+    """An image in 8 bit, and which of its pixels to keep."""
+    grey, opaque = read_picture(path)
+    if mask is not None:
+        free = ~mask.covers(grey.shape)
+        opaque = free if opaque is None else opaque & free
+    return Picture(to_8_bit(grey, bit_depth), opaque)
 
 
 def _listing(settings: FolderSettings, skips: Skips, left_out: Collection[Path]) -> pd.DataFrame:
@@ -116,16 +121,17 @@ def _grouped_by_name(listing: pd.DataFrame, settings: FolderSettings) -> pd.Data
     """
     if settings.group_pattern is None:
         return listing
-    found = [re.search(settings.group_pattern, path.name) for path in listing["path"]]
-    without = [path.name for path, match in zip(listing["path"], found, strict=True) if not match]
-    if without:
+    names = pd.Series([path.name for path in listing["path"]], listing.index)
+    found = names.map(re.compile(settings.group_pattern).search)
+    without = names[found.isna()]
+    if len(without):
         raise DataError(
             f"{len(without)} file names do not match data.group_pattern="
-            f"{settings.group_pattern} (first: {without[0]}).",
+            f"{settings.group_pattern} (first: {without.iloc[0]}).",
             "Give a pattern that every name matches, with the run in its brackets.",
         )
-    runs = pd.Series([match and match[1] for match in found], listing.index, dtype=object)
     tabled = settings.table is not None or settings.labels is not None
+    runs = found.map(lambda match: match[1])
     return listing.assign(group=listing["group"].fillna(runs) if tabled else runs)
 
 
@@ -166,8 +172,8 @@ def _readable(listing: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     """The listing with what is in each file, without files that cannot be used."""
     facts = survey(listing["path"].tolist(), settings.num_threads)
     refused = facts["error"].notna()
-    first = facts["error"][refused].iloc[0] if refused.any() else None
-    if first is not None and settings.unreadable == "refuse":
+    if refused.any() and settings.unreadable == "refuse":
+        first = facts["error"][refused].iloc[0]
         more = f" {refused.sum() - 1} more files are refused." if refused.sum() > 1 else ""
         raise DataError(first.what, first.remedy + more)
     for row in np.flatnonzero(refused).tolist():
@@ -207,13 +213,10 @@ def _bit_depth(settings: FolderSettings, images: pd.DataFrame) -> tuple[int, lis
 
 def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> pd.DataFrame:
     """The rows of the store; where copies are left out, the index has gaps."""
-    root, digest = settings.root, images["digest"]
-    particles = images.drop(columns=["path", *Facts._fields]).assign(
-        origin="real",
-        source=[path.relative_to(root).as_posix() for path in images["path"]],
-    )
-    columns = ["id", "label", "split", "group", "origin", "source"]
-    particles = particles[[*columns, *particles.columns.difference(columns)]]
+    digest = images["digest"]
+    source = [path.relative_to(settings.root).as_posix() for path in images["path"]]
+    particles = images.drop(columns=["path", *Facts._fields]).assign(origin="real", source=source)
+    particles = particles[[*_COLUMNS, *particles.columns.difference(_COLUMNS)]]
     alone = particles["id"]
     if settings.labelled:
         alone = alone.groupby(digest).transform("first")
@@ -221,7 +224,7 @@ def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     particles["group"] = particles["group"].fillna(_ALONE + alone)
     if not settings.labelled:
         return particles.assign(split="")
-    refuse_single_class(particles, root)
+    refuse_single_class(particles, settings.root)
     particles = _of_one_label(particles, digest, skips)
     particles = _in_one_split(particles, digest, skips)  # those given, and then those made
     particles = assign_splits(particles, settings.fractions, settings.seed)
@@ -237,7 +240,7 @@ def _of_one_label(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> p
         "Keep one of each; data.unreadable=skip leaves all of them out.",
     )
     reason = "same image with another label"
-    return skips.leave_out(particles, wrong, reason, lambda row: (row.id, error))
+    return skips.leave_out(particles, {reason: wrong}, lambda *_: error)
 
 
 def _in_one_split(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> pd.DataFrame:
@@ -253,7 +256,7 @@ def _in_one_split(particles: pd.DataFrame, digest: pd.Series, skips: Skips) -> p
         "training copies out.",
     )
     reason = "copy of an image of another split"
-    return skips.leave_out(particles, copies, reason, lambda row: (row.id, error), lost=False)
+    return skips.leave_out(particles, {reason: copies}, lambda *_: error, lost=False)
 
 
 def _two_copies(rows: pd.DataFrame, digest: pd.Series, column: str) -> str:
@@ -268,31 +271,3 @@ def _two_copies(rows: pd.DataFrame, digest: pd.Series, column: str) -> str:
 def _and_more(rows: pd.DataFrame, digest: pd.Series) -> str:
     more = digest.loc[rows.index].nunique() - 1
     return f", as are {more} more images" if more > 0 else ""
-
-
-def _units(num_images: int) -> list[range]:
-    starts = range(0, num_images, _FILES_PER_UNIT)
-    return [range(s, min(s + _FILES_PER_UNIT, num_images)) for s in starts]
-
-
-def _read(paths: list[Path], bit_depth: int, mask: Mask | None) -> Cut:
-    images, opaque = zip(*(_read_one(path, bit_depth, mask) for path in paths), strict=True)
-    return Cut(list(images), list(opaque))
-
-
-def _read_one(
-    path: Path, bit_depth: int, mask: Mask | None
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """The grey levels of an image, and which of its pixels to keep; None for all."""
-    picture = read_picture(path)
-    opaque = picture.opaque
-    if mask is not None:
-        free = ~mask.covers(picture.grey.shape)
-        opaque = free if opaque is None else opaque & free
-    return to_8_bit(picture.grey, bit_depth), opaque
-
-
-def _unmarked(path: Path, bit_depth: int, mask: Mask | None) -> NDArray[np.uint8]:
-    """An image whose left-out pixels are at its median level."""
-    grey, opaque = _read_one(path, bit_depth, mask)
-    return grey if opaque is None else np.where(opaque, grey, np.median(grey)).astype(np.uint8)

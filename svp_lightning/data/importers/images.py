@@ -1,25 +1,26 @@
 """Reading image files of unknown make: any bit depth and colour mode to plain grey.
 
-Only the four formats microscopes write are opened (PNG, TIFF, JPEG, BMP), each file once,
-and everything that can be wrong with a file ends in one :class:`DataError` that names it.
+Only the four formats microscopes write are opened (PNG, TIFF, JPEG, BMP), and everything that
+can be wrong with a file ends in one :class:`DataError` that names it.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from svp_lightning.data.settings import IMAGE_SUFFIXES
 from svp_lightning.errors import DataError
 
-SUFFIXES = IMAGE_SUFFIXES
+Mask = NDArray[np.bool_]
+Grey = NDArray[Any]
+"""(h, w) uint8 or uint16."""
+
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 MAX_PIXELS = 64_000_000
 """Refuse larger images before decoding; a particle crop or frame has a few million."""
@@ -27,33 +28,20 @@ MAX_PIXELS = 64_000_000
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 _DEPTHS = (8, 10, 12, 14, 16)
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value MinIsWhite
+_COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."
+_SAVE_AS = "Save it as 8- or 16-bit grey."
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A decoded image.
 
     Attributes:
-        grey: (h, w) uint8 or uint16 grey levels as stored.
-        opaque: (h, w) bool, False where the file says transparent; None if nowhere.
+        grey: levels.
+        opaque: (h, w), False where a pixel shows nothing of the image; None if nowhere.
     """
 
-    grey: NDArray[np.uint8] | NDArray[np.uint16]
-    opaque: NDArray[np.bool_] | None = None
-
-
-def read_picture(path: Path) -> Picture:
-    """Decode ``path`` to grey; colour is weighted as in ITU-R BT.601.
-
-    Raises:
-        DataError: the file is missing, empty, truncated, not an image, too large, of more
-            than one page, or of a sample type other than 8 or 16 bit.
-    """
-    with _opened(path) as image:
-        if _is_deep_colour(image):
-            return _from_channels(path, _decode_deep_colour(path))
-        image.load()
-        return _from_pillow(path, image)
+    grey: Grey
+    opaque: Mask | None = None
 
 
 class Header(NamedTuple):
@@ -62,6 +50,20 @@ class Header(NamedTuple):
     height: int
     width: int
     deep: bool
+
+
+def read_picture(path: Path) -> Picture:
+    """Decode ``path`` to grey levels as stored; colour is weighted as in ITU-R BT.601.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, not an image, too large, of more
+            than one page, or of a sample type other than 8 or 16 bit.
+    """
+    with _opened(path) as image:
+        if _is_deep_colour(image):
+            return _from_channels(_decode_deep_colour(path))
+        image.load()
+        return _from_pillow(path, image)
 
 
 def read_header(path: Path) -> Header:
@@ -82,17 +84,40 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes).", _COPY_AGAIN)
         with Image.open(path, formats=FORMATS) as image:
-            _check_header(path, image)
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} px")
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise DataError(f"{path} holds {pages} pages.", "Save one image per file.")
             yield image
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist.", "Check the path.") from error
     except (DataError, MemoryError):
         raise
+    # Broken files make Pillow and codecs raise nearly anything (OSError, SyntaxError, KeyError,
+    # struct.error, zlib.error, …).
     except Exception as error:
-        raise _cannot_be_read(path, error) from error
+        raise _explained(path, error) from error
 
 
-def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> NDArray[np.uint8]:
+def _explained(path: Path, error: Exception) -> DataError:
+    match error:
+        case FileNotFoundError():
+            return DataError(f"{path} does not exist.", "Check the path.")
+        case Image.DecompressionBombError():
+            limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
+            return DataError(
+                f"{path} is too large to be a particle image or a frame ({error}; {limit}).",
+                "Remove it, or cut the particles out of it first.",
+            )
+        case PermissionError():
+            return DataError(
+                f"{path} cannot be opened ({error.strerror}).",
+                "Check its permissions, or remove it; data.unreadable=skip leaves such files out.",
+            )
+        case UnidentifiedImageError():
+            return DataError(f"{path} is not a PNG, TIFF, JPEG or BMP image.", _COPY_AGAIN)
+    return DataError(f"{path} cannot be decoded ({error}).", _COPY_AGAIN)
+
+
+def to_8_bit(grey: Grey, bit_depth: int) -> NDArray[np.uint8]:
     """Scale 16-bit samples that use ``bit_depth`` bits to 0..255; 8-bit samples are kept."""
     if grey.dtype == np.uint8:
         return grey.astype(np.uint8, copy=False)
@@ -101,7 +126,7 @@ def to_8_bit(grey: NDArray[np.uint8] | NDArray[np.uint16], bit_depth: int) -> ND
     return scaled
 
 
-def depth_needed(grey: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
+def depth_needed(grey: Grey) -> int:
     """The smallest usual camera depth (8, 10, 12, 14 or 16 bit) that holds nearly all pixels.
 
     A thousandth of them, or three, may be brighter: hot pixels must not darken all others.
@@ -110,43 +135,18 @@ def depth_needed(grey: NDArray[np.uint8] | NDArray[np.uint16]) -> int:
     return next(d for d in _DEPTHS if int((grey >> (d - 1) >> 1).astype(bool).sum()) <= few)
 
 
-def digest_of(grey: NDArray[np.uint8] | NDArray[np.uint16]) -> str:
+def digest_of(grey: Grey) -> str:
     """Equal for equal pixels in an equal shape, (h, w)."""
     salt = f"{grey.shape[1]}".encode()
     return hashlib.blake2b(grey.tobytes(), digest_size=16, salt=salt).hexdigest()
-
-
-def _cannot_be_read(path: Path, error: Exception) -> DataError:
-    """What to say of a file on which Pillow or a codec raised.
-
-    Broken files make them raise nearly anything (OSError, SyntaxError, KeyError, struct.error,
-    zlib.error, …).
-    """
-    if isinstance(error, Image.DecompressionBombError):
-        return _too_large(path, str(error))
-    if isinstance(error, PermissionError):
-        return DataError(
-            f"{path} cannot be opened ({error.strerror}).",
-            "Check its permissions, or remove it; data.unreadable=skip leaves such files out.",
-        )
-    if isinstance(error, UnidentifiedImageError):
-        return DataError(f"{path} is not a PNG, TIFF, JPEG or BMP image.", _COPY_AGAIN)
-    return DataError(f"{path} cannot be decoded ({error}).", _COPY_AGAIN)
-
-
-def _check_header(path: Path, image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path, f"{image.width} x {image.height} px")
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1:
-        raise DataError(f"{path} holds {pages} pages.", "Save one image per file.")
 
 
 def _from_pillow(path: Path, image: Image.Image) -> Picture:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         deep = np.asarray(image).astype(np.uint16)
         # Pillow turns 8-bit samples round, but not these.
-        return Picture(~deep if _white_is_zero(image) else deep)
+        white_is_zero = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+        return Picture(~deep if white_is_zero else deep)
     if image.mode == "I":
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:
@@ -162,10 +162,6 @@ def _from_pillow(path: Path, image: Image.Image) -> Picture:
     return Picture(np.asarray(image.convert("L")), opaque)
 
 
-def _white_is_zero(image: Image.Image) -> bool:
-    return getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-
-
 def _is_deep_colour(image: Image.Image) -> bool:
     """Whether Pillow would drop the low byte of colour samples (it has no such mode)."""
     many = image.mode in ("RGB", "RGBA", "RGBX", "LA")
@@ -177,16 +173,16 @@ def _is_deep_colour(image: Image.Image) -> bool:
 def _decode_deep_colour(path: Path) -> NDArray[np.uint16]:
     import imagecodecs  # here: machines without it can do all but read 16-bit pictures
 
-    with path.open("rb") as file:
-        is_png = file.read(4) == b"\x89PNG"
-    levels = imagecodecs.png_decode(path.read_bytes()) if is_png else tifffile.imread(path)
+    raw = path.read_bytes()
+    png = raw.startswith(b"\x89PNG")
+    levels = imagecodecs.png_decode(raw) if png else tifffile.imread(path)
     if levels.ndim != 3 or levels.dtype != np.uint16:
         raise DataError(f"{path} has samples {levels.dtype} {levels.shape}.", _SAVE_AS)
     # TIFF may store the planes one after another.
     return levels if levels.shape[-1] in (2, 3, 4) else np.moveaxis(levels, 0, -1)
 
 
-def _from_channels(path: Path, levels: NDArray[np.uint16]) -> Picture:
+def _from_channels(levels: NDArray[np.uint16]) -> Picture:
     channels = levels.shape[-1]
     opaque = _unless_all(levels[..., -1] >= 1 << 15) if channels in (2, 4) else None
     if channels == 2:
@@ -194,18 +190,6 @@ def _from_channels(path: Path, levels: NDArray[np.uint16]) -> Picture:
     return Picture((levels[..., :3] @ _LUMA + 0.5).astype(np.uint16), opaque)
 
 
-def _unless_all(opaque: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def _unless_all(opaque: Mask) -> Mask | None:
     # A wholly transparent image is a habit of some exporters, not a statement.
     return None if opaque.all() or not opaque.any() else opaque
-
-
-def _too_large(path: Path, size: str) -> DataError:
-    return DataError(
-        f"{path} is too large to be a particle image or a frame ({size}; the limit is "
-        f"{MAX_PIXELS // 1_000_000} megapixels).",
-        "Remove it, or cut the particles out of it first.",
-    )
-
-
-_COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."
-_SAVE_AS = "Save it as 8- or 16-bit grey."

@@ -11,29 +11,15 @@ import numpy as np
 import pandas as pd
 
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.data.importers.tables import (
-    Skips,
-    Table,
-    columns_named,
-    read_table,
-    with_synonyms,
-)
+from svp_lightning.data.importers.tables import Skips, Table, columns_named, read_table
 from svp_lightning.errors import DataError
 
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation"), "val")
 GROUP_SYNONYMS = {"vial": "group", "sample": "group", "run": "group"}
 """Columns that name the group where no column ``group`` does, the coarsest first."""
 _COLUMNS = ("id", "run", "particle_id", "label", "group", "split")
-_SYNONYMS = {"class": "label", "filename": "id", "path": "id"}
-_GIVEN = ["label", "group", "split"]
+_SYNONYMS = {"class": "label", "filename": "id", "path": "id"} | GROUP_SYNONYMS
 
 
 def class_name(given: str) -> str:
@@ -49,13 +35,9 @@ def class_name(given: str) -> str:
 
 
 def class_names(given: Iterable[str], where: object) -> dict[str, str]:
-    """The class name of every spelling in ``given``.
+    """The class name of every spelling in ``given``; ``where`` (folder, table) is for the message.
 
     Spellings that differ in case, blanks, hyphens or underscores are one class.
-
-    Args:
-        given: class names as folders or tables spell them; repeats are fine.
-        where: the folder or table, for the message.
 
     Raises:
         DataError: two spellings that differ in more (``protein+``, ``protein-``) would become
@@ -125,14 +107,14 @@ def labels_from_table(
     Raises:
         DataError: a column is missing, a split has no such name, or a row names no particle.
     """
-    synonyms = _SYNONYMS | GROUP_SYNONYMS
-    table = read_table(file, columns_named(_COLUMNS, synonyms), skips, pad=True, of_particles=False)
+    column = columns_named((*_COLUMNS, *_SYNONYMS))
+    table = read_table(file, column, skips, pad=True, of_particles=False)
     numbered = "particle_id" in particles
     by_id = not numbered or any(name in table.rows for name in ("id", "filename", "path"))
-    table = with_synonyms(table, {k: v for k, v in synonyms.items() if by_id or k != "run"})
-    key, rows = ["id"], table.rows
+    table = table.with_synonyms({k: v for k, v in _SYNONYMS.items() if by_id or k != "run"})
+    key, rows = ["id"] if by_id else ["run", "particle_id"], table.rows
     if not by_id:
-        key, particles = ["run", "particle_id"], particles.assign(run=particles["group"])
+        particles = particles.assign(run=particles["group"])
         if "run" not in rows and len(particles["run"].unique()) == 1:
             rows["run"] = particles["run"].iloc[0]
         if particles.duplicated(key).any():
@@ -141,10 +123,17 @@ def labels_from_table(
                 "Name particles by the column id; task=ingest data.labels=null writes the ids.",
             )
     table.require((*key, "label"))
-    if not by_id:
-        rows["particle_id"] = rows["particle_id"].map(_whole)
+    if not by_id:  # "000001" and "1.0" are 1: spreadsheets write whole numbers in many ways
+        rows["particle_id"] = rows["particle_id"].str.replace(
+            r"^0*([0-9]+)(?:[.,]0*)?$", r"\1", regex=True
+        )
     known = _names(particles[key].astype(str))
-    found, strangers, error = _joined(table, key, known, skips)
+    given, error = _given(table, key, known)
+    strangers = sorted(set(given.index) - set(known))
+    for stranger in strangers:
+        skips.add(stranger, "labelled, but not imported", error, particle_lost=False)
+    found = given.reindex(known).reset_index(drop=True).astype(object)
+    found = found.where(found.notna(), None)
     if numbered and strangers:
         run_of = particles["run" if "run" in particles else "group"]
         doubtful = run_of.isin(_renumbered(strangers, run_of, lost or {})).to_numpy()
@@ -159,10 +148,8 @@ def _names(keys: pd.DataFrame) -> list[str]:
     return ["/".join(key) for key in keys.itertuples(index=False, name=None)]
 
 
-def _joined(
-    table: Table, key: list[str], known: list[str], skips: Skips
-) -> tuple[pd.DataFrame, list[str], DataError]:
-    """What a table gives to each known particle, and the names of those that are not there."""
+def _given(table: Table, key: list[str], known: list[str]) -> tuple[pd.DataFrame, DataError]:
+    """What a table gives to particles, by name, and what to say of those that are not known."""
     named = replace(table, rows=table.rows[table.rows["label"] != ""])
     for name in key:
         named.refuse_empty(name)
@@ -175,15 +162,12 @@ def _joined(
         f"{next(iter(strangers), '')}); those found are named like {', '.join(known[:2])}.",
         "Name particles as the importer does (task=ingest data.labels=null lists the ids).",
     )
-    for stranger in strangers:
-        skips.add(stranger, "labelled, but not imported", error, particle_lost=False)
-    given = pd.DataFrame(index=rows.index, columns=_GIVEN, dtype=object)
+    given = pd.DataFrame(index=rows.index, columns=["label", "group", "split"], dtype=object)
     given["label"] = rows["label"].map(class_names(rows["label"], table.path))
     if "group" in rows:
         given["group"] = rows["group"].where(rows["group"] != "")
     given["split"] = splits_given(named)
-    found = given.set_axis(names).reindex(known).reset_index(drop=True).astype(object)
-    return found.where(found.notna(), None), strangers, error
+    return given.set_axis(names), error
 
 
 def _renumbered(strangers: list[str], run_of: pd.Series, lost: Mapping[str, int]) -> set[str]:
@@ -211,9 +195,3 @@ def splits_given(table: Table) -> list[str] | None:
             "Use train, val and test in every row, or leave the column out.",
         )
     return names.tolist()
-
-
-def _whole(cell: str) -> str:
-    """``"000001"`` and ``"1.0"`` -> ``"1"``: spreadsheets write whole numbers in many ways."""
-    match = re.fullmatch(r"0*(\d+)(?:[.,]0*)?", cell, re.ASCII)
-    return match[1] if match else cell

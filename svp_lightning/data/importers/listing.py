@@ -7,27 +7,22 @@ else a CSV holds.
 
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pandas as pd
 
-from svp_lightning.data.importers.images import SUFFIXES
 from svp_lightning.data.importers.labels import (
     GROUP_SYNONYMS,
     SPLIT_NAMES,
     class_names,
     splits_given,
 )
-from svp_lightning.data.importers.tables import (
-    Skips,
-    columns_named,
-    read_table,
-    with_synonyms,
-)
+from svp_lightning.data.importers.pictures import AnyCase
+from svp_lightning.data.importers.tables import Skips, columns_named, read_table
+from svp_lightning.data.settings import IMAGE_SUFFIXES
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import files_below, subfolders
 
@@ -84,7 +79,7 @@ def list_class_folders(
     """
     rows: list[tuple[Path, str, str | None, str | None]] = []
     found = _class_folders(root, layout, left_out)
-    names = class_names([one.folder.name for one in found], root)
+    names = class_names([folder.name for folder, *_ in found], root)
     for folder, split, run in found:
         images = list(_images_below(folder, root, left_out, skips))
         if not images:
@@ -99,10 +94,7 @@ def list_class_folders(
 def list_unlabelled(root: Path, skips: Skips, left_out: Collection[Path] = ()) -> pd.DataFrame:
     """Every image below ``root``; its folder is its group, or none directly in ``root``.
 
-    Args:
-        root: the folder.
-        skips: where files go that are no images.
-        left_out: as in :func:`list_class_folders`.
+    Arguments are those of :func:`list_class_folders`.
 
     Raises:
         DataError: there is none.
@@ -113,9 +105,9 @@ def list_unlabelled(root: Path, skips: Skips, left_out: Collection[Path] = ()) -
             f"{root} holds no images{_archives_in(root)}.",
             "Give a folder of PNG, TIFF, JPEG or BMP.",
         )
-    listing = pd.DataFrame({"path": paths})
     folders = [p.parent.relative_to(root).as_posix() for p in paths]
-    listing["group"] = [None if folder == "." else folder for folder in folders]
+    groups = [None if folder == "." else folder for folder in folders]
+    listing = pd.DataFrame({"path": paths, "group": groups})
     return _with_ids(listing.assign(label=None, split=None), root)
 
 
@@ -124,55 +116,39 @@ def _with_ids(listing: pd.DataFrame, root: Path) -> pd.DataFrame:
     return listing.assign(id=ids).sort_values("id", ignore_index=True)
 
 
-class _ClassFolder(NamedTuple):
-    folder: Path
-    split: str | None
-    run: str = ""
-
-
-def _class_folders(root: Path, layout: Layout, left_out: Collection[Path]) -> list[_ClassFolder]:
-    folders = subfolders(root, left_out)
-    splits: list[str | None] = [SPLIT_NAMES.get(folder.name.lower()) for folder in folders]
-    if "train" not in splits:
-        folders, splits = [root], [None]
-    else:
+def _class_folders(
+    root: Path, layout: Layout, left_out: Collection[Path]
+) -> list[tuple[Path, str | None, str]]:
+    """Folder, split (None: to be made) and run ("": the folders inside) of each class folder."""
+    tops = {one: SPLIT_NAMES.get(one.name.lower()) for one in subfolders(root, left_out)}
+    if "train" in tops.values():
         _refuse_loose_images(root, True, left_out)
-    tops = dict(zip(folders, splits, strict=True))
-    nested: dict[Path, dict[Path, list[Path]]] = {}
+    else:
+        tops = {root: None}
+    nested: dict[Path, tuple[str | None, list[Path]]] = {}
     for top, split in tops.items():
         if split is None and top != root:
             raise DataError(f"{top} is next to train, val and test but is none of them.", _LAYOUTS)
         below = subfolders(top, left_out)
         _refuse_loose_images(top, bool(below) or split is not None, left_out)
-        nested[top] = {folder: subfolders(folder, left_out) for folder in below}
-    pairs = {folder: inner for below in nested.values() for folder, inner in below.items()}
-    if not _runs_first(root, layout, pairs):
-        return [_ClassFolder(one, tops[top]) for top, below in nested.items() for one in below]
-    for run, inner in pairs.items():
+        nested |= {folder: (split, subfolders(folder, left_out)) for folder in below}
+    if not _runs_first(root, layout, {outer: inner for outer, (_, inner) in nested.items()}):
+        return [(folder, split, "") for folder, (split, _) in nested.items()]
+    for run, (_, inner) in nested.items():
         _refuse_loose_images(run, bool(inner), left_out)
-    return [
-        _ClassFolder(one, tops[top], run.name)
-        for top, below in nested.items()
-        for run, inner in below.items()
-        for one in inner
-    ]
+    return [(one, split, run.name) for run, (split, inner) in nested.items() for one in inner]
 
 
 def _runs_first(root: Path, layout: Layout, pairs: dict[Path, list[Path]]) -> bool:
-    """Whether the upper of two levels of folders holds the runs.
-
-    Args:
-        root: for the message.
-        layout: as the user says.
-        pairs: folder of the upper level -> its folders.
+    """Whether the upper of two levels of folders (``pairs``: upper -> lower) holds the runs.
 
     Raises:
         DataError: ``layout`` is auto, and the names do not decide.
     """
-    outer = sorted({folder.name for folder in pairs})
-    inner = [one.name for below in pairs.values() for one in below]
     if layout != "auto":
         return layout == "run_first"
+    outer = sorted({folder.name for folder in pairs})
+    inner = [one.name for below in pairs.values() for one in below]
     class_first = bool(_usual(outer)) or (bool(inner) and all(map(_RUN_NAME.fullmatch, inner)))
     run_first = len(_usual(inner)) >= 2 or (bool(inner) and all(map(_RUN_NAME.fullmatch, outer)))
     repeated = len(set(inner)) < len(inner) or (len(outer) == 1 and len(inner) > 1)
@@ -198,7 +174,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def _refuse_loose_images(folder: Path, has_subfolders: bool, left_out: Collection[Path]) -> None:
@@ -227,7 +203,7 @@ def _images_below(
             continue
         if path.name.startswith(".") or path.name.lower() in _LITTER:
             skips.note(name, "hidden file")
-        elif suffix in SUFFIXES:
+        elif suffix in IMAGE_SUFFIXES:
             yield path
         elif suffix in _OTHER_IMAGES:
             error = DataError(
@@ -258,8 +234,8 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
         DataError: a column is missing, or a row points outside ``root``, nowhere, or to what
             another row has.
     """
-    found = read_table(file, columns_named(_IMAGE_COLUMNS, _SYNONYMS), skips, pad=True)
-    found = with_synonyms(found, _SYNONYMS)
+    found = read_table(file, columns_named((*_IMAGE_COLUMNS, *_SYNONYMS)), skips, pad=True)
+    found = found.with_synonyms(_SYNONYMS)
     found.require(("path", "label") if labelled else ("path",))
     if found.rows.empty:
         raise DataError(f"{file} lists no images.", "Add one row per image.")
@@ -274,27 +250,29 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
     if labelled:
         remedy = "Fill it in, remove the row, or set data.labelled=false to predict."
         found.refuse_empty("label", remedy)
-        rows["label"] = rows["label"].map(class_names(rows["label"], file))
-    else:
-        rows["label"] = None
-    split = splits_given(found)
-    sizes = [name for name in ("ecd_um", "label_confidence") if name in rows]
-    for name in sizes:
-        one = replace(found, rows=rows[[name]])
-        rows[name] = one.numbers([], [], Skips())[name]
+    rows["label"] = rows["label"].map(class_names(rows["label"], file)) if labelled else None
+    for name in {"ecd_um", "label_confidence"} & set(rows):
+        rows[name] = replace(found, rows=rows[[name]]).numbers(Skips(), (), ())[name]
     rows["group"] = rows["group"].where(rows["group"] != "", None) if "group" in rows else None
-    rows["split"] = split
+    rows["split"] = splits_given(found)
     return rows.sort_values("id", ignore_index=True)
 
 
 def _with_paths(table: Path, root: Path, rows: pd.DataFrame, skips: Skips) -> pd.DataFrame:
-    """Rows whose picture exists, ``path`` as the file."""
-    paths, names = {}, dict[Path, dict[str, str]]()
+    """Rows whose picture exists, ``path`` as the file.
+
+    Links are followed, but the name itself must stay in ``root``.
+    """
+    paths, find, base = {}, AnyCase(), os.path.abspath(root)
     for number, cell in rows["path"].items():
-        path = _inside(table, root, number, cell)
-        if not os.path.isfile(path):
-            path = _in_any_case(path, names)
-        if os.path.isfile(path):  # Path.is_file() raises on names too long
+        path = Path(os.path.abspath(table.parent / cell.replace("\\", "/")))
+        if not path.is_relative_to(base):
+            raise DataError(
+                f"{table}, row {number}: {cell!r} is not inside {root}.",
+                "Move the file there, or set data.root to a folder that holds all files.",
+            )
+        path = find(root / path.relative_to(base))
+        if os.path.isfile(path):
             paths[number] = path
             continue
         error = DataError(
@@ -309,25 +287,3 @@ def _with_paths(table: Path, root: Path, rows: pd.DataFrame, skips: Skips) -> pd
             "Paths are relative to the CSV.",
         )
     return rows.loc[list(paths)].assign(path=pd.Series(paths, dtype=object))
-
-
-def _in_any_case(path: Path, names: dict[Path, dict[str, str]]) -> Path:
-    """The file as its folder spells it, where one alone differs in the case of its name."""
-    folder = path.parent
-    if folder not in names:
-        there = os.listdir(folder) if os.path.isdir(folder) else []
-        times = Counter(name.lower() for name in there)
-        names[folder] = {n.lower(): n for n in there if times[n.lower()] == 1}
-    return folder / names[folder].get(path.name.lower(), path.name)
-
-
-def _inside(table: Path, root: Path, number: object, cell: str) -> Path:
-    """The file a row names; links are followed, but the name itself must stay in ``root``."""
-    base = os.path.abspath(root)
-    path = Path(os.path.abspath(table.parent / cell.replace("\\", "/")))
-    if not path.is_relative_to(base):
-        raise DataError(
-            f"{table}, row {number}: {cell!r} is not inside {root}.",
-            "Move the file there, or set data.root to a folder that holds all files.",
-        )
-    return root / path.relative_to(base)

@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.images import SUFFIXES
 from svp_lightning.data.importers.mfi_table import (
     CAMERA_BITS,
     EDGES,
@@ -28,12 +27,11 @@ from svp_lightning.data.importers.mfi_table import (
     pixel_sizes,
     read_mfi_table,
 )
-from svp_lightning.data.importers.pictures import BOX, SAME_RUN, Pictures, whole_pictures
-from svp_lightning.data.importers.runs import Found, plan_runs, run_files
-from svp_lightning.data.importers.tables import Skips
+from svp_lightning.data.importers.pictures import BOX, SAME_RUN, whole_pictures
+from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.importers.window import border
 from svp_lightning.data.importers.writer import Plan
-from svp_lightning.data.settings import MfiSettings
+from svp_lightning.data.settings import IMAGE_SUFFIXES, MfiSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import visible_files
 
@@ -62,79 +60,57 @@ def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
     Raises:
         DataError: naming the file, row or particle that is wrong.
     """
-    skips = Skips(settings.unreadable)
-    root, threads = settings.root, settings.num_threads
-    pictures = Pictures(root, threads, skips.policy == "skip", CAMERA_BITS)
+    return _Mfi(settings, left_out, CAMERA_BITS).plan()
 
-    def is_run(file: Path) -> bool:
-        return file.is_file() and bool(particle_header(file))
 
-    def read(file: Path, run: str) -> pd.DataFrame:
-        table = read_mfi_table(file, skips)
+class _Mfi(RunImport):
+    settings: MfiSettings
+
+    def files(self) -> list[Path]:
+        files = self.run_files((".csv", ".txt"), lambda f: f.is_file() and bool(particle_header(f)))
+        if not files:
+            raise DataError(
+                f"{self.settings.root} holds no MFI run (no .csv or .txt with the columns "
+                "Frame #, Particle #, X Left, X Right, Y Top, Y Bottom).",
+                "Give the folder with the exported table and the frame images or crops.",
+            )
+        return files
+
+    def read(self, file: Path, run: str) -> pd.DataFrame:
+        table = read_mfi_table(file, self.skips)
         if table.empty:
             return table
-        table = table.assign(id=_ids(run, table), group=run)
-        files = sorted(p for p in visible_files(file.parent, left_out) if _is_picture(p))
-        table = _with_pictures(file, table, files, settings.margin_px, pictures, skips)
-        return _of_their_pictures(file, table, pictures, threads, skips)
+        numbers = table[_numbered_by(table)].itertuples(index=False, name=None)
+        ids = [f"{run}/" + "/".join(f"{number:06d}" for number in key) for key in numbers]
+        table = self._with_pictures(file, table.assign(id=ids, group=run))
+        return self._of_their_pictures(file, table)
 
-    def complete(particles: pd.DataFrame) -> Found:
-        facts = pixel_sizes(particles, settings.pixel_size_um)
-        size = particles["group"].map({run: fact["pixel_size_um"] for run, fact in facts.items()})
-        return Found(
-            particles.assign(pixel_size_um=size.astype(float)),
-            read=pictures.reader(particles["picture"].unique()),
-            facts=facts,
-            made_by={"size_definition": "ECD (vendor)", "margin_px": settings.margin_px},
-        )
+    def complete(self, particles: pd.DataFrame) -> pd.DataFrame:
+        """With the pixel size of each run."""
+        self.facts = pixel_sizes(particles, self.settings.pixel_size_um)
+        self.made_by = {"size_definition": "ECD (vendor)", "margin_px": self.settings.margin_px}
+        size = {run: fact["pixel_size_um"] for run, fact in self.facts.items()}
+        return particles.assign(pixel_size_um=particles["group"].map(size).astype(float))
 
-    files = run_files(root, left_out, (".csv", ".txt"), is_run, skips)
-    if not files:
-        raise DataError(
-            f"{root} holds no MFI run (no .csv or .txt with the columns Frame #, Particle #, "
-            "X Left, X Right, Y Top, Y Bottom).",
-            "Give the folder with the exported table and the frame images or crops.",
-        )
-    return plan_runs(files, read, complete, settings, pictures, skips)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
-
-
-def _numbered_by(table: pd.DataFrame) -> list[str]:
-    """Particle numbers may begin at 1 in each frame, which then is part of the name."""
-    repeated = table["particle_id"].duplicated().any()
-    return ["frame", "particle_id"] if repeated else ["particle_id"]
-
-
-def _ids(run: str, table: pd.DataFrame) -> list[str]:
-    numbers = table[_numbered_by(table)].itertuples(index=False, name=None)
-    return [f"{run}/" + "/".join(f"{number:06d}" for number in key) for key in numbers]
-
-
-def _with_pictures(
-    file: Path,
-    table: pd.DataFrame,
-    files: list[Path],
-    margin_px: int,
-    pictures: Pictures,
-    skips: Skips,
-) -> pd.DataFrame:
-    """With ``picture``, the box ``x, y, w, h`` to cut from it, and the place in the frame."""
-    if not files:
-        raise DataError(
-            f"{file.parent} holds no frames or crops for {file.name}.",
-            "Put the pictures of the run into the folder of its table.",
-        )
-    x, y = table["x_left"], table["y_top"]
-    w, h = table["x_right"] - x + 1, table["y_bottom"] - y + 1
-    table = table.drop(columns=EDGES).assign(x=x, y=y, w=w, h=h, frame_x_px=x, frame_y_px=y)
-    shapes = pictures.shapes(files)
-    # Crops are all smaller than the part of the frame that half of the boxes reach.
-    down, across = (y + h).median(), (x + w).median()
-    if shapes and not any(high >= down and wide >= across for high, wide in shapes.values()):
-        table = _found(file, table, files, _numbered_by(table), "particle", skips)
+    def _with_pictures(self, file: Path, table: pd.DataFrame) -> pd.DataFrame:
+        """With ``picture``, the box ``x, y, w, h`` to cut from it, and the place in the frame."""
+        files = sorted(visible_files(file.parent, self.left_out))
+        files = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+        if not files:
+            raise DataError(
+                f"{file.parent} holds no frames or crops for {file.name}.",
+                "Put the pictures of the run into the folder of its table.",
+            )
+        x, y = table["x_left"], table["y_top"]
+        w, h = table["x_right"] - x + 1, table["y_bottom"] - y + 1
+        table = table.drop(columns=EDGES).assign(x=x, y=y, w=w, h=h, frame_x_px=x, frame_y_px=y)
+        shapes = self.pictures.shapes(files)
+        # Crops are all smaller than the part of the frame that half of the boxes reach.
+        down, across = (y + h).median(), (x + w).median()
+        if not shapes or any(high >= down and wide >= across for high, wide in shapes.values()):
+            table = self._found(file, table, files, ["frame"], "frame")
+            return _with_margin(table, shapes, self.settings.margin_px)
+        table = self._found(file, table, files, _numbered_by(table), "particle")
 
         def at_edge(margin: NDArray[np.float64]) -> NDArray[np.bool_]:
             corner, box = table[["y", "x"]].to_numpy(), table[["h", "w"]].to_numpy()
@@ -142,52 +118,103 @@ def _with_pictures(
             flagged = table["edge_of_frame"].astype(object).fillna(False).to_numpy(bool)
             return np.asarray(cut.any(axis=1) | flagged)
 
-        return whole_pictures(table, shapes, file, skips, at_edge)
-    table = _found(file, table, files, ["frame"], "frame", skips)
-    return _with_margin(table, shapes, margin_px)
+        return whole_pictures(table, shapes, file, self.skips, at_edge)
 
+    def _found(
+        self, file: Path, table: pd.DataFrame, pictures: list[Path], columns: list[str], kind: str
+    ) -> pd.DataFrame:
+        """The particles of which there is a picture, with the column ``picture``.
 
-def _found(
-    file: Path,
-    table: pd.DataFrame,
-    pictures: list[Path],
-    columns: list[str],
-    kind: str,
-    skips: Skips,
-) -> pd.DataFrame:
-    """The particles of which there is a picture, with the column ``picture``.
-
-    The last numbers in a picture's name are its ``columns``.
-    """
-    of_number: dict[str, str] = {}
-    for path in pictures:
-        key = [str(int(number)) for number in re.findall(r"[0-9]+", path.stem)[-len(columns) :]]
-        if len(key) < len(columns):
-            continue
-        name = "/".join(key)
-        if name in of_number:
-            raise DataError(
-                f"{of_number[name]} and {path} are both {kind} {name}.",
-                "Keep each run, table and pictures, in a folder of its own.",
-            )
-        of_number[name] = str(path)
-    numbers = table[columns].itertuples(index=False, name=None)
-    keys = pd.Series(["/".join(map(str, key)) for key in numbers], table.index)
-    missing = keys[~keys.isin(of_number)].nunique()
-    table = table.assign(key=keys, picture=keys.map(of_number))
-    return skips.leave_out(
-        table,
-        table["picture"].isna(),
-        f"its {kind} picture is missing",
-        lambda row: (
-            row.id,
-            DataError(
+        The last numbers in a picture's name are its ``columns``.
+        """
+        of_number: dict[str, str] = {}
+        for path in pictures:
+            key = [str(int(number)) for number in re.findall(r"[0-9]+", path.stem)[-len(columns) :]]
+            if len(key) < len(columns):
+                continue
+            name = "/".join(key)
+            if name in of_number:
+                raise DataError(
+                    f"{of_number[name]} and {path} are both {kind} {name}.",
+                    "Keep each run, table and pictures, in a folder of its own.",
+                )
+            of_number[name] = str(path)
+        numbers = table[columns].itertuples(index=False, name=None)
+        keys = pd.Series(["/".join(map(str, key)) for key in numbers], table.index)
+        missing = keys[~keys.isin(of_number)].nunique()
+        table = table.assign(key=keys, picture=keys.map(of_number))
+        return self.skips.leave_out(
+            table,
+            {f"its {kind} picture is missing": table["picture"].isna()},
+            lambda row, _: DataError(
                 f"{file} refers to {kind} {row.key} ({missing} such), but {file.parent} holds "
                 f"{len(of_number)} {kind}s.",
                 f"Put all {kind}s of the run into the folder of its table. {SAME_RUN}",
             ),
-        ),
-    ).drop(columns="key")
+        ).drop(columns="key")
+
+    def _of_their_pictures(self, file: Path, table: pd.DataFrame) -> pd.DataFrame:
+        """The particles whose intensities in the table are those of the pixels in their boxes.
+
+        The contrast of each particle to its background is compared. The pictures are of another
+        run if less than half of the particles fit, and intensities are not correlated either, as
+        they are where pictures were made brighter. Otherwise, so is a picture without any that
+        fits. A particle of a table without intensities fits if its box is not blank.
+        """
+        if table.empty:
+            return table
+        with ThreadPoolExecutor(self.settings.num_threads) as pool:
+            parts = [rows for _, rows in table.groupby("picture")]
+            seen = pd.concat(pool.map(self._levels, parts))
+        seen = seen.join(table.reindex(columns=["picture", _DARKEST, _BRIGHTEST]))
+        contrast = _contrast(seen, "low", "high")
+        judged = seen.assign(fits=contrast >= _BLANK)
+        if seen[_DARKEST].notna().any():
+            stated = _contrast(seen, _DARKEST, _BRIGHTEST)
+            fits = (contrast / stated).between(0.5, 2)
+            judged = seen.assign(fits=fits)[stated >= _LEAST_CONTRAST]
+        others: Collection[str] = []
+        if judged.empty or judged["fits"].mean() >= _LEAST_FITTING:
+            each = judged.groupby("picture")["fits"].agg(["size", "any"])
+            others = each.index[(each["size"] >= _LEAST_IN_PICTURE) & ~each["any"].astype(bool)]
+        elif not _correlated(seen):
+            others = table["picture"].unique()
+        wrong = judged[judged["picture"].isin(others)]
+        more = f" and {len(others) - 1} more pictures" if len(others) > 1 else ""
+        error = DataError(
+            f"{file} and {next(iter(others), '')}{more} are not of the same run: "
+            f"{(~wrong['fits'].astype(bool)).sum()} of {len(wrong)} particles are not in the "
+            "pictures as the table says.",
+            f"{SAME_RUN} data.unreadable=skip leaves these particles out.",
+        )
+        elsewhere = {"its picture is of another run": table["picture"].isin(others)}
+        return self.skips.leave_out(table, elsewhere, lambda *_: error)
+
+    def _levels(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Grey levels in the boxes of one picture: darkest, brightest, and of the border.
+
+        Without those of a picture that cannot be read and of boxes outside: these are reported
+        when pictures are checked.
+        """
+        columns = ["low", "high", "ground"]
+        try:
+            page = self.pictures.page(Path(rows["picture"].iloc[0]), again=True).grey
+        except DataError:
+            return pd.DataFrame(columns=columns, dtype=float)
+        boxes = rows[BOX].clip(lower=0).itertuples(name=None)
+        tiles = {row: page[y : y + h, x : x + w] for row, x, y, w, h in boxes}
+        levels = {
+            row: (tile.min(), tile.max(), np.median(border(tile)))
+            for row, tile in tiles.items()
+            if tile.size
+        }
+        return pd.DataFrame.from_dict(levels, orient="index", columns=columns, dtype=float)
+
+
+def _numbered_by(table: pd.DataFrame) -> list[str]:
+    """Particle numbers may begin at 1 in each frame, which then is part of the name."""
+    repeated = table["particle_id"].duplicated().any()
+    return ["frame", "particle_id"] if repeated else ["particle_id"]
 
 
 def _with_margin(
@@ -206,70 +233,9 @@ def _with_margin(
     return table.assign(**corners)
 
 
-def _of_their_pictures(
-    file: Path, table: pd.DataFrame, pictures: Pictures, num_threads: int, skips: Skips
-) -> pd.DataFrame:
-    """The particles whose intensities in the table are those of the pixels in their boxes.
-
-    The contrast of each particle to its background is compared. The pictures are of another run
-    if less than half of the particles fit, and intensities are not correlated either, as they
-    are where pictures were made brighter. Otherwise, so is a picture without any that fits. A
-    particle of a table without intensities fits if its box is not blank.
-    """
-    if table.empty:
-        return table
-    with ThreadPoolExecutor(num_threads) as pool:
-        parts = [rows for _, rows in table.groupby("picture")]
-        seen = pd.concat(pool.map(lambda rows: _levels(rows, pictures), parts))
-    seen = seen.join(table.reindex(columns=["picture", _DARKEST, _BRIGHTEST]))
-    contrast = _contrast(seen["ground"], seen["low"], seen["high"])
-    judged = seen.assign(fits=contrast >= _BLANK)
-    if seen[_DARKEST].notna().any():
-        stated = _contrast(seen["ground"], seen[_DARKEST], seen[_BRIGHTEST])
-        judged = seen.assign(fits=(contrast / stated).between(0.5, 2))[stated >= _LEAST_CONTRAST]
-    others: Collection[str] = []
-    if judged.empty or judged["fits"].mean() >= _LEAST_FITTING:
-        each = judged.groupby("picture")["fits"].agg(["size", "any"])
-        others = each.index[(each["size"] >= _LEAST_IN_PICTURE) & ~each["any"].astype(bool)]
-    elif not _correlated(seen):
-        others = table["picture"].unique()
-    wrong = judged[judged["picture"].isin(others)]
-    more = f" and {len(others) - 1} more pictures" if len(others) > 1 else ""
-    error = DataError(
-        f"{file} and {next(iter(others), '')}{more} are not of the same run: "
-        f"{(~wrong['fits'].astype(bool)).sum()} of {len(wrong)} particles are not in the pictures "
-        "as the table says.",
-        f"{SAME_RUN} data.unreadable=skip leaves these particles out.",
-    )
-    elsewhere = table["picture"].isin(others)
-    reason = "its picture is of another run"
-    return skips.leave_out(table, elsewhere, reason, lambda row: (row.id, error))
-
-
-def _levels(rows: pd.DataFrame, pictures: Pictures) -> pd.DataFrame:
-    """Grey levels in the boxes of one picture: darkest, brightest, and of the border.
-
-    Without those of a picture that cannot be read and of boxes outside: these are reported
-    when pictures are checked.
-    """
-    columns = ["low", "high", "ground"]
-    try:
-        page = pictures.page(Path(rows["picture"].iloc[0])).grey
-    except DataError:
-        return pd.DataFrame(columns=columns, dtype=float)
-    boxes = rows[BOX].clip(lower=0).itertuples(name=None)
-    tiles = {row: page[y : y + h, x : x + w] for row, x, y, w, h in boxes}
-    levels = {
-        row: (tile.min(), tile.max(), np.median(border(tile)))
-        for row, tile in tiles.items()
-        if tile.size
-    }
-    return pd.DataFrame.from_dict(levels, orient="index", columns=columns, dtype=float)
-
-
-def _contrast(ground: pd.Series, low: pd.Series, high: pd.Series) -> pd.Series:
+def _contrast(seen: pd.DataFrame, low: str, high: str) -> pd.Series:
     """Largest distance of a particle's grey levels from the background."""
-    return pd.concat([ground - low, high - ground], axis=1).max(axis=1)
+    return pd.concat([seen["ground"] - seen[low], seen[high] - seen["ground"]], axis=1).max(axis=1)
 
 
 def _correlated(rows: pd.DataFrame) -> bool:

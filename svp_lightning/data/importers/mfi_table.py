@@ -8,7 +8,7 @@ here and 4 pi A / P^2 on FlowCam: do not compare the two.
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ import pandas as pd
 from svp_lightning.data.importers.tables import (
     Skips,
     lines_of,
-    read_head,
     read_table,
+    read_text,
+    squashed,
     without_problems,
 )
 from svp_lightning.errors import DataError
@@ -67,15 +68,11 @@ _SAME_LAW = 0.02
 """Pixel sizes of runs that differ by less (relative) are of one instrument."""
 
 
-def _squashed(header: str) -> str:
-    return re.sub(r"[^a-z0-9#]", "", header.lower().replace("µ", "u").replace("μ", "u"))
-
-
-_KNOWN = {_squashed(name): column for column, names in _NAMES.items() for name in names}
+_KNOWN = {squashed(name): column for column, names in _NAMES.items() for name in names}
 
 
 def _column(header: str) -> str | None:
-    return _KNOWN.get(_squashed(header))
+    return _KNOWN.get(squashed(header))
 
 
 def particle_header(file: Path) -> str:
@@ -87,7 +84,7 @@ def particle_header(file: Path) -> str:
         DataError: the file may not be read.
     """
     found = ""
-    for line in lines_of(read_head(file))[:_HEAD_LINES]:
+    for line in lines_of(read_text(file, head=True))[:_HEAD_LINES]:
         columns = set(map(_column, re.split(r"[,;\t|]", line))) - {None}
         nearly = "frame" in columns and len(columns) >= _NEARLY
         if nearly or len(columns.intersection(_WHOLE)) > _NEARLY:
@@ -110,7 +107,7 @@ def read_mfi_table(file: Path, skips: Skips) -> pd.DataFrame:
             f"{', '.join(missing)} (it has {', '.join(found.header)}).",
             "Export the run with all columns, or rename those that are called otherwise.",
         )
-    table = found.numbers(_TEXT, _WHOLE, skips)
+    table = found.numbers(skips, _TEXT, _WHOLE)
     flags = table.get("edge_of_frame", pd.Series("0", table.index)).str.lower().map(_FLAGS)
     problems = {
         "particle listed twice": table.duplicated(["frame", "particle_id"], keep=False),
@@ -131,18 +128,10 @@ def read_mfi_table(file: Path, skips: Skips) -> pd.DataFrame:
     return table
 
 
-class SizeLaw(NamedTuple):
-    """ECD in µm = ``pixel_size_um`` d + ``offset_um`` of the diameter d in px."""
+def size_law(particles: pd.DataFrame) -> tuple[float, float] | None:
+    """Slope (µm/px) and offset (µm) of ECD over the diameter in px (Theil-Sen).
 
-    pixel_size_um: float
-    offset_um: float
-
-
-def size_law(particles: pd.DataFrame) -> SizeLaw | None:
-    """The line through a run's sizes (Theil-Sen); None where its slope is not certain to 2 %.
-
-    Args:
-        particles: with ``ecd_um`` and ``area_px``, if the table has them.
+    None where the slope is not certain to 2 %, or ``ecd_um`` or ``area_px`` are not known.
     """
     # Imported when the data is known to be good: errors in it do not wait for the import.
     from scipy.stats import theilslopes
@@ -156,9 +145,8 @@ def size_law(particles: pd.DataFrame) -> SizeLaw | None:
         return None
     diameter = 2 * np.sqrt(ecd.index.to_numpy(float) / np.pi)
     slope, offset, low, high = map(float, theilslopes(ecd.to_numpy(), diameter))
-    if slope <= 0 or high - low > _MAX_SLOPE_ERROR * slope:
-        return None
-    return SizeLaw(slope, offset)
+    certain = slope > 0 and high - low <= _MAX_SLOPE_ERROR * slope
+    return (slope, offset) if certain else None
 
 
 def pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[str, Any]]:
@@ -168,29 +156,28 @@ def pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[
     else that of all particles together, where no run shows one.
     """
     laws = {str(run): size_law(rows) for run, rows in particles.groupby("group")}
-    sizes = [law.pixel_size_um for law in laws.values() if law]
+    sizes = [law[0] for law in laws.values() if law]
     shared, whence = None, "not known"
     if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
         shared, whence = float(np.median(sizes)), "that of the other runs"
     elif not sizes and (of_all := size_law(particles)):
-        shared, whence = of_all.pixel_size_um, "that of all runs together"
+        shared, whence = of_all[0], "that of all runs together"
     facts: dict[str, dict[str, Any]] = {}
     for run, law in laws.items():
-        size, source = (law.pixel_size_um, "its sizes") if law else (shared, whence)
+        slope, offset = law or (None, None)
         facts[run] = {
-            "pixel_size_um": given or size,
-            "pixel_size_from": "data.pixel_size_um" if given else source,
-            "ecd_um_per_px": law.pixel_size_um if law else None,
-            "ecd_offset_um": law.offset_um if law else None,
-            "notes": _remarks(law, given, source),
+            "pixel_size_um": given or slope or shared,
+            "pixel_size_from": "data.pixel_size_um" if given else "its sizes" if law else whence,
+            "ecd_um_per_px": slope,
+            "ecd_offset_um": offset,
+            "notes": _remarks(slope, given, whence),
         }
     return facts
 
 
-def _remarks(law: SizeLaw | None, given: float | None, source: str) -> list[str]:
-    if given is None:
-        unsure = f"its sizes are too few or too alike to show the pixel size, which is {source}."
-        return [] if law else [unsure]
-    if law is None or abs(given / law.pixel_size_um - 1) <= _SAME_LAW:
+def _remarks(slope: float | None, given: float | None, whence: str) -> list[str]:
+    if given is None and slope is None:
+        return [f"its sizes are too few or too alike to show the pixel size, which is {whence}."]
+    if given is None or slope is None or abs(given / slope - 1) <= _SAME_LAW:
         return []
-    return [f"data.pixel_size_um is {given:g}, and its sizes follow {law.pixel_size_um:.4g} µm/px."]
+    return [f"data.pixel_size_um is {given:g}, and its sizes follow {slope:.4g} µm/px."]

@@ -1,12 +1,12 @@
-"""Pictures of particles, and particles cut out of larger ones at their boxes."""
+"""Pictures of particles: found, looked at once, and read in one depth."""
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,35 +15,38 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.images import (
     Header,
+    Picture,
     depth_needed,
     read_header,
     read_picture,
     to_8_bit,
 )
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.writer import Cut
 from svp_lightning.errors import DataError
 
 BOX = ["x", "y", "w", "h"]
 """Left and top edge, width and height, in px of the picture."""
 SAME_RUN = "Table and pictures must be of the same run; copy the run folder again."
+_KEPT_BYTES = 1 << 28
+"""Decoded pictures that are kept to be read again; others are decoded again."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A picture of many particles, in 8 bit.
+class AnyCase:
+    """Finds files whatever the case of their names (Windows, where runs are made, has none)."""
 
-    Attributes:
-        grey: (h, w) uint8.
-        opaque: (h, w), False where a pixel shows no particle; None if nowhere.
-    """
+    def __init__(self) -> None:
+        self._names: dict[Path, dict[str, str]] = {}
 
-    grey: NDArray[np.uint8]
-    opaque: NDArray[np.bool_] | None = None
-
-
-ReadPage = Callable[[Path], Page]
-Measure = Callable[[pd.DataFrame, list[NDArray[np.uint8]]], dict[str, Any]]
+    def __call__(self, path: Path) -> Path:
+        """``path``, or the one file whose name differs from it in case alone, if there is one."""
+        folder = path.parent
+        if os.path.isfile(path):  # Path.is_file() raises on names too long
+            return path
+        if folder not in self._names:
+            there = os.listdir(folder) if os.path.isdir(folder) else []
+            times = Counter(map(str.lower, there))
+            self._names[folder] = {n.lower(): n for n in there if times[n.lower()] == 1}
+        return folder / self._names[folder].get(path.name.lower(), path.name)
 
 
 class Pictures:
@@ -62,8 +65,12 @@ class Pictures:
         self._num_threads = num_threads
         self._decode = decode
         self._least_bits = least_bits
+        self._shared_bits = 0
         self._looks: dict[str, Header | DataError] = {}
         self._bits: dict[str, int] = {}
+        self._kept: dict[str, Picture] = {}
+        self._room = _KEPT_BYTES
+        self._lock = Lock()
 
     def looks(self, paths: Iterable[str | Path]) -> dict[str, Header | DataError]:
         """Path -> what its header says, or what is wrong with the picture."""
@@ -87,34 +94,48 @@ class Pictures:
                 )
             header = read_header(path)
             if self._decode:
-                self.page(path)
+                self.page(path, again=True)
             return header
         except DataError as error:
             return error
 
-    def page(self, path: Path, bits: int = 0) -> Page:
-        """A picture in 8 bit; 16-bit samples use ``bits``, or as many as nearly all need.
+    def page(self, path: Path, again: bool = False) -> Picture:
+        """A picture in 8 bit; 16-bit samples use as many bits as nearly all need.
+
+        Args:
+            path: of the picture.
+            again: whether it will be read once more, so that it is kept if memory allows.
 
         Raises:
             DataError: as in :func:`~svp_lightning.data.importers.images.read_picture`.
         """
-        picture = read_picture(path)
-        needed = self._bits[str(path)] = max(self._least_bits, depth_needed(picture.grey))
-        return Page(to_8_bit(picture.grey, max(bits, needed)), picture.opaque)
+        name = str(path)
+        with self._lock:
+            kept = self._kept.pop(name, None)
+            self._room += kept.grey.nbytes if kept else 0
+        picture = kept or read_picture(path)
+        with self._lock:
+            if again and picture.grey.nbytes <= self._room:
+                self._kept[name] = picture
+                self._room -= picture.grey.nbytes
+        needed = self._bits[name] = max(self._least_bits, depth_needed(picture.grey))
+        return Picture(to_8_bit(picture.grey, max(self._shared_bits, needed)), picture.opaque)
 
-    def reader(self, paths: Iterable[str]) -> ReadPage:
-        """:meth:`page` with one depth for these 16-bit pictures: a grey level means one thing.
+    def share_depth(self, paths: Iterable[str]) -> None:
+        """Read these 16-bit pictures in the depth of the one that needs most from now on.
 
-        It is that of the picture that needs most; those are decoded once to know it.
+        A grey level then means one thing. Each is decoded once to know it.
         """
-        deep = [n for n, one in self.looks(paths).items() if isinstance(one, Header) and one.deep]
-        with ThreadPoolExecutor(self._num_threads) as pool:
-            list(pool.map(self._measure_depth, [n for n in deep if n not in self._bits]))
-        return partial(self.page, bits=max((self._bits.get(name, 0) for name in deep), default=0))
+        looks = self.looks(paths)
+        deep = [n for n, one in looks.items() if isinstance(one, Header) and one.deep]
 
-    def _measure_depth(self, name: str) -> None:
-        with contextlib.suppress(DataError):  # reported where the picture is cut
-            self.page(Path(name))
+        def measure(name: str) -> None:
+            with contextlib.suppress(DataError):  # reported where the picture is cut
+                self.page(Path(name), again=True)
+
+        with ThreadPoolExecutor(self._num_threads) as pool:
+            list(pool.map(measure, [name for name in deep if name not in self._bits]))
+        self._shared_bits = max((self._bits.get(name, 0) for name in deep), default=0)
 
     def holding(self, particles: pd.DataFrame, skips: Skips) -> pd.DataFrame:
         """The particles that can be cut out of their pictures; others are refused or left out.
@@ -124,13 +145,27 @@ class Pictures:
             skips: where particles left out go.
         """
         looks = self.looks(particles["picture"].unique())
-        problems = outside(particles, self.shapes(looks))
-        for row, name in enumerate(particles["picture"]):
-            if isinstance(error := looks[name], DataError):
-                problems[row] = "its picture cannot be read", error
-        for row in sorted(problems):
-            skips.add(str(particles["id"].iloc[row]), *problems[row])
-        return particles.drop(index=particles.index[list(problems)]).reset_index(drop=True)
+        limits = _sides(particles["picture"], self.shapes(looks), (0, 0))
+        x, y, w, h = particles[BOX].to_numpy(np.int64).T
+        beyond = (x < 0) | (y < 0) | (w < 1) | (h < 1)
+        beyond |= (y + h > limits[:, 0]) | (x + w > limits[:, 1])
+        problems = {
+            "its picture cannot be read": limits[:, 0] == 0,
+            "box outside its picture": beyond,
+        }
+
+        def error(row: Any, _: str) -> DataError:
+            look = looks[row.picture]
+            if isinstance(look, DataError):
+                return look
+            return DataError(
+                f"Particle {row.id} lies at x {row.x}..{row.x + row.w - 1}, "
+                f"y {row.y}..{row.y + row.h - 1}, outside {row.picture} "
+                f"({look.width} x {look.height} px).",
+                SAME_RUN,
+            )
+
+        return skips.leave_out(particles, problems, error).reset_index(drop=True)
 
 
 def _leads_out(path: Path, root: Path) -> bool:
@@ -140,26 +175,11 @@ def _leads_out(path: Path, root: Path) -> bool:
     return not any(real.is_relative_to(base.resolve()) for base in (root, path.parent))
 
 
-def outside(
-    particles: pd.DataFrame, shapes: Mapping[str, tuple[int, int]]
-) -> dict[int, tuple[str, DataError]]:
-    """Row -> reason and error, for boxes that are empty or not in their picture of known shape."""
-    limits = np.array([shapes.get(name, (0, 0)) for name in particles["picture"]]).reshape(-1, 2)
-    x, y, w, h = particles[BOX].to_numpy(np.int64).T
-    beyond = (x < 0) | (y < 0) | (w < 1) | (h < 1)
-    beyond |= (y + h > limits[:, 0]) | (x + w > limits[:, 1])
-    return {
-        k: (
-            "box outside its picture",
-            DataError(
-                f"Particle {particles['id'].iloc[k]} lies at x {x[k]}..{x[k] + w[k] - 1}, "
-                f"y {y[k]}..{y[k] + h[k] - 1}, outside {particles['picture'].iloc[k]} "
-                f"({limits[k][1]} x {limits[k][0]} px).",
-                SAME_RUN,
-            ),
-        )
-        for k in np.flatnonzero(beyond & (limits[:, 0] > 0)).tolist()
-    }
+def _sides(
+    pictures: pd.Series, shapes: Mapping[str, tuple[int, int]], unknown: tuple[int, int]
+) -> NDArray[np.int64]:
+    """(N, 2) height and width of each picture, px."""
+    return np.array([shapes.get(name, unknown) for name in pictures], np.int64).reshape(-1, 2)
 
 
 def whole_pictures(
@@ -182,54 +202,23 @@ def whole_pictures(
         skips: where particles left out go.
         at_edge: which margins, given as (height, width), the frame may have cut.
     """
-    shown = np.array([shapes.get(n, (1, 1)) for n in table["picture"]], np.int64).reshape(-1, 2)
+    shown = _sides(table["picture"], shapes, (1, 1))
+    table = table.assign(high=shown[:, 0], wide=shown[:, 1])
     readable = table["picture"].isin(shapes).to_numpy()
     if "w" in table and "h" in table and readable.any():
         extra = shown - table[["h", "w"]].to_numpy()
         usual = np.maximum(np.median(extra[readable], axis=0), 0)
         whole = np.ones(len(table), dtype=bool) if at_edge is None else ~at_edge(usual)
         odd = ((extra > usual) | (extra < 0) | (extra != usual) & whole[:, None]).any(axis=1)
-        margin = f"{usual[1]:g} x {usual[0]:g} px"
-        sides = table.assign(high=shown[:, 0], wide=shown[:, 1])
-        kept = skips.leave_out(
-            sides,
-            readable & odd,
-            "image of another size than its box",
-            lambda row: (
-                str(row.id),
-                DataError(
-                    f"{row.picture} is {row.wide} x {row.high} px, and the box of particle "
-                    f"{row.id} in {file.name} is {row.w} x {row.h} px; most pictures are larger "
-                    f"than their box by {margin}.",
-                    SAME_RUN,
-                ),
+        table = skips.leave_out(
+            table,
+            {"image of another size than its box": readable & odd},
+            lambda row, _: DataError(
+                f"{row.picture} is {row.wide} x {row.high} px, and the box of particle {row.id} "
+                f"in {file.name} is {row.w} x {row.h} px; most pictures are larger than their box "
+                f"by {usual[1]:g} x {usual[0]:g} px.",
+                SAME_RUN,
             ),
         )
-        table, shown = table.loc[kept.index], kept[["high", "wide"]].to_numpy()
-    return table.assign(x=0, y=0, h=shown[:, 0], w=shown[:, 1])
-
-
-def cut(rows: pd.DataFrame, read: ReadPage, measure: Measure | None = None) -> Cut:
-    """The particles of one picture.
-
-    Args:
-        rows: of one ``picture``, with ``id`` and :data:`BOX`.
-        read: gives the picture as 8 bit.
-        measure: further columns from the rows and their tiles.
-
-    Raises:
-        DataError: the picture cannot be decoded, or is not the one that was looked at.
-    """
-    page = read(Path(rows["picture"].iloc[0]))
-    height, width = page.grey.shape
-    for _, error in outside(rows, {rows["picture"].iloc[0]: (height, width)}).values():
-        raise error
-    boxes = rows[BOX].itertuples(index=False, name=None)
-    windows = [(slice(y, y + h), slice(x, x + w)) for x, y, w, h in boxes]
-    images: list[NDArray[np.uint8]] = [page.grey[window] for window in windows]
-    opaque = None if page.opaque is None else [_unless_all(page.opaque[w]) for w in windows]
-    return Cut(images, opaque, measure(rows, images) if measure else {})
-
-
-def _unless_all(opaque: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    return None if opaque.all() else opaque
+    high, wide = table["high"], table["wide"]
+    return table.drop(columns=["high", "wide"]).assign(x=0, y=0, h=high, w=wide)

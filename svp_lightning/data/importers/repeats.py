@@ -21,28 +21,42 @@ _SHARE_OF_A_COPY = 0.5
 """Crops of a few pixels may be equal by chance; most of a run is not."""
 
 Tables = dict[Path, pd.DataFrame]
-"""File of each run -> its particles."""
+"""File of each run -> its particles (see :class:`~.runs.RunImport`)."""
 
 
 def without_repeats(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
     """The runs without those that are there already.
 
-    Tables of the same pictures (a list and its export, one table per class)
-    are one run and one group, that of its ``.lst`` or else of the table with most rows; each box
-    is taken once, and tables that add none are listed as left out. Of runs in other pictures
-    that are equal, the first is taken.
-
-    Args:
-        tables: see :mod:`svp_lightning.data.importers.runs`.
-        root: what left-out files are named from.
-        num_threads: reading threads.
-        skips: where tables and copies left out go.
+    Tables of the same pictures (a list and its export, one table per class) are one run and one
+    group, that of its ``.lst`` or else of the table with most rows; each box is taken once, and
+    tables that add none are listed as left out. Of runs in other pictures that are equal, the
+    first is taken.
 
     Raises:
         DataError: a run is a copy of another (unless skipped).
     """
     tables = _without_exports(tables, root, skips)
-    return _without_copies(tables, root, num_threads, skips) if len(tables) > 1 else tables
+    if len(tables) < 2:
+        return tables
+    digests = _digests(tables, num_threads)
+    particles = {
+        file: np.unique(_hashes(table, table.get("content", table["picture"].map(digests))))
+        for file, table in tables.items()
+    }
+    copies = _copies(particles)
+    for file, (first, shared) in copies.items():
+        error = DataError(
+            f"{file} is a copy of {first} ({shared} of its {len(particles[file])} particles are "
+            "the same), and no run may count twice or be in two splits.",
+            "Remove one of the two; data.unreadable=skip leaves the copy out.",
+        )
+        skips.add(relative_name(root, file), "copy of another run", error, particle_lost=False)
+    return {file: table for file, table in tables.items() if file not in copies}
+
+
+def relative_name(root: Path, file: Path) -> str:
+    """``file`` as it is named in lists: from ``root``, if it lies there."""
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
 
 
 def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
@@ -68,46 +82,15 @@ def _without_exports(tables: Tables, root: Path, skips: Skips) -> Tables:
     return {file: kept[file] for file in tables if file in kept}
 
 
-def _without_copies(tables: Tables, root: Path, num_threads: int, skips: Skips) -> Tables:
-    digests = _digests(tables, num_threads)
-    particles = {
-        file: _particles(table, _content(table, digests)) for file, table in tables.items()
-    }
-    copies = _repeats(particles, _SHARE_OF_A_COPY)
-    for file, (first, shared) in copies.items():
-        error = DataError(
-            f"{file} is a copy of {first} ({shared} of its {len(particles[file])} particles are "
-            "the same), and no run may count twice or be in two splits.",
-            "Remove one of the two; data.unreadable=skip leaves the copy out.",
-        )
-        skips.add(relative_name(root, file), "copy of another run", error, particle_lost=False)
-    return {file: table for file, table in tables.items() if file not in copies}
-
-
-def relative_name(root: Path, file: Path) -> str:
-    """``file`` as it is named in lists: from ``root``, if it lies there."""
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
-
-
-def _particles(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
-    """A hash of the picture and the box of each particle, each once."""
-    return np.unique(_hashes(table, picture))
-
-
 def _hashes(table: pd.DataFrame, picture: pd.Series) -> NDArray[np.uint64]:
+    """(N,) of the picture and the box of each particle."""
     boxes = table[BOX].astype(np.int64).assign(picture=picture)
     return np.asarray(pd.util.hash_pandas_object(boxes, index=False), np.uint64)
 
 
-def _repeats(
-    particles: dict[Path, NDArray[np.uint64]], share: float
-) -> dict[Path, tuple[Path, int]]:
-    """Run -> an earlier run that has more than ``share`` of the particles of the smaller.
-
-    And how many these are.
-    """
-    listed = [np.empty(0, np.uint64), *particles.values()]  # there may be no runs
-    values, counts = np.unique(np.concatenate(listed), return_counts=True)
+def _copies(particles: dict[Path, NDArray[np.uint64]]) -> dict[Path, tuple[Path, int]]:
+    """Run -> an earlier run that has most of the particles of the smaller, and how many."""
+    values, counts = np.unique(np.concatenate(list(particles.values())), return_counts=True)
     common = values[counts > 1]
     owners: dict[int, Path] = {}
     found = {}
@@ -115,15 +98,11 @@ def _repeats(
         both = mine[np.isin(mine, common)].tolist()
         earlier = Counter(owners[particle] for particle in both if particle in owners)
         for other, shared in earlier.most_common(1):
-            if shared > share * min(len(mine), len(particles[other])):
+            if shared > _SHARE_OF_A_COPY * min(len(mine), len(particles[other])):
                 found[file] = other, shared
         if file not in found:
             owners |= dict.fromkeys(both, file)
     return found
-
-
-def _content(table: pd.DataFrame, digests: dict[str, str]) -> pd.Series:
-    return table["content"] if "content" in table else table["picture"].map(digests)
 
 
 def _digests(tables: Tables, num_threads: int) -> dict[str, str]:

@@ -15,12 +15,12 @@ from scipy.ndimage import find_objects, label, uniform_filter
 
 from svp_lightning.data.importers.collage import find_tiles
 from svp_lightning.data.importers.images import (
+    Picture,
     depth_needed,
     digest_of,
     read_picture,
     to_8_bit,
 )
-from svp_lightning.data.importers.pictures import Page
 from svp_lightning.errors import DataError
 
 Grey = NDArray[np.uint8]
@@ -124,7 +124,7 @@ def not_one_particle(grey: Grey) -> str | None:
 def _tiles(grey: Grey) -> int:
     """Tiles of a collage; 0 where the image is none."""
     try:
-        number = len(find_tiles(Page(grey), Path()).boxes)
+        number = len(find_tiles(Picture(grey), Path())[0])
     except DataError:
         return 0
     return number if number >= _MANY else 0

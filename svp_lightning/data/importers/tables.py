@@ -1,6 +1,7 @@
 """Tables from people and instruments: encodings, separators, names, numbers; what is left out."""
 
 import codecs
+import contextlib
 import csv
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,33 +18,27 @@ from svp_lightning.errors import DataError
 _HEAD_BYTES = 1 << 16
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_SEPARATORS = (",", ";", "\t", "|")
-_AGAIN = "Export or copy it again."
-
+_SEPARATORS = ",;\t|"
 _UNKNOWN = frozenset(
     {"", "nan", "-nan", "na", "n/a", "null", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)"}
 )
 _LARGEST_WHOLE = 2**31 - 1
 
-Policy = Literal["refuse", "skip"]
+Column = Callable[[str], str | None]
+"""Canonical name of a header; None for columns to leave out."""
 
 
 class Skips:
-    """What an import leaves out, and whether particles are lost by it.
+    """What an import leaves out; ``lost`` counts the particles among it.
 
     Args:
         policy: ``refuse`` raises the first problem, ``skip`` lists it and continues.
-
-    Attributes:
-        lost: particles left out up to now.
     """
 
-    def __init__(self, policy: Policy = "refuse") -> None:
+    def __init__(self, policy: Literal["refuse", "skip"] = "refuse") -> None:
         self.policy = policy
         self.lost = 0
         self._rows: list[tuple[str, str, bool]] = []
@@ -66,16 +61,19 @@ class Skips:
     def leave_out(
         self,
         rows: pd.DataFrame,
-        wrong: pd.Series | NDArray[np.bool_],
-        reason: str,
-        explain: Callable[[Any], tuple[str, DataError]],
+        problems: Mapping[str, pd.Series | NDArray[np.bool_]],
+        error: Callable[[Any, str], DataError],
+        name: Callable[[Any], str] = lambda row: str(row.id),
         lost: bool = True,
     ) -> pd.DataFrame:
-        """``rows`` without the ``wrong`` ones; ``explain`` gives name and error of each."""
-        for row in rows[wrong].itertuples():
-            what, error = explain(row)
-            self.add(what, reason, error, lost)
-        return rows[~wrong]
+        """``rows`` of which none of the ``problems`` (reason -> whose) is true."""
+        left_out = np.zeros(len(rows), dtype=bool)
+        for reason, mask in problems.items():
+            wrong = np.asarray(mask, dtype=bool)
+            for row in rows[wrong & ~left_out].itertuples():
+                self.add(name(row), reason, error(row, reason), lost)
+            left_out |= wrong
+        return rows[~left_out]
 
     def table(self) -> pd.DataFrame:
         """Columns ``file``, ``reason``, ``particle_lost``."""
@@ -83,63 +81,50 @@ class Skips:
         return table.astype({"particle_lost": bool})
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, head: bool = False) -> str:
     """The text of ``path``, in UTF-8, UTF-16 (also without its byte order mark) or Latin-1.
+
+    Args:
+        path: the file.
+        head: give the first lines only, and "" where the file is empty or no text.
 
     Raises:
         DataError: the file is missing, may not be read, is empty, or no text.
     """
-    return _decoded(path, _bytes(path))
-
-
-def read_head(path: Path) -> str:
-    """The first lines of ``path``, to see what it is; "" where it is empty or no text.
-
-    Raises:
-        DataError: the file is missing, or may not be read.
-    """
-    raw = _bytes(path, _HEAD_BYTES)
-    try:
-        return _decoded(path, raw[: len(raw) // 4 * 4] if len(raw) == _HEAD_BYTES else raw)
-    except DataError:
-        return ""
-
-
-def _bytes(path: Path, at_most: int = -1) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(at_most)
+            raw = file.read(_HEAD_BYTES if head else -1)
     except OSError as error:
-        remedy = "Check the path and the permissions; a file that is not needed can be moved away."
-        raise DataError(f"{path} cannot be read ({error.strerror}).", remedy) from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}).",
+            "Check the path and the permissions; a file that is not needed can be moved away.",
+        ) from error
+    text = _decoded(raw, final=not head or len(raw) < _HEAD_BYTES)
+    if text is None:
+        problem = "is damaged: its end is missing, or it is of several encodings"
+    elif not text.strip("\0 \t\r\n\ufeff"):
+        problem = "is empty"
+    elif "\0" in text:
+        problem = "holds NUL characters: it is no text"
+    else:
+        return text
+    if head:
+        return ""
+    raise DataError(f"{path} {problem}.", "Export or copy it again.")
 
 
-def _decoded(path: Path, raw: bytes) -> str:
-    try:
-        text = raw.decode(_encoding(raw))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is damaged: {error}.", _AGAIN) from error
-    if not text.strip("\0 \t\r\n\ufeff"):
-        raise DataError(f"{path} is empty.", _AGAIN)
-    if "\0" in text:
-        raise DataError(f"{path} holds NUL characters: it is no text.", _AGAIN)
-    return text
-
-
-def _encoding(raw: bytes) -> str:
-    for mark, encoding in _BYTE_ORDER_MARKS.items():
-        if raw.startswith(mark):
-            return encoding
+def _decoded(raw: bytes, final: bool) -> str | None:
+    """The text in the first encoding that fits; a character may be cut off unless ``final``."""
+    known = [encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)]
     head = raw[:_HEAD_BYTES]
     for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         # Western text in UTF-16 has a zero in nearly every second byte.
         if head[first::2].count(0) > 0.4 * len(head) > 10 * head[1 - first :: 2].count(0):
-            return encoding
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return "latin-1"
-    return "utf-8"
+            known.append(encoding)
+    for encoding in known[:1] or ("utf-8", "latin-1"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return codecs.getincrementaldecoder(encoding)().decode(raw, final)
+    return None
 
 
 def lines_of(text: str) -> list[str]:
@@ -149,13 +134,13 @@ def lines_of(text: str) -> list[str]:
 
 
 def squashed(header: str) -> str:
-    """``"File Name"`` -> ``"filename"``: case, blanks, hyphens and underscores do not count."""
-    return re.sub(r"[\s_-]+", "", header).lower()
+    """``"File Name"`` -> ``"filename"``: letters, digits and # count, whatever their case."""
+    return re.sub(r"[^\w#]|_", "", header.lower().replace("µ", "u").replace("μ", "u"))
 
 
 def header_of(path: Path) -> list[str]:
     """The names of a table's columns, as far as the first lines of a file hold them."""
-    lines = lines_of(read_head(path) or "\n")
+    lines = lines_of(read_text(path, head=True) or "\n")
     first, separator = _layout(lines, "")
     header = next((line for line in lines[first:] if line.strip()), "")
     return [cell.strip('" ') for cell in header.split(separator)]
@@ -186,15 +171,21 @@ class Table:
     header: Sequence[str]
     spelled: Mapping[str, str]
 
-    def require(
-        self, names: Iterable[str], why: str = "Name the columns in the first row."
-    ) -> None:
+    def with_synonyms(self, synonyms: Mapping[str, str]) -> "Table":
+        """Columns under their names: of several synonyms the first, where the name is missing."""
+        rows = self.rows
+        for name, canonical in synonyms.items():
+            if canonical not in rows:
+                rows = rows.rename(columns={name: canonical})
+        return replace(self, rows=rows)
+
+    def require(self, names: Iterable[str]) -> None:
         """Refuse a table without the columns ``names``."""
         if missing := [name for name in names if name not in self.rows]:
             raise DataError(
                 f"{self.path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
                 f"(it has {', '.join(self.header)}).",
-                why,
+                "Name the columns in the first row.",
             )
 
     def refuse_empty(self, name: str, remedy: str = "Fill it in, or remove the row.") -> None:
@@ -208,32 +199,26 @@ class Table:
             what = ", ".join(f"{name} {cell}" for name, cell in cells.items())
             raise DataError(f"{self.path}, row {row}: {what} is listed twice.", "Keep one row.")
 
-    def numbers(self, text: Sequence[str], whole: Sequence[str], skips: Skips) -> pd.DataFrame:
+    def numbers(self, skips: Skips, text: Sequence[str], whole: Sequence[str]) -> pd.DataFrame:
         """The rows with all columns but ``text`` as numbers, without rows where a cell is none.
 
-        A comma is read as the decimal mark if no cell of the table has a point. Whole numbers
-        may not hold one: it could separate thousands, and a box must not move.
-
-        Args:
-            text: columns that are kept as they are.
-            whole: columns of whole numbers that must not be empty; int64 in the result.
-            skips: where rows left out go.
+        A comma is read as the decimal mark if no cell of the table has a point. ``whole``
+        numbers (int64 in the result, never empty) may not hold one: it could separate thousands,
+        and a box must not move.
         """
         rows = self.rows[[name for name in map(str, self.rows) if name not in text]]
         cells = rows.drop(columns=list(whole), errors="ignore").to_numpy().ravel().tolist()
         comma = any("," in cell for cell in cells) and not any("." in cell for cell in cells)
         columns, wrong = {}, np.zeros(len(rows), dtype=bool)
         for name in map(str, rows.columns):
-            of_whole = name in whole
-            values, bad = _floats(rows[name].tolist(), comma and not of_whole)
-            if of_whole:
+            found = [float_of(cell, comma and name not in whole) for cell in rows[name]]
+            values = np.array([np.inf if value is None else value for value in found], float)
+            bad, kind = np.isinf(values), "a number"
+            if name in whole:
                 bad |= ~(np.abs(values) <= _LARGEST_WHOLE) | (values != np.floor(values))
-            header, kind = (
-                self.spelled.get(name, name),
-                "a whole number" if of_whole else "a number",
-            )
-            for position in np.flatnonzero(bad & ~wrong).tolist():
-                cell, row = rows[name].iloc[position], rows.index[position]
+                kind = "a whole number"
+            header = self.spelled.get(name, name)
+            for row, cell in rows.loc[bad & ~wrong, name].items():
                 shown = repr(cell if len(cell) <= 40 else f"{cell[:40]}…")
                 error = DataError(
                     f"{self.path}, row {row}: {header} is {shown}, not {kind}.",
@@ -242,13 +227,21 @@ class Table:
                 skips.add(f"{self.path.name}, row {row}", f"{header} is not {kind}", error)
             wrong |= bad
             columns[name] = values
-        found = pd.DataFrame(columns, index=rows.index).join(self.rows.drop(columns=rows.columns))
-        return found[~wrong].astype({name: "int64" for name in whole if name in columns})
+        found_rows = pd.DataFrame(columns, rows.index).join(self.rows.drop(columns=rows.columns))
+        return found_rows[~wrong].astype({name: "int64" for name in whole if name in columns})
+
+
+def float_of(cell: str, comma: bool) -> float | None:
+    """NaN where unknown, None where wrong."""
+    try:
+        return float(cell.replace(",", ".") if comma else cell)
+    except ValueError:
+        return float("nan") if cell.strip().lower() in _UNKNOWN else None
 
 
 def read_table(
     path: Path,
-    column: Callable[[str], str | None],
+    column: Column,
     skips: Skips,
     *,
     header_holds: str = "",
@@ -261,7 +254,7 @@ def read_table(
 
     Args:
         path: the file.
-        column: canonical name of a header, None for columns to leave out.
+        column: names the columns.
         skips: where rows of the wrong length go.
         header_holds: text by which the header line is known; lines before it are left out.
         pad: whether cells missing at a row's end are empty ones, which Excel leaves out.
@@ -283,7 +276,7 @@ def table_of(
     path: Path,
     header: list[str],
     rows: Iterable[tuple[int, list[str]]],
-    column: Callable[[str], str | None],
+    column: Column,
     skips: Skips,
     *,
     pad: bool = False,
@@ -293,11 +286,10 @@ def table_of(
     kept: dict[str, int] = {}
     for k, spelling in enumerate(header):
         name = column(spelling)
-        if name is not None and kept.setdefault(name, k) != k:
-            other = header[kept[name]]
-            what = f"columns {other!r} and {spelling!r} for the same"
-            if other == spelling:
-                what = f"column {other!r} twice"
+        if name is not None and (first := kept.setdefault(name, k)) != k:
+            what = f"columns {header[first]!r} and {spelling!r} for the same"
+            if header[first] == spelling:
+                what = f"column {spelling!r} twice"
             raise DataError(f"{path} has the {what}.", "Rename or remove one.")
     cells, index = [], []
     for number, row in rows:
@@ -331,22 +323,10 @@ def _csv_rows(
         raise DataError(f"{path} is no table: {error}.", "Export it again.") from error
 
 
-def columns_named(names: Iterable[str], synonyms: Mapping[str, str]) -> Callable[[str], str | None]:
-    """For :func:`read_table`: names and synonyms, whatever their case, blanks and underscores.
-
-    Synonyms are kept apart until :func:`with_synonyms`, as the name itself comes first.
-    """
-    known = {squashed(name): name for name in (*names, *synonyms)}
+def columns_named(names: Iterable[str]) -> Column:
+    """For :func:`read_table`: these names, whatever their case, blanks and underscores."""
+    known = {squashed(name): name for name in names}
     return lambda header: known.get(squashed(header))
-
-
-def with_synonyms(table: Table, synonyms: Mapping[str, str]) -> Table:
-    """Columns under their names: of several synonyms the first, where the name is not there."""
-    rows = table.rows
-    for name, canonical in synonyms.items():
-        if canonical not in rows:
-            rows = rows.rename(columns={name: canonical})
-    return replace(table, rows=rows)
 
 
 def without_problems(
@@ -357,31 +337,12 @@ def without_problems(
     skips: Skips,
 ) -> pd.DataFrame:
     """Particles of a list of which none of the ``problems`` (reason -> whose) is true."""
-    left_out = pd.Series(False, index=table.index)
-    for reason, wrong in problems.items():
-        for row in table[wrong & ~left_out].itertuples():
-            where = f"row {row.Index}, {name(row)}"
-            error = DataError(
-                f"{path}, {where}: {reason}.",
-                "Export the run again; data.unreadable=skip leaves the particle out.",
-            )
-            skips.add(f"{path.name}, {where}", reason, error)
-        left_out |= wrong
-    return table[~left_out].copy()
-
-
-def _floats(cells: list[str], comma: bool) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Values (NaN where unknown) and which cells are wrong."""
-    if comma:
-        cells = [cell.replace(",", ".") for cell in cells]
-    found = [_float(cell) for cell in cells]
-    wrong = np.array([value is None for value in found], dtype=bool)
-    values = np.array([np.nan if value is None else value for value in found], dtype=float)
-    return values, wrong | np.isinf(values)
-
-
-def _float(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan") if cell.strip().lower() in _UNKNOWN else None
+    return skips.leave_out(
+        table,
+        problems,
+        lambda row, reason: DataError(
+            f"{path}, row {row.Index}, {name(row)}: {reason}.",
+            "Export the run again; data.unreadable=skip leaves the particle out.",
+        ),
+        lambda row: f"{path.name}, row {row.Index}, {name(row)}",
+    ).copy()

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +18,11 @@ from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store import StoreWriter
 from svp_lightning.runtime.files import nothing_left_on_failure
 
-Progress = Callable[[int], None]
-"""Called with the number of images just done."""
-
 _ROWS_PER_WRITE = 2048
 _WINDOW_COLUMNS = ("width_px", "height_px", "background_grey", "scale", "cut")
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """Images of consecutive table rows, as they were recorded.
 
     Attributes:
@@ -36,8 +32,8 @@ class Cut:
     """
 
     images: list[NDArray[np.uint8]]
-    opaque: list[NDArray[np.bool_] | None] | None = None
-    columns: dict[str, Any] = field(default_factory=dict)
+    opaque: list[NDArray[np.bool_] | None]
+    columns: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,8 +72,11 @@ class Plan:
         return ordered(self.particles["label"].dropna())
 
 
-def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> None:
+def write_plan(path: Path, plan: Plan, num_threads: int, progress: Callable[[int], None]) -> None:
     """Read, frame and store every image of ``plan``.
+
+    The files are the same for the same images and settings. ``progress`` is called with the
+    number of images just done.
 
     Raises:
         DataError: an image cannot be read; nothing is left at ``path``.
@@ -104,7 +103,7 @@ def write_plan(path: Path, plan: Plan, num_threads: int, progress: Progress) -> 
             plan.skipped.to_csv(path / "skipped.csv", index=False)
         made_by = {
             **plan.made_by,
-            "skipped": _count_reasons(plan.skipped),
+            "skipped": {str(k): int(n) for k, n in plan.skipped["reason"].value_counts().items()},
             "complete": not plan.skipped["particle_lost"].any(),
             "window": {"fit": plan.settings.fit, "sizes": window_counts(writer.particles())},
         }
@@ -135,19 +134,17 @@ def _framed_units(plan: Plan, units: Sequence[range], num_threads: int) -> Itera
 
 
 def _frame_unit(plan: Plan, unit: range) -> _Piece:
-    cut = plan.read(unit)
-    opaque = cut.opaque or [None] * len(cut.images)
+    images, opaque, columns = plan.read(unit)
+    settings, size = plan.settings, plan.image_size
     framed = [
-        frame(image, plan.image_size, mask, plan.settings.background, plan.settings.fit)
-        for image, mask in zip(cut.images, opaque, strict=True)
+        frame(image, size, mask, settings.background, settings.fit)
+        for image, mask in zip(images, opaque, strict=True)
     ]
-    window = [
-        (image.shape[1], image.shape[0], one.background_grey, one.scale, one.cut)
-        for image, one in zip(cut.images, framed, strict=True)
-    ]
-    columns = dict(zip(_WINDOW_COLUMNS, map(np.array, zip(*window, strict=True)), strict=True))
-    columns |= {name: np.asarray(values) for name, values in cut.columns.items()}
-    return _Piece(unit, np.stack([one.image for one in framed]), columns)
+    sides = (image.shape[::-1] for image in images)
+    window = zip(*((*side, *one[1:]) for side, one in zip(sides, framed, strict=True)), strict=True)
+    found = dict(zip(_WINDOW_COLUMNS, map(np.array, window), strict=True))
+    found |= {name: np.asarray(values) for name, values in columns.items()}
+    return _Piece(unit, np.stack([one.image for one in framed]), found)
 
 
 def _gathered(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
@@ -155,12 +152,8 @@ def _gathered(pieces: Iterator[_Piece]) -> Iterator[list[_Piece]]:
     held: list[_Piece] = []
     for piece in pieces:
         held.append(piece)
-        if sum(len(one.rows) for one in held) >= _ROWS_PER_WRITE:
+        if piece.rows.stop - held[0].rows.start >= _ROWS_PER_WRITE:
             yield held
             held = []
     if held:
         yield held
-
-
-def _count_reasons(skipped: pd.DataFrame) -> dict[str, int]:
-    return {str(reason): int(n) for reason, n in skipped["reason"].value_counts().items()}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.folder import ingest_folder
+from svp_lightning.data.importers.folder import plan_folder
+from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
 from tests import configured
@@ -31,7 +32,7 @@ def ingest(root: Path, tmp_path: Path) -> Callable[..., Store]:
         path = tmp_path / "store"
         shutil.rmtree(path, ignore_errors=True)
         done: list[int] = []
-        ingest_folder(path, configured.folder(root=root, **options), done.append)
+        write_plan(path, plan_folder(configured.folder(root=root, **options)), 2, done.append)
         store = Store.open(path)
         assert sum(done) == len(store)
         return store
@@ -44,7 +45,9 @@ def refuses(root: Path, tmp_path: Path) -> Callable[..., None]:
     def check(message: str, **options) -> None:
         path = tmp_path / "refused"
         with pytest.raises(DataError, match=message) as caught:
-            ingest_folder(path, configured.folder(root=root, **options), lambda n: None)
+            write_plan(
+                path, plan_folder(configured.folder(root=root, **options)), 2, lambda n: None
+            )
         assert caught.value.remedy
         assert "\n" not in str(caught.value)
         assert not path.exists()

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from svp_lightning.data.importers.collage import find_tiles, read_collage
+from svp_lightning.data.importers.collage import find_tiles, without_drawn
 from svp_lightning.data.importers.flowcam_lists import read_particles
-from svp_lightning.data.importers.pictures import BOX, Page, Pictures
+from svp_lightning.data.importers.images import Picture, read_picture
+from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
 from tests.data.importers.made_runs import (
@@ -22,12 +23,12 @@ from tests.data.importers.made_runs import (
 )
 
 
-def page_of(path: Path) -> Page:
-    return read_collage(path, Pictures(path.parent, 1, decode=False).page)
+def page_of(path: Path) -> Picture:
+    return without_drawn(path, read_picture(path))
 
 
 def boxes_of(path: Path) -> list[list[int]]:
-    return find_tiles(page_of(path), path).boxes.tolist()
+    return find_tiles(page_of(path), path)[0].tolist()
 
 
 @pytest.mark.parametrize("ground", [0, 255])
@@ -49,10 +50,10 @@ def test_frames_text_and_scale_bars_are_no_particles(tmp_path) -> None:
     pen.rectangle((x - 2, y - 2, x + w + 1, y + h + 1), outline=(255, 242, 0), width=2)
     pen.line((boxes[9][0] + 4, boxes[9][1] + 8, boxes[9][0] + 8, boxes[9][1] + 8), fill="red")
     image.save(tmp_path / "a.png")
-    found = find_tiles(page_of(tmp_path / "a.png"), tmp_path / "a.png")
-    assert found.boxes.tolist() == boxes
-    assert len(found.left_out) > 5
-    assert {reason.split(":")[0] for _, reason in found.left_out} == {"annotation"}
+    found, left_out = find_tiles(page_of(tmp_path / "a.png"), tmp_path / "a.png")
+    assert found.tolist() == boxes
+    assert len(left_out) > 5
+    assert {reason.split(":")[0] for _, reason in left_out} == {"annotation"}
 
 
 def test_a_line_of_strong_colour_over_a_particle_is_replaced_by_background(tmp_path) -> None:
@@ -64,7 +65,6 @@ def test_a_line_of_strong_colour_over_a_particle_is_replaced_by_background(tmp_p
     Image.fromarray(colour).save(tmp_path / "a.png")
     found = plan("collage", tmp_path)
     cut = found.read(found.units[0])
-    assert cut.opaque is not None
     opaque = cut.opaque[4]
     assert opaque is not None
     assert not opaque[2:6, 2 : w - 2].any()

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from svp_lightning.data.importers.flowcam_labels import read_classifications
-from svp_lightning.data.importers.flowcam_lists import read_particles
+from svp_lightning.data.importers.flowcam_lists import read_classifications, read_particles
 from svp_lightning.data.importers.summary import summarise
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import SplitFractions
@@ -190,8 +189,8 @@ def test_a_real_run_imports_whole(tmp_path) -> None:
         gap = store.particles[f"{size}_vendor_um"] - store.particles[f"{size}_recomputed_um"]
         assert gap.abs().max() < 1e-4
     assert store.images.min(axis=(1, 2)).min() > 0  # no black of the collage got in
-    (saved,) = read_classifications(next(root.glob("*.cla")))
-    assert str(saved) == "'karla_protist_class_2' (labels: 343)"
+    ((name, classes),) = read_classifications(next(root.glob("*.cla")))
+    assert (name, sum(map(len, classes.values()))) == ("karla_protist_class_2", 343)
     facts = store.manifest.made_by["runs"][next(root.glob("*.lst")).stem]
     assert (facts["particles"], facts["volume_ml"], facts["withheld"]) == (1000, 0.01737, None)
     assert summarise(store).groups["per mL"].item() == pytest.approx(57_555, rel=3e-4)  # printed

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from svp_lightning.data.importers.flowcam_facts import read_context, read_summary
-from svp_lightning.data.importers.flowcam_labels import read_classifications
-from svp_lightning.data.importers.flowcam_lists import read_particles
+from svp_lightning.data.importers.flowcam_lists import read_classifications, read_particles
 from svp_lightning.data.importers.images import read_header, read_picture
 from svp_lightning.data.importers.labels import labels_from_table
 from svp_lightning.data.importers.listing import list_table
@@ -183,6 +182,6 @@ def test_classifications_are_read_back_exactly(tmp_path, given_labels) -> None:
         members = [str(k) for k, v in given_labels.items() if v == name]
         lines += [name.title(), "OR", "1", "C:\\a.flt", str(len(members)), *members]
     (tmp_path / "a.cla").write_text("\n".join(lines))
-    (found,) = read_classifications(tmp_path / "a.cla")
-    pairs = {k: name for name, members in found.classes.items() for k in members}
+    ((_, classes),) = read_classifications(tmp_path / "a.cla")
+    pairs = {k: name for name, members in classes.items() for k in members}
     assert pairs == {k: v.title() for k, v in given_labels.items()}
