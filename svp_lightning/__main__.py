@@ -46,7 +46,7 @@ from svp_lightning.stages.settings import SimulatedData
 
 UNTYPED = ("logger", "callbacks", "hydra")
 """Groups that are not part of the typed settings."""
-TRACED = ("evaluate", "assess", "audit", "predict", "export")
+TRACED = ("evaluate", "assess", "audit", "predict", "export", "import_weights")
 """Tasks whose results the audit trail records."""
 OF_IMAGES = (
     *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),

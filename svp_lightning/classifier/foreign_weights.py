@@ -74,6 +74,20 @@ class Mapped:
             "Give weights of the same backbone, in the naming of torchvision or timm.",
         )
 
+    def summary(self) -> str:
+        """A sentence each about what is used, skipped and missing."""
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        lines = [
+            f"{len(self.tensors)} tensors are used. The stem has {channels}; the last layer is "
+            f"{self.head or 'missing'}."
+        ]
+        if self.skipped:
+            key, why = next(iter(self.skipped.items()))
+            lines.append(f"{len(self.skipped)} tensors are skipped, first {key}: {why}.")
+        if self.missing:
+            lines.append(f"{len(self.missing)} tensors are missing, first {self.missing[0]}.")
+        return "\n".join(lines)
+
     def report(self) -> dict[str, Any]:
         """Plain values for a file: which tensors are used, skipped and missing."""
         return {

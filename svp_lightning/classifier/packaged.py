@@ -204,7 +204,14 @@ def read_packaged(folder: Path) -> tuple[PackagedConfig, ClassifierModule]:
     """
     config = read_config(folder)
     try:
-        module = empty_module(config)
+        module = empty_module(
+            config.backbone,
+            config.stem_stride,
+            config.wide_stem,
+            config.image_size,
+            config.class_names,
+            config.trained_shares,
+        )
         module.network.load_state_dict(load_file(folder / WEIGHTS))
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
@@ -215,13 +222,24 @@ def read_packaged(folder: Path) -> tuple[PackagedConfig, ClassifierModule]:
     return config, module.eval()
 
 
-def empty_module(config: PackagedConfig) -> ClassifierModule:
-    """The classifier with weights yet to come."""
+def empty_module(
+    backbone: Backbone,
+    stem_stride: Literal[1, 2, 4],
+    wide_stem: bool,
+    image_size: int,
+    class_names: tuple[str, ...],
+    trained_shares: Mapping[str, float],
+) -> ClassifierModule:
+    """A classifier with weights yet to come; arguments as in :class:`PackagedConfig`.
+
+    Raises:
+        SettingsError: the backbone cannot be built for this image size.
+    """
     settings = ClassifierSettings(
-        backbone=config.backbone,
-        stem_stride=config.stem_stride,
+        backbone=backbone,
+        stem_stride=stem_stride,
         # The name alone matters: with one, the first convolution is wide.
-        pretrained_weights=Path(WEIGHTS) if config.wide_stem else None,
+        pretrained_weights=Path(WEIGHTS) if wide_stem else None,
         # How it is trained plays no part in what it says.
         steps=1,
         validate_every=1,
@@ -232,8 +250,7 @@ def empty_module(config: PackagedConfig) -> ClassifierModule:
         weight_decay=0.0,
         label_smoothing=0.0,
     )
-    shares = config.trained_shares
-    return ClassifierModule(settings, config.class_names, config.image_size, trained_shares=shares)
+    return ClassifierModule(settings, class_names, image_size, trained_shares=trained_shares)
 
 
 def apply_preprocessing(network: nn.Module, wanted: Preprocessing) -> None:

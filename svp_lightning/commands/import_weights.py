@@ -1,0 +1,50 @@
+"""``task=import_weights``: weights of torchvision or timm as a classifier, or as a start of one."""
+
+from pathlib import Path
+
+from svp_lightning.classifier.packaged import WEIGHTS, Preprocessing
+from svp_lightning.errors import SettingsError
+from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.publishing import refuse_existing, writing_whole
+from svp_lightning.stages.weights_import import start_of, write_imported, write_start
+
+
+def run(pipeline: Pipeline) -> Path:
+    """Write the directory, and say which tensors are used.
+
+    Raises:
+        SettingsError: ``import_weights.file`` is not given.
+        CheckpointError: the file cannot be read, or is of another network.
+    """
+    config, given = pipeline.config, pipeline.config.import_weights
+    if given.file is None:
+        raise SettingsError(
+            "import_weights.file is not set.", "Give a state dict (import_weights.file=….pth)."
+        )
+    found = start_of(given.file, given.backbone, given.stem)
+    name = f"weights_{sha256_of_file(given.file)[:12]}"
+    target = given.to or config.paths.outputs / config.study / name
+    refuse_existing(target)
+    with writing_whole(target) as folder:
+        if given.classes is None:
+            write_start(folder, found)
+        else:
+            write_imported(
+                folder,
+                given.file,
+                found,
+                given.backbone,
+                given.stem_stride,
+                given.image_size,
+                given.classes,
+                given.trained_shares,
+                Preprocessing(scale=1 / (255 * given.std), offset=-given.mean / given.std),
+            )
+    say(found.summary())
+    if given.classes is None:
+        say(f"Start from them: classifier.pretrained_weights={target / WEIGHTS}")
+    else:
+        say(f"Classifier: {target} (predict.run={target})")
+    return target

@@ -1,0 +1,96 @@
+"""Weights of another program as a folder: a packaged classifier, or tensors to start from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from safetensors.torch import save_file
+
+from svp_lightning.classifier.backbones import build_backbone
+from svp_lightning.classifier.foreign_weights import Mapped, map_weights, of_head, read_state_dict
+from svp_lightning.classifier.packaged import (
+    CARD,
+    WEIGHTS,
+    Preprocessing,
+    empty_module,
+    write_packaged,
+)
+from svp_lightning.classifier.settings import Backbone
+from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.evaluation.priors import class_shares
+from svp_lightning.report.model_card import write_classifier_card
+from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
+
+MAPPING = "mapping.json"
+ORIGIN = (
+    "The weights were trained by another program; `mapping.json` says which of the tensors of "
+    "`{name}` (SHA-256 `{sha256}`) became which. What they were trained on is not known here."
+)
+WIDE = 7
+"""Side of the first convolution of an ImageNet ResNet."""
+
+
+def start_of(file: Path, backbone: Backbone, stem: str) -> Mapped:
+    """The tensors of ``file`` for a backbone.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another network.
+    """
+    weights = read_state_dict(file)
+    kernels = [value.shape[-1] for value in weights.values() if value.ndim == 4]
+    wide = bool(kernels) and kernels[0] == WIDE
+    # Neither the stride nor the number of classes changes a tensor of the body.
+    network = build_backbone(backbone, 2, 64, 2, pretrained=wide)
+    found = map_weights(weights, network, "mean" if stem == "mean" else "sum")
+    found.require_body(file)
+    return found
+
+
+def write_start(folder: Path, found: Mapped) -> None:
+    """Write the tensors without the head, for ``classifier.pretrained_weights``."""
+    tensors = {k: v.contiguous() for k, v in found.tensors.items() if not of_head(k)}
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    write_json(folder / MAPPING, found.report())
+
+
+def write_imported(
+    folder: Path,
+    file: Path,
+    found: Mapped,
+    backbone: Backbone,
+    stem_stride: Literal[1, 2, 4],
+    image_size: int,
+    classes: tuple[str, ...],
+    trained_shares: Mapping[str, float] | None,
+    preprocessing: Preprocessing,
+) -> None:
+    """Write the tensors as a packaged classifier.
+
+    Raises:
+        CheckpointError: the file has no head, or one with another number of outputs.
+        SettingsError: ``classes`` repeats a name, or ``trained_shares`` is of other classes.
+    """
+    outputs = [value.shape[0] for name, value in found.tensors.items() if of_head(name)]
+    if not outputs or outputs[0] != len(classes):
+        has = f"has {outputs[0]} outputs" if outputs else "is not there"
+        raise CheckpointError(
+            f"import_weights.classes names {len(classes)} classes, but the last layer of {file} "
+            f"{has}.",
+            "Name the outputs in their order, or leave import_weights.classes=null and train.",
+        )
+    if len(set(classes)) < len(classes):
+        raise SettingsError("import_weights.classes repeats a name.", "Name every output once.")
+    shares = class_shares(trained_shares or dict.fromkeys(classes, 1.0), classes)
+    wide = next(v for v in found.tensors.values() if v.ndim == 4).shape[-1] == WIDE
+    named = dict(zip(classes, shares.tolist(), strict=True))
+    module = empty_module(backbone, stem_stride, wide, image_size, classes, named)
+    counters = {k: v for k, v in module.network.state_dict().items() if k not in found.tensors}
+    module.network.load_state_dict(counters | found.tensors)
+    write_json(folder / MAPPING, found.report())
+    origin = ORIGIN.format(name=file.name, sha256=sha256_of_file(file))
+    config = write_packaged(
+        folder, module, name=file.stem, further=[MAPPING], preprocessing=preprocessing,
+        training={"origin": origin},
+    )  # fmt: skip
+    write_classifier_card(folder / CARD, config.model_dump(mode="json"), None, None, "other")
