@@ -249,6 +249,7 @@ def empty_module(
         warmup_steps=0,
         weight_decay=0.0,
         label_smoothing=0.0,
+        keep="last",
     )
     return ClassifierModule(settings, class_names, image_size, trained_shares=trained_shares)
 

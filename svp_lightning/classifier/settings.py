@@ -12,7 +12,13 @@ from svp_lightning.runtime.files import sha256_of_given
 from svp_lightning.runtime.settings import Settings
 
 Backbone = Literal[
-    "resnet18", "resnet18_quarter", "resnet34", "resnet50", "resnext50_32x4d", "convnext_tiny"
+    "resnet18",
+    "resnet18_half",
+    "resnet18_quarter",
+    "resnet34",
+    "resnet50",
+    "resnext50_32x4d",
+    "convnext_tiny",
 ]
 StemStride = Literal["auto", 1, 2, 4]
 
@@ -46,6 +52,9 @@ class ClassifierSettings(Settings):
     weight_decay: float = Field(ge=0)
     """Of matrices and kernels; biases and normalisation are left alone."""
     label_smoothing: float = Field(ge=0, lt=1)
+    keep: Literal["best", "last"]
+    """Which weights: those that validation scores best, or those of the last step. With few
+    validation images of a class the score is noisy, and choosing by it costs more than it gains."""
 
     def identity(self) -> dict[str, Any]:
         """The contents of a weights file decide, not its place."""

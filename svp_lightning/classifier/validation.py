@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -85,8 +85,10 @@ class MovableCheckpoint(ModelCheckpoint):
         return str(Path(self.dirpath) / Path(path).name) if path else ""
 
 
-def checkpoint_callbacks(directory: Path, every_n_epochs: int = 1) -> list[MovableCheckpoint]:
-    """Write ``best.ckpt`` after each better validation and ``last.ckpt`` to resume from.
+def checkpoint_callbacks(
+    directory: Path, every_n_epochs: int = 1, keep: Literal["best", "last"] = "best"
+) -> list[MovableCheckpoint]:
+    """Write ``best.ckpt``, the weights to keep, and ``last.ckpt`` to resume from.
 
     The best comes first, so that the last checkpoint knows of it: a run resumed from there
     replaces it only by a better one. Both are written at the end of the validation, which is
@@ -95,11 +97,12 @@ def checkpoint_callbacks(directory: Path, every_n_epochs: int = 1) -> list[Movab
     Args:
         directory: where the two files go.
         every_n_epochs: epochs (of ``validate_every`` steps) between writes of the last.
+        keep: weights in ``best.ckpt``: of the best validation, or of the newest one.
     """
     best = MovableCheckpoint(
         dirpath=directory,
         filename=Path(BEST).stem,
-        monitor=VALIDATION_SCORE,
+        monitor=VALIDATION_SCORE if keep == "best" else "step",
         mode="max",
         save_top_k=1,
         save_weights_only=True,

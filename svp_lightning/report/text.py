@@ -33,10 +33,10 @@ def metric_name(metric: str) -> str:
 
 def backbone_name(backbone: str) -> str:
     """``"resnet50"`` -> ``"ResNet-50"``; names of other families stay as they are."""
-    match = re.fullmatch(r"resnet(\d+)(_quarter)?", backbone)
+    match = re.fullmatch(r"resnet(\d+)(?:_(half|quarter))?", backbone)
     if match is None:
         return backbone
-    return f"ResNet-{match[1]}{' (quarter width)' if match[2] else ''}"
+    return f"ResNet-{match[1]}{f' ({match[2]} width)' if match[2] else ''}"
 
 
 def plain_name(class_name: str) -> str:

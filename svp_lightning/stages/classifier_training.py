@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss
@@ -146,7 +147,7 @@ def _train(
         num_workers=trainers.settings.num_workers,
         steps=settings.steps,
     )
-    callbacks = checkpoint_callbacks(folder)
+    callbacks = checkpoint_callbacks(folder, keep=settings.keep)
     trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)
     require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size)
     images = settings.steps * settings.batch_size
@@ -156,7 +157,7 @@ def _train(
     fit(trainer, module, datamodule, folder, announce)
     require_finished("classifier", trainer.global_step, settings.steps)
     if is_main_process():
-        write_json(folder / RECORD, _record(rows, callbacks[0], trainer.global_step))
+        write_json(folder / RECORD, _record(rows, _score(settings, trainer), trainer.global_step))
         for file in folder.glob("*.ckpt"):
             if file.name != BEST:
                 file.unlink()
@@ -185,9 +186,17 @@ def _loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(network(images), labels)
 
 
-def _record(rows: Mixture, best: Any, steps: int) -> dict[str, Any]:
+def _score(settings: ClassifierSettings, trainer: pl.Trainer) -> float | None:
+    """The validation score of the weights that are kept, if this attempt validated them."""
+    kept: Any = trainer.checkpoint_callbacks[0]
+    newest = trainer.callback_metrics.get(VALIDATION_SCORE)
+    score = kept.best_model_score if settings.keep == "best" else newest
+    return None if score is None else float(score)
+
+
+def _record(rows: Mixture, score: float | None, steps: int) -> dict[str, Any]:
     return {
-        "validation_score": float(best.best_model_score),
+        "validation_score": score,
         "real": rows.real,
         "added": rows.added,
         "trained_shares": dict(zip(rows.class_names, rows.trained_shares.tolist(), strict=True)),

@@ -100,7 +100,7 @@ class Toy:
             arguments["max_epochs"] = settings.epochs
         return pl.Trainer(
             accelerator="cpu",
-            callbacks=[*checkpoint_callbacks(directory), *callbacks],
+            callbacks=[*checkpoint_callbacks(directory, keep=settings.keep), *callbacks],
             logger=False,
             num_sanity_val_steps=0,
             enable_progress_bar=False,

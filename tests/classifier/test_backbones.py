@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -5,6 +7,7 @@ from safetensors.torch import save_file
 
 from svp_lightning.classifier.backbones import (
     BACKBONES,
+    SmallMapConv2d,
     auto_stem_stride,
     build_backbone,
     load_pretrained,
@@ -32,6 +35,20 @@ def test_every_parameter_learns_and_the_stem_shrinks_as_asked(name, stride):
         assert parameter.grad is not None, label
         assert parameter.grad.isfinite().all(), label
         assert parameter.grad.any(), label
+
+
+@pytest.mark.parametrize(("side", "stride"), [(2, 1), (4, 2), (2, 2), (8, 2)])
+def test_a_product_of_matrices_trains_as_the_convolution_it_replaces(side, stride):
+    plain = torch.nn.Conv2d(8, 12, 3, stride=stride, padding=1, bias=False)
+    fast = copy.deepcopy(plain)
+    fast.__class__ = SmallMapConv2d
+    images = torch.randn(5, 8, side, side, requires_grad=True)
+    again = images.detach().clone().requires_grad_()
+    out, same = plain(images), fast(again)
+    torch.testing.assert_close(same, out, rtol=1e-4, atol=1e-5)
+    (out.sin().sum() + same.sin().sum()).backward()
+    torch.testing.assert_close(again.grad, images.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fast.weight.grad, plain.weight.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(16, 1), (32, 1), (48, 2), (64, 2), (112, 4)])

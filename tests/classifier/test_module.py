@@ -69,6 +69,13 @@ def test_checkpoints_that_were_moved_still_know_the_best(trained, tmp_path):
     assert list(best.best_k_models) == [str(tmp_path / "moved" / BEST)]
 
 
+def test_the_last_weights_are_kept_where_asked_for(trained, toy, tmp_path):
+    settings = toy.settings(keep="last", learning_rate=1.0)  # its score does not rise
+    module, trainer = toy.module(settings), toy.trainer(tmp_path, settings)
+    trainer.fit(module, toy.train_loader(settings), toy.eval_loader())
+    assert same_weights(load_classifier(tmp_path / BEST), module)
+
+
 def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
     batch = next(iter(toy.train_loader(toy.settings())))
 
