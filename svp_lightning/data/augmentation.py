@@ -3,12 +3,14 @@
 Kept free of torch and numpy so that the command line can check a configuration at once.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from svp_lightning.runtime.settings import Settings
 
+Extra = Literal["duplicate", "diffusion", "oracle", "simulated", "hard_negatives"]
+Loss = Literal["class_weights", "logit_adjustment"]
 POOLS = ("diffusion", "oracle", "simulated")
 """What :attr:`AugmentationSettings.extra` takes from a pool of images that serve training alone."""
 
@@ -43,7 +45,7 @@ class AugmentationSettings(Settings):
     """Name of the arm in results and reports. It must name the parts that act
     (:attr:`parts`), so that a result cannot be taken for another arm's; ``none`` if none does.
     """
-    extra: Literal["none", "duplicate", "diffusion", "oracle", "simulated", "hard_negatives"]
+    extra: Literal["none", Extra]
     """Images added to the rare classes: copies of real ones, generated ones, fresh ones of
     the simulator that the real images come from (what a perfect generator would draw), or simulated
     ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`). Or, to the other
@@ -68,7 +70,7 @@ class AugmentationSettings(Settings):
     real_end: float = Field(ge=0, lt=1)
     """Share of the optimiser steps, the last ones, that draw real images only; the class shares
     stay the same."""
-    loss: Literal["plain", "class_weights", "logit_adjustment"]
+    loss: Literal["plain", Loss]
     """``class_weights``: inverse class frequency; ``logit_adjustment``: the logits of the loss
     are shifted by ``tau`` * log(class frequency) (Menon et al. 2021, eq. 10)."""
     tau: float = Field(gt=0)
@@ -92,20 +94,24 @@ class AugmentationSettings(Settings):
         return self.extra != "none" and self.ratio > 0
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        """Names of the parts that this arm is made of."""
+    def _acting(self) -> dict[str, bool]:
+        """Every part by name, and whether it acts in this arm."""
         kept = self.filter if self.extra == "diffusion" else None
-        chosen = {
-            self.extra: self.extra != "none",
+        return {
+            **{name: name == self.extra for name in get_args(Extra)},
             "all_classes": self.plentiful_ratio > 0 and self.extra == "diffusion",
             "filtered": kept is not None and kept.hardest is None,
             "hard": kept is not None and kept.hardest is not None,
             "balanced_sampling": self.sampling == "balanced",
-            self.loss: self.loss != "plain",
+            **{name: name == self.loss for name in get_args(Loss)},
             "mixup": self.mixup > 0,
             "classical": self.strength > 0,
         }
-        return tuple(name for name, acts in chosen.items() if acts)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts that this arm is made of."""
+        return tuple(name for name, acts in self._acting.items() if acts)
 
     @property
     def needs_pool(self) -> bool:
@@ -154,7 +160,8 @@ class AugmentationSettings(Settings):
     def _named_truly(self) -> Self:
         wanted = "_".join(self.parts) or "none"
         missing = [part for part in self.parts if part not in self.method]
-        foreign = [part for part in _PARTS if part in self.method and part not in self.parts]
+        others = {name for name, acts in self._acting.items() if not acts} - {"hard"}
+        foreign = [name for name in others if name in self.method]  # hard: of hard_negatives
         if missing or foreign or (not self.parts and self.method != "none"):
             raise ValueError(
                 f"method={self.method} does not name what acts; add augmentation.method={wanted}"
@@ -182,17 +189,3 @@ class AugmentationSettings(Settings):
             del values["filter"]
         return values
 
-
-_PARTS = (
-    *(
-        "duplicate",
-        *POOLS,
-        "all_classes",
-        "filtered",
-        "hard_negatives",
-        "balanced_sampling",
-        "class_weights",
-        "logit_adjustment",
-    ),
-    *("mixup", "classical"),
-)
