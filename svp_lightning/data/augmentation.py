@@ -188,4 +188,3 @@ class AugmentationSettings(Settings):
         if not self.filters:
             del values["filter"]
         return values
-
