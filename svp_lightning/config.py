@@ -14,6 +14,7 @@ from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.stages.settings import (
     DataSettings,
     EvaluationSettings,
+    LabReportSettings,
     TrainerSettings,
     fresh_data,
 )
@@ -58,7 +59,7 @@ class ScaleSettings(Settings):
     name: str
 
 
-class PredictSettings(Settings):
+class PredictSettings(LabReportSettings):
     """What ``task=predict`` and ``task=prevalence`` read."""
 
     run: Path | None = runtime()
@@ -67,8 +68,6 @@ class PredictSettings(Settings):
     """Class shares that the new images are taken to have, where ``data.prevalence`` is not given.
     ``estimated``: from these images; ``stated``: those that the evaluated run is stated at;
     ``trained``: those of the classifier's training."""
-    uncertain_below: float = Field(gt=0, le=1)
-    """Images whose largest class probability is lower are counted as uncertain."""
 
 
 class ExportSettings(Settings):

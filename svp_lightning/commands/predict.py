@@ -4,11 +4,11 @@ from typing import Any
 
 from svp_lightning.data.importers.summary import too_large, window_table
 from svp_lightning.data.settings import VolumeSettings
-from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import PREDICTIONS, write_predictions
+from svp_lightning.evaluation.quality_table import blank_among
 from svp_lightning.evaluation.schema import RESULTS, read_results
-from svp_lightning.pipeline import Pipeline
+from svp_lightning.pipeline import Pipeline, run_identity
 from svp_lightning.report.counts import (
     count_table,
     each_sample,
@@ -19,7 +19,7 @@ from svp_lightning.report.counts import (
     shares_counted_at,
     write_counts,
 )
-from svp_lightning.runtime.files import sha256_of_file, write_json
+from svp_lightning.runtime.files import sha256_of_file, sha256_of_json, write_json
 from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.preparation import (
     Preparation,
@@ -51,16 +51,12 @@ def run(pipeline: Pipeline) -> None:
     # Imported when needed: torch takes seconds, and a mistake in the images should not wait for it.
     from svp_lightning.classifier.module import load_classifier
     from svp_lightning.evaluation.calibration import for_new_images
+    from svp_lightning.stages.lab_report import lab_report
     from svp_lightning.stages.measuring import predict_all
 
     module = load_classifier(run / CLASSIFIER)
-    if store.image_size != module.image_size:
-        raise CheckpointError(
-            f"The classifier reads images of {module.image_size} px, {store.path} holds "
-            f"{store.image_size} px.",
-            "Import the images at the classifier's size.",
-        )
     samples = samples_of(store, data.volume_ml if isinstance(data, VolumeSettings) else None)
+    blank_among(samples, config.predict.blank)  # before the images are classified
     found = Preparation.of(data, store)
     record: dict[str, Any] = {
         "trained_on": trained and trained.model_dump(),
@@ -69,7 +65,8 @@ def run(pipeline: Pipeline) -> None:
         "data": store.sha256,
     }
     window = too_large(window_table(store.particles), store.image_size, "train with ")
-    for line in [*differences(run, trained, found), *window]:
+    doubts = [*differences(run, trained, found), *window]
+    for line in doubts:
         say(line)
     batch, device = config.evaluation.batch_size, pipeline.trainers.device
     raw, below = predict_all(module, store, batch, device), config.predict.uncertain_below
@@ -89,7 +86,11 @@ def run(pipeline: Pipeline) -> None:
     lines = [*notes(store, counts, samples, below), shares_counted_at(predicted.shares, how)]
     for line in [*lines, *known_errors(known)]:
         say(line)
-    say(f"Predictions: {folder}")
+    record["configuration"] = sha256_of_json(run_identity(config))
+    page = lab_report(
+        folder, run, store, samples, raw, predicted, known, config.predict, doubts, record
+    )
+    say(f"Quality report: {page}")
 
 
 def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:

@@ -109,11 +109,17 @@ def for_new_images(
                 "Give data.prevalence, or set predict.prevalence=estimated.",
             )
         return raw.at(known.prevalence)
-    if known is not None:
-        biases = [known.calibration.biases[name] for name in raw.class_names]
-        raw = Scaling(known.calibration.temperature, np.array(biases))(raw)
+    raw = calibrated(raw, known)
     shares = estimated_shares(raw.probabilities, class_shares(raw.shares, raw.class_names))
     return raw.at(dict(zip(raw.class_names, shares.tolist(), strict=True)))
+
+
+def calibrated(raw: Predictions, known: Results | None) -> Predictions:
+    """A classifier's own probabilities, scaled as its results say; as they are without results."""
+    if known is None:
+        return raw
+    biases = [known.calibration.biases[name] for name in raw.class_names]
+    return Scaling(known.calibration.temperature, np.array(biases))(raw)
 
 
 def _log_likelihoods(found: Predictions) -> Values:

@@ -1,7 +1,8 @@
 """The tables of a run: ``predictions.parquet``, ``bootstrap.parquet`` and ``prevalence.csv``.
 
 ``predictions.parquet``: ``id`` (string), ``label`` (class name, null where unknown) and one
-float32 column ``probability_<class>`` per class, in class order; one row per image. These are the
+float32 column ``probability_<class>`` per class, in class order; one row per image; and ``size_um``
+where sizes are known. Probabilities are the
 classifier's own probabilities: the metadata's ``trained_shares`` (class name -> share) are the
 class shares that they answer for, and :meth:`Predictions.at` corrects them to others.
 
@@ -28,7 +29,7 @@ from svp_lightning.evaluation.priors import class_shares, corrected
 from svp_lightning.runtime.files import replacing, require_unchanged
 
 PREDICTIONS, RESAMPLES = "predictions.parquet", "bootstrap.parquet"
-PREFIX = "probability_"
+PREFIX, SIZE = "probability_", "size_um"
 BATCH_ROWS = 65_536
 UNLABELLED = -1
 KEY = b"svp_lightning"
@@ -46,6 +47,7 @@ class Predictions:
         class_names: K names, in the order of the columns.
         shares: class name -> class share that the probabilities answer for; of a classifier's
             own: those that it was trained at.
+        size_um: (N,) diameters, NaN where unknown; None: none is known.
     """
 
     ids: NDArray[np.object_]
@@ -53,6 +55,7 @@ class Predictions:
     probabilities: NDArray[np.floating[Any]]
     class_names: tuple[str, ...]
     shares: Mapping[str, float]
+    size_um: NDArray[np.float64] | None = None
 
     def at(self, prevalence: Mapping[str, float]) -> "Predictions":
         """The same images, with the probabilities that hold at other class shares.
@@ -85,6 +88,7 @@ class Predictions:
             ids=self.ids[known] if len(self.ids) else self.ids,
             labels=self.labels[known],
             probabilities=self.probabilities[known],
+            size_um=None if self.size_um is None else self.size_um[known],
         )
 
     def confusion(self) -> NDArray[np.int64]:
@@ -104,6 +108,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     }
     for name, column in zip(predictions.class_names, predictions.probabilities.T, strict=True):
         columns[PREFIX + name] = pa.array(column, pa.float32())
+    if predictions.size_um is not None:
+        columns[SIZE] = pa.array(predictions.size_um, pa.float32())
     shares = {name: predictions.shares[name] for name in predictions.class_names}
     metadata = {KEY: json.dumps({"trained_shares": shares})}
     with replacing(path) as temporary:
@@ -142,7 +148,9 @@ def _filled(path: Path, file: parquet.ParquetFile, with_ids: bool) -> Prediction
         raise ArtifactError(
             f"{path} does not say which class shares its probabilities answer for.", REMEDY
         )
+    sizes = np.empty(rows, np.float64) if SIZE in held else None
     columns = ["label", *(PREFIX + name for name in names), *(["id"] if with_ids else [])]
+    columns += [SIZE] * (sizes is not None)
     labels, scores = np.empty(rows, np.int64), np.empty((rows, len(names)), np.float32)
     ids, at = np.empty(rows if with_ids else 0, object), 0
     for batch in file.iter_batches(BATCH_ROWS, columns=columns):
@@ -156,8 +164,10 @@ def _filled(path: Path, file: parquet.ParquetFile, with_ids: bool) -> Prediction
             scores[at:end, k] = batch[PREFIX + name].to_numpy(zero_copy_only=False)
         if with_ids:
             ids[at:end] = batch["id"].to_numpy(zero_copy_only=False)
+        if sizes is not None:
+            sizes[at:end] = batch[SIZE].to_numpy(zero_copy_only=False)
         at = end
-    return Predictions(ids, labels, scores, names, shares)
+    return Predictions(ids, labels, scores, names, shares, sizes)
 
 
 def prevalence_table(tested: Predictions, common: str, ratios: Sequence[float]) -> pd.DataFrame:

@@ -88,13 +88,15 @@ def pictures(folder: Path, words: Mapping[str, tuple[str, str]]) -> list[Picture
     return shown
 
 
-def embedded_figure(figure: Figure, name: str, title: str, caption: str) -> Picture:
-    """A figure as SVG, sharp at any size and on paper."""
-    buffer = BytesIO()
+def embedded_figure(
+    figure: Figure, name: str, title: str, caption: str, *, images: bool = False
+) -> Picture:
+    """A figure as SVG, sharp at any size and on paper; as PNG where it shows ``images``."""
+    buffer, form = BytesIO(), "png" if images else "svg"
     with figure_style():
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        figure.savefig(buffer, format=form, metadata={"Software" if images else "Date": None})
     width, height = (round(inches * CSS_PX_PER_INCH) for inches in figure.get_size_inches())
-    uri = data_uri(buffer.getvalue(), "image/svg+xml")
+    uri = data_uri(buffer.getvalue(), "image/png" if images else "image/svg+xml")
     return Picture(name, title, caption, uri, width, height)
 
 

@@ -16,6 +16,7 @@ from svp_lightning.data.loading import ParticleDataModule, loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
+from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.calibration import calibration_of
 from svp_lightning.evaluation.counting import Tally, metric_names
 from svp_lightning.evaluation.intervals import confidence_intervals
@@ -85,7 +86,8 @@ def predict_splits(
         assert tested is not None
         particles = store.particles.iloc[tested.index]
         ids, shares = particles["id"].to_numpy(dtype=object), module.trained_shares
-        said = Predictions(ids, tested.label, tested.probability, store.class_names, shares)
+        sizes = particles["ecd_um"].to_numpy(float) if "ecd_um" in particles else None
+        said = Predictions(ids, tested.label, tested.probability, store.class_names, shares, sizes)
         found.append(Split(said, tested.index, particles))
     return found, device_name(trainer.strategy.root_device, trainer.world_size)
 
@@ -93,7 +95,17 @@ def predict_splits(
 def predict_all(
     module: ClassifierModule, store: Store, batch_size: int, device: torch.device
 ) -> Predictions:
-    """Every image of a store, in its order and as if unlabelled, on one device."""
+    """Every image of a store, in its order and as if unlabelled, on one device.
+
+    Raises:
+        CheckpointError: the images are of another size than the classifier reads.
+    """
+    if store.image_size != module.image_size:
+        raise CheckpointError(
+            f"The classifier reads images of {module.image_size} px, {store.path} holds "
+            f"{store.image_size} px.",
+            "Import the images at the classifier's size.",
+        )
     ids, unknown = store.particles["id"].to_numpy(dtype=object), np.full(len(store), -1)
     parts = [np.empty((0, len(module.class_names)), np.float32)]  # all there is of a blank
     module = module.to(device).eval()

@@ -95,6 +95,20 @@ class EvaluationSettings(Settings):
     batch_size: int = runtime(ge=1)
 
 
+class LabReportSettings(Settings):
+    """What the quality report of ``task=predict`` shows."""
+
+    uncertain_below: float = Field(gt=0, le=1)
+    """Images whose largest class probability is lower are counted as uncertain."""
+    blank: str | None
+    """Name of the run whose particles are subtracted; None: nothing is subtracted."""
+    container_ml: float | None = Field(gt=0)
+    """Nominal volume of a container, mL, for particles per container and the limits of an
+    injection; None: neither is shown."""
+    product: Literal["injection", "ophthalmic"]
+    """Whose limits are shown: those of USP <787> and <788>, or of USP <789>."""
+
+
 class TrainerSettings(Settings):
     """How and where to run; further keys go to :class:`pytorch_lightning.Trainer` as they are.
 

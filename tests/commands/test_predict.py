@@ -32,6 +32,8 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
         f"data.root={tmp_path / 'runs'}",
         f"data.fit={fit}",
         "data.volume_ml={vial1: 0.5, vial2: 0.02}",
+        "predict.blank=vial1",
+        "predict.container_ml=5",
         "study=new",
     )
     said = capsys.readouterr().out
@@ -55,3 +57,13 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
     particles = pd.read_csv(file.with_name("predictions.csv"))
     assert particles["size_um"].max() == pytest.approx(max(size.max() for size in sizes.values()))
     assert particles["size_um"].max() > 25
+    report = pd.read_csv(file.with_name("quality_report.csv"))
+    whole = report[report["class"] == "all"].set_index(["quantity", "sample", "min_size_um"])
+    row = whole.loc[("single", "vial2", 5)]
+    assert row["called"] == counts.loc[("vial2", 5), "count"]
+    assert row["per_container"] == pytest.approx(5 * counts.loc[("vial2", 5), "per_ml"], rel=1e-4)
+    less = counts.loc[("vial2", 5), "per_ml"] - counts.loc[("vial1", 5), "per_ml"]
+    assert whole.loc[("less blank", "vial2", 5), "per_ml"] == pytest.approx(less, rel=1e-4)
+    page = file.with_name("quality_report.html").read_text()
+    assert "What the correction knows" in page  # from the run's test predictions
+    assert "USP &lt;787&gt;/&lt;788&gt;" in page

@@ -1,0 +1,253 @@
+"""Concentrations of a quality report: of each run, without a blank, and of runs compared.
+
+Every number is of particles of at least a size, per mL of the original sample where the volume is
+known, and has a 95 % interval that includes the classifier's mistakes (:mod:`~.corrected_counts`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.calibration import calibrated
+from svp_lightning.evaluation.corrected_counts import (
+    Confusion,
+    Corrector,
+    Counts,
+    Values,
+    at_least,
+    count_by_bin,
+    size_bins,
+)
+from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, Sample
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.schema import Results
+
+LEAST_SHARE = 0.01
+"""Images are called at shares of at least this: a class that is never called cannot be ruled out.
+Among 20,000 particles with 20 of a rare class, its corrected count is known best at 0.3 to 1 %."""
+SINGLE, NET, DIFFERENCE = "single", "less blank", "difference"
+KEYS = ("quantity", "sample", "min_size_um", "class")
+NUMBERS, ENDS = ("corrected", "per_ml", "per_container"), ("", "_low", "_high")
+
+Product = Literal["injection", "ophthalmic"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Limits of a pharmacopoeia, for the average container, all particles together.
+
+    Attributes:
+        chapter: where they are from.
+        per_container: least size, µm -> particles; empty where the limits are per mL.
+        per_ml: least size, µm -> particles/mL.
+    """
+
+    chapter: str
+    per_container: Mapping[float, float]
+    per_ml: Mapping[float, float]
+
+
+SMALL_VOLUME_ML = 100.0
+"""Nominal volume up to which the limits of an injection are those of a container."""
+
+
+def reference(product: Product, container_ml: float | None) -> Reference | None:
+    """The limits of light obscuration for a container; None: its volume is not given.
+
+    Flow imaging detects more particles than light obscuration, so the limits are a reference.
+
+    Args:
+        product: ``injection`` (USP <787>, <788>) or ``ophthalmic`` (USP <789>).
+        container_ml: nominal volume, mL.
+    """
+    if product == "ophthalmic":
+        return Reference("USP <789>", {}, {10.0: 50.0, 25.0: 5.0, 50.0: 2.0})
+    if container_ml is None:
+        return None
+    if container_ml > SMALL_VOLUME_ML:
+        return Reference("USP <787>/<788>", {}, {10.0: 25.0, 25.0: 3.0})
+    most = {10.0: 6000.0, 25.0: 600.0}
+    per_ml = {least: limit / container_ml for least, limit in most.items()}
+    return Reference("USP <787>/<788>", most, per_ml)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Particles as the correction counts them, by run.
+
+    Attributes:
+        samples: S runs.
+        thresholds_um: E ascending sizes; none where no size is known.
+        class_names: K names, none of them that of a further row.
+        called: (S, B, K) particles, B = E + 2 (see :func:`~.corrected_counts.size_bins`).
+        uncertain: (S, B) those of them that are uncertain.
+        corrector: of their counts.
+    """
+
+    samples: Sequence[Sample]
+    thresholds_um: Sequence[float]
+    class_names: Sequence[str]
+    called: Counts
+    uncertain: Counts
+    corrector: Corrector
+
+
+def call(raw: Predictions, shares: Mapping[str, float], known: Results | None) -> NDArray[np.intp]:
+    """(N,) class that each image is counted as for the correction, before it is corrected.
+
+    The likeliest at ``shares``, each at least :data:`LEAST_SHARE`. Any rule serves that treats the
+    test images alike; this one makes few mistakes.
+    """
+    use = {name: max(share, LEAST_SHARE) for name, share in shares.items()}
+    return np.asarray(calibrated(raw, known).at(use).probabilities.argmax(axis=1))
+
+
+def calls_of(
+    samples: Sequence[Sample],
+    particles: pd.DataFrame,
+    thresholds_um: Sequence[float],
+    raw: Predictions,
+    test: Predictions | None,
+    shares: Mapping[str, float],
+    known: Results | None,
+) -> Calls:
+    """Count the particles of each run, and measure the classifier's mistakes on its test images.
+
+    Args:
+        samples: S runs, each name once.
+        particles: N rows: ``sample``, ``size_um`` (NaN where unknown), ``uncertain``.
+        thresholds_um: sizes counted from.
+        raw: N particles, as the classifier gives them.
+        test: its labelled test images; None: no correction is possible.
+        shares: class name -> share of the run that ``raw`` is called at.
+        known: results of the classifier, with its calibration.
+    """
+    K, bins = len(raw.class_names), size_bins(particles["size_um"].to_numpy(float), thresholds_um)
+    called, num_bins = call(raw, shares, known), len(thresholds_um) + 2
+    name, unsure = particles["sample"].to_numpy(), particles["uncertain"].to_numpy(bool)
+    of = [name == one.name for one in samples]
+    confusion = None
+    if test is not None:
+        test = test.labelled()
+        sizes = np.full(len(test.labels), np.nan) if test.size_um is None else test.size_um
+        confusion = Confusion.measured(
+            test.labels, call(test, shares, known), size_bins(sizes, thresholds_um), num_bins, K
+        )
+    return Calls(
+        samples,
+        thresholds_um,
+        tuple(f"{n} (class)" if n.lower() in (ALL, UNCERTAIN) else n for n in raw.class_names),
+        np.stack([count_by_bin(bins[own], called[own], num_bins, K) for own in of]),
+        np.stack([np.bincount(bins[own & unsure], minlength=num_bins) for own in of]),
+        Corrector(confusion),
+    )
+
+
+def quality_table(
+    calls: Calls, blank: str | None = None, container_ml: float | None = None
+) -> pd.DataFrame:
+    """All numbers of a report, a row each.
+
+    Args:
+        calls: of S runs.
+        blank: name of the run to subtract from each other one.
+        container_ml: nominal volume of a container, mL.
+
+    Returns:
+        ``quantity`` (:data:`SINGLE`, :data:`NET` or :data:`DIFFERENCE`), ``sample``,
+        ``min_size_um``, ``class`` (K names, then :data:`ALL`, :data:`UNCERTAIN`), ``other`` (the
+        run subtracted); of single runs ``called`` (particles before the correction) and
+        ``corrected`` with ``corrected_low`` and ``corrected_high``; ``per_ml`` and
+        ``per_container`` with their ends, NaN where withheld or not known. Uncertain particles are
+        also in the classes.
+
+    Raises:
+        SettingsError: see :func:`blank_among`.
+    """
+    blanks = blank_among(calls.samples, blank)
+    single = range(len(calls.samples))
+    measured = [at for at in single if at not in blanks and not calls.samples[at].withheld]
+    parts = [_rows(calls, at, None, SINGLE) for at in single]
+    parts += [_rows(calls, at, blanks[0], NET) for at in measured if blanks]
+    parts += [_rows(calls, at, measured[0], DIFFERENCE) for at in measured[1:]]
+    table = pd.concat(parts, ignore_index=True)
+    for end in ENDS:
+        table[f"per_container{end}"] = table[f"per_ml{end}"] * (container_ml or np.nan)
+    return table[[*KEYS, "other", "called", *(f"{one}{end}" for one in NUMBERS for end in ENDS)]]
+
+
+def blank_among(samples: Sequence[Sample], blank: str | None) -> list[int]:
+    """The place of the blank; empty where none is named.
+
+    Raises:
+        SettingsError: it is none of the samples, or its concentration is not known.
+    """
+    if blank is None:
+        return []
+    found = [at for at, one in enumerate(samples) if one.name == blank and not one.withheld]
+    if not found:
+        names = ", ".join(one.name for one in samples if not one.withheld)
+        raise SettingsError(
+            f"predict.blank={blank} is no run with a concentration.",
+            f"Runs with one are: {names or 'none; data.volume_ml gives the volumes'}.",
+        )
+    return found
+
+
+def _rows(calls: Calls, at: int, other: int | None, quantity: str) -> pd.DataFrame:
+    """One quantity of one run, at every size and of every class."""
+    sample = calls.samples[at]
+    names = [*calls.class_names, ALL, UNCERTAIN]
+    kept = [0, *range(2, len(calls.thresholds_um) + 2)]
+    frame = pd.DataFrame(
+        {
+            "quantity": quantity,
+            "sample": sample.name,
+            "other": "" if other is None else calls.samples[other].name,
+            "min_size_um": np.repeat([ALL_SIZES, *calls.thresholds_um], len(names)),
+            "class": names * len(kept),
+        }
+    )
+    if other is None:
+        called = np.concatenate(
+            [calls.called[at], _total(calls.called[at]), calls.uncertain[at][:, None]], axis=1
+        )
+        frame["called"] = at_least(called)[kept].ravel()
+        values = _estimates(calls, [(at, 1.0)])
+        for end, value in zip(ENDS, values, strict=True):
+            frame[f"corrected{end}"] = value[kept].ravel()
+            frame[f"per_ml{end}"] = frame[f"corrected{end}"] * sample.per_particle
+        return frame
+    factors = [(at, sample.per_particle), (other, -calls.samples[other].per_particle)]
+    for end, value in zip(ENDS, _estimates(calls, factors), strict=True):
+        cut = np.maximum(value, 0) if quantity == NET else value
+        frame[f"per_ml{end}"] = cut[kept].ravel()
+    return frame
+
+
+def _estimates(calls: Calls, factors: Sequence[tuple[int, float]]) -> tuple[Values, Values, Values]:
+    """Value, lower and upper end (B, K + 2) of the sum of factor × run."""
+    counts = [
+        (calls.called, calls.corrector),
+        (_total(calls.called), Corrector(None)),
+        (calls.uncertain[..., None], Corrector(None)),
+    ]
+    values, lows, highs = [], [], []
+    for of_runs, corrector in counts:
+        terms = [(of_runs[at], factor) for at, factor in factors]
+        value = np.sum([f * corrector.estimate(n) for n, f in terms], axis=0)
+        low, high = corrector.interval(terms)
+        values.append(value)
+        lows.append(np.minimum(low, value))
+        highs.append(np.maximum(high, value))
+    found = [np.concatenate(part, axis=-1) for part in (values, lows, highs)]
+    return found[0], found[1], found[2]
+
+
+def _total(counts: Counts) -> Counts:
+    return np.asarray(counts.sum(axis=-1, keepdims=True))

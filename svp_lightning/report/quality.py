@@ -1,0 +1,324 @@
+"""``quality_report.html`` and ``.csv``: what a run holds, per mL, with intervals that are whole."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from svp_lightning.data.classes import PROTEIN
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.intervals import wilson_interval
+from svp_lightning.evaluation.particle_counts import (
+    ALL,
+    ALL_SIZES,
+    UNCERTAIN,
+    Sample,
+    kind_of,
+)
+from svp_lightning.evaluation.quality_table import (
+    DIFFERENCE,
+    KEYS,
+    NET,
+    SINGLE,
+    Calls,
+    Reference,
+)
+from svp_lightning.report.counts import size_definition
+from svp_lightning.report.page import write_page
+from svp_lightning.report.quality_pictures import between, run_pictures, shown_definition
+from svp_lightning.report.text import listing, percent, plain_name
+from svp_lightning.runtime.files import replacing
+
+PAGE, TABLE = "quality_report.html", "quality_report.csv"
+MAX_RUNS = 8
+"""Runs shown on the page; the table holds all."""
+SMALL_BIN = 20
+"""Test images of a class and size below which the page greys their shares."""
+
+
+Key = tuple[str, str, float, str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report is made of.
+
+    Attributes:
+        store: N particles.
+        particles: N rows: ``sample``, ``size_um``, ``class`` (as the classifier calls it, or
+            :data:`~.particle_counts.UNCERTAIN`).
+        calls: the same, counted.
+        table: of :func:`~.quality_table.quality_table`.
+        reference: limits to show; None: the container's volume is not given.
+        container_ml: nominal volume, mL.
+        warnings: a sentence each, on what makes the numbers doubtful.
+        provenance: name -> value.
+    """
+
+    store: Store
+    particles: pd.DataFrame
+    calls: Calls
+    table: pd.DataFrame
+    reference: Reference | None
+    container_ml: float | None
+    warnings: Sequence[str]
+    provenance: Mapping[str, str]
+
+    @cached_property
+    def lines(self) -> dict[Key, dict[str, Any]]:
+        """Rows of the table by quantity, run, least size and class."""
+        keys = zip(*(self.table[name] for name in KEYS), strict=True)
+        rows = self.table.to_dict("records")
+        return {
+            key: {str(k): v for k, v in row.items()} for key, row in zip(keys, rows, strict=True)
+        }
+
+    @property
+    def sizes(self) -> list[float]:
+        """Least sizes, all sizes first."""
+        return [ALL_SIZES, *self.calls.thresholds_um]
+
+    @property
+    def names(self) -> list[str]:
+        """Classes of the table."""
+        return [*self.calls.class_names, ALL, UNCERTAIN]
+
+
+def write_quality_report(folder: Path, contents: Contents) -> Path:
+    """Write the table and the page, each whole or not at all.
+
+    The page needs no other file and no network; printing it from a browser makes a PDF.
+
+    Returns:
+        The path of the page.
+    """
+    definition = size_definition(contents.store) if contents.calls.thresholds_um else ""
+    table = contents.table.copy()
+    table.insert(3, "size_definition", definition)
+    with replacing(folder / TABLE) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    return write_page(folder / PAGE, "quality.html.j2", _values(contents))
+
+
+def _values(contents: Contents) -> dict[str, Any]:
+    calls = contents.calls
+    shown = list(calls.samples[:MAX_RUNS])
+    names = [one.name for one in shown]
+    confusion = calls.corrector.confusion
+    blank = next(iter(_of(contents.table, NET)["other"]), None)
+    kind = kind_of(contents.store)
+    return {
+        "title": names[0] if len(calls.samples) == 1 else f"{len(calls.samples)} {kind}s",
+        "headline": [s for one in shown[:4] if one.name != blank for s in _headline(contents, one)],
+        "warnings": [*contents.warnings, *_doubts(contents)],
+        "definition": shown_definition(contents.store),
+        "class_names": calls.class_names,
+        "runs": [_run(contents, one) for one in shown],
+        "left_out": len(calls.samples) - len(shown),
+        "sizes": [_size(least) for least in contents.sizes],
+        "compared": _compared(contents, names),
+        "reference": contents.reference,
+        "container": contents.container_ml,
+        "blank": blank,
+        "confusion": [] if confusion is None else _confusion_rows(calls),
+        "small_bin": SMALL_BIN,
+        "provenance": list(contents.provenance.items()),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "glossary": list(_GLOSSARY.items()),
+    }
+
+
+def _of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    return table[table["quantity"] == quantity]
+
+
+def _size(least: float) -> str:
+    return "all sizes" if least == ALL_SIZES else f"≥ {least:g} µm"
+
+
+def number(value: float) -> str:
+    """A count or a concentration: three digits below 100, none after the point above."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
+
+
+def _cell(row: Mapping[str, Any], column: str) -> dict[str, Any]:
+    value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    ends = "" if math.isnan(value) else f"{number(low)} to {number(high)}"
+    return {"value": value, "shown": number(value), "ends": ends, "verdict": ""}
+
+
+def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
+    """What the page shows of one run."""
+    lines, rows = contents.lines, []
+    has_net = (NET, sample.name, ALL_SIZES, ALL) in lines
+    for least in contents.sizes:
+        total = lines[SINGLE, sample.name, least, ALL]["called"]
+        for name in contents.names:
+            one = lines[SINGLE, sample.name, least, name]
+            net = lines[NET, sample.name, least, name] if has_net else None
+            rows.append(
+                {
+                    "size": _size(least),
+                    "class": name,
+                    "called": f"{one['called']:,.0f}",
+                    "share": _share(one["called"], total) if name == UNCERTAIN else "",
+                    "corrected": _cell(one, "corrected"),
+                    "per_ml": _cell(one, "per_ml"),
+                    "net": net and _cell(net, "per_ml"),
+                    "per_container": _cell(one, "per_container"),
+                    "limit": _limit(contents, least) if name == ALL else "",
+                }
+            )
+    facts = contents.store.manifest.made_by.get("runs", {}).get(sample.name, {})
+    plain = {k: v for k, v in facts.items() if isinstance(v, str | int | float) and v != ""}
+    return {
+        "name": sample.name,
+        "rows": rows,
+        "blank": has_net,
+        "volume": "" if sample.volume_ml is None else f"{sample.volume_ml:.4g} mL",
+        "dilution": sample.dilution,
+        "withheld": sample.withheld,
+        "facts": [(key.replace("_", " "), str(value)) for key, value in plain.items()],
+        "figures": run_pictures(contents.store, contents.particles, contents.calls, sample,
+                                contents.table, contents.reference),
+    }  # fmt: skip
+
+
+def _limit(contents: Contents, least: float) -> str:
+    found = contents.reference
+    if found is None or least not in found.per_ml:
+        return ""
+    if least in found.per_container:
+        return f"{number(found.per_container[least])} per container"
+    return f"{number(found.per_ml[least])} per mL"
+
+
+def _share(unsure: int, of: int) -> str:
+    """Share of uncertain particles, with Wilson's interval."""
+    if not of:
+        return ""
+    low, high = wilson_interval(np.array(unsure), np.array(of))
+    return f"{unsure / of:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _headline(contents: Contents, sample: Sample) -> list[str]:
+    """What a run holds, in a sentence or two."""
+    calls, lines = contents.calls, contents.lines
+    least = calls.thresholds_um[0] if calls.thresholds_um else ALL_SIZES
+    known = not sample.withheld
+    column, unit = ("per_ml", "per mL") if known else ("corrected", "")
+    name = PROTEIN if PROTEIN in calls.class_names else ALL
+    quantity = NET if (NET, sample.name, least, name) in lines else SINGLE
+    cell = _cell(lines[quantity, sample.name, least, name], column)
+    less = lines[quantity, sample.name, least, name]["other"]
+    others = [plain_name(one) for one in calls.class_names if one != name]
+    removed = f", with {listing(others)} removed" if name == PROTEIN and others else ""
+    what = "particles" if name == ALL else f"{plain_name(name)} particles"
+    sentences = [
+        f"{sample.name}: {cell['shown']} {what} {unit} {_size(least)} (95 %: {cell['ends']})"
+        f"{removed}{f', less {less}' * bool(less)}.".replace("  ", " ")
+    ]
+    found = contents.reference
+    if known and found is not None and contents.container_ml:
+        parts = []
+        for size in (s for s in found.per_ml if s in calls.thresholds_um):
+            per = "per_container" if found.per_container else "per_ml"
+            cell = _cell(lines[SINGLE, sample.name, size, ALL], per)
+            parts.append(
+                f"{cell['shown']} {_size(size)} ({cell['ends']}; reference "
+                f"{_limit(contents, size)})"
+            )
+        if parts:
+            unit = f"a container of {contents.container_ml:g} mL" * bool(found.per_container)
+            sentences.append(f"All particles in {unit or 'a mL'}: {listing(parts)}.")
+    return sentences
+
+
+def _doubts(contents: Contents) -> list[str]:
+    """What a reader has to know before using the numbers."""
+    calls, lines = contents.calls, []
+    confusion = calls.corrector.confusion
+    if confusion is None:
+        lines.append(
+            "The classifier's test predictions are not there, so nothing is corrected: the "
+            "intervals hold counting statistics alone."
+        )
+    net = _of(contents.table, NET)
+    if len(below := net[(net["per_ml_high"] == 0) & (net["class"] == ALL)]):
+        names = sorted(below["sample"].unique())
+        lines.append(f"The blank holds more particles than {listing(names)} at some size.")
+    return lines
+
+
+def _confusion_rows(calls: Calls) -> list[dict[str, Any]]:
+    """Given class and sizes -> share called as each class, for the joined sizes that are used."""
+    confusion, edges = calls.corrector.confusion, [0.0, *calls.thresholds_um, math.inf]
+    assert confusion is not None
+    rows = []
+    for k, name in enumerate(calls.class_names):
+        groups = confusion.group[1:, k] if calls.thresholds_um else confusion.group[:1, k]
+        for number_of in dict.fromkeys(groups.tolist()):
+            bins = np.flatnonzero(groups == number_of)
+            first, last = edges[bins[0]], edges[bins[-1] + 1]
+            images = confusion.images[bins[0] + bool(calls.thresholds_um), k]
+            size = between(first, last) if calls.thresholds_um else "all sizes"
+            shares = [percent(n / images.sum()) for n in images]
+            rows.append({"class": name, "size": size, "images": int(images.sum()),
+                         "joined": len(bins) > 1, "shares": shares})  # fmt: skip
+    return rows
+
+
+def _compared(contents: Contents, names: Sequence[str]) -> dict[str, Any] | None:
+    """Runs next to one another, and each one's difference to the first."""
+    differences = _of(contents.table, DIFFERENCE)
+    differences = differences[differences["sample"].isin(names)]
+    if differences.empty:
+        return None
+    first, others = str(differences["other"].iloc[0]), list(differences["sample"].unique())
+    rows = []
+    for least in contents.sizes:
+        for name in contents.names:
+            cells = [_cell(contents.lines[SINGLE, first, least, name], "per_ml")]
+            for other in others:
+                found = contents.lines[DIFFERENCE, other, least, name]
+                verdict = _verdict(found["per_ml_low"], found["per_ml_high"])
+                cells.append(_cell(contents.lines[SINGLE, other, least, name], "per_ml"))
+                cells.append(_cell(found, "per_ml") | {"verdict": verdict})
+            rows.append({"size": _size(least), "class": name, "cells": cells})
+    headings = [first, *(h for other in others for h in (other, f"{other} − {first}"))]
+    return {"headings": headings, "rows": rows}
+
+
+def _verdict(low: float, high: float) -> str:
+    return "more" if low > 0 else "fewer" if high < 0 else ""
+
+
+_GLOSSARY = {
+    "Called": "Particles whose likeliest class this is. Mistakes of the classifier are in it.",
+    "Corrected": (
+        "Particles there are of the class, estimated from the called ones and from how often the "
+        "classifier takes each class for each other on labelled test images of that size."
+    ),
+    "95 % interval": (
+        "Holds the expected number in about 95 of 100 such runs, if the particles look like the "
+        "test images. It includes counting statistics and the classifier's mistakes with the "
+        "uncertainty of both, not errors of the volume or of the sizes."
+    ),
+    "Uncertain": (
+        "Particles whose class the classifier is not sure of. They are in the classes, too: the "
+        "correction includes them."
+    ),
+    "Reference": (
+        "Limit of light obscuration for all particles together. Flow imaging detects more "
+        "particles, so it is a reference and no test."
+    ),
+    "Cumulative": "Particles of at least the size named, not of a bin.",
+}

@@ -1,0 +1,110 @@
+"""Pictures of a quality report: sizes, and particles of each size and class."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from svp_lightning.data.classes import display_name
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, Sample
+from svp_lightning.evaluation.quality_table import SINGLE, Calls, Reference
+from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
+from svp_lightning.report.figures.sheets import Row, sheet
+from svp_lightning.report.figures.size_distribution import size_distribution
+from svp_lightning.report.page import Picture, embedded_figure
+
+STRIP = 5
+"""Images of each class and size."""
+
+
+def run_pictures(
+    store: Store,
+    particles: pd.DataFrame,
+    calls: Calls,
+    sample: Sample,
+    table: pd.DataFrame,
+    reference: Reference | None,
+) -> list[Picture]:
+    """Concentration over size, and images; see :class:`~.report.quality.Contents`."""
+    distribution = _distribution(store, particles, calls, sample, table, reference)
+    return [*distribution, *_strips(store, particles, calls, sample)]
+
+
+def shown_definition(store: Store) -> str:
+    """Which diameter the sizes are, in words."""
+    found = size_definition(store)
+    return "diameter as the source gives it" if found == UNKNOWN_DEFINITION else found
+
+
+def between(first: float, last: float) -> str:
+    """The sizes of a bin, µm."""
+    if first == 0:
+        return "all sizes" if math.isinf(last) else f"< {last:g} µm"
+    return f"≥ {first:g} µm" if math.isinf(last) else f"{first:g} to {last:g} µm"
+
+
+def _distribution(
+    store: Store,
+    particles: pd.DataFrame,
+    calls: Calls,
+    sample: Sample,
+    table: pd.DataFrame,
+    reference: Reference | None,
+) -> list[Picture]:
+    """Concentration over size of one run; nothing where no size is known."""
+    own = particles[particles["sample"] == sample.name]
+    sized = own[own["size_um"] > 0]
+    if sized.empty:
+        return []
+    known = not sample.withheld
+    sizes = {
+        name: sized.loc[sized["class"] == name, "size_um"].to_numpy()
+        for name in (*calls.class_names, UNCERTAIN)
+    }
+    rows = table[(table["quantity"] == SINGLE) & (table["sample"] == sample.name)]
+    rows = rows[rows["min_size_um"] > ALL_SIZES]
+    column = "per_ml" if known else "corrected"
+    ends = {column: "value", f"{column}_low": "low", f"{column}_high": "high"}
+    limits = reference.per_ml if reference and known else {}
+    figure = size_distribution(
+        {ALL: sized["size_um"].to_numpy(), **sizes},
+        calls.class_names,
+        rows[["class", "min_size_um", *ends]].rename(columns=ends),
+        limits,
+        sample.per_particle if known else 1.0,
+        f"Size, µm ({shown_definition(store)})",
+        "Particles per mL of at least this size" if known else "Particles of at least this size",
+    )
+    words = "Lines: as called. Dots: corrected, with 95 % intervals."
+    name = f"sizes-{calls.samples.index(sample)}"
+    return [embedded_figure(figure, name, "Size distribution", words)]
+
+
+def _strips(store: Store, particles: pd.DataFrame, calls: Calls, sample: Sample) -> list[Picture]:
+    """Particles of each size and class, drawn at random."""
+    chosen = particles["sample"].to_numpy() == sample.name
+    kinds = [*calls.class_names, UNCERTAIN]
+    edges = [0.0, *calls.thresholds_um, math.inf]
+    size = particles["size_um"].to_numpy(float)
+    rng, rows = np.random.default_rng(0), []
+    for first, last in pairwise(edges):
+        here = chosen & ((size >= first) & (size < last) if calls.thresholds_um else True)
+        of = [np.flatnonzero(here & (particles["class"] == k).to_numpy()) for k in kinds]
+        if any(len(own) for own in of):
+            rows.append(Row([_some(store, own, rng) for own in of], between(first, last)))
+    if not rows:
+        return []
+    headings = [display_name(name) for name in kinds]
+    figure = sheet(rows, STRIP, headings=headings, pixel_size_um=store.image_pixel_um)
+    words = f"Up to {STRIP} of each size and class, chosen at random, in the class they are called."
+    name = f"images-{calls.samples.index(sample)}"
+    return [embedded_figure(figure, name, "Images of each size", words, images=True)]
+
+
+def _some(store: Store, rows: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """At most :data:`STRIP` images of these rows."""
+    kept = np.sort(rng.permutation(rows)[:STRIP])
+    return np.asarray(store.images[kept])

@@ -1,0 +1,98 @@
+"""The quality report of a predicted run, from the particles to the page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from svp_lightning import __version__
+from svp_lightning.data.importers.window import SIZE_EDGES_UM
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.particle_counts import (
+    Sample,
+    all_samples,
+    counted_as,
+    kind_of,
+)
+from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
+from svp_lightning.evaluation.quality_table import (
+    calls_of,
+    quality_table,
+    reference,
+)
+from svp_lightning.evaluation.schema import Results
+from svp_lightning.report.quality import Contents, write_quality_report
+from svp_lightning.report.run_findings import shares_of_classes
+from svp_lightning.stages.environment import git_revision, package_versions
+from svp_lightning.stages.settings import LabReportSettings
+
+
+def lab_report(
+    folder: Path,
+    run: Path,
+    store: Store,
+    samples: Sequence[Sample],
+    raw: Predictions,
+    predicted: Predictions,
+    known: Results | None,
+    settings: LabReportSettings,
+    warnings: Sequence[str],
+    hashes: Mapping[str, Any],
+) -> Path:
+    """Write ``quality_report.html`` and ``quality_report.csv``.
+
+    Args:
+        folder: of the report.
+        run: folder of the classifier, whose test predictions say what it takes for what.
+        store: N particles.
+        samples: what the particles were imaged in.
+        raw: N particles, as the classifier gives them.
+        predicted: the same at the class shares that are used.
+        known: results of the classifier.
+        settings: what to show.
+        warnings: a sentence each.
+        hashes: SHA-256 of the ``classifier`` and the ``configuration``.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        SettingsError: see :func:`~.quality_table.blank_among`.
+    """
+    limits, below = reference(settings.product, settings.container_ml), settings.uncertain_below
+    sizes = store.particles.get("ecd_um", pd.Series(np.nan, store.particles.index)).to_numpy(float)
+    thresholds: tuple[float, ...] = ()
+    if not len(sizes) or not np.isnan(sizes).all():
+        further = set(limits.per_ml if limits else ()) - set(SIZE_EDGES_UM)
+        thresholds = tuple(sorted({*SIZE_EDGES_UM, *further}))
+    kinds = counted_as(predicted, below)
+    grouped = kind_of(store) != "image"
+    particles = pd.DataFrame(
+        {
+            "sample": store.particles["group"].to_numpy(object) if grouped else all_samples(store),
+            "size_um": sizes,
+            "class": kinds,
+            "uncertain": predicted.probabilities.max(axis=1) < below,
+        }
+    )
+    file = run / PREDICTIONS
+    test = read_predictions(file, with_ids=False) if file.is_file() else None
+    calls = calls_of(samples, particles, thresholds, raw, test, predicted.shares, known)
+    facts = {
+        "Classifier": run.name,
+        "Classifier (SHA-256)": hashes["classifier"],
+        "Configuration (SHA-256)": hashes["configuration"],
+        "Images (SHA-256)": store.sha256,
+        "Class shares used": shares_of_classes(predicted.shares),
+        "Uncertain": f"no class has a probability of at least {below:g}",
+        "Program": f"svp_lightning {__version__}",
+        "Source revision": git_revision() or "not in a checkout",
+        "Packages": ", ".join(f"{name} {of}" for name, of in package_versions().items()),
+    }
+    table = quality_table(calls, settings.blank, settings.container_ml)
+    return write_quality_report(
+        folder,
+        Contents(store, particles, calls, table, limits, settings.container_ml, warnings, facts),
+    )

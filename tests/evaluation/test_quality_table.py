@@ -1,0 +1,93 @@
+"""The numbers of a quality report: corrected, without the blank, per container, and compared."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.particle_counts import Sample, poisson_interval
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
+
+NAMES = ("protein", "silicone_oil")
+SHARES = dict.fromkeys(NAMES, 0.5)
+RUNS = [Sample("a", 0.5), Sample("b", 0.25), Sample("water", 1.0)]
+
+
+def said(called: np.ndarray, labels: np.ndarray | None = None, size: float = 3.0) -> Predictions:
+    """Predictions without doubt, all of one size."""
+    n = len(called)
+    labels = np.full(n, -1) if labels is None else labels
+    p = np.eye(2)[called] * 0.98 + 0.01
+    return Predictions(np.arange(n).astype(object), labels, p, NAMES, SHARES, np.full(n, size))
+
+
+def table_of(samples=RUNS, blank=None, container_ml=None, test=None) -> pd.DataFrame:
+    """100 + 20 particles in ``a``, 30 + 30 in ``b``, 10 + 0 in ``water``."""
+    counts = {"a": (100, 20), "b": (30, 30), "water": (10, 0)}
+    names = np.repeat(list(counts), [sum(n) for n in counts.values()])
+    called = np.concatenate([np.repeat([0, 1], n) for n in counts.values()])
+    particles = pd.DataFrame({"sample": names, "size_um": 3.0, "uncertain": np.arange(190) < 12})
+    calls = calls_of(samples, particles, (2.0, 5.0), said(called), test, SHARES, None)
+    return quality_table(calls, blank, container_ml).set_index(
+        ["quantity", "sample", "min_size_um", "class"]
+    )
+
+
+def test_concentrations_and_their_parts() -> None:
+    table = table_of(container_ml=2.0)
+    row = table.loc[("single", "a", 2.0, "protein")]
+    low, high = poisson_interval(np.array(100))
+    assert row[["called", "corrected", "per_ml", "per_container"]].tolist() == [100, 100, 200, 400]
+    assert row[["per_ml_low", "per_ml_high"]].tolist() == pytest.approx([2 * low, 2 * high])
+    assert table.loc[("single", "a", 5.0, "all"), "called"] == 0
+    assert table.loc[("single", "a", 0.0, "uncertain"), "per_ml"] == 24
+
+
+def test_mistakes_of_the_test_images_are_corrected() -> None:
+    """A tenth of the protein is taken for oil: of 120 particles 20 called oil, 100 protein."""
+    labels = np.repeat([0, 1], [10_000, 10_000])
+    called = np.where(np.arange(20_000) < 1000, 1, labels)
+    row = table_of(test=said(called, labels)).loc[("single", "a", 2.0, "protein")]
+    assert row["corrected"] == pytest.approx(100 / 0.9)
+    assert row["corrected_low"] < 100 < row["corrected_high"]
+
+
+def test_a_blank_is_subtracted_with_its_error() -> None:
+    table = table_of(blank="water")
+    row = table.loc[("less blank", "a", 2.0, "all")]
+    assert row["per_ml"] == pytest.approx(240 - 10)
+    half = 1.96 * np.sqrt(120 / 0.5**2 + 10)
+    assert row["per_ml_low"] == pytest.approx(230 - half, abs=5)
+    assert row["per_ml_high"] == pytest.approx(230 + half, abs=8)
+    assert (table.loc["less blank", "other"] == "water").all()
+    assert set(table.loc["difference"].index.get_level_values("sample")) == {"b"}
+
+
+def test_runs_are_compared_with_the_first() -> None:
+    row = table_of().loc[("difference", "b", 2.0, "silicone_oil")]
+    assert row["per_ml"] == pytest.approx(30 / 0.25 - 20 / 0.5)
+    assert row["per_ml_low"] < 80 - np.sqrt(30 / 0.25**2 + 20 / 0.5**2)
+    assert row["other"] == "a"
+
+
+def test_without_a_volume_nothing_is_compared_and_a_blank_is_refused() -> None:
+    samples = [Sample("a", withheld="unknown"), *RUNS[1:2], Sample("water", withheld="unknown")]
+    table = table_of(samples)
+    assert table.loc[("single", "a")]["per_ml"].isna().all()
+    assert "difference" not in table.index.get_level_values("quantity")
+    with pytest.raises(SettingsError, match="water"):
+        table_of(samples, blank="water")
+
+
+def test_limits_are_per_container_up_to_100_ml_and_per_ml_above() -> None:
+    small, large = reference("injection", 100.0), reference("injection", 250.0)
+    assert small is not None
+    assert large is not None
+    assert small.per_container == {10.0: 6000, 25.0: 600}
+    assert small.per_ml == {10.0: 60, 25.0: 6}
+    assert (large.per_container, large.per_ml) == ({}, {10.0: 25, 25.0: 3})
+    assert reference("injection", None) is None
+    eye = reference("ophthalmic", None)
+    assert eye is not None
+    assert eye.per_ml == {10.0: 50, 25.0: 5, 50.0: 2}

@@ -1,0 +1,62 @@
+"""The page of a quality report."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from svp_lightning.evaluation.particle_counts import counted_as, samples_of
+from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
+from svp_lightning.report.quality import Contents, write_quality_report
+from tests.report.pages import Page
+from tests.report.test_counts import SHARES, predicted, store_of
+
+HOSTILE = "<script>alert(1)</script> $\\frac{1}{0}$ & \"q'"
+
+
+def written(folder: Path, groups: list[str], runs: dict, **table: object) -> Page:
+    store = store_of(folder / "store", groups, runs)
+    found, samples = predicted(store), samples_of(store)
+    particles = pd.DataFrame(
+        {
+            "sample": store.particles["group"],
+            "size_um": store.particles["ecd_um"],
+            "class": counted_as(found, 0.6),
+            "uncertain": found.probabilities.max(axis=1) < 0.6,
+        }
+    )
+    calls = calls_of(samples, particles, (2.0, 10.0), found, None, SHARES, None)
+    limits = reference("injection", table.get("container_ml"))
+    contents = Contents(
+        store, particles, calls, quality_table(calls, **table), limits,
+        table.get("container_ml"), [f"Doubt of {HOSTILE}"], {"Classifier": HOSTILE},
+    )  # fmt: skip
+    return Page(write_quality_report(folder, contents))
+
+
+@pytest.mark.draws
+def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    runs = {HOSTILE: {"volume_ml": 0.5, "particles": 3, "note": HOSTILE}, "water": {"volume_ml": 1}}
+    page = written(tmp_path, [HOSTILE] * 3 + ["water"] * 2, runs, blank="water", container_ml=1.0)
+    assert "script" not in [tag for tag in page.tags if tag != "style"]
+    assert page.words.count(HOSTILE) >= 5
+    assert "USP <787>/<788>" in page.words
+    assert "6,000 per container" in page.words
+    assert "equivalent circular diameter" in page.words
+    assert "nothing is corrected" in page.words  # no test predictions are given
+    assert all(uri.startswith("data:") for uri in page.values("img", "src"))
+
+
+def test_runs_are_next_to_one_another_with_their_difference(tmp_path: Path) -> None:
+    runs = {name: {"volume_ml": 0.5} for name in "ab"}
+    page = written(tmp_path, ["a"] * 2 + ["b"] * 4, runs)
+    cells = [shown for _, shown in page.cells["compared"]]
+    assert cells[6:9] == ["4", "8", "4"]  # all, of any size
+    table = pd.read_csv(tmp_path / "quality_report.csv")
+    assert set(table["quantity"]) == {"single", "difference"}
+    assert set(table["size_definition"]) == {"equivalent circular diameter"}
+
+
+def test_a_blank_alone_is_a_report(tmp_path: Path) -> None:
+    page = written(tmp_path, [], {"water": {"volume_ml": 0.5, "particles": 0}})
+    assert "0 to 7.38" in page.words
