@@ -18,6 +18,7 @@ from svp_lightning.classifier.packaged import (
 from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
+from svp_lightning.evaluation.reference import REFERENCE
 from svp_lightning.evaluation.schema import RESULTS, Results, read_results
 from svp_lightning.report.model_card import write_classifier_card
 from svp_lightning.stages.preparation import PREPARATION
@@ -49,6 +50,9 @@ def export_classifier(
     for name in (PREDICTIONS, VALIDATION):
         _without_names(run / name, folder / name)
         further.append(name)
+    if (run / REFERENCE).is_file():
+        shutil.copyfile(run / REFERENCE, folder / REFERENCE)
+        further.append(REFERENCE)
     checked = None
     if images is not None:
         checked = write_onnx(folder / ONNX, module, images)
