@@ -53,6 +53,21 @@ def svp(
 
 
 @pytest.fixture
+def fails(svp: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """As ``svp``, of what is refused: the one sentence that says why."""
+
+    def call(*overrides: str) -> str:
+        with pytest.raises(SystemExit) as error:
+            svp(*overrides)
+        assert error.value.code == 1
+        text = capsys.readouterr().err.strip().splitlines()[-1]
+        assert text.startswith("Error: ")
+        return text
+
+    return call
+
+
+@pytest.fixture
 def svp_pipeline(
     tmp_path: Path, shared_artifacts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Pipeline]:

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.generator.denoiser import build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import AveragedDenoiser, build_optimizer
 from svp_lightning.generator.drawing import build_pipeline
 from svp_lightning.generator.noise import gaussian
@@ -65,13 +65,11 @@ def test_optics_and_camera(name: str) -> None:
     simulator = Simulator(settings, 32, seed=1)
     rows = np.arange(8)
     drawn = simulator.draw([name] * 8, rows, rows % 2)
-    for number, side, chosen in simulator._batches(drawn, rows % 2, ACCELERATOR_BATCH):
+    for session, lattice, chosen in simulator._batches(drawn, rows % 2, ACCELERATOR_BATCH):
         draws = [drawn[i] for i in chosen]
         assert not any(isinstance(draw.scene, LargeBubble) for draw in draws)
-        session = simulator._recording(number, draws)
-        simulator._lattice(number, side)  # made on the CPU once, kept, and moved each time
         with fake():
-            light = simulator._light(session, number, side, draws, GPU)
+            light = simulator._light(session, lattice, draws, GPU)
             grey = record(session, light, [draw.exposure for draw in draws])
             seen = detected(light, session.pixel_um, 1.0, 0.1)
         assert light.device == grey.device == seen.device == GPU
@@ -82,7 +80,7 @@ def test_optics_and_camera(name: str) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.2])
 def test_generator_trains(share: float) -> None:
     settings = configured.generator(network=NETWORK, augmentation=share)
-    denoiser = build_denoiser(settings, 16, 3)
+    denoiser = Denoiser(settings, 16, 3)
     with fake():
         denoiser = denoiser.to(GPU)
         average = AveragedDenoiser(denoiser, 0.99)
@@ -104,7 +102,7 @@ def test_generator_trains(share: float) -> None:
 
 @pytest.mark.parametrize("name", ["dpm_solver", "ddim", "ddpm"])
 def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    denoiser = build_denoiser(configured.generator(network=NETWORK), 16, 3)
+    denoiser = Denoiser(configured.generator(network=NETWORK), 16, 3)
     settings = configured.sampler(name=name, steps=3, guidance=1.5, precision="float32")
     pipeline = build_pipeline(denoiser, settings)
     pipeline.set_progress_bar_config(disable=True)

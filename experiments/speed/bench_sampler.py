@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from svp_lightning.__main__ import configured
-from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
@@ -81,7 +81,7 @@ def fastest(
     """The better of what the device offers, so that neither side is held back."""
     asked: Literal["auto", "float32", "bfloat16"] = arguments.precision
     tried = ("float32", "auto") if asked == "auto" else (asked,)
-    denoiser = build_denoiser(generator, arguments.image_size, 3)
+    denoiser = Denoiser(generator, arguments.image_size, 3)
     measured: dict[str, dict[str, Any]] = {}
     for precision in tried:
         chosen = resolve_precision(

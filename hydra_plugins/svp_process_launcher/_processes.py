@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
@@ -53,17 +54,10 @@ def start(
 
     Output and errors are appended to ``log``; ``None`` lets it write to the terminal.
     """
-    if log is None:
-        return subprocess.Popen(command, env=environment, start_new_session=True)
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            command,
-            env=environment,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    with log.open("ab") if log else nullcontext() as output:
+        quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
+        quiet = {**quiet, "stdout": output} if log else {}
+        return subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
 
 
 def end(

@@ -245,8 +245,6 @@ def _job_return(cell: Cell) -> JobReturn:
         task_name=JobRuntime.instance().get("name"),
         status=JobStatus.FAILED if cell.failure else JobStatus.COMPLETED,
     )
-    failed = cell.failure is not None
-    returned.return_value = (
-        LauncherError(f"{cell.name}: {cell.failure}.") if failed else cell.objective
-    )
+    error = LauncherError(f"{cell.name}: {cell.failure}.") if cell.failure else None
+    returned.return_value = error or cell.objective
     return returned

@@ -6,12 +6,12 @@ from typing import Any
 
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.classes import commonest
-from svp_lightning.evaluation.schema import SCHEMA, Results, write_results
+from svp_lightning.evaluation.schema import SCHEMA, Results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.files import sha256_of_json, write_json
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages import measuring
 from svp_lightning.stages import run_folder as kept
@@ -56,7 +56,7 @@ def run(pipeline: Pipeline) -> None:
         picture = pipeline.generator / kept.FIGURES / "noise_to_image.png"
         kept.link(picture, folder / kept.FIGURES / picture.name)
         attach_finished(pipeline.cache, rows.synthetic, folder)
-    write_results(folder / kept.RESULTS, results)
+    write_json(folder / kept.RESULTS, results.model_dump(mode="json"))
     page = run_report(folder)
     kept.record_run(folder)
     log_results(trainers.loggers, results, folder / kept.FIGURES)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from svp_lightning.config import Config
-from svp_lightning.evaluation.schema import Fidelity
+from svp_lightning.evaluation.fidelity.stored import Fidelity
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.settings import SamplerSettings, require_guidable

@@ -1,7 +1,7 @@
-"""What is stored about a run, one model a file: ``results.json`` and ``fidelity.json``.
+"""What is stored about a run: ``results.json``, of which this is the one model.
 
-The tables of a run are in :mod:`~.predictions`. Both files refuse unknown keys and values that
-are no numbers; a value that is not defined is null.
+The tables of a run are in :mod:`~.predictions`, ``fidelity.json`` in :mod:`~.fidelity.stored`. Both
+files refuse unknown keys and values that are no numbers; a value that is not defined is null.
 """
 
 import json
@@ -16,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.counting import MACRO_METRICS, within_reach
 from svp_lightning.evaluation.priors import class_shares
-from svp_lightning.runtime.files import require_unchanged, write_json
+from svp_lightning.runtime.files import require_unchanged
 
-RESULTS, FIDELITY = "results.json", "fidelity.json"
+RESULTS = "results.json"
 SCHEMA: Literal[4] = 4
-FIDELITY_SCHEMA: Literal[1] = 1
 PRIMARY_METRIC = "macro_auprc"
 """The one metric that arms are compared by: of probabilities corrected to the stated prevalence,
 by default 1,000 particles of a plentiful class for each of a rare one."""
@@ -44,13 +43,15 @@ class Estimate:
     high: float | None = None
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """Part of a stored file."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True
     )
 
 
-class ClassMetrics(_Part, Generic[ValueT]):
+class ClassMetrics(Part, Generic[ValueT]):
     """One class against the rest; see :mod:`~.counting` for the definitions."""
 
     precision: ValueT
@@ -60,7 +61,7 @@ class ClassMetrics(_Part, Generic[ValueT]):
     recall_at_precision_95: ValueT
 
 
-class Metrics(_Part, Generic[ValueT]):
+class Metrics(Part, Generic[ValueT]):
     """The metrics of a run, or their intervals."""
 
     macro_precision: ValueT
@@ -71,7 +72,7 @@ class Metrics(_Part, Generic[ValueT]):
     per_class: dict[str, ClassMetrics[ValueT]]
 
 
-class Augmentation(_Part):
+class Augmentation(Part):
     """What was done about the rare classes."""
 
     method: str
@@ -82,7 +83,7 @@ class Augmentation(_Part):
     """What the arm is made of (``diffusion``, ``filtered``, ``mixup``); empty for the control."""
 
 
-class Counts(_Part):
+class Counts(Part):
     """Images per class."""
 
     train: dict[str, Count]
@@ -93,7 +94,7 @@ class Counts(_Part):
     validation: dict[str, Count]
 
 
-class WorkingPoint(_Part):
+class WorkingPoint(Part):
     """A class counted wherever its probability reaches a threshold chosen on validation images.
 
     Probabilities are those at the stated prevalence. The intervals cover the number of test images
@@ -112,7 +113,7 @@ class WorkingPoint(_Part):
     recall_ci95: Interval
 
 
-class Calibrated(_Part):
+class Calibrated(Part):
     """How far probabilities are from frequencies."""
 
     ece: Share
@@ -125,7 +126,7 @@ class Calibrated(_Part):
     """Class name -> bins of mean probability, observed frequency and share of the weight."""
 
 
-class Calibration(_Part):
+class Calibration(Part):
     """Test probabilities at the stated prevalence, and what a scaling fitted on validation does.
 
     See :class:`~.calibration.Scaling`; no metric, threshold or count of the run uses it.
@@ -139,7 +140,7 @@ class Calibration(_Part):
     scaled: Calibrated
 
 
-class Slice(_Part):
+class Slice(Part):
     """Recall of one class in one bin of a property; see :func:`~.slices.recall_slices`."""
 
     column: str
@@ -150,7 +151,7 @@ class Slice(_Part):
     ci95: Interval
 
 
-class Cost(_Part):
+class Cost(Part):
     """What one stage took, once; several runs may share its product."""
 
     wall_seconds: Seconds
@@ -162,7 +163,7 @@ class Cost(_Part):
     """Key of the artifact made; runs with the same key paid once."""
 
 
-class Provenance(_Part):
+class Provenance(Part):
     """What made the run; further facts are kept."""
 
     model_config = ConfigDict(extra="allow")
@@ -184,7 +185,7 @@ class Provenance(_Part):
     wall_seconds: Seconds
 
 
-class Results(_Part):
+class Results(Part):
     """All of ``results.json``.
 
     A classifier's probabilities answer for the class shares that it was trained at. All parts but
@@ -294,148 +295,6 @@ def _intervals(ci95: Metrics[Interval]) -> Iterator[tuple[str, Interval]]:
             yield f"per_class.{class_name}.{name}", interval
 
 
-Verdict = Literal["copies", "close", "novel"]
-"""``copies``: of training images; ``close``: nearer than held-out images, to no single ones."""
-
-SIGNIFICANT = 0.01
-"""Probability of calling a sign of copying significant where there is none."""
-
-
-class Compared(_Part):
-    """Generated images, and real training images in their place: the floor."""
-
-    generated: Estimate
-    floor: Estimate
-
-
-class MorphologyDistance(_Part):
-    """How one measure's distribution differs from that of held-out real images."""
-
-    ks: Compared
-    """Kolmogorov-Smirnov distance, 0 to 1; of a profile, the mean over its rings."""
-    wasserstein: Compared
-    """Earth mover's distance in standard deviations of the real values."""
-    real_mean: float | None
-    """In the measure's unit."""
-    generated_mean: float | None
-
-
-class TailCount(_Part):
-    """How many values lie below the lowest 5 % of their reference."""
-
-    count: Count
-    total: Count
-    share: Estimate
-    """Of the values, with its Wilson interval."""
-    expected: Share
-    """The share if both sets came from one distribution (about 5 %; more where the reference has
-    fewer than 19 values)."""
-    p_value: Share
-    """Chance of as many or more under that assumption (beta-binomial: it knows that the threshold
-    itself is one of the reference's values)."""
-    threshold: float
-    """In the values' unit."""
-
-    @property
-    def significant(self) -> bool:
-        """More values below the threshold than chance explains."""
-        return self.p_value < SIGNIFICANT
-
-
-class SignCount(_Part):
-    """How many generated images have a sign of copying, and how many held-out real ones."""
-
-    count: Count
-    total: Count
-    heldout_count: Count
-    heldout_total: Count
-    p_value: Share
-    """Chance of as many or more among the generated ones if both sets came from one distribution
-    (Fisher's exact test, one-sided)."""
-    smallest_share: Share | None
-    """The smallest share of the generated images at which the test would have called the sign
-    significant; None where not even all of them suffice."""
-
-    @property
-    def significant(self) -> bool:
-        """More than chance explains."""
-        return self.p_value < SIGNIFICANT
-
-
-class Memorisation(_Part):
-    """Generated against held-out images in their distances to the training images, in one space.
-
-    See :mod:`~.fidelity.copies`.
-    """
-
-    closer: TailCount
-    """On d1, the root mean square distance to the nearest training image."""
-    singular: TailCount
-    """On d1 / d2, d2 the distance to the second nearest."""
-    copies: Estimate
-    """Share of images with both signs."""
-    both: SignCount
-    """Images with both signs."""
-    identical: SignCount
-    """Images that equal a training image."""
-    median_distance: float
-    """Of the generated images' d1."""
-    heldout_median_distance: float
-    """Of the held-out images' d1: the floor."""
-    verdict: Verdict
-
-
-class Copies(_Part):
-    """Signs of copying of one class."""
-
-    verdict: Verdict
-    """The graver of both spaces."""
-    pixel: Memorisation
-    """In grey levels above the background."""
-    feature: Memorisation
-    """In feature space."""
-    duplicates: TailCount
-    """Generated images nearer to one another than real ones are, in grey levels."""
-
-
-class ClassFidelity(_Part):
-    """The assessment of one class."""
-
-    counts: dict[str, Count]
-    """Images that there were: ``train``, ``heldout``, ``generated``."""
-    compared: Count
-    """Images of each set in ``features`` and ``morphology``."""
-    features: dict[str, Compared]
-    """Measure (:data:`~.fidelity.measures.LIMITS`) -> generated against held-out images."""
-    recognised: Compared
-    """Share taken for this class, of generated and of held-out images. (Of training images it
-    would be higher: the network knows them.) Far below, many show another class; far above, they
-    are plainer than real ones."""
-    morphology: dict[str, MorphologyDistance]
-    memorisation: Copies
-
-
-class Fidelity(_Part):
-    """All of ``fidelity.json``."""
-
-    schema_version: Literal[1] = Field(FIDELITY_SCHEMA, alias="schema")
-    task: Literal["assess"] = "assess"
-    scale: str
-    held_out_split: str
-    image_size: int
-    """Px."""
-    pixel_size_um: float | None
-    feature_network: dict[str, Any]
-    settings: dict[str, Any]
-    classes: dict[str, ClassFidelity]
-    provenance: dict[str, Any]
-
-
-def write_results(path: Path, results: Results) -> None:
-    """Write ``results.json``, whole or not at all."""
-    write_json(path, results.model_dump(mode="json"))
-
-
 def read_results(path: Path) -> Results:
     """Read and check ``results.json``.
 
@@ -443,24 +302,15 @@ def read_results(path: Path) -> Results:
         ArtifactError: the file is missing, no JSON, of another schema, or incomplete.
     """
     require_unchanged(path)
-    return _read(path, Results, SCHEMA, "Run task=evaluate again for this run.")
+    return read_stored(path, Results, SCHEMA, "Run task=evaluate again for this run.")
 
 
-def write_fidelity(path: Path, fidelity: Fidelity) -> None:
-    """Write ``fidelity.json``, whole or not at all."""
-    write_json(path, fidelity.model_dump(mode="json"))
-
-
-def read_fidelity(path: Path) -> Fidelity:
-    """Read and check ``fidelity.json``.
+def read_stored(path: Path, model: type[FileT], schema: int, remedy: str) -> FileT:
+    """A stored file as its model.
 
     Raises:
-        ArtifactError: the file is missing, no JSON, of another schema, or incomplete.
+        ArtifactError: it is missing, no JSON, of another schema, or incomplete.
     """
-    return _read(path, Fidelity, FIDELITY_SCHEMA, "Run task=assess again to rewrite it.")
-
-
-def _read(path: Path, model: type[FileT], schema: int, remedy: str) -> FileT:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

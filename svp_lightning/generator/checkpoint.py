@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from svp_lightning.errors import CheckpointError
-from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
 from svp_lightning.runtime.settings import Settings
@@ -80,8 +80,7 @@ def load_generator(directory: Path) -> Generator:
     Raises:
         CheckpointError: files are missing, damaged, or not a generator of ours.
     """
-    content = _read_content(directory)
-    info = _parse_info(directory, content)
+    content, info = _read_info(directory)
     path = directory / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"{directory} has no {WEIGHTS}.", RETRAIN)
@@ -90,7 +89,7 @@ def load_generator(directory: Path) -> Generator:
             f"{path} is not the file that {INFO} was written for (SHA-256 differs).",
             "Copy the whole folder again, or train again.",
         )
-    denoiser = build_denoiser(info.settings, info.image_size, len(info.class_names))
+    denoiser = Denoiser(info.settings, info.image_size, len(info.class_names))
     try:
         denoiser.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
@@ -127,23 +126,18 @@ def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence
     denoiser.load_state_dict(weights)
 
 
-def _read_content(directory: Path) -> dict[str, Any]:
+def _read_info(directory: Path) -> tuple[dict[str, Any], GeneratorInfo]:
     path = directory / INFO
     if not path.is_file():
         raise CheckpointError(f"{directory} is no generator: {INFO} is missing.", RETRAIN)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}.", RETRAIN) from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} does not describe a generator of schema {SCHEMA}.", RETRAIN)
-    return content
-
-
-def _parse_info(directory: Path, content: dict[str, Any]) -> GeneratorInfo:
-    try:
-        return GeneratorInfo.model_validate(content.get("generator"))
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            raise ValueError(f"it does not describe a generator of schema {SCHEMA}")
+        return content, GeneratorInfo.model_validate(content.get("generator"))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{directory / INFO}: {name}: {first['msg']}.", RETRAIN) from error
+        raise CheckpointError(f"{path}: {name}: {first['msg']}.", RETRAIN) from error
+    except ValueError as error:  # no UTF-8, or no JSON
+        raise CheckpointError(f"{path} is damaged: {error}.", RETRAIN) from error

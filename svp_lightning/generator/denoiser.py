@@ -7,48 +7,36 @@ learns both the conditional and the unconditional distribution (Ho & Salimans 20
 2207.12598). No Lightning, no optimiser: a plain module.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.schedule import NoiseSchedule
-from svp_lightning.generator.settings import (
-    DiffusionSettings,
-    GeneratorSettings,
-    NetworkSettings,
-)
+from svp_lightning.generator.settings import GeneratorSettings, NetworkSettings
 
 MIN_BOTTLENECK = 4
 """Fewest positions along a side of the lowest level, so that shape is still resolved."""
 
 
 class Denoiser(nn.Module):
-    """Predicts the noise (or v) in a noisy image of a given class.
+    """Predicts the noise (or v) in a noisy image of a given class; label K is "any class".
 
-    Args:
-        network: shape of the U-Net.
-        diffusion: noising process and objective.
-        image_size: H = W, px, a multiple of 16.
-        num_classes: K; label K is the null class, "any".
-        augmented: whether it takes the description of an augmentation.
+    The images are ``image_size`` px wide and high, a multiple of 16, of ``num_classes`` K classes.
 
     Raises:
         SettingsError: the network does not fit the image size.
     """
 
-    def __init__(
-        self,
-        network: NetworkSettings,
-        diffusion: DiffusionSettings,
-        image_size: int,
-        num_classes: int,
-        augmented: bool = False,
-    ) -> None:
+    def __init__(self, settings: GeneratorSettings, image_size: int, num_classes: int) -> None:
         super().__init__()
-        self.settings = diffusion.for_images(image_size)
+        self.settings = settings.diffusion.for_images(image_size)
         self.image_size = image_size
         self.num_classes = num_classes
-        self.network = build_network(network, image_size, num_classes + 1, augmented)
+        self.network = build_network(
+            settings.network, image_size, num_classes + 1, settings.augmentation > 0
+        )
         self.schedule = NoiseSchedule(self.settings)
         self._fused = False
 
@@ -87,42 +75,19 @@ class Denoiser(nn.Module):
         ``generator`` draws times, noise and hidden labels, on the images' device; None takes
         torch's global one. ``augmentation`` is as in :meth:`forward`.
         """
-        t = self._draw_times(len(images), images.device, generator)
-        eps = torch.randn(images.shape, generator=generator, device=images.device)
-        labels = self._hide_some(labels, generator)
+        batch = len(images)
+        random: dict[str, Any] = {"generator": generator, "device": images.device}
+        # From equally likely strata: the loss varies less that way.
+        offsets = torch.rand(batch, **random)
+        t = self.schedule.draw((torch.arange(batch, device=images.device) + offsets) / batch)
+        eps = torch.randn(images.shape, **random)
+        hidden = torch.rand(batch, **random) < self.settings.class_dropout
+        labels = torch.where(hidden, self.null_label, labels)
         prediction = self(self.schedule.add_noise(images, eps, t), t, labels, augmentation)
         error = prediction - self.schedule.target(images, eps, t)
         error = error.abs() if self.settings.loss == "l1" else error.square()
         loss: Tensor = (self.schedule.weight(t) * error.mean(dim=(1, 2, 3))).mean()
         return loss
-
-    def _draw_times(
-        self, batch: int, device: torch.device, generator: torch.Generator | None
-    ) -> Tensor:
-        """Times from B equally likely strata: the loss varies less that way."""
-        offsets = torch.rand(batch, generator=generator, device=device)
-        strata = torch.arange(batch, device=device)
-        return self.schedule.draw((strata + offsets) / batch)
-
-    def _hide_some(self, labels: Tensor, generator: torch.Generator | None) -> Tensor:
-        draws = torch.rand(len(labels), generator=generator, device=labels.device)
-        hidden = draws < self.settings.class_dropout
-        return torch.where(hidden, self.null_label, labels)
-
-
-def build_denoiser(settings: GeneratorSettings, image_size: int, num_classes: int) -> Denoiser:
-    """The untrained denoiser that the settings of a generator describe.
-
-    Raises:
-        SettingsError: the network does not fit the image size.
-    """
-    return Denoiser(
-        settings.network,
-        settings.diffusion,
-        image_size,
-        num_classes,
-        augmented=settings.augmentation > 0,
-    )
 
 
 def build_network(

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from svp_lightning.errors import TrainingError
 from svp_lightning.generator.checkpoint import Generator, copy_weights
-from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.muon import Muon
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.generator.warping import augment
@@ -61,7 +61,7 @@ class GeneratorModule(pl.LightningModule):
         self.settings = settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.denoiser = build_denoiser(settings, image_size, num_classes)
+            self.denoiser = Denoiser(settings, image_size, num_classes)
         self.average = (
             None
             if settings.ema_decay is None

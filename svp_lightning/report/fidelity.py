@@ -8,16 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.evaluation.schema import (
+from svp_lightning.evaluation.fidelity.stored import (
     FIDELITY,
     ClassFidelity,
     Compared,
     Copies,
-    Estimate,
     Fidelity,
     TailCount,
     read_fidelity,
 )
+from svp_lightning.evaluation.schema import Estimate
 from svp_lightning.report.page import (
     FIGURES,
     REPORT,

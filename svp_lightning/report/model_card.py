@@ -11,7 +11,8 @@ from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import as_range
 from svp_lightning.evaluation.counting import MACRO_METRICS
-from svp_lightning.evaluation.schema import Compared, Estimate, Fidelity, Results
+from svp_lightning.evaluation.fidelity.stored import Compared, Fidelity
+from svp_lightning.evaluation.schema import Estimate, Results
 from svp_lightning.report.fidelity import verdict_sentence
 from svp_lightning.runtime.files import replacing
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -35,6 +35,8 @@ ACCELERATOR_BATCH = 256
 """Images imaged together on a GPU (about 1 GB). A CPU core is fastest with one at a time."""
 
 _PREVIEW_SIDE = 3
+Lattice = tuple[ImagingGrid, Tensor]
+"""Frequencies and source points, and the DFT from frequencies to pixels."""
 
 
 class Simulator:
@@ -132,6 +134,7 @@ class Simulator:
         device = torch.device(device)
         if batch_size is None:
             batch_size = 1 if device.type == "cpu" else ACCELERATOR_BATCH
+        instrument = self.settings.instrument
         images = np.empty((len(class_names), self.image_size, self.image_size), np.uint8)
         rows: dict[int, dict[str, object]] = {}
         pending = list(range(len(class_names)))
@@ -141,21 +144,19 @@ class Simulator:
                     names = [class_names[row] for row in pending]
                     drawn = self.draw(names, indices[pending], sessions[pending], attempt)
                 missed: list[int] = []
-                for number, side, chosen in self._batches(drawn, sessions[pending], batch_size):
-                    draws = [drawn[i] for i in chosen]
-                    session = self._recording(number, draws)
-                    light = self._light(session, number, side, draws, device)
-                    seen = self._seen(session, light) | (attempt == MAX_ATTEMPTS - 1)
-                    missed += [pending[i] for i, ok in zip(chosen, seen, strict=True) if not ok]
-                    kept = [i for i, ok in zip(chosen, seen, strict=True) if ok]
+                batches = self._batches(drawn, sessions[pending], batch_size)
+                for session, lattice, chosen in batches:
+                    light = self._light(session, lattice, [drawn[i] for i in chosen], device)
+                    least = instrument.min_area_um2, instrument.min_contrast
+                    seen = detected(light, session.pixel_um, *least)
+                    seen |= attempt == MAX_ATTEMPTS - 1
+                    judged = list(zip(chosen, seen.tolist(), strict=True))
+                    missed += [pending[i] for i, ok in judged if not ok]
+                    kept = [i for i, ok in judged if ok]
                     if not kept:
                         continue
-                    draws = [drawn[i] for i in kept]
-                    grey, pixels = self._record(
-                        session, light[torch.from_numpy(seen).to(device)], draws
-                    )
-                    places = [pending[i] for i in kept]
-                    images[places] = grey
+                    draws, places = [drawn[i] for i in kept], [pending[i] for i in kept]
+                    images[places], pixels = self._record(session, light[seen], draws)
                     for place, draw, pixel in zip(places, draws, pixels, strict=True):
                         rows[place] = {**asdict(draw.particle), "pixel_um": pixel}
                 if not missed:
@@ -165,40 +166,33 @@ class Simulator:
 
     def _batches(
         self, drawn: Sequence[Draw], sessions: NDArray[np.int64], batch_size: int
-    ) -> Iterator[tuple[int, int, list[int]]]:
-        """Session, side of the source lattice and positions of images to compute together."""
-        groups: dict[tuple[int, int, str], list[int]] = defaultdict(list)
-        for i, (draw, session) in enumerate(zip(drawn, sessions, strict=True)):
-            number = int(session)
-            if isinstance(draw.scene, LargeBubble):
-                groups[number, self.settings.lattice_side, ""].append(i)
-                continue
-            side = self._side(self._session(number).grid, draw.scene.depths_um)
-            groups[number, side, kind(draw.scene)].append(i)
-        for (number, side, _), members in groups.items():
-            for start in range(0, len(members), batch_size):
-                yield number, side, members[start : start + batch_size]
-
-    def _side(self, grid: ImagingGrid, depths_um: tuple[float, ...]) -> int:
+    ) -> Iterator[tuple[Session, Lattice, list[int]]]:
+        """Run as it records them, lattice and positions of images to compute together."""
         least = self.settings.lattice_side
-        if least == _PREVIEW_SIDE:
-            return least
-        return max(least, *(lattice_side_at(grid, depth) for depth in depths_um))
+        groups: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+        for i, (draw, number) in enumerate(zip(drawn, sessions.tolist(), strict=True)):
+            if isinstance(draw.scene, LargeBubble):
+                groups[number, least, ""].append(i)
+                continue
+            side, grid = least, self._session(number).grid
+            if least != _PREVIEW_SIDE:
+                side = max(least, *(lattice_side_at(grid, z) for z in draw.scene.depths_um))
+            groups[number, side, kind(draw.scene)].append(i)
+        for (number, side, of_layers), members in groups.items():
+            session = self._session(number) if of_layers else self._window(number)
+            for start in range(0, len(members), batch_size):
+                chosen = members[start : start + batch_size]
+                yield session, self._lattice(number, side), chosen
 
-    def _make_lattice(self, number: int, side: int) -> tuple[ImagingGrid, Tensor]:
+    def _make_lattice(self, number: int, side: int) -> Lattice:
         grid = replace(self._session(number).grid, lattice_side=side)
         return grid, grid.to_pixels()
 
-    def _recording(self, number: int, draws: Sequence[Draw]) -> Session:
-        """The run as it records these images, which are all large bubbles or none is."""
-        large = isinstance(draws[0].scene, LargeBubble)
-        return self._window(number) if large else self._session(number)
-
     def _light(
-        self, session: Session, number: int, side: int, draws: Sequence[Draw], device: torch.device
+        self, session: Session, lattice: Lattice, draws: Sequence[Draw], device: torch.device
     ) -> Tensor:
         """What reaches the camera's pixels, before noise; float32 (B, N, N)."""
-        grid, dft = self._lattice(number, side)
+        grid, dft = lattice
         exposures = [draw.exposure for draw in draws]
         bubbles = [draw.scene for draw in draws if isinstance(draw.scene, LargeBubble)]
         if bubbles:
@@ -207,23 +201,15 @@ class Simulator:
             )
             return expose(session, grid, light.to(device), None, exposures)
         scenes = [draw.scene for draw in draws if not isinstance(draw.scene, LargeBubble)]
-        tilts = torch.tensor([draw.tilt for draw in draws], dtype=torch.float32, device=device)
+        numbers = partial(torch.tensor, dtype=torch.float32, device=device)
+        tilts = numbers([draw.tilt for draw in draws])
+        depths = numbers([scene.depths_um for scene in scenes])
         waves = torch.from_numpy(np.stack([draw.waves for draw in draws])).to(device)
-        depths = torch.tensor(
-            [scene.depths_um for scene in scenes], dtype=torch.float32, device=device
-        )
-        smears = torch.tensor(
-            [mean_depth_um(s) for s in scenes], dtype=torch.float32, device=device
-        )
         spectra = scene_spectra(scenes, grid, device)
         light = abbe_intensity(grid, pupil(grid, tilts, waves), spectra, depths, dft.to(device))
         # Source points smear by depth; a neighbour takes its share of the main particle's.
+        smears = numbers([mean_depth_um(scene) for scene in scenes])
         return expose(session, grid, light, smears, exposures)
-
-    def _seen(self, session: Session, light: Tensor) -> NDArray[np.bool_]:
-        instrument = self.settings.instrument
-        least = instrument.min_area_um2, instrument.min_contrast
-        return np.asarray(detected(light, session.pixel_um, *least).cpu())
 
     def _record(
         self, session: Session, light: Tensor, draws: Sequence[Draw]

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,27 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.fidelity.class_fidelity import ImageSet, assess_class
-from svp_lightning.evaluation.fidelity.copies import SYMMETRIES, symmetric_images
-from svp_lightning.evaluation.schema import FIDELITY, Fidelity, write_fidelity
+from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSet, assess_class
+from svp_lightning.evaluation.fidelity.copies import SYMMETRIES, Neighbours, symmetric_images
+from svp_lightning.evaluation.fidelity.morphology import MEASURES, Morphology
+from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity
 from svp_lightning.evaluation.settings import AssessSettings
+from svp_lightning.report.fidelity import MEASURE_NAMES
+from svp_lightning.report.figures.likeness import (
+    closest_pairs,
+    distance_histograms,
+    morphology_histograms,
+)
+from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
 from svp_lightning.runtime.files import write_json
 from svp_lightning.runtime.terminal import bar
-from svp_lightning.stages.assessment_pictures import write_class_figures
 from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.run_folder import FIGURES
 
 HELD_OUT = "test"
 """No generator, checkpoint or filter has been chosen on this split."""
+PAIRS = 8
 
 
 def build_fidelity(
@@ -49,12 +56,21 @@ def build_fidelity(
     }
 
     def make(folder: Path) -> None:
-        inputs = _Inputs(settings, store, pool, load_features(features), device)
-        records = _assess(inputs, folder)
-        found = Fidelity.model_validate(_facts(inputs, scale) | {"classes": records})
-        write_fidelity(folder / FIDELITY, found)
-        for name in records:
-            _part(folder, name).unlink()
+        network, classes = load_features(features), {}
+        names = [n for k, n in enumerate(store.class_names) if len(pool.indices(label=k))]
+        parts = {name: folder / f"class_{name}.json" for name in names}
+        with bar("Assessing", len(names), " classes") as progress:
+            for name, part in parts.items():  # what an interrupted attempt has finished is kept
+                if not part.is_file():
+                    found = _assess(settings, store, pool, name, network, device, folder / FIGURES)
+                    write_json(part, found.found.model_dump(mode="json"))
+                    keep_cost(folder)
+                classes[name] = json.loads(part.read_text(encoding="utf-8"))
+                progress.update(1)
+        facts = _facts(settings, store, pool, network) | {"scale": scale, "classes": classes}
+        write_json(folder / FIDELITY, Fidelity.model_validate(facts).model_dump(mode="json"))
+        for part in parts.values():
+            part.unlink()
 
     return cache.build("fidelity", identity, make)
 
@@ -74,43 +90,31 @@ def attach_fidelity(folder: Path, run_dir: Path) -> None:
     write_json(run_dir / FIDELITY, json.loads((folder / FIDELITY).read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    settings: AssessSettings
-    store: Store
-    pool: Store
-    network: FeatureNetwork
-    device: torch.device
-
-
-def _part(folder: Path, name: str) -> Path:
-    return folder / f"class_{name}.json"
-
-
-def _assess(inputs: _Inputs, folder: Path) -> dict[str, Any]:
-    """Class by class; what an interrupted attempt has finished is kept."""
-    pool = inputs.pool
-    names = [n for k, n in enumerate(inputs.store.class_names) if len(pool.indices(label=k))]
-    records = {}
-    with bar("Assessing", len(names), " classes") as progress:
-        for name in names:
-            part = _part(folder, name)
-            if not part.is_file():
-                write_json(part, _assess_one(inputs, name, folder / FIGURES))
-                keep_cost(folder)
-            records[name] = json.loads(part.read_text(encoding="utf-8"))
-            progress.update(1)
-    return records
-
-
-def _assess_one(inputs: _Inputs, name: str, figures: Path) -> dict[str, Any]:
-    store, pool, settings = inputs.store, inputs.pool, inputs.settings
+def _assess(
+    settings: AssessSettings,
+    store: Store,
+    pool: Store,
+    name: str,
+    network: FeatureNetwork,
+    device: torch.device,
+    figures: Path,
+) -> Assessment:
+    """Assess one class and draw its figures."""
     label = store.class_names.index(name)
-    train = _image_set(inputs, store, label, store.indices("train", label), symmetries=1)
-    heldout = _image_set(
-        inputs, store, label, spread(store.indices(HELD_OUT, label), settings.images)
-    )
-    generated = _image_set(inputs, pool, label, pool.indices(label=label)[: settings.images])
+
+    def image_set(of: Store, rows: NDArray[np.int64], symmetries: int = SYMMETRIES) -> ImageSet:
+        images = np.asarray(of.images[rows])
+        turned = images
+        if symmetries > 1:
+            turned = symmetric_images(images).reshape(-1, *images.shape[1:])
+        found = describe(network, turned, device)
+        features = found.features.reshape(symmetries, len(images), -1)
+        recognised = found.probabilities[: len(images)].argmax(axis=1) == label
+        return ImageSet(images, features, recognised)
+
+    train = image_set(store, store.indices("train", label), symmetries=1)
+    heldout = image_set(store, spread(store.indices(HELD_OUT, label), settings.images))
+    generated = image_set(pool, pool.indices(label=label)[: settings.images])
     found = assess_class(
         train,
         heldout,
@@ -119,8 +123,23 @@ def _assess_one(inputs: _Inputs, name: str, figures: Path) -> dict[str, Any]:
         draws=settings.draws,
         seed=settings.seed,
     )
-    write_class_figures(figures, name, train, heldout, generated, found)
-    return found.found.model_dump(mode="json")
+    real, new = (_columns(measured) for measured in found.measured)
+    morphology = morphology_histograms(real, new, MEASURE_NAMES, name)
+    distances = {
+        words: (one.generated.distance, one.heldout.distance, one.found.closer.threshold)
+        for words, one in {
+            "Distance to the nearest training image, grey levels (RMS)": found.pixel,
+            "… in feature space": found.feature,
+        }.items()
+    }
+    pairs = {
+        "generated": _pairs(generated, train, found.pixel.generated),
+        "real, held out": _pairs(heldout, train, found.pixel.heldout),
+    }
+    save_figure(morphology, figures / f"fidelity_morphology_{name}.png")
+    save_figure(distance_histograms(distances, name), figures / f"fidelity_distances_{name}.png")
+    save_figure(closest_pairs(pairs, name), figures / f"fidelity_pairs_{name}.png")
+    return found
 
 
 def spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
@@ -130,37 +149,31 @@ def spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
     return rows[np.linspace(0, len(rows) - 1, at_most).round().astype(np.int64)]
 
 
-def _image_set(
-    inputs: _Inputs,
-    store: Store,
-    label: int,
-    rows: NDArray[np.int64],
-    symmetries: int = SYMMETRIES,
-) -> ImageSet:
-    images = np.asarray(store.images[rows])
-    turned = images
-    if symmetries > 1:
-        turned = symmetric_images(images).reshape(-1, *images.shape[1:])
-    found = describe(inputs.network, turned, inputs.device)
-    return ImageSet(
-        images,
-        found.features.reshape(symmetries, len(images), -1),
-        found.probabilities[: len(images)].argmax(axis=1) == label,
-    )
+def _columns(measured: Morphology) -> dict[str, NDArray[np.float64]]:
+    return {measure: getattr(measured, measure) for measure in MEASURES}
 
 
-def _facts(inputs: _Inputs, scale: str) -> dict[str, Any]:
-    store, pool = inputs.store, inputs.pool
+def _pairs(
+    images: ImageSet, train: ImageSet, neighbours: Neighbours
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]:
+    """The pairs with the smallest d1 / d2, the image turned as its training image lies."""
+    closest = np.argsort(neighbours.ratio, kind="stable")[:PAIRS]
+    turned = symmetric_images(images.images[closest])
+    shown = turned[neighbours.symmetry[closest], np.arange(len(closest))]
+    notes = [f"d {neighbours.distance[k]:.1f}\nratio {neighbours.ratio[k]:.2f}" for k in closest]
+    return shown, train.images[neighbours.index[closest]], notes
+
+
+def _facts(
+    settings: AssessSettings, store: Store, pool: Store, network: FeatureNetwork
+) -> dict[str, Any]:
+    backbone, components = network.classifier.settings.backbone, network.num_features
     return {
-        "scale": scale,
         "held_out_split": HELD_OUT,
         "image_size": store.image_size,
         "pixel_size_um": store.image_pixel_um,
-        "feature_network": {
-            "backbone": inputs.network.classifier.settings.backbone,
-            "components": inputs.network.num_features,
-        },
-        "settings": inputs.settings.identity(),
+        "feature_network": {"backbone": backbone, "components": components},
+        "settings": settings.identity(),
         "provenance": {
             "data": store.sha256,
             "generator": pool.manifest.made_by["generator"],

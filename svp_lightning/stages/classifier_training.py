@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import log_loss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -157,7 +156,15 @@ def _train(
     fit(trainer, module, datamodule, folder, announce)
     require_finished("classifier", trainer.global_step, settings.steps)
     if is_main_process():
-        write_json(folder / RECORD, _record(rows, _score(settings, trainer), trainer.global_step))
+        record = {
+            "validation_score": _score(settings, trainer),
+            "real": rows.real,
+            "added": rows.added,
+            "trained_shares": shares,
+            "rare": list(rows.rare),
+            "optimizer_steps": trainer.global_step,
+        }
+        write_json(folder / RECORD, record)
         for file in folder.glob("*.ckpt"):
             if file.name != BEST:
                 file.unlink()
@@ -194,17 +201,6 @@ def _score(settings: ClassifierSettings, trainer: pl.Trainer) -> float | None:
     return None if score is None else float(score)
 
 
-def _record(rows: Mixture, score: float | None, steps: int) -> dict[str, Any]:
-    return {
-        "validation_score": score,
-        "real": rows.real,
-        "added": rows.added,
-        "trained_shares": dict(zip(rows.class_names, rows.trained_shares.tolist(), strict=True)),
-        "rare": list(rows.rare),
-        "optimizer_steps": steps,
-    }
-
-
 def build_feature_classifier(
     settings: FeatureSettings,
     store: Store,
@@ -231,24 +227,18 @@ def build_features(
     device: torch.device,
 ) -> Path:
     """The folder of the feature network: a trained ``classifier`` and a projection."""
+
+    def make(folder: Path) -> None:
+        shutil.copyfile(classifier / BEST, folder / CLASSIFIER)
+        trained = load_classifier(folder / CLASSIFIER)
+        chosen = []
+        for label in range(len(store.class_names)):  # spread over all training rows
+            rows = store.indices("train", label)
+            at = np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_PER_CLASS)).round()
+            chosen.append(rows[at.astype(np.int64)])
+        images = np.asarray(store.images[np.sort(np.concatenate(chosen))])
+        save_projection(folder, fit_features(trained, images, settings.components, device))
+
     # The name of the classifier's folder is the hash of its settings and data.
     identity = {"classifier": classifier.name, "components": settings.components}
-    make = partial(_project, settings.components, store, classifier, device)
     return cache.build("features", identity, make)
-
-
-def _project(
-    components: int, store: Store, trained: Path, device: torch.device, folder: Path
-) -> None:
-    shutil.copyfile(trained / BEST, folder / CLASSIFIER)
-    classifier = load_classifier(folder / CLASSIFIER)
-    rows = np.sort(np.concatenate([_some(store, k) for k in range(len(store.class_names))]))
-    network = fit_features(classifier, np.asarray(store.images[rows]), components, device)
-    save_projection(folder, network)
-
-
-def _some(store: Store, label: int) -> NDArray[np.int64]:
-    """Training rows of a class, spread over all of them."""
-    rows = store.indices("train", label)
-    chosen = np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_PER_CLASS)).round()
-    return rows[chosen.astype(np.int64)]

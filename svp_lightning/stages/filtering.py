@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
-from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
+from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.data.augmentation import FilterSettings
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.fidelity.measures import ClassFilter
+from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 
@@ -43,44 +44,11 @@ class Tally:
     rejected: int
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     """Rows of one class in a pool that are kept, and what was rejected."""
 
     rows: NDArray[np.int64]
     tally: Tally
-
-
-@dataclass(frozen=True)
-class _Sieve:
-    """The filters of all classes and the network behind them."""
-
-    network: FeatureNetwork
-    filters: Mapping[str, ClassFilter]
-    device: torch.device
-    hardest: float | None
-
-    def kept(self, pool: Store, name: str, wanted: int) -> _Kept:
-        """The first ``wanted`` rows of a class that are kept, or fewer."""
-        rows = pool.indices(label=pool.class_names.index(name))
-        found = describe(self.network, np.asarray(pool.images[rows]), self.device)
-        verdict = self.filters[name](found.features, found.probabilities)
-        if self.hardest is None:
-            kept = np.flatnonzero(~verdict.rejected)
-        else:
-            kept = np.flatnonzero(~verdict.far)
-            doubt = entropy(found.probabilities[kept], axis=1)
-            if len(kept):
-                kept = kept[doubt >= np.quantile(doubt, 1 - self.hardest)]
-        kept = kept[:wanted]
-        end = int(kept[-1]) + 1 if len(kept) == wanted and wanted else len(rows)
-        tally = Tally(
-            looked_at=end,
-            wrong_class=int(verdict.wrong_class[:end].sum()),
-            far=int(verdict.far[:end].sum()),
-            rejected=end - len(kept),
-        )
-        return _Kept(rows[kept], tally)
 
 
 def build_filtered(
@@ -108,8 +76,25 @@ def build_filtered(
     Raises:
         DataError: even ``filter.max_draws`` times as many images do not give enough.
     """
-    sieve = _sieve(settings, features, store, list(wanted), device)
-    pool, kept = _enough(settings, sieve, wanted, draw)
+    network, filters = load_features(features), {}
+    for name in wanted:
+        label = store.class_names.index(name)
+        train, heldout = (
+            describe(network, np.asarray(store.images[store.indices(split, label)]), device)
+            for split in ("train", SPLIT)
+        )
+        filters[name] = ClassFilter(
+            label, train.features, heldout.features, settings.quantile, settings.neighbours
+        )
+
+    def keep(pool: Store, name: str) -> _Kept:
+        """The first rows of a class that are kept, as many as wanted or fewer."""
+        rows = pool.indices(label=pool.class_names.index(name))
+        found = describe(network, np.asarray(pool.images[rows]), device)
+        verdict = filters[name](found.features, found.probabilities)
+        return _kept(rows, found.probabilities, verdict, settings.hardest, wanted[name])
+
+    pool, kept = _enough(settings.max_draws, keep, wanted, draw)
     identity = {
         "pool": pool.sha256,
         "features": features.name,
@@ -117,7 +102,12 @@ def build_filtered(
         "counts": dict(wanted),
     }
     filtered = Store.open(cache.build("filtered", identity, partial(_write, pool, kept)))
-    say(_summary(filtered))
+    parts = [
+        f"{t['rejected']:,} of {t['looked_at']:,} {name} ({t['wrong_class']:,} wrong class, "
+        f"{t['far']:,} out of distribution)"
+        for name, t in rejections(filtered).items()
+    ]
+    say("  Filter rejected " + "; ".join(parts))
     return filtered
 
 
@@ -156,9 +146,34 @@ def unfiltered(filtered: Store, cache: ArtifactCache) -> Path:
     return next(path for path in paths if Store.open(path).sha256 == wanted)
 
 
+def _kept(
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.floating[Any]],
+    verdict: Rejection,
+    hardest: float | None,
+    wanted: int,
+) -> _Kept:
+    if hardest is None:
+        kept = np.flatnonzero(~verdict.rejected)
+    else:
+        kept = np.flatnonzero(~verdict.far)
+        doubt = entropy(probabilities[kept], axis=1)
+        if len(kept):
+            kept = kept[doubt >= np.quantile(doubt, 1 - hardest)]
+    kept = kept[:wanted]
+    end = int(kept[-1]) + 1 if len(kept) == wanted and wanted else len(rows)
+    tally = Tally(
+        looked_at=end,
+        wrong_class=int(verdict.wrong_class[:end].sum()),
+        far=int(verdict.far[:end].sum()),
+        rejected=end - len(kept),
+    )
+    return _Kept(rows[kept], tally)
+
+
 def _enough(
-    settings: FilterSettings,
-    sieve: _Sieve,
+    max_draws: float,
+    keep: Callable[[Store, str], _Kept],
     wanted: Mapping[str, int],
     draw: Callable[[float], Store],
 ) -> tuple[Store, dict[str, _Kept]]:
@@ -166,41 +181,20 @@ def _enough(
     factor = 1.0
     while True:
         pool = draw(factor)
-        kept = {name: sieve.kept(pool, name, n) for name, n in wanted.items()}
+        kept = {name: keep(pool, name) for name in wanted}
         shares = {name: len(kept[name].rows) / n for name, n in wanted.items() if n}
         worst = min(shares, key=shares.__getitem__)
         if shares[worst] >= 1:
             return pool, kept
-        if factor >= settings.max_draws:
+        if factor >= max_draws:
             raise DataError(
                 f"The filter rejects too many generated images of {worst}: "
                 f"{len(kept[worst].rows)} of {wanted[worst]} wanted are left of "
                 f"{kept[worst].tally.looked_at} drawn.",
                 "Train the generator longer, or loosen augmentation.filter.quantile or max_draws.",
             )
-        needed = factor / max(shares[worst], 1 / settings.max_draws) * MARGIN
-        factor = min(math.ceil(10 * needed) / 10, settings.max_draws)
-
-
-def _sieve(
-    settings: FilterSettings,
-    features: Path,
-    store: Store,
-    names: list[str],
-    device: torch.device,
-) -> _Sieve:
-    network = load_features(features)
-    filters = {}
-    for name in names:
-        label = store.class_names.index(name)
-        train, heldout = (
-            describe(network, np.asarray(store.images[store.indices(split, label)]), device)
-            for split in ("train", SPLIT)
-        )
-        filters[name] = ClassFilter(
-            label, train.features, heldout.features, settings.quantile, settings.neighbours
-        )
-    return _Sieve(network, filters, device, settings.hardest)
+        needed = factor / max(shares[worst], 1 / max_draws) * MARGIN
+        factor = min(math.ceil(10 * needed) / 10, max_draws)
 
 
 def _write(pool: Store, kept: Mapping[str, _Kept], folder: Path) -> None:
@@ -213,12 +207,3 @@ def _write(pool: Store, kept: Mapping[str, _Kept], folder: Path) -> None:
     tallies = {name: asdict(part.tally) for name, part in kept.items()}
     made_by = pool.manifest.made_by | {"task": "filter", "pool": pool.sha256, "filter": tallies}
     writer.finish(pool.class_names, pool.pixel_size_um, made_by)
-
-
-def _summary(filtered: Store) -> str:
-    parts = [
-        f"{t['rejected']:,} of {t['looked_at']:,} {name} ({t['wrong_class']:,} wrong class, "
-        f"{t['far']:,} out of distribution)"
-        for name, t in rejections(filtered).items()
-    ]
-    return "  Filter rejected " + "; ".join(parts)

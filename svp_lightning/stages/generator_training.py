@@ -134,11 +134,18 @@ def _train(
         module.start_from(initial, rows.class_names)
     selection = CheckpointSelection(settings.selection, compared) if compared else None
     # The checkpoint comes last and so holds what was measured at its step.
-    callbacks = [*filter(None, [selection]), _checkpoint(folder, settings.checkpoint_every)]
+    checkpoint = ModelCheckpoint(
+        dirpath=folder,
+        filename="last",
+        every_n_train_steps=settings.checkpoint_every,
+        monitor=None,
+        save_top_k=1,
+        enable_version_counter=False,
+    )
     trainer = trainers.make(
         "Generator",
         folder,
-        callbacks,
+        [*filter(None, [selection]), checkpoint],
         max_steps=settings.steps,
         limit_val_batches=0,  # no batch holds held-out images; the selection returns an error only
     )
@@ -147,14 +154,29 @@ def _train(
     announce = partial(announce_training, trainer, module.denoiser, Denoiser.loss, rows, images)
     if trainers.settings.compile:
         module.denoiser.fuse()
-    fit(trainer, module, _datamodule(settings, rows, trainers), folder, announce)
+    datamodule = ParticleDataModule(
+        rows,
+        heldout=None,  # out of reach
+        batch_size=settings.batch_size,
+        steps_per_epoch=settings.checkpoint_every,
+        seed=settings.seed,
+        transform=TrainTransform(symmetry=settings.symmetry),
+        num_workers=trainers.settings.num_workers,
+    )
+    fit(trainer, module, datamodule, folder, announce)
     if selection is None or not selection.exhausted:
         require_finished("generator", trainer.global_step, settings.steps)
     if is_main_process():
-        facts = _provenance(rows, trainer.world_size)
+        training: dict[str, Any] = {
+            "data": store.sha256,
+            "images": {name: rows.real[name] for name in rows.class_names},
+            "processes": trainer.world_size,
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+        }
         if selection is not None:
-            facts["selection"] = _selected(selection, module, trainer.global_step)
-        save_generator(folder, module.trained_denoiser, _info(settings, rows, facts))
+            training["selection"] = _selected(selection, module, trainer.global_step)
+        save_generator(folder, module.trained_denoiser, _info(settings, rows, training))
         device = trainer.strategy.root_device
         write_pictures(load_generator(folder), store, SAMPLER, folder / "figures", device)
         for file in folder.glob("*.ckpt"):
@@ -177,33 +199,7 @@ def _selected(
     return selection.record()
 
 
-def _datamodule(
-    settings: GeneratorSettings, rows: Mixture, trainers: Trainers
-) -> ParticleDataModule:
-    """Batches of the train split with random symmetries; held-out images stay out of reach."""
-    return ParticleDataModule(
-        rows,
-        heldout=None,
-        batch_size=settings.batch_size,
-        steps_per_epoch=settings.checkpoint_every,
-        seed=settings.seed,
-        transform=TrainTransform(symmetry=settings.symmetry),
-        num_workers=trainers.settings.num_workers,
-    )
-
-
-def _checkpoint(folder: Path, every: int) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="last",
-        every_n_train_steps=every,
-        monitor=None,
-        save_top_k=1,
-        enable_version_counter=False,
-    )
-
-
-def _info(settings: GeneratorSettings, rows: Mixture, facts: dict[str, Any]) -> GeneratorInfo:
+def _info(settings: GeneratorSettings, rows: Mixture, training: dict[str, Any]) -> GeneratorInfo:
     store = rows.stores[0]
     resolved = {"diffusion": settings.diffusion.for_images(store.image_size)}
     return GeneratorInfo(
@@ -211,15 +207,5 @@ def _info(settings: GeneratorSettings, rows: Mixture, facts: dict[str, Any]) -> 
         class_names=rows.class_names,
         image_size=store.image_size,
         pixel_size_um=store.image_pixel_um,
-        training=facts,
+        training=training,
     )
-
-
-def _provenance(rows: Mixture, world_size: int) -> dict[str, Any]:
-    return {
-        "data": rows.stores[0].sha256,
-        "images": {name: rows.real[name] for name in rows.class_names},
-        "processes": world_size,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-    }

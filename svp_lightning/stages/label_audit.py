@@ -151,12 +151,12 @@ def _compare(
     most: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(J, M) nearest known images of each judged one, and (J,) distance to its own class."""
-    search = NearestNeighbors(n_neighbors=most, algorithm="brute")
-    near = known[search.fit(vectors[known]).kneighbors(vectors[judged], return_distance=False)]
+    found = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(vectors[known])
+    near = known[found.kneighbors(vectors[judged], return_distance=False)]
     own = np.empty(len(judged))
     for k in np.unique(label[judged]):
         members = np.flatnonzero(label[judged] == k)
-        of_class = NearestNeighbors(n_neighbors=1, algorithm="brute")
-        of_class.fit(vectors[known[label[known] == k]])
-        own[members] = of_class.kneighbors(vectors[judged[members]])[0][:, 0]
+        of_class = vectors[known[label[known] == k]]
+        found = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(of_class)
+        own[members] = found.kneighbors(vectors[judged[members]])[0][:, 0]
     return near, own

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,23 @@ def build_pool(
 
     def make(folder: Path) -> None:
         earlier = _largest_pool(cache, same)
-        pool = Pool(load_generator(generator), weights, resolved, dict(counts), earlier)
-        _draw(pool, same | {"task": "sample"}, class_names, trainers, folder)
+        ready = load_generator(generator)
+        module = PoolModule(ready, weights, resolved, dict(counts), earlier, folder)
+        trainer = trainers.make("Sampling")
+        trainer.predict(module, return_predictions=False)
+        # Waits for every process, whose batches are then written.
+        own = torch.tensor(module.drawn, device=trainer.strategy.root_device)
+        drawn = int(trainer.strategy.reduce(own, reduce_op="sum"))
+        if not is_main_process():
+            return
+        if drawn:  # else a killed call or an earlier pool had drawn them all
+            seconds = time.monotonic() - module.started
+            where = device_name(trainer.strategy.root_device, trainer.world_size)
+            say(
+                f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {where} "
+                f"({resolved.precision}), {duration(seconds)}"
+            )
+        module.writer.finish(class_names, ready.info.pixel_size_um, same | {"task": "sample"})
 
     # What is there needs no lock, so that a read-only disk can be read from.
     finished = (cache.path("synthetic", identity) / RECORD).is_file()
@@ -108,80 +122,6 @@ def _largest_pool(cache: ArtifactCache, same: Mapping[str, Any]) -> Store | None
     return Store.open(max(found)[1]) if found else None
 
 
-def _draw(
-    pool: "Pool",
-    made_by: Mapping[str, Any],
-    class_names: Sequence[str],
-    trainers: Trainers,
-    folder: Path,
-) -> None:
-    module = PoolModule(pool, folder)
-    trainer = trainers.make("Sampling")
-    trainer.predict(module, return_predictions=False)
-    # Waits for every process, whose batches are then written.
-    device = trainer.strategy.root_device
-    drawn = int(trainer.strategy.reduce(torch.tensor(module.drawn, device=device), reduce_op="sum"))
-    if is_main_process():
-        if drawn:  # else a killed call or an earlier pool had drawn them all
-            seconds = time.monotonic() - module.started
-            where = device_name(device, trainer.world_size)
-            say(
-                f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {where} "
-                f"({pool.sampler.precision}), {duration(seconds)}"
-            )
-        module.writer.finish(class_names, pool.generator.info.pixel_size_um, made_by)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What is to be drawn: class name -> images, by a generator of known weights (SHA-256).
-
-    The sampler's precision is resolved. Images of ``earlier``, a pool of the same generator and
-    sampler, are copied.
-    """
-
-    generator: Generator
-    generator_hash: str
-    sampler: SamplerSettings
-    counts: dict[str, int]
-    earlier: Store | None
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def draw(
-        self, rows: range, device: Any
-    ) -> tuple[NDArray[np.uint8], pd.DataFrame, NDArray[np.bool_]]:
-        """Images, table rows, and which were drawn now rather than copied, of some rows."""
-        names = np.repeat(list(self.counts), list(self.counts.values()))[rows.start : rows.stop]
-        numbers = np.concatenate([np.arange(n) for n in self.counts.values()])
-        numbers = numbers[rows.start : rows.stop]
-        size = self.generator.info.image_size
-        images = np.empty((len(rows), size, size), dtype=np.uint8)
-        seeds = np.empty(len(rows), dtype=np.int64)
-        missing = np.ones(len(rows), dtype=bool)
-        for name in np.unique(names).tolist():
-            here = np.flatnonzero(names == name)
-            first, last = int(numbers[here[0]]), int(numbers[here[-1]]) + 1
-            seeds[here] = image_seeds(self.sampler.seed, name, first, last)
-            held = self._held(name, first, last)
-            images[here[: len(held)]] = held
-            missing[here[: len(held)]] = False
-        labels = np.array([self.generator.label_of(n) for n in names[missing]], dtype=np.int64)
-        images[missing] = sample(
-            self.generator.denoiser, labels, seeds[missing], self.sampler, device
-        )
-        return images, pool_table(names.tolist(), numbers, seeds, self.generator_hash), missing
-
-    def _held(self, name: str, first: int, last: int) -> NDArray[np.uint8]:
-        """Those of images ``first`` to ``last`` - 1 of a class that an earlier pool has."""
-        if self.earlier is None:
-            return np.empty((0, *[self.generator.info.image_size] * 2), dtype=np.uint8)
-        rows = self.earlier.indices(label=self.earlier.class_names.index(name))[first:last]
-        return self.earlier.images[rows]
-
-
 def pool_table(
     names: Iterable[str], numbers: Iterable[int], seeds: NDArray[np.int64], weights: str
 ) -> pd.DataFrame:
@@ -206,15 +146,27 @@ class PoolModule(pl.LightningModule):
     """Draws and writes a pool under ``Trainer.predict``, on any number of processes.
 
     Process r of R takes every R-th of the missing batches. A batch is the same whoever draws
-    it, so the store in ``folder`` does not depend on R.
+    it, so the store in ``folder`` does not depend on R. ``counts``: class name -> images; those of
+    ``earlier``, a pool of the same generator and sampler, are copied. ``weights`` is the SHA-256 of
+    the generator's.
     """
 
-    def __init__(self, pool: Pool, folder: Path) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        weights: str,
+        sampler: SamplerSettings,
+        counts: dict[str, int],
+        earlier: Store | None,
+        folder: Path,
+    ) -> None:
         super().__init__()
         # There may be fewer batches than processes. (Lightning's constructor sets it to False.)
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.pool = pool
-        self.folder = folder
+        self.generator, self.weights, self.sampler = generator, weights, sampler
+        self.earlier, self.folder = earlier, folder
+        self.names = np.repeat(list(counts), list(counts.values()))
+        self.numbers = np.concatenate([np.arange(n) for n in counts.values()])
         self.drawn = 0
         """Images of this process that no earlier pool had."""
         self.started = math.nan
@@ -228,22 +180,17 @@ class PoolModule(pl.LightningModule):
         return self._writer
 
     def setup(self, stage: str) -> None:
-        size = self.pool.generator.info.image_size
+        size = self.generator.info.image_size
         for opens in (self.trainer.is_global_zero, not self.trainer.is_global_zero):
             if opens:
-                self._writer = StoreWriter(self.folder, self.pool.total, size)
+                self._writer = StoreWriter(self.folder, len(self.names), size)
             self.trainer.strategy.barrier("the store's files are there")
 
     def predict_dataloader(self) -> DataLoader[tuple[int, int]]:
         # One list for all: a process that looks later would find another's first batches.
-        batch = self.pool.sampler.batch_size
+        batch, total = self.sampler.batch_size, len(self.names)
         pending: Sequence[range] = self.trainer.strategy.broadcast(self.writer.pending(batch))
-        self._bar = bar(
-            "Sampling",
-            self.pool.total,
-            " images",
-            initial=self.pool.total - sum(map(len, pending)),
-        )
+        self._bar = bar("Sampling", total, " images", initial=total - sum(map(len, pending)))
         share = pending[self.trainer.global_rank :: self.trainer.world_size]
         ends: Any = [(rows.start, rows.stop) for rows in share]
         return DataLoader(ends, batch_size=None)
@@ -252,15 +199,32 @@ class PoolModule(pl.LightningModule):
         self.started = time.monotonic()
 
     def predict_step(self, batch: tuple[int, int], batch_idx: int) -> int:
-        rows = range(*batch)
-        images, table, missing = self.pool.draw(rows, self.trainer.strategy.root_device)
-        self.writer.write(rows.start, images, table)
+        start, stop = batch
+        names, numbers = self.names[start:stop], self.numbers[start:stop]
+        size = self.generator.info.image_size
+        images = np.empty((len(names), size, size), dtype=np.uint8)
+        seeds = np.empty(len(names), dtype=np.int64)
+        missing = np.ones(len(names), dtype=bool)
+        for name in np.unique(names).tolist():
+            here = np.flatnonzero(names == name)
+            first, last = int(numbers[here[0]]), int(numbers[here[-1]]) + 1
+            seeds[here] = image_seeds(self.sampler.seed, name, first, last)
+            if self.earlier is not None:
+                own = self.earlier.indices(label=self.earlier.class_names.index(name))[first:last]
+                images[here[: len(own)]] = self.earlier.images[own]
+                missing[here[: len(own)]] = False
+        labels = np.array([self.generator.label_of(n) for n in names[missing]], dtype=np.int64)
+        device = self.trainer.strategy.root_device
+        images[missing] = sample(
+            self.generator.denoiser, labels, seeds[missing], self.sampler, device
+        )
+        self.writer.write(start, images, pool_table(names.tolist(), numbers, seeds, self.weights))
         keep_cost(self.folder)
         self.drawn += int(missing.sum())
         # The others are about as far; the last batches may be fewer than processes.
-        left = self.pool.total - self._bar.n
-        self._bar.update(min(len(rows) * self.trainer.world_size, left))
-        return len(rows)  # Lightning warns of None
+        left = len(self.names) - self._bar.n
+        self._bar.update(min(len(names) * self.trainer.world_size, left))
+        return len(names)  # Lightning warns of None
 
     def teardown(self, stage: str) -> None:
         self._bar.close()

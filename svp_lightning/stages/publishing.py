@@ -13,7 +13,7 @@ from PIL import Image
 
 from svp_lightning.data.store import StoreWriter
 from svp_lightning.errors import ArtifactError, DataError
-from svp_lightning.evaluation.schema import FIDELITY, Fidelity, read_fidelity
+from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity, read_fidelity
 from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
@@ -60,22 +60,15 @@ def write_samples(
             images = sample(generator.denoiser, labels, seeds, settings, device, progress)
             table = pool_table([name] * per_class, range(per_class), seeds, weights)
             writer.write(label * per_class, images, table)
-            _write_pictures(folder / name, images, table["id"].tolist())
+            (folder / name).mkdir(parents=True)
+            for image, own in zip(images, table["id"], strict=True):
+                Image.fromarray(image).save(folder / name / f"{own}.png")
             shown[name] = images[:SHEET_IMAGES]
     made_by = {"task": "export", "generator": weights, "sampler": settings.identity()}
     writer.finish(info.class_names, info.pixel_size_um, made_by)
-    blocks, columns = (
-        [[images] for images in shown.values()],
-        max(1, len(images[:SHEET_IMAGES]) // 2),
-    )
+    blocks, columns = [[images] for images in shown.values()], max(1, len(shown[name]) // 2)
     sheet = class_rows(blocks, list(shown), columns, pixel_size_um=info.pixel_size_um)
     save_figure(sheet, folder / "sheet.png")
-
-
-def _write_pictures(folder: Path, images: NDArray[np.uint8], ids: list[str]) -> None:
-    folder.mkdir(parents=True)
-    for image, name in zip(images, ids, strict=True):
-        Image.fromarray(image).save(folder / f"{name}.png")
 
 
 @contextmanager

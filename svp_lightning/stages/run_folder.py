@@ -35,8 +35,9 @@ def record_run(run_dir: Path) -> None:
 
 
 def reopen_run(run_dir: Path) -> None:
-    """Take back the record of a run that is made again."""
+    """Take back the record of a run that is made again, and the figures of what it was."""
     (run_dir / CHECKSUMS).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / FIGURES, ignore_errors=True)
 
 
 def finished(run_dir: Path) -> bool:

@@ -12,10 +12,8 @@ from pytorch_lightning.loggers import Logger
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.figures.curves import precision_recall
-from svp_lightning.report.figures.diagnostics import confusion, training_curves
+from svp_lightning.report.figures.diagnostics import training_curves
 from svp_lightning.report.figures.sheets import contact_sheet, worst_mistakes
 from svp_lightning.report.style import save_figure
 from svp_lightning.stages.measuring import Split
@@ -28,19 +26,14 @@ MISTAKES = 24
 def write_figures(
     run_dir: Path, rows: Mixture, tested: Split, prevalence: Mapping[str, float]
 ) -> None:
-    """Write curves, confusion and mistakes at a prevalence, and sheets of the training images.
+    """Write what the report cannot draw: training, mistakes at a prevalence, training images.
 
     The run's folder holds ``metrics.csv`` already.
     """
-    store, folder = rows.stores[0], run_dir / FIGURES
-    names, found = store.class_names, tested.found.at(prevalence)
-    weights = prevalence_weights(found.labels, prevalence, names)
-    curves = precision_recall(found.labels, found.probabilities, names, weights=weights)
-    save_figure(curves, folder / "precision_recall.png")
-    save_figure(confusion(found.confusion(), names), folder / "confusion.png")
+    folder, store = run_dir / FIGURES, rows.stores[0]
     metrics = pd.read_csv(run_dir / METRICS)
     save_figure(training_curves(metrics), folder / "training_curves.png")
-    _mistakes(folder, store, found, tested.rows)
+    _mistakes(folder, store, tested.found.at(prevalence), tested.rows)
     _sheets(folder, store, rows)
 
 
@@ -50,16 +43,12 @@ def _mistakes(folder: Path, store: Store, found: Predictions, rows: NDArray[np.i
     confidence = found.probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != found.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
-    if len(worst) == 0:
-        return
-    figure = worst_mistakes(
-        np.asarray(store.images[rows[worst]]),
-        [store.class_names[k] for k in found.labels[worst]],
-        [store.class_names[k] for k in predicted[worst]],
-        confidence[worst],
-        store.class_names,
-    )
-    save_figure(figure, folder / "worst_mistakes.png")
+    if len(worst):
+        names = store.class_names
+        given, called = ([names[k] for k in of[worst]] for of in (found.labels, predicted))
+        images = np.asarray(store.images[rows[worst]])
+        figure = worst_mistakes(images, given, called, confidence[worst], names)
+        save_figure(figure, folder / "worst_mistakes.png")
 
 
 def _sheets(folder: Path, store: Store, rows: Mixture) -> None:
@@ -80,8 +69,13 @@ def log_results(loggers: Sequence[Logger], results: Results, figures: Path) -> N
     flat = {f"test/{name}": value for name, value in _flat(results.metrics.model_dump())}
     for name, bounds in _flat(results.ci95.model_dump()):
         flat |= {f"ci95/{name}/{end}": bounds[k] for k, end in enumerate(("low", "high"))}
+    facts = results.model_dump(
+        mode="json", exclude={"schema_version", "metrics", "ci95", "metrics_as_trained"}
+    )
+    # Also at the top, where W&B can group by them.
+    facts |= {name: facts["augmentation"][name] for name in ("method", "ratio")}
     for logger in loggers:
-        logger.log_hyperparams(_facts(results))
+        logger.log_hyperparams(facts)
         logger.log_metrics(flat)
         if hasattr(logger, "log_image"):
             for picture in sorted(figures.glob("*.png")):
@@ -99,14 +93,6 @@ def _flat(metrics: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
     for class_name, values in metrics["per_class"].items():
         yield from ((f"{class_name}/{name}", value) for name, value in values.items())
-
-
-def _facts(results: Results) -> dict[str, Any]:
-    facts = results.model_dump(
-        mode="json", exclude={"schema_version", "metrics", "ci95", "metrics_as_trained"}
-    )
-    # Also at the top, where W&B can group by them.
-    return facts | {name: facts["augmentation"][name] for name in ("method", "ratio")}
 
 
 def summary(results: Results, report: Path) -> str:

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from svp_lightning.data.store import MANIFEST, Store, StoreWriter
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.simulation.microscopes import microscope
@@ -39,11 +37,14 @@ def build_simulated_pool(
     """
     others = range(microscopes or 0)
     instruments = [microscope(data.simulation, n) for n in others] or [data.simulation]
-    asked = [
-        _asked(one, {name: _share(n, at, len(instruments)) for name, n in counts.items()})
-        for at, one in enumerate(instruments)
-    ]
-    parts = [data.model_copy(update={"simulation": one}) for one in asked if one is not None]
+    parts = []
+    for at, instrument in enumerate(instruments):  # they take turns
+        shares = {name: len(range(at, n, len(instruments))) for name, n in counts.items()}
+        if wanted := {name: n for name, n in shares.items() if n}:
+            values = instrument.model_dump() | {"counts": {SPLIT: wanted}}
+            values["label_noise"]["rate"] = 0.0
+            asked = SimulationSettings.parse(values, "data.simulation")
+            parts.append(data.model_copy(update={"simulation": asked}))
     identity = {
         "class_names": list(class_names),
         "image_size": data.image_size,
@@ -51,18 +52,6 @@ def build_simulated_pool(
         "simulation": [part.simulation.identity() for part in parts],
     }
     return Store.open(cache.build("simulated", identity, partial(_make, parts, identity)))
-
-
-def _share(images: int, at: int, instruments: int) -> int:
-    """Images of one class that an instrument gives, where they take turns."""
-    return len(range(at, images, instruments))
-
-
-def _asked(instrument: SimulationSettings, counts: Mapping[str, int]) -> SimulationSettings | None:
-    wanted = {name: n for name, n in counts.items() if n}
-    values = instrument.model_dump() | {"counts": {SPLIT: wanted}}
-    values["label_noise"]["rate"] = 0.0
-    return SimulationSettings.parse(values, "data.simulation") if wanted else None
 
 
 def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: Path) -> None:
@@ -74,16 +63,12 @@ def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: P
     writer = StoreWriter(folder, sum(map(len, stores)), stores[0].image_size)
     start = 0
     for at, store in enumerate(stores):
-        writer.write(start, store.images, _pool_table(store, f"pool-{at:02d}-"))
+        table = store.particles.assign(split="", source="simulated pool")
+        for column in ("id", "group"):
+            table[column] = f"pool-{at:02d}-" + table[column]
+        writer.write(start, store.images, table)
         start += len(store)
     pixel = stores[0].pixel_size_um if len(stores) == 1 else None
     writer.finish(identity["class_names"], pixel, {"task": "simulate_pool", **identity})
     for path in rendered:
         shutil.rmtree(path)
-
-
-def _pool_table(store: Store, prefix: str) -> pd.DataFrame:
-    table = store.particles.assign(split="", source="simulated pool")
-    for column in ("id", "group"):
-        table[column] = prefix + table[column]
-    return table

@@ -34,16 +34,6 @@ def test_generator_pool_and_classifier_learn_from_the_few_images_alone(
     assert [p["counts"][""] for p in own] == [few]
 
 
-def test_more_images_than_there_are_is_one_clear_error(
-    svp: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        svp("augmentation=none", "data.rare_images=13")
-    message = capsys.readouterr().err
-    assert "data.rare_images=13" in message
-    assert "at most 12" in message
-
-
 def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(
     svp: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from svp_lightning.classifier.packaged import read_packaged
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
-from svp_lightning.generator.denoiser import build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.runtime.files import sha256_of_file
 from tests import configured
 from tests.conftest import only_run, results
@@ -24,11 +24,16 @@ from tests.narrow import use_narrow_backbones
 from tests.report.made_up import made_up_fidelity
 
 Svp = Callable[..., None]
+Fails = Callable[..., str]
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
 
 def test_export_is_whole_and_overwrites_nothing(
-    svp: Svp, tmp_path: Path, shared_artifacts: Path, capsys: pytest.CaptureFixture[str]
+    svp: Svp,
+    fails: Fails,
+    tmp_path: Path,
+    shared_artifacts: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     svp("task=export", "generator.classes=all", "export.samples_per_class=2")
     (folder,) = tmp_path.glob("outputs/default/*")
@@ -40,9 +45,9 @@ def test_export_is_whole_and_overwrites_nothing(
         picture = Image.open(folder / "samples" / name / f"{name}-{number:07d}.png")
         assert np.array_equal(np.asarray(picture), store.images[k])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(SystemExit):
-        svp("task=export", "generator.classes=all", "export.samples_per_class=2")
-    assert "overwrites nothing" in capsys.readouterr().err
+    assert "overwrites nothing" in fails(
+        "task=export", "generator.classes=all", "export.samples_per_class=2"
+    )
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
@@ -63,37 +68,31 @@ def test_export_is_whole_and_overwrites_nothing(
     assert "license: other" in card
 
 
-def test_fidelity_of_another_generator_is_refused(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fidelity_of_another_generator_is_refused(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "fidelity.json").write_text(json.dumps(made_up_fidelity()))
-    with pytest.raises(SystemExit):
-        svp("task=export", "export.to=mine", "export.fidelity=fidelity.json",
-            "export.samples_per_class=1")  # fmt: skip
-    assert "not about this generator" in capsys.readouterr().err
+    assert "not about this generator" in fails(
+        "task=export",
+        "export.to=mine",
+        "export.fidelity=fidelity.json",
+        "export.samples_per_class=1",
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["fidelity.json"]
 
 
-def test_export_of_something_else_is_refused(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        svp("task=export", f"export.generator={tmp_path}")
-    assert "is no generator" in capsys.readouterr().err
+def test_export_of_something_else_is_refused(fails: Fails, tmp_path: Path) -> None:
+    assert "is no generator" in fails("task=export", f"export.generator={tmp_path}")
 
 
 def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fails: Fails, tmp_path: Path
 ) -> None:
     settings = configured.generator(
         network={"block_channels": (8,), "attention": (False,)}, diffusion={"class_dropout": 0}
     )
     info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
-    save_generator(tmp_path / "unhidden", build_denoiser(settings, 16, 2), info)
+    save_generator(tmp_path / "unhidden", Denoiser(settings, 16, 2), info)
     given = ("task=export", "export.generator=unhidden", "export.to=mine", "sampler.guidance=2")
-    with pytest.raises(SystemExit):
-        svp(*given)
-    assert "class_dropout is 0" in capsys.readouterr().err
+    assert "class_dropout is 0" in fails(*given)
     assert not (tmp_path / "mine").exists()
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 from PIL import Image
 
 from tests.conftest import only_run, results
@@ -22,20 +21,6 @@ def draw(folder: Path, kind: int, number: int, generator: np.random.Generator) -
         Image.fromarray(levels).save(folder / f"{number}.png")
     else:
         Image.fromarray(levels.astype(np.uint16) * 16).save(folder / f"{number}.tif")
-
-
-def test_images_without_classes_are_imported_as_the_refusal_says(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    generator = np.random.default_rng(0)
-    for number in range(3):
-        draw(tmp_path / "images", 1, number, generator)
-    data = ("task=ingest", "data=folder", f"data.root={tmp_path / 'images'}")
-    with pytest.raises(SystemExit):
-        svp(*data)
-    assert "data.labelled=false" in capsys.readouterr().err
-    svp(*data, "data.labelled=false")
-    assert "3 unlabelled" in capsys.readouterr().out
 
 
 def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path) -> None:

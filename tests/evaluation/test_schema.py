@@ -3,14 +3,9 @@ import json
 import pytest
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.evaluation.schema import (
-    Fidelity,
-    Results,
-    read_fidelity,
-    read_results,
-    write_fidelity,
-    write_results,
-)
+from svp_lightning.evaluation.fidelity.stored import Fidelity, read_fidelity
+from svp_lightning.evaluation.schema import Results, read_results
+from svp_lightning.runtime.files import write_json
 from tests.report.made_up import made_up_fidelity, made_up_results
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -25,7 +20,7 @@ def values():
 
 def test_round_trip_keeps_the_contract(tmp_path, values):
     path = tmp_path / "results.json"
-    write_results(path, Results.model_validate(values))
+    write_json(path, Results.model_validate(values).model_dump(mode="json"))
     stored = json.loads(path.read_text())
     for part in ("metrics", "ci95", "slices", "prevalence", "counts"):
         assert stored[part] == values[part]
@@ -33,7 +28,7 @@ def test_round_trip_keeps_the_contract(tmp_path, values):
     assert results.class_names == NAMES
     assert results.metrics.macro_f1 == values["metrics"]["macro_f1"]
     again = tmp_path / "again.json"
-    write_results(again, results)
+    write_json(again, results.model_dump(mode="json"))
     assert again.read_bytes() == path.read_bytes()
     low, high = results.ci95.per_class["air_bubble"].auprc
     assert low <= results.metrics.per_class["air_bubble"].auprc <= high
@@ -88,7 +83,7 @@ def test_broken_files_are_refused(tmp_path, content):
 
 def test_fidelity_survives_its_file(tmp_path):
     path, values = tmp_path / "fidelity.json", made_up_fidelity()
-    write_fidelity(path, Fidelity.model_validate(values))
+    write_json(path, Fidelity.model_validate(values).model_dump(mode="json"))
     assert json.loads(path.read_text()) == values
     assert not read_fidelity(path).classes["air_bubble"].memorisation.pixel.both.significant
     del values["classes"]["air_bubble"]["memorisation"]["pixel"]["both"]

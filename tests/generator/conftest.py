@@ -50,8 +50,7 @@ def make_denoiser(make_settings: MakeSettings) -> MakeDenoiser:
     """A denoiser of two classes on 16 px, with changed settings by name."""
 
     def make(**changes: Any) -> Denoiser:
-        settings = make_settings(**changes)
-        return Denoiser(settings.network, settings.diffusion, SIZE, NUM_CLASSES)
+        return Denoiser(make_settings(**changes), SIZE, NUM_CLASSES)
 
     return make
 

@@ -32,7 +32,7 @@ def folder(make_settings: MakeSettings, denoiser: Denoiser, tmp_path: Path) -> P
         class_names=("protein", "silicone_oil"),
         image_size=16,
         pixel_size_um=1.04,
-        training={"data": "abc", "counts": {"protein": 3}},
+        training={"data": "abc"},
     )
     save_generator(tmp_path, denoiser, info)
     return tmp_path
@@ -43,7 +43,9 @@ def edit_info(folder: Path, **changes: object) -> None:
     (folder / INFO).write_text(json.dumps(content | changes))
 
 
-def test_loaded_generator_makes_the_same_images(folder: Path, denoiser: Denoiser) -> None:
+def test_a_generator_comes_back(
+    folder: Path, denoiser: Denoiser, make_settings: MakeSettings
+) -> None:
     generator = load_generator(folder)
     labels, seeds, settings = np.array([0, 1]), np.array([3, 4]), configured.sampler(steps=3)
     expected = sample(denoiser, labels, seeds, settings)
@@ -51,56 +53,53 @@ def test_loaded_generator_makes_the_same_images(folder: Path, denoiser: Denoiser
     for name, value in denoiser.state_dict().items():
         assert torch.equal(generator.denoiser.state_dict()[name], value)
     assert not generator.denoiser.training
+    info = generator.info
+    assert (info.settings, info.class_names, info.pixel_size_um, info.training) == (
+        make_settings(), ("protein", "silicone_oil"), 1.04, {"data": "abc"},
+    )  # fmt: skip
+    assert generator.label_of("silicone_oil") == 1
+    with pytest.raises(CheckpointError, match=r"protein, silicone_oil.*air_bubble"):
+        generator.label_of("air_bubble")
 
 
-def test_information_comes_back(folder: Path, make_settings: MakeSettings) -> None:
-    info = load_generator(folder).info
-    assert info.settings == make_settings()
-    assert info.class_names == ("protein", "silicone_oil")
-    assert info.pixel_size_um == 1.04
-    assert info.training == {"data": "abc", "counts": {"protein": 3}}
-
-
-@pytest.mark.parametrize("name", [INFO, WEIGHTS])
-def test_missing_file_is_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(CheckpointError, match=name):
-        load_generator(folder)
-
-
-@pytest.mark.parametrize("name", [INFO, WEIGHTS])
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[]"])
-def test_damaged_file_is_refused(folder: Path, name: str, damage: bytes) -> None:
-    (folder / name).write_bytes(damage)
-    with pytest.raises(CheckpointError, match=name):
-        load_generator(folder)
-
-
-def test_truncated_weights_are_refused(folder: Path) -> None:
-    path = folder / WEIGHTS
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match="SHA-256"):
-        load_generator(folder)
-
-
-def test_weights_of_another_network_are_refused(folder: Path) -> None:
+def other_network(folder: Path) -> None:
     weights = load_file(folder / WEIGHTS)
     weights.popitem()
     save_file(weights, folder / WEIGHTS)
     edit_info(folder, weights_sha256=sha256_of_file(folder / WEIGHTS))
-    with pytest.raises(CheckpointError, match="does not hold the weights"):
+
+
+def cut_weights(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-10])
+
+
+def overwritten(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        *(
+            (overwritten(n, content), n)
+            for n in (INFO, WEIGHTS)
+            for content in (b"", b"\xff", b"[]")
+        ),
+        (lambda folder: (folder / INFO).unlink(), INFO),
+        (lambda folder: (folder / WEIGHTS).unlink(), WEIGHTS),
+        (
+            lambda folder: overwritten(WEIGHTS, (folder / WEIGHTS).read_bytes()[:-9])(folder),
+            "SHA-256",
+        ),
+        (other_network, "does not hold the weights"),
+        (lambda folder: edit_info(folder, schema=99), INFO),
+        (lambda folder: edit_info(folder, generator={}), INFO),
+        (lambda folder: edit_info(folder, generator=None), INFO),
+    ],
+)
+def test_a_damaged_or_foreign_folder_is_refused(
+    folder: Path, damage: Callable[[Path], object], named: str
+) -> None:
+    damage(folder)
+    with pytest.raises(CheckpointError, match=named):
         load_generator(folder)
-
-
-@pytest.mark.parametrize("changes", [{"schema": 99}, {"generator": {}}, {"generator": None}])
-def test_foreign_description_is_refused(folder: Path, changes: dict[str, object]) -> None:
-    edit_info(folder, **changes)
-    with pytest.raises(CheckpointError, match=INFO):
-        load_generator(folder)
-
-
-def test_classes_have_their_label(folder: Path) -> None:
-    generator = load_generator(folder)
-    assert generator.label_of("silicone_oil") == 1
-    with pytest.raises(CheckpointError, match=r"protein, silicone_oil.*air_bubble"):
-        generator.label_of("air_bubble")

@@ -45,8 +45,7 @@ def make_generator(make_settings: MakeSettings) -> MakeGenerator:
 
     def make(**changes: Any) -> Generator:
         settings = make_settings(**changes)
-        augmented = settings.augmentation > 0
-        denoiser = Denoiser(settings.network, settings.diffusion, 16, len(NAMES), augmented)
+        denoiser = Denoiser(settings, 16, len(NAMES))
         torch.manual_seed(1)
         for weight in denoiser.network.parameters():
             if weight.ndim > 1:  # larger than at the start of training, where all is grey

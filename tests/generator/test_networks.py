@@ -19,7 +19,7 @@ DARK, GREY = -0.9, 0.3
 def test_output_has_the_shape_of_the_input(kind: str, size: int, num_classes: int) -> None:
     small = {"block_channels": (8, 8), "attention": (False, False)}
     network = PAPER if kind == "paper" else small
-    denoiser = Denoiser(configured.network(**network), configured.diffusion(), size, num_classes)
+    denoiser = Denoiser(configured.generator(network=network), size, num_classes)
     x_t = torch.randn(2, 1, size, size)
     prediction = denoiser(x_t, torch.tensor([0, 999]), torch.tensor([0, num_classes]))
     assert prediction.shape == x_t.shape
@@ -83,9 +83,11 @@ def test_every_attention_sees_normalised_input(attention: tuple[bool, ...]) -> N
 def test_dark_areas_of_any_extent_are_learnt() -> None:
     """Large bubbles: diffusers' last normalisation leaves 0.007 to 0.012 here, seeds 0 to 2."""
     torch.manual_seed(0)
-    network = configured.network(block_channels=(8, 16), attention=(False, True), patch=2)
-    diffusion = configured.diffusion(timesteps=100, class_dropout=0, signal=1.0)
-    denoiser = Denoiser(network, diffusion, image_size=16, num_classes=2)
+    settings = configured.generator(
+        network={"block_channels": (8, 16), "attention": (False, True), "patch": 2},
+        diffusion={"timesteps": 100, "class_dropout": 0},
+    )
+    denoiser = Denoiser(settings, image_size=16, num_classes=2)
     optimizer = torch.optim.Adam(denoiser.parameters(), 3e-3)
     t, labels = torch.full((32,), 10), torch.zeros(32, dtype=torch.long)
     column = torch.arange(16.0).expand(32, 1, 16, 16)

@@ -39,6 +39,8 @@ def test_signal_is_auto_or_above_zero(signal: object) -> None:
 
 def test_what_changes_images_is_part_of_the_identity() -> None:
     plain = configured.sampler().identity()
+    assert configured.sampler(batch_size=1).identity() == plain
+    assert configured.sampler(seed=1).identity() != plain
     assert configured.sampler(guidance_interval=(0.2, 2.0)).identity() != plain
     assert configured.sampler(precision="float32").identity() != plain
     assert configured.generator(classes="all").identity() != configured.generator().identity()

@@ -1,6 +1,5 @@
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pydantic import ValidationError
 
-from svp_lightning.generator.checkpoint import GeneratorInfo, load_generator, save_generator
-from svp_lightning.generator.denoiser import Denoiser, build_denoiser
+from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.networks import AMOUNTS
 from svp_lightning.generator.settings import GeneratorSettings
@@ -37,14 +35,7 @@ def warp(image: torch.Tensor, log_scale: float = 0, angle: float = 0, shift: Any
     return _warp(image, column * log_scale, column * angle, torch.tensor([shift]).float())
 
 
-def test_nothing_is_done_at_chance_zero() -> None:
-    images = torch.rand(5, 1, 16, 16) * 2 - 1
-    same, amounts = augment(images, 0.0)
-    assert torch.equal(same, images)
-    assert torch.equal(amounts, torch.zeros(5, AMOUNTS))
-
-
-def test_images_said_to_be_untouched_are() -> None:
+def test_images_without_amounts_are_unchanged() -> None:
     images = torch.rand(400, 1, 16, 16) * 2 - 1
     changed, amounts = augment(images, 0.2, torch.Generator().manual_seed(0))
     assert changed.abs().max() <= 1
@@ -59,13 +50,6 @@ def test_light_is_what_the_amounts_say() -> None:
     changed, amounts = augment(images, 0.7, torch.Generator().manual_seed(0))
     wanted = 0.3 * (1 + amounts[:, 5]) + amounts[:, 6]
     torch.testing.assert_close(changed.mean(dim=(1, 2, 3)), wanted.clamp(-1, 1))
-
-
-def test_same_draws_same_images() -> None:
-    images = torch.rand(4, 1, 16, 16)
-    first, second = (augment(images, 0.5, torch.Generator().manual_seed(3)) for _ in range(2))
-    assert torch.equal(first[0], second[0])
-    assert torch.equal(first[1], second[1])
 
 
 def test_mixed_precision_does_not_blur_where_a_pixel_comes_from() -> None:
@@ -96,15 +80,21 @@ def test_turning_keeps_the_distance_from_the_centre(angle: float) -> None:
     assert math.cos(math.atan2(y, x)) == pytest.approx(math.cos(angle), abs=0.01)
 
 
-def test_untold_network_is_the_one_told_of_nothing(make_settings: MakeSettings) -> None:
-    denoiser = build_denoiser(make_settings(augmentation=0.5), 16, 2)
+def test_the_papers_network_takes_no_amounts(make_settings: MakeSettings) -> None:
+    network = {"kind": "paper", "block_channels": (8,), "layers_per_block": 2, "patch": 1}
+    with pytest.raises(ValidationError, match="paper's network"):
+        make_settings(network=network, augmentation=0.1)
+
+
+def test_no_amounts_are_amounts_of_zero(make_settings: MakeSettings) -> None:
+    denoiser = Denoiser(make_settings(augmentation=0.5), 16, 2)
     x_t, t, labels = torch.randn(3, 1, 16, 16), torch.tensor([1, 50, 99]), torch.tensor([0, 1, 2])
-    untold = denoiser(x_t, t, labels)
-    assert torch.equal(denoiser(x_t, t, labels, torch.zeros(3, AMOUNTS)), untold)
-    assert not torch.equal(denoiser(x_t, t, labels, torch.ones(3, AMOUNTS)), untold)
+    plain = denoiser(x_t, t, labels)
+    assert torch.equal(denoiser(x_t, t, labels, torch.zeros(3, AMOUNTS)), plain)
+    assert not torch.equal(denoiser(x_t, t, labels, torch.ones(3, AMOUNTS)), plain)
 
 
-def test_training_tells_the_network(make_settings: MakeSettings) -> None:
+def test_training_gives_the_network_the_amounts(make_settings: MakeSettings) -> None:
     module = GeneratorModule(make_settings(augmentation=1.0), 16, 2)
     module.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     batch = {"image": torch.rand(6, 1, 16, 16), "label": torch.arange(6) % 2}
@@ -112,23 +102,3 @@ def test_training_tells_the_network(make_settings: MakeSettings) -> None:
     gradients = {n: p.grad for n, p in module.denoiser.named_parameters() if "augmentation" in n}
     assert len(gradients) == 1
     assert all(gradient is not None and gradient.any() for gradient in gradients.values())
-
-
-def test_checkpoint_remembers(make_settings: MakeSettings, tmp_path: Path) -> None:
-    settings = make_settings(augmentation=0.5)
-    denoiser = build_denoiser(settings, 16, 2)
-    info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
-    save_generator(tmp_path, denoiser, info)
-    found = load_generator(tmp_path).denoiser.state_dict()
-    assert found.keys() == denoiser.state_dict().keys()
-    assert all(torch.equal(found[name], value) for name, value in denoiser.state_dict().items())
-
-
-def test_denoiser_without_augmentation_has_no_weights_for_it(denoiser: Denoiser) -> None:
-    assert not [name for name in denoiser.state_dict() if "augmentation" in name]
-
-
-def test_papers_network_refuses(make_settings: MakeSettings) -> None:
-    network = {"kind": "paper", "block_channels": (8,), "layers_per_block": 2, "patch": 1}
-    with pytest.raises(ValidationError, match="paper's network"):
-        make_settings(network=network, augmentation=0.1)

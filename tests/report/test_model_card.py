@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from svp_lightning.evaluation.schema import Fidelity
+from svp_lightning.evaluation.fidelity.stored import Fidelity
 from svp_lightning.generator.checkpoint import GeneratorInfo
 from svp_lightning.report.model_card import Card, measures, write_model_card
 from tests import configured

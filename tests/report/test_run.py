@@ -235,36 +235,34 @@ def test_what_is_said_of_precision(precision, low, said):
     assert named == [said != "every class"] * 3
 
 
-def test_a_collapsed_interval_is_named_as_such():
-    values = made_up_results()
-    values["metrics"]["accuracy"], values["ci95"]["accuracy"] = 1.0, [1.0, 1.0]
-    one = Results.model_validate(values).estimate("accuracy")
-    assert interval(one) == "too few images for an interval"
-    assert with_interval(one) == "1.000"
+COLLAPSED = Estimate(1.0, 1.0, 1.0)
 
 
-def test_numbers_are_never_rounded_to_certainty():
-    assert score(0.99996, 4) == "> 0.9999"
-    assert score(0.99949) == "0.999"
-    assert score(0.99951) == score(0.9999999) == "> 0.999"
-    assert score(1.0) == score(0.9999999999999998) == "1.000"
-    assert score(None) == "–"
-    assert percent(0.99999) == "99.999 %"
-    assert percent(0.00004) == "0.004 %"
-    assert percent(1.0) == "100 %"
-
-
-def test_differences_are_signed_points_and_shares_whole_percents():
-    assert [points(d) for d in (0.0134, -0.0134, 0.0002, 0.0)] == ["+1.3", "−1.3", "+0.02", "0.0"]
-    assert points(0.0002, most=1) == "0.0"
-    assert share(Estimate(0.451, -0.1, 1.2)) == "45 % (−10 % to 120 %)"
-    assert share(Estimate(None)) == "–"
-
-
-def test_metric_names():
-    assert metric_name("macro_auprc") == "Macro AUPRC"
-    assert metric_name("silicone_oil/auprc") == "Silicone oil AUPRC"
-    assert metric_name("air_bubble/recall_at_precision_95") == "Air bubble recall at 95 % precision"
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (score(0.99996, 4), "> 0.9999"),
+        (score(0.99949), "0.999"),
+        (score(0.99951), "> 0.999"),
+        (score(0.9999999999999998), "1.000"),
+        (score(None), "–"),
+        (percent(0.99999), "99.999 %"),
+        (percent(0.00004), "0.004 %"),
+        (percent(1.0), "100 %"),
+        (points(0.0134), "+1.3"),
+        (points(-0.0134), "−1.3"),
+        (points(0.0002), "+0.02"),
+        (points(0.0002, most=1), "0.0"),
+        (share(Estimate(0.451, -0.1, 1.2)), "45 % (−10 % to 120 %)"),
+        (share(Estimate(None)), "–"),
+        (interval(COLLAPSED), "too few images for an interval"),
+        (with_interval(COLLAPSED), "1.000"),
+        (metric_name("silicone_oil/auprc"), "Silicone oil AUPRC"),
+        (metric_name("air_bubble/recall_at_precision_95"), "Air bubble recall at 95 % precision"),
+    ],
+)
+def test_numbers_are_signed_and_never_rounded_to_certainty(shown, expected):
+    assert shown == expected
 
 
 def test_reports_need_no_torch():

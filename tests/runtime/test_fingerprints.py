@@ -18,45 +18,27 @@ from svp_lightning.runtime.files import (
 from svp_lightning.stages.input_files import fingerprint
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "images" / "oil").mkdir(parents=True)
-    (tmp_path / "images" / "oil" / "0.png").write_text("first")
-    return tmp_path / "images"
+def test_files_are_read_again_where_one_was_replaced_or_added(tmp_path: Path) -> None:
+    root, file = tmp_path / "images", tmp_path / "images" / "oil" / "0.png"
+    file.parent.mkdir(parents=True)
+    file.write_text("first")
+    calls: list[str] = []
 
+    def read(_: Path) -> str:
+        calls.append(file.read_text())
+        return calls[-1]
 
-class Reader:
-    """Reads a folder's one file, and counts how often."""
+    def found() -> str:
+        return cached_hash(root, read, tmp_path / "memory")
 
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self, root: Path) -> str:
-        self.calls += 1
-        return (root / "oil" / "0.png").read_text()
-
-
-def test_unchanged_files_are_read_once(root: Path, tmp_path: Path) -> None:
-    read = Reader()
-    assert [cached_hash(root, read, tmp_path / "memory") for _ in range(2)] == ["first"] * 2
-    assert read.calls == 1
-
-
-def test_file_replaced_by_one_of_the_same_size_and_time_is_read(root: Path, tmp_path: Path) -> None:
-    read, file = Reader(), root / "oil" / "0.png"
-    cached_hash(root, read, tmp_path / "memory")
+    assert [found(), found(), len(calls)] == ["first", "first", 1]
     before = file.stat()
-    file.write_text("other")
+    file.write_text("other")  # of the same size and time
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert cached_hash(root, read, tmp_path / "memory") == "other"
-
-
-def test_added_file_is_seen(root: Path, tmp_path: Path) -> None:
-    read = Reader()
-    cached_hash(root, read, tmp_path / "memory")
-    (root / "oil" / "1.png").write_text("second")
-    cached_hash(root, read, tmp_path / "memory")
-    assert read.calls == 2
+    assert found() == "other"
+    file.with_name("1.png").write_text("second")
+    found()
+    assert len(calls) == 3
 
 
 def test_file_of_a_setting_counts_by_its_contents(tmp_path: Path) -> None:

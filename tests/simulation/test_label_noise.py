@@ -74,9 +74,6 @@ def test_flips_follow_the_image_not_its_place(table: pd.DataFrame) -> None:
     part = noisy(table.iloc[500:700], "uniform", 0.3)
     assert part.equals(whole.iloc[500:700])
     assert (noisy(table, "uniform", 0.3, seed=2)["label"] != whole["label"]).any()
-
-
-def test_no_rate_flips_nothing(table: pd.DataFrame) -> None:
     assert not noisy(table, "uniform", 0.0)["label_flipped"].any()
 
 

