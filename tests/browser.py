@@ -42,10 +42,10 @@ class Page:
 
         return self._loop.run_sync(answer, timeout=SECONDS)
 
-    def open(self, file: Path) -> None:
-        """Show a file and wait until its scripts have run."""
+    def open(self, address: str) -> None:
+        """Show a page and wait until its scripts have run."""
         self.evaluate("window.stale = true")
-        self.call("Page.navigate", url=file.as_uri())
+        self.call("Page.navigate", url=address)
         self.wait("!window.stale && document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
@@ -54,14 +54,14 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def wait(self, condition: str) -> None:
+    def wait(self, condition: str, seconds: float = SECONDS) -> None:
         """Until a JavaScript expression is true."""
-        self.wait_for(lambda: bool(self.evaluate(f"Boolean({condition})")))
+        self.wait_for(lambda: bool(self.evaluate(f"Boolean({condition})")), seconds)
 
     @staticmethod
-    def wait_for(condition: Callable[[], bool]) -> None:
+    def wait_for(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
         """Until a function returns true."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it does not happen"
             time.sleep(0.02)
@@ -71,6 +71,8 @@ class Page:
         for key in keys:
             code = KEYS.get(key, ord(key[0].upper()))
             common = {"key": key, "windowsVirtualKeyCode": code}
+            if key == "Enter":
+                common["text"] = "\r"  # which presses a button
             self.call("Input.dispatchKeyEvent", type="keyDown", **common)
             self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
@@ -79,6 +81,18 @@ class Page:
         kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
         for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def drop(self, selector: str, *files: Path) -> None:
+        """Drag files or folders from the desktop onto the middle of an element."""
+        element = f"document.querySelector('{selector}')"
+        self.evaluate(f"{element}.scrollIntoView()")
+        box = f"{element}.getBoundingClientRect()"
+        x, y = self.evaluate(
+            f"(() => {{ const b = {box}; return [b.x + b.width / 2, b.y + b.height / 2]; }})()"
+        )
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+from ipaddress import ip_address
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
@@ -42,18 +43,16 @@ def run(pipeline: Pipeline) -> None:
         say(f"Open http://{settings.host}:{listener.getsockname()[1]} in a browser; Ctrl-C ends.")
         # Closing the terminal ends it as Ctrl-C does, so that uploads are removed.
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=2,
-            )
+        served = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
         )
         try:
-            server.run(sockets=[listener])
+            uvicorn.Server(served).run(sockets=[listener])
         except KeyboardInterrupt:
             say("Stopped; uploads are removed.")
 
@@ -62,15 +61,16 @@ def _listening(settings: ServeSettings) -> socket.socket:
     """A socket at the address of the settings."""
     host, port = settings.host, settings.port
     try:
-        if host in ("", "0.0.0.0", "::"):
-            raise SettingsError(
-                f"serve.host={host} listens on every network of this machine.",
-                "Give the one address, or name, at which others may reach it.",
-            )
         listener = socket.create_server((host, port))
     except OSError as error:
         raise SettingsError(
             f"The page cannot listen on {host}:{port} ({error.strerror}).",
             "Set serve.port to another number, and serve.host to an address of this machine.",
         ) from error
+    if ip_address(listener.getsockname()[0]).is_unspecified:
+        listener.close()
+        raise SettingsError(
+            f"serve.host={host} listens on every network of this machine.",
+            "Give the one address, or name, at which others may reach it.",
+        )
     return listener

@@ -58,9 +58,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def page(browser: Page, gallery: Path) -> Page:
-    browser.open(gallery)
+    browser.open(gallery.as_uri())
     browser.evaluate("localStorage.clear()")
-    browser.open(gallery)
+    browser.open(gallery.as_uri())
     return browser
 
 
@@ -134,7 +134,7 @@ def test_progress_survives_a_reload(page: Page, gallery: Path) -> None:
     page.press("k", "u")
     page.evaluate("document.getElementById('who').value = 'Ada'")
     page.press("r")
-    page.open(gallery)
+    page.open(gallery.as_uri())
     assert states(page, 4) == ["keep", "unsure", "relabel", "open"]
     assert page.evaluate("document.getElementById('who').value") == "Ada"
 

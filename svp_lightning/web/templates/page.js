@@ -142,7 +142,7 @@
     if (!job) return;
     fail(job.error);
     $("result").innerHTML = job.html ?? "";
-    if (job.state === "done") $("result").focus();
+    if (job.state === "done" && stopped) $("result").focus(); // not after a reload
   }
 
   async function cancel() {
