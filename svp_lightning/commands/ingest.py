@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
 
-from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary, summarise
+from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary
 from svp_lightning.data.store import Store
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.figures.sheets import contact_sheet
@@ -27,7 +27,7 @@ def run(pipeline: Pipeline) -> None:
     if is_main_process():
         write_sheets(store, folder)
         _write_lists(store, folder)
-        show(summarise(store))
+        show(IngestSummary(store))
         say(f"Store:  {store.path}")
         say(f"Sheets, and all particles with their ids (particles.csv): {folder}")
 

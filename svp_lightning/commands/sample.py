@@ -1,6 +1,6 @@
 """``task=sample``: draw synthetic images into the pool."""
 
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say
 
@@ -13,4 +13,4 @@ def run(pipeline: Pipeline) -> None:
     wanted = pipeline.wanted(pipeline.config.augmentation.ratio)
     learnt = pipeline.generator_rows.class_names
     pool = pipeline.draw({name: n for name, n in wanted.items() if name in learnt})
-    say("\n".join([*summarise(pool).lines(), f"Store: {pool.path}"]))
+    say("\n".join([*IngestSummary(pool).lines(), f"Store: {pool.path}"]))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from svp_lightning.data.importers.tables import Skips, columns_named, read_table
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import sha256_of_file
@@ -31,7 +32,6 @@ def with_overrides(store: Store, file: Path) -> Store:
     """
     table = _read(file)
     row_of = pd.Series(range(len(store)), index=store.particles["id"].astype(str))
-    _refuse(file, table["id"], table["id"].duplicated(), "is listed twice", "Keep one of them.")
     unknown = ~table["id"].isin(row_of.index)
     _refuse(file, table["id"], unknown, "is no image of this data", "Give the data it was made of.")
     changes = table[table["decision"] == RELABEL]
@@ -56,23 +56,20 @@ def with_overrides(store: Store, file: Path) -> Store:
 
 def _read(file: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
+        columns = columns_named(("id", "label", "decision", "given", *_RECORDED))
+        table = read_table(file, columns, Skips(), pad=True)
+        table.require(("id", "label"))
+        table.refuse_repeats("id")
+    except DataError as error:
         raise DataError(
-            f"data.label_overrides={file} cannot be read ({' '.join(str(error).split())}).",
+            f"data.label_overrides={file} cannot be used: {error.what}",
             "Give the CSV that the gallery of task=audit saves.",
         ) from error
-    if missing := [name for name in ("id", "label") if name not in table]:
-        raise DataError(
-            f"data.label_overrides={file} lacks the column {missing[0]}.",
-            "Give a CSV with the columns id and label.",
-        )
-    if "decision" not in table:
-        table["decision"] = RELABEL
-    strange = ~table["decision"].isin(DECISIONS)
+    rows = table.rows if "decision" in table.rows else table.rows.assign(decision=RELABEL)
+    strange = ~rows["decision"].isin(DECISIONS)
     remedy = f"Decisions are {', '.join(DECISIONS)}."
-    _refuse(file, table["id"], strange, "has a decision that is none", remedy)
-    return table
+    _refuse(file, rows["id"], strange, "has a decision that is none", remedy)
+    return rows
 
 
 def _refuse(file: Path, ids: pd.Series, wrong: pd.Series, what: str, remedy: str) -> None:

@@ -30,10 +30,7 @@ def assign_splits(particles: pd.DataFrame, fractions: SplitFractions, seed: int)
     Splits already given are kept; if they lack a validation split, it is taken from the
     training images by group. Rows without a label get no split.
 
-    Args:
-        particles: with ``label``, ``group``, and ``split`` (null where not given).
-        fractions: shares held out.
-        seed: of the assignment.
+    ``particles`` have ``label``, ``group``, and ``split`` (null where not given).
 
     Raises:
         DataError: a group is in two splits, or a class is missing from one.

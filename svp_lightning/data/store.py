@@ -104,7 +104,14 @@ class Store:
                     _REMEDY,
                 )
         store = cls(path, manifest, pd.read_parquet(path / PARTICLES))
-        store._check_shape()
+        shape = (len(store), store.image_size, store.image_size)
+        if store.images.shape != shape or store.images.dtype != np.uint8:
+            raise StoreError(
+                f"{path / IMAGES} holds {store.images.shape} {store.images.dtype}, "
+                f"the manifest says {shape} uint8.",
+                _REMEDY,
+            )
+        check_particles(store.particles, len(store), store.class_names, path)
         return store
 
     @cached_property
@@ -181,16 +188,6 @@ class Store:
         }
         return type(self)(self.path, manifest.model_copy(update=changes), particles)
 
-    def _check_shape(self) -> None:
-        n, size = self.manifest.num_images, self.manifest.image_size
-        if self.images.shape != (n, size, size) or self.images.dtype != np.uint8:
-            raise StoreError(
-                f"{self.path / IMAGES} holds {self.images.shape} {self.images.dtype}, "
-                f"the manifest says ({n}, {size}, {size}) uint8.",
-                _REMEDY,
-            )
-        check_particles(self.particles, n, self.class_names, self.path)
-
 
 class StoreWriter:
     """Writes a store piece by piece, in flat memory; a killed writer resumes.
@@ -229,18 +226,16 @@ class StoreWriter:
     def pending(self, chunk_size: int) -> list[range]:
         """Ranges of at most ``chunk_size`` rows that are not written yet, in order."""
         gaps, position = [], 0
-        for start, stop in [*self._written(), (self.num_images, self.num_images)]:
+        written = {int(file.stem): parquet.read_metadata(file).num_rows for file in self._pieces()}
+        for start, length in {**written, self.num_images: 0}.items():
             cuts = range(position, start, chunk_size)
             gaps += [range(cut, min(cut + chunk_size, start)) for cut in cuts]
-            position = stop
+            position = start + length
         return gaps
 
-    def _written(self) -> list[tuple[int, int]]:
-        """(first row, end) of every piece on disk, ascending."""
-        files = sorted(self._rows.glob("[0-9]*.parquet"))
-        starts = [int(file.stem) for file in files]
-        lengths = [parquet.read_metadata(file).num_rows for file in files]
-        return [(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+    def _pieces(self) -> list[Path]:
+        """Tables of the rows on disk, ascending."""
+        return sorted(self._rows.glob("[0-9]*.parquet"))
 
     def write(self, start: int, images: NDArray[np.uint8], particles: pd.DataFrame) -> None:
         """Put ``images`` (n, H, W) uint8 and their ``particles`` (n rows) at row ``start``."""
@@ -260,14 +255,10 @@ class StoreWriter:
 
     def particles(self) -> pd.DataFrame:
         """The table rows written so far, in order."""
-        files = sorted(self._rows.glob("[0-9]*.parquet"))
-        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+        return pd.concat(map(pd.read_parquet, self._pieces()), ignore_index=True)
 
     def finish(
-        self,
-        class_names: Sequence[str],
-        pixel_size_um: float | None,
-        made_by: Mapping[str, Any],
+        self, class_names: Sequence[str], pixel_size_um: float | None, made_by: Mapping[str, Any]
     ) -> None:
         """Join the table, write the manifest last, and drop the pieces.
 
@@ -351,7 +342,7 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _count(particles: pd.DataFrame) -> dict[str, dict[str, int]]:
     labels = particles["label"].astype(object).where(particles["label"].notna(), "")
-    counts: dict[str, dict[str, int]] = {}
-    for split, members in labels.groupby(particles["split"]):
-        counts[str(split)] = {str(name): int(n) for name, n in members.value_counts().items()}
-    return counts
+    return {
+        str(split): {str(name): int(n) for name, n in members.value_counts().items()}
+        for split, members in labels.groupby(particles["split"])
+    }

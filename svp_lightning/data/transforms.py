@@ -38,11 +38,6 @@ def to_model_range(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1)
 
 
-def to_grey_levels(images: Tensor) -> Tensor:
-    """Float -1 to 1 -> uint8 0 to 255, rounded; the inverse of :func:`to_model_range`."""
-    return images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-
-
 def dihedral(images: Tensor, generator: torch.Generator) -> Tensor:
     """One of the 8 symmetries of the square for each image, all equally likely.
 

@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.particle_counts import (
@@ -184,7 +184,7 @@ def notes(
         )
     lines += _about_sizes(store)
     lines += _about_volumes(store, samples)
-    left_out = [line for line in summarise(store).lines() if line.startswith("Left out")]
+    left_out = [line for line in IngestSummary(store).lines() if line.startswith("Left out")]
     if left_out:
         lines += [*left_out, "All that was left out is listed in skipped.csv."]
     if len(samples) > 1:

@@ -53,7 +53,7 @@ def test_a_file_of_ids_and_labels_is_enough(store: Store, tmp_path: Path) -> Non
         ([("p0", "protein", "relabel", "glass")], "'p0' gets a label"),
         ([("p0", "silicone_oil", "relabel", "silicone_oil")], "'p0' had another label"),
         ([("p0", "protein", "perhaps", "silicone_oil")], "'p0' has a decision"),
-        ([ROWS[0], ROWS[0]], "'p0' is listed twice"),
+        ([ROWS[0], ROWS[0]], "id p0 is listed twice"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(

@@ -29,7 +29,7 @@ from svp_lightning.data.importers.flowcam_lists import (
     require_columns,
     saved_labels,
 )
-from svp_lightning.data.importers.images import Header, read_picture
+from svp_lightning.data.importers.images import Header
 from svp_lightning.data.importers.pictures import BOX, AnyCase, whole_pictures
 from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.importers.writer import Plan
@@ -284,7 +284,7 @@ class _FlowCam(RunImport):
         raw_area = rows["raw_area_vendor_px"].to_numpy(float)
         edge = rows["edge_of_frame"].to_numpy()
         if mask_file := self.masks.get(rows["picture"].iloc[0]):
-            mask = read_picture(mask_file).grey > 0
+            mask = self.pictures.picture(mask_file).grey > 0
             boxes = rows[BOX].itertuples(index=False, name=None)
             tiles = [mask[y : y + h, x : x + w] for x, y, w, h in boxes]
             raw_area = np.array([tile.sum() for tile in tiles], dtype=float)

@@ -99,27 +99,27 @@ class Pictures:
         except DataError as error:
             return error
 
-    def page(self, path: Path, again: bool = False) -> Picture:
-        """A picture in 8 bit; 16-bit samples use as many bits as nearly all need.
-
-        Args:
-            path: of the picture.
-            again: whether it will be read once more, so that it is kept if memory allows.
+    def picture(self, path: Path, again: bool = False) -> Picture:
+        """A picture as stored; one that will be read ``again`` is kept if memory allows.
 
         Raises:
             DataError: as in :func:`~svp_lightning.data.importers.images.read_picture`.
         """
-        name = str(path)
         with self._lock:
-            kept = self._kept.pop(name, None)
+            kept = self._kept.pop(str(path), None)
             self._room += kept.grey.nbytes if kept else 0
         picture = kept or read_picture(path)
         with self._lock:
             if again and picture.grey.nbytes <= self._room:
-                self._kept[name] = picture
+                self._kept[str(path)] = picture
                 self._room -= picture.grey.nbytes
-        needed = self._bits[name] = max(self._least_bits, depth_needed(picture.grey))
-        return Picture(to_8_bit(picture.grey, max(self._shared_bits, needed)), picture.opaque)
+        return picture
+
+    def page(self, path: Path, again: bool = False) -> Picture:
+        """:meth:`picture` in 8 bit; 16-bit samples use as many bits as nearly all need."""
+        grey, opaque = self.picture(path, again)
+        needed = self._bits[str(path)] = max(self._least_bits, depth_needed(grey))
+        return Picture(to_8_bit(grey, max(self._shared_bits, needed)), opaque)
 
     def share_depth(self, paths: Iterable[str]) -> None:
         """Read these 16-bit pictures in the depth of the one that needs most from now on.
@@ -138,12 +138,7 @@ class Pictures:
         self._shared_bits = max((self._bits.get(name, 0) for name in deep), default=0)
 
     def holding(self, particles: pd.DataFrame, skips: Skips) -> pd.DataFrame:
-        """The particles that can be cut out of their pictures; others are refused or left out.
-
-        Args:
-            particles: with ``id``, ``picture`` (path as text) and :data:`BOX`.
-            skips: where particles left out go.
-        """
+        """The particles that can be cut out of their pictures at their boxes."""
         looks = self.looks(particles["picture"].unique())
         limits = _sides(particles["picture"], self.shapes(looks), (0, 0))
         x, y, w, h = particles[BOX].to_numpy(np.int64).T
@@ -196,11 +191,11 @@ def whole_pictures(
     is reported when pictures are checked.
 
     Args:
-        table: with ``id`` and ``picture``, and ``w`` and ``h`` where the table has them.
-        shapes: see :meth:`Pictures.shapes`.
-        file: the table.
+        table: with ``id`` and ``picture``, and ``w`` and ``h`` where ``file`` has them.
+        shapes: of the pictures that can be read.
+        file: the table's.
         skips: where particles left out go.
-        at_edge: which margins, given as (height, width), the frame may have cut.
+        at_edge: particles that the frame may have cut, at a margin of (height, width) px.
     """
     shown = _sides(table["picture"], shapes, (1, 1))
     table = table.assign(high=shown[:, 0], wide=shown[:, 1])

@@ -226,7 +226,8 @@ class RunImport(ABC):
         """Facts with counts and calibration, and without a volume where particles are lost."""
         run_of = _run_of(particles)
         imported = Counter(run_of.tolist())
-        calibrations = particles["pixel_size_um"].groupby(run_of).agg(_common).to_dict()
+        sizes = particles["pixel_size_um"].groupby(run_of)
+        calibrations = {str(run): _common(of_run) for run, of_run in sizes}
         facts = {}
         for run in runs:
             lost, given = missing[run], self.facts.get(run, {})

@@ -94,9 +94,6 @@ def not_one_particle(grey: Grey) -> str | None:
     """What an image shows that a crop of one particle does not; None for a crop.
 
     Only images larger than any usual crop are judged.
-
-    Args:
-        grey: (h, w).
     """
     if grey.size < _FRAME_PIXELS:
         return None

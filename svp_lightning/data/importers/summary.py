@@ -1,7 +1,6 @@
 """What an import brought in: counts per class, split, group and size, and what was left out."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -24,86 +23,55 @@ MAX_GROUPS_SHOWN = 20
 class IngestSummary:
     """Counts of a store, for people.
 
-    Args:
-        store: to count.
+    Attributes:
+        classes: a row per class (and :data:`UNLABELLED`): ``images``, those of each split and
+            size bin.
+        groups: a row per group (run, vial), empty where every image is a group of its own:
+            ``images``, ``split``, one column for each class, and ``mL imaged`` and ``per mL``
+            where the instrument says.
+        window: what :func:`window_table` gives.
+        sizes: size bin -> images; empty where no size is known.
+        skipped: reason -> particles, rows or files left out.
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
-        self._particles = store.particles
-        self._made_by = store.manifest.made_by
-        label = self._particles["label"].astype(object)
-        self._label = label.where(label.notna(), UNLABELLED)
-        names = (*store.class_names, UNLABELLED)
-        self._order = [name for name in names if (self._label == name).any()]
+        self._store, self._made_by = store, store.manifest.made_by
+        self._facts = _facts(self._made_by)
+        particles = store.particles
+        label = particles["label"].astype(object)
+        label = label.where(label.notna(), UNLABELLED)
+        order = [name for name in (*store.class_names, UNLABELLED) if (label == name).any()]
+        ecd = particles.get("ecd_um", pd.Series(dtype=float)).astype(float)
+        bins = size_bins(ecd) if ecd.notna().any() else None
+        self.sizes: dict[str, int] = {}
+        if bins is not None:
+            self.sizes = {str(k): int(n) for k, n in bins.value_counts(sort=False).items()}
+        self.skipped: dict[str, int] = dict(self._made_by.get("skipped", {}))
+        self.classes = (
+            _classes(label, particles["split"], bins).reindex(order).fillna(0).astype(int)
+        )
+        self.groups = self._groups(label, order)
+        self.window = window_table(particles)
+        self._definition = self._made_by.get("size_definition") if self.sizes else None
 
-    @cached_property
-    def classes(self) -> pd.DataFrame:
-        """A row per class (and :data:`UNLABELLED`): ``images``, those of each split and size."""
-        split = self._particles["split"]
-        table = pd.DataFrame({"images": self._label.value_counts()})
-        for name in SPLITS:
-            if (split == name).any():
-                table[name] = self._label[split == name].value_counts()
-        if self._bins is not None:
-            table = table.join(pd.crosstab(self._label, self._bins, dropna=False))
-        return table.reindex(self._order).fillna(0).astype(int)
-
-    @cached_property
-    def groups(self) -> pd.DataFrame:
-        """A row per group (run, vial); empty where every image is a group of its own.
-
-        ``images``, ``split``, one column for each class, and ``mL imaged`` and ``per mL`` where
-        the instrument says.
-        """
-        particles, group = self._particles, self._particles["group"]
-        blank = [run for run, facts in _facts(self._made_by).items() if not facts.particles]
+    def _groups(self, label: pd.Series, order: list[str]) -> pd.DataFrame:
+        particles, group = self._store.particles, self._store.particles["group"]
+        blank = [run for run, facts in self._facts.items() if not facts.particles]
         if group.nunique() == len(particles) and not blank:
             return pd.DataFrame()
         images = group.value_counts()
         rows = sorted({*images.index, *blank})
         table = pd.DataFrame({"images": images.reindex(rows, fill_value=0)})
         if (particles["split"] != "").any():
-            named = particles[particles["split"] != ""]
-            table["split"] = named.groupby("group")["split"].first()
-            table["split"] = table["split"].fillna("")
-        by_class = pd.crosstab(group, self._label)
-        by_class = by_class.reindex(index=table.index, columns=self._order, fill_value=0)
+            named = particles[particles["split"] != ""].groupby("group")["split"].first()
+            table["split"] = named.reindex(rows, fill_value="")
+        by_class = pd.crosstab(group, label).reindex(index=rows, columns=order, fill_value=0)
         table = table.join(by_class.astype(int))
-        volumes = volumes_imaged(particles, self._made_by).reindex(table.index)
+        volumes = volumes_imaged(particles, self._made_by).reindex(rows)
         if volumes.notna().any():
             table["mL imaged"] = volumes
             table["per mL"] = table["images"] / volumes.where(volumes > 0)
         return table
-
-    @cached_property
-    def window(self) -> pd.DataFrame:
-        """What :func:`window_table` gives."""
-        return window_table(self._particles)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Size bin -> images; empty where no size is known."""
-        bins = self._bins
-        if bins is None:
-            return {}
-        return {str(name): int(n) for name, n in bins.value_counts(sort=False).items()}
-
-    @property
-    def skipped(self) -> dict[str, int]:
-        """Reason -> particles, rows or files left out."""
-        return dict(self._made_by.get("skipped", {}))
-
-    @cached_property
-    def _bins(self) -> pd.Series | None:
-        if "ecd_um" not in self._particles or self._particles["ecd_um"].isna().all():
-            return None
-        return size_bins(self._particles["ecd_um"])
-
-    @property
-    def _definition(self) -> str | None:
-        """What sizes are, where some are known."""
-        return None if self._bins is None else self._made_by.get("size_definition")
 
     def lines(self) -> list[str]:
         """For the terminal, tables left out."""
@@ -115,13 +83,17 @@ class IngestSummary:
         if self._definition:
             lines.append(f"Sizes (ecd_um): {self._definition}.")
         lines += too_large(self.window, side)
-        edge = self._particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
+        edge = (
+            self._store.particles.get("edge_of_frame", pd.Series(dtype=object))
+            .dropna()
+            .astype(bool)
+        )
         if edge.any():
             lines.append(f"On the edge of a camera frame: {edge.sum():,} (edge_of_frame)")
         lines += [f"Left out: {count:,} ({reason})" for reason, count in self.skipped.items()]
         if self.skipped:
             lines.append("All that was left out is listed in skipped.csv.")
-        remarks = [text for run, of in _facts(self._made_by).items() for text in _remarks(run, of)]
+        remarks = [text for run, facts in self._facts.items() for text in _remarks(run, facts)]
         lines += remarks[:MAX_GROUPS_SHOWN]
         if (more := len(remarks) - MAX_GROUPS_SHOWN) > 0:
             lines.append(f"and {more:,} more remarks on runs (manifest.json)")
@@ -152,6 +124,14 @@ class IngestSummary:
         return {title: rows for title, rows in tables.items() if len(rows)}
 
 
+def _classes(label: pd.Series, split: pd.Series, bins: pd.Series | None) -> pd.DataFrame:
+    table = pd.DataFrame({"images": label.value_counts()})
+    for name in SPLITS:
+        if (split == name).any():
+            table[name] = label[split == name].value_counts()
+    return table if bins is None else table.join(pd.crosstab(label, bins, dropna=False))
+
+
 def pixel_range(store: Store) -> tuple[float, float] | None:
     """Smallest and largest pixel size of a store's runs, µm; None where one is unknown."""
     if store.pixel_size_um is not None:
@@ -166,11 +146,6 @@ def as_range(ends: tuple[float, float], how: str = ".4g") -> str:
     """``"0.5"``, or ``"0.5 to 1.4"`` where the ends differ."""
     low, high = (format(end, how) for end in ends)
     return low if low == high else f"{low} to {high}"
-
-
-def summarise(store: Store) -> IngestSummary:
-    """Count what ``store`` holds."""
-    return IngestSummary(store)
 
 
 def window_table(particles: pd.DataFrame) -> pd.DataFrame:

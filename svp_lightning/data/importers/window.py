@@ -7,7 +7,6 @@ particle, ``fit="shrink"`` scales the whole crop down instead.
 """
 
 import zlib
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -84,13 +83,9 @@ def size_bins(ecd_um: pd.Series) -> pd.Series:
 
 
 def window_counts(particles: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """How many particles of each size the window cuts, and how many were shrunk to fit.
+    """Size bin -> ``particles``, ``cut`` by the window, ``shrunk`` to fit, ``smallest_scale``.
 
-    Args:
-        particles: of a store, with ``cut``, ``scale`` and perhaps ``ecd_um``.
-
-    Returns:
-        Size bin -> ``particles``, ``cut``, ``shrunk`` and ``smallest_scale``, bins in order.
+    ``particles`` are those of a store, with ``cut``, ``scale`` and perhaps ``ecd_um``.
     """
     sizes = particles.get("ecd_um", pd.Series(np.nan, particles.index)).astype(float)
     return {
@@ -141,8 +136,7 @@ def frame(
     return Framed(framed, surround.level, size / side, cut)
 
 
-@dataclass(frozen=True)
-class _Surround:
+class _Surround(NamedTuple):
     """What an image shows where no particle is.
 
     Attributes:
@@ -203,38 +197,27 @@ def _place(image: NDArray[np.uint8], surround: _Surround, size: int) -> tuple[in
     """Top left corner of the window in the image, negative where padding is due; if it cuts."""
     if image.shape == (size, size):
         return 0, 0, False
-    weight = _particle(image, surround)
+    # A particle is where the image deviates from the background. A 3 x 3 mean takes out most of
+    # the noise; what is then below the noise or a fifth of the strongest deviation is none.
+    smooth = uniform_filter(image.astype(np.float32) - surround.level, 3, mode="nearest")
+    weight: NDArray[np.float32] = np.abs(smooth)
+    weight[weight < max(0.2 * float(weight.max()), 1.5 * surround.noise, 2.0)] = 0
+    middles = _middle(weight.sum(axis=1)), _middle(weight.sum(axis=0))
     top, left = (
-        int(np.clip(round(centre - size / 2), min(0, length - size), max(0, length - size)))
-        for centre, length in zip(_centre(weight), image.shape, strict=True)
+        int(np.clip(round(middle - size / 2), min(0, length - size), max(0, length - size)))
+        for middle, length in zip(middles, image.shape, strict=True)
     )
     inside = weight[max(top, 0) : top + size, max(left, 0) : left + size]
     return top, left, bool(inside.sum() < (1 - _CUT) * weight.sum())
 
 
-def _particle(image: NDArray[np.uint8], surround: _Surround) -> NDArray[np.float32]:
-    """Deviation from the background where a particle is, 0 elsewhere.
-
-    A 3 x 3 mean takes out most of the noise; what is then below the noise or a fifth of the
-    strongest deviation does not count.
-    """
-    deviation = uniform_filter(image.astype(np.float32) - surround.level, 3, mode="nearest")
-    weight: NDArray[np.float32] = np.abs(deviation)
-    weight[weight < max(0.2 * float(weight.max()), 1.5 * surround.noise, 2.0)] = 0
-    return weight
-
-
-def _centre(weight: NDArray[np.float32]) -> tuple[float, float]:
-    """Middle of the particle's extent along both axes, px.
-
-    Without a tail on each side, so that a few noisy pixels far off do not move it.
-    """
-    if not weight.any():
-        return weight.shape[0] / 2, weight.shape[1] / 2
-    return _middle(weight.sum(axis=1)), _middle(weight.sum(axis=0))
-
-
 def _middle(profile: NDArray[np.float32]) -> float:
+    """Of the particle's extent along an axis, px, without a tail on each side.
+
+    A few noisy pixels far off do not move it.
+    """
+    if not profile.any():
+        return len(profile) / 2
     cumulative = np.cumsum(profile) / profile.sum()
     first, last = np.searchsorted(cumulative, [_TAIL, 1 - _TAIL])
     return float(first + last + 1) / 2
@@ -254,14 +237,9 @@ def _window(
     rows, columns = np.arange(top, top + size), np.arange(left, left + size)
     inner_rows, inner_columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
     # Beyond the edge its own level fades into the background, so that a halo shows no seam.
-    fading = np.outer(_fading(rows - inner_rows), _fading(columns - inner_columns))
+    beyond = np.abs(rows - inner_rows), np.abs(columns - inner_columns)
+    fading = np.outer(*(np.exp(n / np.float32(-_FADE_PX), dtype=np.float32) for n in beyond))
     smooth = uniform_filter(image.astype(np.float32), 5, mode="nearest") - surround.level
     padding = smooth[inner_rows][:, inner_columns] * fading
     padding += surround.texture((size, size), rng)
     return np.where(fading < 1, _grey(padding), image[inner_rows][:, inner_columns])
-
-
-def _fading(beyond: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What is left of an edge's own level ``beyond`` px outside of it; 1 inside."""
-    faded: NDArray[np.float32] = np.exp(np.abs(beyond) / np.float32(-_FADE_PX), dtype=np.float32)
-    return faded

@@ -65,12 +65,15 @@ def flat(root: Path) -> list[str]:
     return rows
 
 
-def into_runs(root: Path, where: str, runs: int) -> None:
-    """Move the images of class folders, in turn, to ``where`` such as ``{run}/{label}``."""
+def into_runs(root: Path, where: str, runs: int, keep_label: bool = False) -> None:
+    """Move the images of class folders, in turn, to ``where`` such as ``{run}/{label}``.
+
+    ``keep_label``: names begin with the class.
+    """
     for path in sorted(root.glob("*/*.png")):
         folder = root / where.format(run=f"run{int(path.stem) % runs}", label=path.parent.name)
         folder.mkdir(parents=True, exist_ok=True)
-        path.rename(folder / path.name)
+        path.rename(folder / (f"{path.parent.name}_{path.name}" if keep_label else path.name))
     for folder in root.iterdir():
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()

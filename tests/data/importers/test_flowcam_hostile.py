@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
 from tests.data.importers.made_runs import (
@@ -152,6 +152,8 @@ def test_a_broken_particle_is_refused_or_left_out(folder, damage, message, reaso
 
 
 RUNS = [
+    ("no number of fields", lst("num-fields|14", "columns"), "run1.lst is not a particle list"),
+    ("no widths", lst("image_w|", "width_of_it|"), "lacks the column image_w"),
     ("empty list", raw("run1.lst", b""), "is empty"),
     ("NULs", raw("run1.lst", b"017\nnum-fields|1\nid\0|int\n1\n"), "NUL"),
     ("cut in a character", utf16_cut, "is damaged"),
@@ -184,6 +186,7 @@ def test_of_the_name_of_a_picture_its_folder_does_not_count(folder, folders) -> 
 
 
 NO_LOSS = [
+    ("half of the classes", half("run1.cla"), "it ends too early", "classification cannot", None),
     ("half a mask", half("run1_000002_bin.tif"), "_bin.tif", "mask cannot be used", None),
     ("another mask", other_size, "_bin.tif", "mask cannot be used", None),
     ("classes", raw("run1.cla", b"v9"), "'v9' where v3", "classification cannot be used", None),
@@ -199,7 +202,7 @@ NO_LOSS = [
     [n[1:] for n in NO_LOSS],
     ids=[n[0] for n in NO_LOSS],
 )
-def test_broken_files_beside_a_list_cost_no_particle(
+def test_broken_files_next_to_a_list_cost_no_particle(
     folder, damage, message, reason, withheld
 ) -> None:
     damage(folder)
@@ -215,14 +218,6 @@ def test_broken_files_beside_a_list_cost_no_particle(
     else:
         assert re.search("cannot be read|is not known", facts["withheld"])
         assert facts["volume_ml"] is None
-
-
-def test_without_a_usable_mask_sizes_come_from_the_list(folder) -> None:
-    other_size(folder)
-    table = ingest(folder, unreadable="skip").particles
-    assert table["abd_diameter_recomputed_um"].to_numpy() == pytest.approx(
-        table["abd_diameter_vendor_um"].to_numpy(), abs=1e-4
-    )
 
 
 def test_unknown_sizes_are_unknown_and_unknown_fields_are_ignored(folder) -> None:
@@ -266,7 +261,7 @@ def test_several_runs_keep_what_is_whole(folder) -> None:
     facts = store.manifest.made_by["runs"]
     assert (facts["run1"]["particles"], facts["run1"]["particles_lost"]) == (2, 4)
     assert facts["run1"]["withheld"] == "4 particles could not be imported"
-    volumes = summarise(store).groups["mL imaged"]
+    volumes = IngestSummary(store).groups["mL imaged"]
     assert volumes.isna().to_dict() == {f"run{k}": k == 1 for k in range(1, 5)}
     assert np.isfinite(store.particles["abd_diameter_recomputed_um"]).all()
 

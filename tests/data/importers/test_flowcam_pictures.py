@@ -1,11 +1,14 @@
 """FlowCam lists of other systems and other exports: names, single images, libraries."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from svp_lightning.data.importers import pictures
+from svp_lightning.data.importers.images import Picture
 from svp_lightning.errors import DataError
 from tests.data.importers.made_runs import (
     CAL,
@@ -71,6 +74,26 @@ def test_single_images_are_read_by_their_numbers(tmp_path, header) -> None:
     assert_right_images(found)
     assert found.particles["source"].tolist() == [f"r1_{k:05d}.png" for k in range(1, 5)]
     assert (found.particles["ecd_um"] == 2.5).all()
+
+
+@pytest.mark.parametrize(("memory", "times"), [(1 << 20, 1), (0, 2)])
+def test_deep_images_are_decoded_once_where_memory_allows(
+    tmp_path, monkeypatch, memory, times
+) -> None:
+    write_images(tmp_path)
+    for file in tmp_path.glob("*.png"):
+        Image.fromarray(np.asarray(Image.open(file)).astype(np.uint16) * 16).save(file)
+    decoded: Counter[Path] = Counter()
+    read = pictures.read_picture
+
+    def counting(path: Path) -> Picture:
+        decoded[path] += 1
+        return read(path)
+
+    monkeypatch.setattr(pictures, "read_picture", counting)
+    monkeypatch.setattr(pictures, "_KEPT_BYTES", memory)
+    assert_right_images(plan("flowcam", tmp_path, labelled=False))
+    assert list(decoded.values()) == [times] * 4
 
 
 def test_single_images_may_replace_the_collages_of_a_list(tmp_path) -> None:
@@ -149,7 +172,7 @@ def test_libraries_deeper_down_are_refused_as_the_class_is_not_clear(tmp_path) -
     assert plan("flowcam", tmp_path / "oil" / "day1").class_names == ("day1",)
 
 
-def test_a_library_beside_runs_is_left_out(tmp_path) -> None:
+def test_a_library_next_to_runs_is_left_out(tmp_path) -> None:
     write_library(tmp_path / "library")
     write_flowcam(tmp_path / "run", "r1")
     found = plan("flowcam", tmp_path)
@@ -168,7 +191,9 @@ def test_messages_use_the_names_of_the_users_table(tmp_path) -> None:
         plan("flowcam", tmp_path)
 
 
-def test_an_archive_is_named(tmp_path) -> None:
+def test_a_folder_without_runs_is_refused_and_an_archive_named(tmp_path) -> None:
+    with pytest.raises(DataError, match="holds no FlowCam run"):
+        plan("flowcam", tmp_path)
     (tmp_path / "r1.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match=r"holds no FlowCam run.*Unpack r1\.zip"):
         plan("flowcam", tmp_path)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.images import read_picture
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
 from tests.data.importers.conftest import into_runs
@@ -18,7 +18,7 @@ from tests.data.importers.conftest import into_runs
 
 def test_class_folders_become_a_store(ingest) -> None:
     store = ingest(pixel_size_um=0.5)
-    assert any("No runs or vials" in line for line in summarise(store).lines())
+    assert any("No runs or vials" in line for line in IngestSummary(store).lines())
     assert store.class_names == ("protein", "silicone_oil")
     assert (store.image_size, store.pixel_size_um) == (32, 0.5)
     assert len(store) == 2 * COUNT
@@ -47,7 +47,7 @@ def test_folders_of_runs_stay_whole_below_or_above_the_classes(root, ingest, whe
     table = store.particles
     assert set(table["group"]) == {f"run{n}" for n in range(6)}
     assert (table.groupby("group")["split"].nunique() == 1).all()
-    assert not any("No runs or vials" in line for line in summarise(store).lines())
+    assert not any("No runs or vials" in line for line in IngestSummary(store).lines())
 
 
 def test_given_split_folders_are_kept_and_validation_is_made_if_missing(root, ingest) -> None:
@@ -144,17 +144,9 @@ def test_other_files_are_left_out_and_counted(root, ingest) -> None:
     (root / "protein" / "notes.txt").write_text("hello")
     store = ingest()
     assert store.manifest.made_by["complete"]
-    assert summarise(store).skipped == {"hidden file": 2, "not an image": 1}
+    assert IngestSummary(store).skipped == {"hidden file": 2, "not an image": 1}
     assert (store.path / "skipped.csv").read_text().count("\n") == 4
-    assert "Left out" in "\n".join(summarise(store).lines())
-
-
-def test_unreadable_files_can_be_left_out(root, ingest) -> None:
-    (root / "protein" / "05.png").write_bytes(b"")
-    store = ingest(unreadable="skip")
-    assert len(store) == 2 * COUNT - 1
-    assert summarise(store).skipped == {"cannot be decoded": 1}
-    assert not store.manifest.made_by["complete"]
+    assert "Left out" in "\n".join(IngestSummary(store).lines())
 
 
 def test_unlabelled_images_come_in_without_splits(root, flat, ingest) -> None:
@@ -171,45 +163,35 @@ def test_unlabelled_images_come_in_without_splits(root, flat, ingest) -> None:
     assert len(store) == 2 * COUNT + 1 == store.particles["group"].nunique()
 
 
-def test_labels_join_by_id_and_others_stay_unlabelled(root, ingest) -> None:
-    ids = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.png"))]
-    for k, name in enumerate(ids):  # subfolders are runs here, not classes
-        (root / f"run{k % 4}").mkdir(exist_ok=True)
-        (root / name).rename(root / f"run{k % 4}" / f"{k}.png")
-    lines = [f"run{k % 4}/{k}.png,{'ab'[k // 4 % 2]}" for k in range(len(ids) - 4)]
-    (root / "labels.csv").write_text("id,label\n" + "\n".join(lines))
-    table = ingest(labels="labels.csv").particles.set_index("id")
-    assert table.loc["run1/5.png", ["label", "group"]].tolist() == ["b", "run1"]
-    assert table["label"].isna().sum() == 4
+def test_labels_of_a_table_join_by_path_with_groups_and_splits(root, flat, ingest, refuses) -> None:
+    rows = [f"{row},v{n % 6},{('train', 'val', 'test')[n % 3]}" for n, row in enumerate(flat)]
+    header = "id,label,group,split"
+    (root / "list.csv").write_text("\n".join([header, *rows[:-2], "gone.png,protein,v1,val"]))
+    refuses("labels 1 particles that were not found", labels="list.csv")
+    store = ingest(labels="list.csv", unreadable="skip")
+    assert IngestSummary(store).skipped["labelled, but not imported"] == 1
+    table = store.particles.set_index("id").sort_index()
+    assert table["label"].isna().tolist() == [False] * (2 * COUNT - 2) + [True] * 2
+    found = [f"{row.Index},{row.group},{row.split}" for row in table[:-2].itertuples()]
+    assert found == [",".join(row.split(",")[::2] + row.split(",")[3:]) for row in rows[:-2]]
 
 
-def test_labels_of_a_flat_folder_and_of_images_that_are_not_there(
-    root, flat, ingest, refuses
-) -> None:
-    (root / "labels.csv").write_text("\n".join(["id,label", *flat]))
+def test_subfolders_of_images_with_a_table_of_labels_are_runs(root, ingest) -> None:
+    into_runs(root, "{run}", runs=4, keep_label=True)
+    images = sorted(root.rglob("*.png"))
+    rows = [f"{path.relative_to(root)},{path.stem.split('_')[0]}" for path in images]
+    (root / "labels.csv").write_text("\n".join(["filename,class", *rows]))
     store = ingest(labels="labels.csv")
-    assert all(n >= 1 for split in ("train", "val", "test") for n in store.counts(split).values())
-    (root / "labels.csv").write_text("\n".join(["id,label", *flat, "gone.png,protein"]))
-    refuses("labels 1 particles that were not found", labels="labels.csv")
-    skipped = summarise(ingest(labels="labels.csv", unreadable="skip")).skipped
-    assert skipped["labelled, but not imported"] == 1
+    assert store.class_names == ("protein", "silicone_oil")
+    assert set(store.particles["group"]) == {f"run{n}" for n in range(4)}
 
 
-@pytest.mark.parametrize("source", ["labels", "table"])
+@pytest.mark.parametrize(("source", "key"), [("labels", "id"), ("table", "path")])
 @pytest.mark.parametrize("name", ["group", "vial", "run"])
-def test_vials_named_in_a_table_stay_whole(root, ingest, source, name) -> None:
+def test_vials_named_in_a_table_stay_whole(root, ingest, source, key, name) -> None:
     paths = sorted(path.relative_to(root).as_posix() for path in root.glob("*/*.png"))
-    key = "id" if source == "labels" else "path"
     rows = [f"{path},{path.split('/')[0]},v{n % 5}" for n, path in enumerate(paths)]
     (root / "list.csv").write_text("\n".join([f"{key},label,{name}", *rows]))
     table = ingest(**{source: "list.csv"}).particles
     assert set(table["group"]) == {f"v{n}" for n in range(5)}
     assert (table.groupby("group")["split"].nunique() == 1).all()
-
-
-def test_splits_next_to_the_labels_are_kept(root, flat, ingest) -> None:
-    rows = [f"{row},{('train', 'val', 'test')[n % 3]}" for n, row in enumerate(flat)]
-    (root / "list.csv").write_text("\n".join(["id,label,split", *rows]))
-    table = ingest(labels="list.csv").particles
-    found = sorted(f"{row.id},{row.split}" for row in table.itertuples())
-    assert found == sorted(f"{row.split(',')[0]},{row.split(',')[2]}" for row in rows)

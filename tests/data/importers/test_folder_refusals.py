@@ -29,6 +29,21 @@ def two_pages(path: Path) -> None:
     page.save(path.with_suffix(".tif"), save_all=True, append_images=[page])
 
 
+def few(path: Path) -> None:
+    for image in sorted(path.parent.iterdir())[2:]:
+        image.unlink()
+
+
+def many_empty(path: Path) -> None:
+    for n in range(5):
+        (path.parent / f"{n:02d}.png").write_bytes(b"")
+
+
+def two_of_one_name(path: Path) -> None:
+    shutil.copytree(path.parents[1] / "Silicone Oil", path.parents[1] / "protein-")
+    path.parent.rename(path.parents[1] / "protein+")
+
+
 def floats(path: Path) -> None:
     path.unlink()
     Image.fromarray(particle(1).astype(np.float32)).save(path.with_suffix(".tif"))
@@ -48,6 +63,9 @@ def floats(path: Path) -> None:
         (lambda p: shutil.copy(p, p.parent.parent / "Silicone Oil" / "x.png"), "different labels"),
         (lambda p: (p.parent.parent / "air bubble").mkdir(), "air bubble holds no images"),
         (lambda p: shutil.rmtree(p.parent), "one class only: silicone_oil"),
+        (few, r"protein \(2 groups\)"),
+        (many_empty, "00.png is empty.*4 more files"),
+        (two_of_one_name, r"'protein\+' and 'protein-'"),
         (lambda p: shutil.rmtree(p.parent.parent), "is not a folder"),
     ],
 )
@@ -62,18 +80,6 @@ def test_a_folder_without_classes_is_refused(root, refuses) -> None:
     root.mkdir()
     refuses("holds no class folders")
     refuses("holds no images", labelled=False)
-
-
-def test_too_few_images_of_a_class_are_refused(root, refuses) -> None:
-    for path in sorted((root / "protein").iterdir())[2:]:
-        path.unlink()
-    refuses(r"protein \(2 groups\)")
-
-
-def test_many_broken_files_are_counted(root, refuses) -> None:
-    for n in range(5):
-        (root / "protein" / f"{n:02d}.png").write_bytes(b"")
-    refuses("00.png is empty.*4 more files")
 
 
 def test_a_bit_depth_that_would_clip_is_refused(root, refuses) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from tests.data.importers.class_folders import COUNT, particle
 
 
@@ -26,24 +26,43 @@ def test_a_table_gives_labels_groups_and_sizes(root, ingest) -> None:
     assert (store.particles.groupby("group")["split"].nunique() == 1).all()
     by_source = store.particles.set_index("source")["ecd_um"]
     assert by_source["protein/11.png"] == 11.5
-    assert sum(summarise(store).sizes.values()) == 2 * COUNT
+    assert sum(IngestSummary(store).sizes.values()) == 2 * COUNT
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
-def test_tables_come_in_any_encoding_and_separator(root, ingest, encoding) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "first", "name"),
+    [
+        *((encoding, "", "Größe µ") for encoding in ("utf-8-sig", "utf-16", "latin-1")),
+        ("utf-8", "sep=;\n", "a,b,c,d,e,f,g"),  # as Excel states it
+    ],
+)
+def test_tables_come_in_any_encoding_and_separator(
+    root, ingest, refuses, encoding, first, name
+) -> None:
     write_table(root)
-    text = (root / "list.csv").read_text().replace(",", ";").replace("vial1", "Größe µ")
-    (root / "list.csv").write_bytes(text.encode(encoding))
-    assert "Größe µ" in set(ingest(table="list.csv").particles["group"])
+    text = (root / "list.csv").read_text().replace(",", ";").replace("vial1", name)
+    (root / "list.csv").write_bytes((first + text).encode(encoding))
+    assert name in set(ingest(table="list.csv").particles["group"])
+    (root / "list.csv").write_bytes((first + text + "protein/99.png;oil\n").encode(encoding))
+    refuses(f"row {26 + bool(first)}: 'protein/99.png' does not exist", table="list.csv")
 
 
-def test_the_separator_may_be_stated_as_excel_does(root, ingest, refuses) -> None:
-    write_table(root)
-    text = (root / "list.csv").read_text().replace(",", ";").replace("vial1", "a,b,c,d,e,f,g")
-    (root / "list.csv").write_text("sep=;\n" + text)
-    assert "a,b,c,d,e,f,g" in set(ingest(table="list.csv").particles["group"])
-    (root / "list.csv").write_text("sep=;\n" + text + "protein/99.png;protein\n")
-    refuses("row 27: 'protein/99.png' does not exist", table="list.csv")
+@pytest.mark.parametrize(
+    "columns",
+    [
+        "Path,Class,GROUP,Size um",
+        "filename,class,vial,size_um",
+        "File Name,Class,sample,size-um",
+        "image,label,vial,ECD_um",
+        "path,label,class,size_um",  # the label counts
+    ],
+)
+def test_headers_may_be_spelled_as_people_do(root, ingest, columns) -> None:
+    write_table(root, columns=columns)
+    store = ingest(table="list.csv")
+    assert (len(store), store.class_names) == (2 * COUNT, ("protein", "silicone_oil"))
+    particles = store.particles.set_index("source")
+    assert particles.loc["protein/11.png", ["label", "ecd_um"]].tolist() == ["protein", 11.5]
 
 
 def test_cells_missing_at_the_end_of_a_row_are_empty(root, ingest) -> None:
@@ -53,33 +72,6 @@ def test_cells_missing_at_the_end_of_a_row_are_empty(root, ingest) -> None:
     row = ingest(table="list.csv").particles.set_index("source").loc["protein/new.png"]
     assert (row["label"], row["group"]) == ("protein", "image protein/new.png")
     assert math.isnan(row["ecd_um"])
-
-
-def test_headers_may_be_spelled_as_people_do(root, ingest) -> None:
-    write_table(root, columns="Path,Class,GROUP,Size um")
-    particles = ingest(table="list.csv").particles.set_index("source")
-    assert particles.loc["protein/11.png", ["label", "ecd_um"]].tolist() == ["protein", 11.5]
-
-
-@pytest.mark.parametrize("columns", ["filename,class", "File Name,Class", "image,label"])
-def test_file_names_and_classes_are_paths_and_labels(root, ingest, columns) -> None:
-    write_table(root, columns=f"{columns},vial,size_um")
-    store = ingest(table="list.csv")
-    assert (len(store), store.class_names) == (2 * COUNT, ("protein", "silicone_oil"))
-
-
-def test_labels_are_joined_by_file_names(root, ingest) -> None:
-    write_table(root, columns="filename,class,vial,size_um")
-    store = ingest(labels="list.csv")
-    assert store.particles["label"].value_counts().to_dict() == {
-        "protein": COUNT,
-        "silicone_oil": COUNT,
-    }
-
-
-def test_a_label_column_wins_over_a_class_column(root, ingest) -> None:
-    write_table(root, columns="path,label,class,size_um")
-    assert set(ingest(table="list.csv").class_names) == {"protein", "silicone_oil"}
 
 
 def test_the_case_of_file_names_does_not_matter_unless_it_tells_files_apart(
@@ -99,7 +91,7 @@ def test_rows_whose_picture_is_missing_can_be_left_out(root, ingest, refuses) ->
     write_table(root, "protein/99.png,protein,v,1\nprotein/98.png,protein,v,1,2\n")
     store = ingest(table="list.csv", unreadable="skip")
     assert len(store) == 2 * COUNT
-    skipped = summarise(store).skipped
+    skipped = IngestSummary(store).skipped
     assert skipped == {"picture is missing": 1, "row of another length": 1}
     assert "protein/99.png,picture is missing" in (store.path / "skipped.csv").read_text()
     (root / "list.csv").write_text("path,label\nprotein/99.png,protein\n")
@@ -137,6 +129,7 @@ def test_bad_rows_are_named(root, refuses, extra, message) -> None:
         ((",1.5", ",1.5 um"), "ecd_um is '1.5 um', not a number"),
         (("Protein", ""), "label is empty"),
         (("Protein", "--"), "no class name"),
+        (("Protein", "silicone+oil"), r"'silicone oil' and 'silicone\+oil'"),
         (("group,size_um", "split,size_um"), "split is 'vial0'"),
     ],
 )

@@ -1,13 +1,40 @@
-"""Labels joined by id, whatever a spreadsheet has made of the table."""
+"""Names of classes, and labels joined by id, whatever a spreadsheet has made of the table."""
 
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from svp_lightning.data.importers.labels import labels_from_table
+from svp_lightning.data.importers.labels import class_names, labels_from_table
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (
+            ["Silicone Oil", "silicone_oil", "SILICONE-OIL ", "silicone\N{EN DASH}oil"],
+            "silicone_oil",
+        ),
+        ([unicodedata.normalize(form, "Gelée") for form in ("NFC", "NFD")], "gelée"),
+    ],
+)
+def test_spellings_of_one_class_are_one_class(given: list[str], name: str) -> None:
+    assert len(set(given)) == len(given)
+    assert set(class_names(given, "here").values()) == {name}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("protein+", "protein-"), ("aggregate <10 µm", "aggregate >10 µm"), ("a.b", "a b")],
+)
+def test_spellings_that_differ_in_more_are_refused_by_name(one: str, other: str) -> None:
+    with pytest.raises(DataError) as caught:
+        class_names(["x", one, one, other], "the table")
+    assert all(part in str(caught.value) for part in ("the table", repr(one), repr(other)))
+
 
 PARTICLES = pd.DataFrame(
     {"id": ["r/000001", "r/000002", "r/000010"], "group": "r", "particle_id": [1, 2, 10]}
@@ -44,6 +71,8 @@ def test_labels_missing_at_the_end_of_a_row_leave_a_particle_unlabelled(tmp_path
         ("particle_id,label\n1.5,oil\n", r"first: r/1\.5"),
         ("particle_id,label,Class,class\n1,oil,a,b\n", "columns 'Class' and 'class' for the same"),
         ("particle_id,label\n1,oil,air\n", "row 2: 3 cells where the header has 2"),
+        ("particle_id,label\n1,oil+\n2,oil-\n", r"'oil\+' and 'oil-'"),
+        ("particle_id,label,split\n1,oil,train\n2,air,spare\n", "row 3: the split is 'spare'"),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -64,22 +93,17 @@ def given(folder: Path, text: str, particles: pd.DataFrame = PARTICLES) -> list[
 
 
 @pytest.mark.parametrize("name", ["group", "Vial", "sample"])
-def test_groups_and_splits_beside_the_labels_are_taken(tmp_path: Path, name: str) -> None:
+def test_groups_and_splits_of_the_table_are_taken(tmp_path: Path, name: str) -> None:
     text = f"particle_id,label,{name},split\n1,oil,v1,Train\n10,air,,testing\n2,,v3,\n"
     nothing = (None, None, None)
     assert given(tmp_path, text) == [("oil", "v1", "train"), nothing, ("air", None, "test")]
 
 
-def test_the_coarsest_group_is_taken_and_a_run_is_one_only_beside_ids(tmp_path: Path) -> None:
+def test_the_coarsest_group_is_taken_and_a_run_is_one_only_next_to_ids(tmp_path: Path) -> None:
     text = "id,label,run,vial\nr/000001,oil,r,v1\n"
     assert given(tmp_path, text)[0] == ("oil", "v1", None)
     assert given(tmp_path, text.replace("vial", "other"))[0] == ("oil", "r", None)
     assert given(tmp_path, "run,particle_id,label\nr,1,oil\n")[0] == ("oil", None, None)
-
-
-def test_a_split_of_no_known_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="row 3: the split is 'spare'"):
-        given(tmp_path, "particle_id,label,split\n1,oil,train\n2,air,spare\n")
 
 
 RUNS = pd.DataFrame(

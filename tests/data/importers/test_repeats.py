@@ -10,7 +10,7 @@ from PIL import Image
 from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.repeats import without_repeats
 from svp_lightning.data.importers.runs import run_names
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.errors import DataError
@@ -101,7 +101,7 @@ def test_a_picture_that_is_equal_by_chance_makes_no_copy(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("name", "with_list"), [("a_filtered.csv", True), ("z.csv", False)])
-def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> None:
+def test_an_export_next_to_its_run_doubles_nothing(tmp_path, name, with_list) -> None:
     root = tmp_path / "runs"
     write_flowcam(root, "run1")
     export(root / "run1.lst", root / name, [2, 3])
@@ -110,7 +110,7 @@ def test_an_export_beside_its_run_doubles_nothing(tmp_path, name, with_list) -> 
         (root / "run1.lst").unlink()
     store = imported("flowcam", root, labelled=False)
     assert store.particles["id"].tolist() == [f"run1/{n:06d}" for n in range(1, 7)]
-    found = summarise(store)
+    found = IngestSummary(store)
     assert found.skipped == {"table of particles that another table lists": 1}
     assert name in (store.path / "skipped.csv").read_text()
     assert found.groups["per mL"].tolist() == pytest.approx([6 / 0.0174])
@@ -126,7 +126,7 @@ def test_tables_that_overlap_are_one_run_and_no_particle_is_lost(tmp_path) -> No
     table = store.particles
     assert table["particle_id"].tolist() == [1, 2, 3, 4, 5, 6]
     assert set(table["group"]) == {"run1"}
-    assert summarise(store).groups["per mL"].tolist() == pytest.approx([6 / 0.0174])
+    assert IngestSummary(store).groups["per mL"].tolist() == pytest.approx([6 / 0.0174])
 
 
 def test_one_table_per_class_is_one_run(tmp_path) -> None:

@@ -14,7 +14,7 @@ from scipy.ndimage import zoom
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.importers import images as images_module
 from svp_lightning.data.importers.screening import not_one_particle
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.store import SPLITS
 from svp_lightning.simulation.simulator import Simulator
 from tests import configured
@@ -108,7 +108,7 @@ def test_frames_in_a_folder_are_refused_with_the_way_out_or_left_out(
     refuses("data=mfi", labelled=False)
     store = ingest(unreadable="skip")
     assert len(store) == 2 * COUNT
-    assert summarise(store).skipped == {"no image of one particle": 2}
+    assert IngestSummary(store).skipped == {"no image of one particle": 2}
     assert not store.manifest.made_by["complete"]
 
 
@@ -132,7 +132,7 @@ def test_one_hot_pixel_does_not_darken_the_others(root: Path, ingest: Callable) 
     store = ingest()
     assert backgrounds(store) == pytest.approx(plain, abs=1)
     assert np.median(plain) == pytest.approx(180, abs=2)
-    assert "16-bit files are read as 12 bit" in "\n".join(summarise(store).lines())
+    assert "16-bit files are read as 12 bit" in "\n".join(IngestSummary(store).lines())
     (warning,) = store.manifest.made_by["warnings"]
     assert "1 of 24" in warning
     assert "protein/03.png" in warning
@@ -233,7 +233,9 @@ def test_an_image_without_permission_is_named_or_left_out(
 
     monkeypatch.setattr(images_module.Image, "open", guarded)
     refuses("protein/03.png cannot be opened.*Permission denied")
-    assert len(ingest(unreadable="skip")) == 2 * COUNT - 1
+    store = ingest(unreadable="skip")
+    assert len(store) == 2 * COUNT - 1
+    assert IngestSummary(store).skipped == {"cannot be decoded": 1}
 
 
 def test_archives_and_what_macos_packs_are_no_images(root: Path, ingest: Callable) -> None:
@@ -242,7 +244,7 @@ def test_archives_and_what_macos_packs_are_no_images(root: Path, ingest: Callabl
     (root / "protein" / "__MACOSX").mkdir()
     (root / "protein" / "__MACOSX" / "00.png").write_bytes(b"x")
     (root / "protein" / "more.zip").write_bytes(b"PK")
-    assert summarise(ingest()).skipped == {"packed archive": 1}
+    assert IngestSummary(ingest()).skipped == {"packed archive": 1}
     assert len(ingest(labelled=False)) == 2 * COUNT
 
 
@@ -274,7 +276,7 @@ def test_copies_of_test_images_in_training_are_named_counted_and_left_out(
     store = ingest(unreadable="skip")
     assert len(store) == 2 * COUNT
     assert not store.particles["id"].str.contains("copy").any()
-    assert summarise(store).skipped == {"copy of an image of another split": 2}
+    assert IngestSummary(store).skipped == {"copy of an image of another split": 2}
     assert store.counts("test") == {"protein": 3, "silicone_oil": 3}
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.summary import summarise
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.store import Store
 from tests.data.importers.made_runs import imported
 
@@ -41,15 +41,15 @@ def stored(root: Path, **options: object) -> Store:
 def test_the_window_is_made_for_the_large_particles(root) -> None:
     store = stored(root, table="table.csv")
     assert store.image_size == 128
-    assert summarise(store).window.empty
-    assert "window" not in "\n".join(summarise(store).lines())
+    assert IngestSummary(store).window.empty
+    assert "window" not in "\n".join(IngestSummary(store).lines())
     assert not store.particles["cut"].any()
 
 
 def test_particles_that_the_window_cuts_are_counted_for_each_size(root) -> None:
     store = stored(root, table="table.csv", image_size=32)
     assert store.particles["cut"].sum() == 4
-    found = summarise(store)
+    found = IngestSummary(store)
     assert found.window["cut"].to_dict() == {"5-10 µm": 0, "10-25 µm": 3, "≥ 25 µm": 1}
     said = "\n".join(found.lines())
     assert "the window of 32 px cuts 4 of the 4 particles ≥ 10 µm (100%)" in said
@@ -62,7 +62,7 @@ def test_particles_scaled_down_to_fit_are_counted_and_keep_their_true_size(root)
     table = store.particles
     assert table["scale"].tolist() == [1.0] * 16 + [32 / 60] * 3 + [32 / 118]
     assert not table["cut"].any()
-    assert "Scaled down to fit the window: 4 of the 4" in "\n".join(summarise(store).lines())
+    assert "Scaled down to fit the window: 4 of the 4" in "\n".join(IngestSummary(store).lines())
     dark = (store.images < 115).sum(axis=(1, 2))
     recomputed = 2 * np.sqrt(dark / np.pi) * 0.5 / table["scale"]
     assert recomputed.to_numpy() == pytest.approx(table["ecd_um"].to_numpy(), rel=0.04)
@@ -70,4 +70,6 @@ def test_particles_scaled_down_to_fit_are_counted_and_keep_their_true_size(root)
 
 def test_without_sizes_all_images_are_counted_together(root) -> None:
     store = stored(root, image_size=32)
-    assert "cuts 4 of the 20 particles (20%)" in "\n".join(summarise(store).lines())
+    assert "cuts 4 of the 20 particles (20%)" in "\n".join(IngestSummary(store).lines())
+    expected = {"particles": 20, "cut": 4, "shrunk": 0, "smallest_scale": 1}
+    assert store.manifest.made_by["window"]["sizes"] == {"size unknown": expected}

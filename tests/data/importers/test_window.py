@@ -1,12 +1,11 @@
 """Crops of one size: centred, seamless, never stretched, deterministic."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svp_lightning.data.importers.window import choose_window, frame, window_counts
+from svp_lightning.data.importers.window import choose_window, frame
 from svp_lightning.data.settings import WindowSettings
 
 
@@ -131,12 +130,7 @@ def test_without_large_sizes_the_largest_images_decide(ecd: np.ndarray | None) -
     sides = np.array([30] * 970 + [100] * 30)
     usual = WindowSettings(holds=0.95, at_least_um=10)
     assert choose_window(sides, ecd, usual) == 112
-    assert (
-        choose_window(
-            sides[20:], ecd if ecd is None else ecd[20:], WindowSettings(holds=0.95, at_least_um=10)
-        )
-        == 112
-    )
+    assert choose_window(sides[20:], None if ecd is None else ecd[20:], usual) == 112
     one_large = np.array([30] * 999 + [400])
     assert choose_window(one_large, ecd, usual) == 32
 
@@ -174,20 +168,3 @@ def test_a_long_particle_keeps_its_shape_when_it_is_shrunk() -> None:
     rows, columns = np.nonzero(found.image < 115)
     assert (np.ptp(columns) + 1) / (np.ptp(rows) + 1) == pytest.approx(10, rel=0.35)
     assert (170 - found.image.astype(float)).sum() / 110 == pytest.approx(80 * 8 / 9, rel=0.05)
-
-
-def test_cut_and_shrunk_particles_are_counted_for_each_size() -> None:
-    table = pd.DataFrame(
-        {
-            "ecd_um": [1.0, 6, 6, 12, 30, np.nan],
-            "cut": [False, False, True, True, False, False],
-            "scale": [1, 1, 1, 1, 0.5, 1],
-        }
-    )
-    found = window_counts(table)
-    assert list(found) == ["< 2 µm", "5-10 µm", "10-25 µm", "≥ 25 µm", "size unknown"]
-    assert found["5-10 µm"] == {"particles": 2, "cut": 1, "shrunk": 0, "smallest_scale": 1}
-    assert found["≥ 25 µm"] == {"particles": 1, "cut": 0, "shrunk": 1, "smallest_scale": 0.5}
-    (unknown,) = window_counts(table.drop(columns="ecd_um")).items()
-    expected = {"particles": 6, "cut": 2, "shrunk": 1, "smallest_scale": 0.5}
-    assert unknown == ("size unknown", expected)
