@@ -87,10 +87,8 @@ def run(pipeline: Pipeline) -> None:
     for line in [*lines, *known_errors(known)]:
         say(line)
     record["configuration"] = sha256_of_json(run_identity(config))
-    page = lab_report(
-        folder, run, store, samples, raw, predicted, known, config.predict, doubts, record
-    )
-    say(f"Quality report: {page}")
+    lab_report(folder, run, store, samples, raw, predicted, known, config.predict, doubts, record)
+    say(f"Predictions: {folder}")
 
 
 def _unlabelled(data: DataSettings, image_size: int) -> DataSettings:

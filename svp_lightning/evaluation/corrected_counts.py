@@ -8,8 +8,10 @@ particles are mistaken more often. So each size bin has its own C, as far as the
 
 Intervals hold the Poisson error of the run and the multinomial error of C. Their ends are
 quantiles of melded confidence distributions (Fay, Proschan and Brittain 2015,
-doi:10.1111/biom.12231): exact ones of Poisson (Garwood 1936) and of shares (Clopper and Pearson
-1934), each shifted to the side that moves the end outwards. Without mistakes they are Garwood's.
+doi:10.1111/biom.12231): that of a Poisson mean is exact (Garwood 1936), that of a share lies
+halfway between the observed share and the exact one (Clopper and Pearson 1934), as in mid-P
+intervals: exact ones of many shares together would hold the truth far too often. Each is shifted to
+the side that moves the end outwards. Without mistakes the intervals are Garwood's.
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,8 @@ from svp_lightning.evaluation.particle_counts import poisson_interval
 LEAST_IMAGES = 10
 """Test images of a class that a size bin needs for shares of its own; else bins are joined."""
 DRAWS = 2000
+SHIFT = 0.5
+"""Test images by which a draw of C is shifted; 1 gives the exact interval of a share."""
 
 Counts = NDArray[np.integer[Any]]
 Values = NDArray[np.float64]
@@ -110,9 +114,9 @@ class Confusion:
     def drawn(self, k: int, upper: bool, rng: np.random.Generator) -> Values:
         """(R, B, K, K) draws of C, shifted so that they move an end of class k's count outwards.
 
-        For the lower end the test images take one more of every class for class k; for the upper
-        end one more of class k is missed, and one more of each other class recognised. Bins that
-        share their test images share their draws.
+        For the lower end more of every class is taken for class k; for the upper end more of class
+        k is missed, and more of each other class recognised. Bins that share their test images
+        share their draws.
         """
         B, K, _ = self.images.shape
         shift = np.eye(K) if upper else np.zeros((K, K))
@@ -123,7 +127,7 @@ class Confusion:
         for given in range(K):
             for number in np.unique(self.group[:, given]):
                 of = self.group[:, given] == number
-                mass = self.images[of, given][0] + shift[given]
+                mass = self.images[of, given][0] + SHIFT * shift[given]
                 drawn[:, of, given] = rng.standard_gamma(mass, (DRAWS, K))[:, None]
         return np.asarray(drawn / np.maximum(drawn.sum(axis=-1, keepdims=True), 1e-300))
 

@@ -36,6 +36,7 @@ from svp_lightning.report.text import listing, percent, plain_name
 from svp_lightning.runtime.files import replacing
 
 PAGE, TABLE = "quality_report.html", "quality_report.csv"
+MAX_HEADLINES = 4
 MAX_RUNS = 8
 """Runs shown on the page; the table holds all."""
 SMALL_BIN = 20
@@ -106,16 +107,26 @@ def write_quality_report(folder: Path, contents: Contents) -> Path:
     return write_page(folder / PAGE, "quality.html.j2", _values(contents))
 
 
+def headline(contents: Contents) -> list[str]:
+    """What the runs hold, a sentence or two for each of the first ones; the blank is left out."""
+    blank = _blank(contents)
+    runs = [one for one in contents.calls.samples[:MAX_HEADLINES] if one.name != blank]
+    return [sentence for one in runs for sentence in _headline(contents, one)]
+
+
+def _blank(contents: Contents) -> str | None:
+    return next(iter(_of(contents.table, NET)["other"]), None)
+
+
 def _values(contents: Contents) -> dict[str, Any]:
     calls = contents.calls
     shown = list(calls.samples[:MAX_RUNS])
     names = [one.name for one in shown]
     confusion = calls.corrector.confusion
-    blank = next(iter(_of(contents.table, NET)["other"]), None)
     kind = kind_of(contents.store)
     return {
         "title": names[0] if len(calls.samples) == 1 else f"{len(calls.samples)} {kind}s",
-        "headline": [s for one in shown[:4] if one.name != blank for s in _headline(contents, one)],
+        "headline": headline(contents),
         "warnings": [*contents.warnings, *_doubts(contents)],
         "definition": shown_definition(contents.store),
         "class_names": calls.class_names,
@@ -125,7 +136,7 @@ def _values(contents: Contents) -> dict[str, Any]:
         "compared": _compared(contents, names),
         "reference": contents.reference,
         "container": contents.container_ml,
-        "blank": blank,
+        "blank": _blank(contents),
         "confusion": [] if confusion is None else _confusion_rows(calls),
         "small_bin": SMALL_BIN,
         "provenance": list(contents.provenance.items()),

@@ -11,6 +11,7 @@ from svp_lightning import __version__
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.particle_counts import (
+    UNCERTAIN,
     Sample,
     all_samples,
     counted_as,
@@ -23,8 +24,9 @@ from svp_lightning.evaluation.quality_table import (
     reference,
 )
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.quality import Contents, write_quality_report
+from svp_lightning.report.quality import Contents, headline, write_quality_report
 from svp_lightning.report.run_findings import shares_of_classes
+from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.settings import LabReportSettings
 
@@ -40,8 +42,8 @@ def lab_report(
     settings: LabReportSettings,
     warnings: Sequence[str],
     hashes: Mapping[str, Any],
-) -> Path:
-    """Write ``quality_report.html`` and ``quality_report.csv``.
+) -> None:
+    """Write ``quality_report.html`` and ``quality_report.csv``, and print what they say first.
 
     Args:
         folder: of the report.
@@ -54,9 +56,6 @@ def lab_report(
         settings: what to show.
         warnings: a sentence each.
         hashes: SHA-256 of the ``classifier`` and the ``configuration``.
-
-    Returns:
-        The path of the page.
 
     Raises:
         SettingsError: see :func:`~.quality_table.blank_among`.
@@ -74,7 +73,7 @@ def lab_report(
             "sample": store.particles["group"].to_numpy(object) if grouped else all_samples(store),
             "size_um": sizes,
             "class": kinds,
-            "uncertain": predicted.probabilities.max(axis=1) < below,
+            "uncertain": kinds == UNCERTAIN,
         }
     )
     file = run / PREDICTIONS
@@ -92,7 +91,9 @@ def lab_report(
         "Packages": ", ".join(f"{name} {of}" for name, of in package_versions().items()),
     }
     table = quality_table(calls, settings.blank, settings.container_ml)
-    return write_quality_report(
-        folder,
-        Contents(store, particles, calls, table, limits, settings.container_ml, warnings, facts),
+    contents = Contents(
+        store, particles, calls, table, limits, settings.container_ml, warnings, facts
     )
+    page = write_quality_report(folder, contents)
+    for line in [*headline(contents), f"Quality report: {page}"]:
+        say(line)
