@@ -8,9 +8,10 @@ strongly, and whitening gives every component a variance of 1: without them such
 KID, whose kernel grows with the third power of the features and has no scale of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.data.transforms import to_model_range
-from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.errors import CheckpointError
 from svp_lightning.runtime.files import replacing
 
 CLASSIFIER = "classifier.ckpt"
@@ -48,12 +49,9 @@ class FeatureNetwork(nn.Module):
     """A trained classifier, read at all its stages, with a linear projection behind.
 
     Args:
-        classifier: a ResNet classifier in evaluation mode.
+        classifier: in evaluation mode.
         mean: (C,) subtracted from the pooled stage outputs.
         basis: (C, D) multiplied from the right.
-
-    Raises:
-        SettingsError: the classifier's backbone is no ResNet.
     """
 
     mean: Tensor
@@ -83,26 +81,34 @@ class FeatureNetwork(nn.Module):
 
 
 def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Root of the mean over positions of each stage, (B, C) float32 each, and logits (B, K)."""
-    network = classifier.network
-    if not hasattr(network, STAGES[0]):
-        raise SettingsError(
-            f"features.classifier.backbone={classifier.settings.backbone} has no residual stages.",
-            "Choose a ResNet.",
-        )
+    """Root of the mean over positions of each stage, (B, C) float32 each, and logits (B, K).
+
+    A mean below 0, which ConvNeXt has, keeps its sign.
+    """
     found: list[Tensor] = []
-    hooks = [
-        getattr(network, stage).register_forward_hook(
-            lambda _module, _inputs, output: found.append(output.float().mean(dim=(2, 3)).sqrt())
-        )
-        for stage in STAGES
-    ]
+
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        found.append(signed_root(output.float().mean(dim=(2, 3))))
+
+    hooks = [stage.register_forward_hook(keep) for stage in _stages(classifier.network)]
     try:
         logits = classifier(images)
     finally:
         for hook in hooks:
             hook.remove()
     return found, logits
+
+
+def signed_root(values: Tensor) -> Tensor:
+    """Root of the size, with the sign."""
+    return values.sign() * values.abs().sqrt()
+
+
+def _stages(network: Any) -> list[nn.Module]:
+    """The residual stages of a ResNet or a ConvNeXt."""
+    if hasattr(network, STAGES[0]):
+        return [getattr(network, stage) for stage in STAGES]
+    return [network.features[at] for at in (1, 3, 5, 7)]
 
 
 def fit_features(
@@ -123,18 +129,33 @@ def fit_features(
     with torch.inference_mode():
         batches = [pooled_stages(classifier, batch)[0] for batch in _batches(images, device)]
     stages = [torch.cat(parts).cpu().double().numpy() for parts in zip(*batches, strict=True)]
-    # By stage and not by channel: a channel that is nearly always off would become the loudest.
-    spread = [np.full(x.shape[1], np.sqrt(x.var(axis=0).sum())) for x in stages]
-    pooled, scale = np.concatenate(stages, axis=1), 1 / np.maximum(np.concatenate(spread), 1e-12)
-    mean = pooled.mean(axis=0)
-    scaled = (pooled - mean) * scale
+    mean, basis = whitening(stages, components)
+    tensors = (torch.from_numpy(x).float() for x in (mean, basis))
+    return FeatureNetwork(classifier, *tensors).to(device)
+
+
+def whitening(
+    blocks: Sequence[NDArray[np.float64]], components: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Whitened principal components of blocks of numbers that weigh alike.
+
+    Args:
+        blocks: (n, ...) each, of the same images.
+        components: D, at most.
+
+    Returns:
+        Mean (C,) of all blocks side by side, and basis (C, D) that is multiplied from the right.
+    """
+    # By block and not by channel: a channel that is nearly always off would become the loudest.
+    spread = [np.full(x.shape[1], np.sqrt(x.var(axis=0).sum())) for x in blocks]
+    joined, scale = np.concatenate(blocks, axis=1), 1 / np.maximum(np.concatenate(spread), 1e-12)
+    mean = joined.mean(axis=0)
+    scaled = (joined - mean) * scale
     analysis = PCA(min(components, *scaled.shape), svd_solver="full").fit(scaled)
     deviation = np.sqrt(analysis.explained_variance_)
     # Few images leave components that hold rounding errors only; they must not be blown up.
     deviation = np.maximum(deviation, MIN_DEVIATION * deviation[0])
-    basis = (analysis.components_ * scale).T / deviation
-    tensors = (torch.from_numpy(x).float() for x in (mean, basis))
-    return FeatureNetwork(classifier, *tensors).to(device)
+    return mean, (analysis.components_ * scale).T / deviation
 
 
 def describe(

@@ -6,7 +6,7 @@ from typing import Any
 
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.classes import commonest
-from svp_lightning.evaluation.schema import SCHEMA, Results
+from svp_lightning.evaluation.schema import Results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.artifacts import Clock
@@ -39,6 +39,7 @@ def run(pipeline: Pipeline) -> None:
     redrawn = measuring.redraw(settings, tested, tally, use)
     kept.reopen_run(folder)
     kept.link(best, folder / kept.CLASSIFIER)
+    measuring.store_reference(folder, best, store, settings, trainers.device)
     kept.link(newest_metrics(pipeline.classifier), folder / kept.METRICS)
     sources = pipeline.added_sources if rows.synthetic else {}
     results = Results.model_validate(
@@ -69,7 +70,6 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
     trained = json.loads((pipeline.classifier / RECORD).read_text(encoding="utf-8"))
     arm, pool = config.augmentation, rows.synthetic
     return {
-        "schema": SCHEMA,
         "experiment": config.name,
         "study": config.study,
         "scale": config.scale.name,

@@ -69,7 +69,7 @@ def run(pipeline: Pipeline) -> None:
     for line in doubts:
         say(line)
     batch, device = config.evaluation.batch_size, pipeline.trainers.device
-    raw, below = predict_all(module, store, batch, device), config.predict.uncertain_below
+    (raw, _), below = predict_all(module, store, batch, device), config.predict.uncertain_below
     write_predictions(folder / PREDICTIONS, raw)
     known = read_results(run / RESULTS) if (run / RESULTS).is_file() else None
     how = "given" if data.prevalence else config.predict.prevalence

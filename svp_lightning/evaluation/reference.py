@@ -15,7 +15,7 @@ validation and new images; shares estimated from the new images are not known at
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Reference:
         return np.asarray(raw.probabilities >= np.array(least))
 
     def unfamiliar(
-        self, strangeness: Values, class_names: tuple[str, ...], false_alarms: float
+        self, strangeness: Values, class_names: Sequence[str], false_alarms: float
     ) -> NDArray[np.bool_]:
         """(N,) which images are further from every class than its own images are.
 
@@ -81,10 +81,81 @@ class Reference:
         most = [-lowest(-self.strangeness[name][::-1], false_alarms) for name in class_names]
         return np.asarray((strangeness > np.array(most)).all(axis=1))
 
+    def familiarity(self, strangeness: Values, class_names: Sequence[str]) -> NDArray[np.float64]:
+        """(N,) the conformal p-value of an image, the largest over the classes.
+
+        Of n images of a class and the new one: the share that is at least as strange to the class.
+        """
+        shares = []
+        for name, column in zip(class_names, strangeness.T, strict=True):
+            known = self.strangeness[name]
+            less = np.searchsorted(known, column, side="left")
+            shares.append((len(known) - less + 1) / (len(known) + 1))
+        return np.asarray(np.max(shares, axis=0))
+
     def too_few(self, misses: float) -> dict[str, int]:
         """Classes with fewer validation images than a share of misses takes, and how many."""
         images = {name: len(values) for name, values in self.probability.items()}
         return {name: n for name, n in images.items() if _rank(n, misses) < 1}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is said of N new images.
+
+    Attributes:
+        found: probabilities at the class shares in use.
+        sets: (N, K) which classes an image may be of; the likeliest of ``found`` is one.
+        unfamiliar: (N,) whether an image is unlike those of every class.
+        familiarity: (N,) see :meth:`Reference.familiarity`; None: the classifier has no reference,
+            so that every set holds one class and nothing is unfamiliar.
+    """
+
+    found: Predictions
+    sets: NDArray[np.bool_]
+    unfamiliar: NDArray[np.bool_]
+    familiarity: NDArray[np.float64] | None
+
+    @property
+    def likeliest(self) -> NDArray[np.intp]:
+        """(N,) class indices."""
+        return np.asarray(self.found.probabilities.argmax(axis=1))
+
+    @property
+    def uncertain(self) -> NDArray[np.bool_]:
+        """(N,) whether the set holds more than one class."""
+        return np.asarray(self.sets.sum(axis=1) > 1)
+
+
+def judge(
+    raw: Predictions,
+    found: Predictions,
+    strangeness: Values,
+    reference: Reference | None,
+    coverage: float,
+    false_alarms: float,
+) -> Judged:
+    """Prediction sets and flags of new images.
+
+    Args:
+        raw: N images, the classifier's own probabilities.
+        found: the same at the class shares in use.
+        strangeness: (N, K), to each class.
+        reference: of the classifier.
+        coverage: of each class by the sets, above 0 and below 1.
+        false_alarms: of each class among the unfamiliar, above 0 and below 1.
+    """
+    # A set that the rule leaves empty, or without the class that is counted, only gains by it.
+    sets = np.eye(len(found.class_names), dtype=bool)[found.probabilities.argmax(axis=1)]
+    if reference is None:
+        return Judged(found, sets, np.zeros(len(sets), bool), None)
+    names = found.class_names
+    return Judged(
+        found,
+        sets | reference.sets(raw, coverage),
+        reference.unfamiliar(strangeness, names, false_alarms),
+        reference.familiarity(strangeness, names),
+    )
 
 
 def lowest(ascending: Values, misses: float) -> float:

@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from svp_lightning.classifier.appearance import IMAGES as TRAIN_IMAGES
+from svp_lightning.classifier.appearance import Appearance, fit_appearance
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.data.loading import ParticleDataModule, loader_of_rows
 from svp_lightning.data.mix import Mixture
@@ -28,6 +30,7 @@ from svp_lightning.evaluation.predictions import (
     write_predictions,
     write_resamples,
 )
+from svp_lightning.evaluation.reference import REFERENCE, Reference, write_reference
 from svp_lightning.evaluation.slices import recall_slices
 from svp_lightning.evaluation.working_points import working_points
 from svp_lightning.runtime.artifacts import Clock, cost_of
@@ -40,6 +43,10 @@ from svp_lightning.stages.trainers import Trainers
 
 DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
+
+
+VAL_IMAGES = 5000
+"""Validation images of a class that a reference keeps the numbers of, at most."""
 
 
 @dataclass(frozen=True)
@@ -93,30 +100,92 @@ def predict_splits(
 
 
 def predict_all(
-    module: ClassifierModule, store: Store, batch_size: int, device: torch.device
-) -> Predictions:
-    """Every image of a store, in its order and as if unlabelled, on one device.
+    seen: ClassifierModule | Appearance,
+    store: Store,
+    batch_size: int,
+    device: torch.device,
+    rows: NDArray[np.int64] | None = None,
+) -> tuple[Predictions, NDArray[np.float32]]:
+    """Images of a store, in its order and as if unlabelled, on one device.
+
+    Args:
+        seen: the classifier.
+        store: of the images.
+        batch_size: images at a time.
+        device: where to compute.
+        rows: (N,) of the store; None: all.
+
+    Returns:
+        N predictions, and the strangeness (N, K) of each image to each class, or (N, 0) of a
+        classifier alone.
 
     Raises:
         CheckpointError: the images are of another size than the classifier reads.
     """
+    rows = np.arange(len(store)) if rows is None else rows
+    ids, unknown = store.particles["id"].to_numpy(dtype=object)[rows], np.full(len(rows), -1)
+    module = seen.classifier if isinstance(seen, Appearance) else seen
     if store.image_size != module.image_size:
         raise CheckpointError(
             f"The classifier reads images of {module.image_size} px, {store.path} holds "
             f"{store.image_size} px.",
             "Import the images at the classifier's size.",
         )
-    ids, unknown = store.particles["id"].to_numpy(dtype=object), np.full(len(store), -1)
-    parts = [np.empty((0, len(module.class_names)), np.float32)]  # all there is of a blank
-    module = module.to(device).eval()
-    with torch.inference_mode(), counting("Classifying", len(store)) as progress:
-        rows = np.arange(len(store))
-        for batch in loader_of_rows(store, rows, batch_size) if len(store) else ():
-            images = to_model_range(batch["image"].to(device))
-            parts.append(module.probabilities(images).cpu().numpy())
-            progress(len(images))
-    probabilities, names = np.concatenate(parts), module.class_names
-    return Predictions(ids, unknown, probabilities, names, module.trained_shares)
+    names, seen = module.class_names, seen.to(device).eval()
+    strange_to = len(names) if isinstance(seen, Appearance) else 0
+    probability = np.empty((len(rows), len(names)), np.float32)
+    strangeness, at = np.empty((len(rows), strange_to), np.float32), 0
+    with torch.inference_mode(), counting("Classifying", len(rows)) as progress:
+        for batch in loader_of_rows(store, rows, batch_size) if len(rows) else ():
+            images, end = batch["image"].to(device), at + len(batch["image"])
+            if isinstance(seen, Appearance):
+                found, strange = seen(images)
+                strangeness[at:end] = strange.cpu()
+            else:
+                found = seen.probabilities(to_model_range(images))
+            probability[at:end] = found.cpu()
+            progress(end - at)
+            at = end
+    return Predictions(ids, unknown, probability, names, module.trained_shares), strangeness
+
+
+def store_reference(
+    run_dir: Path,
+    checkpoint: Path,
+    store: Store,
+    settings: EvaluationSettings,
+    device: torch.device,
+) -> None:
+    """Write what new images are compared with; see :mod:`svp_lightning.evaluation.reference`.
+
+    Args:
+        run_dir: of the file.
+        checkpoint: of the classifier.
+        store: that it was trained on; every class has training and validation images.
+        settings: of the evaluation.
+        device: where to compute.
+    """
+    module = load_classifier(checkpoint)
+    train, held = (_spread(store, *of) for of in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)))
+    fitted = fit_appearance(module, np.asarray(store.images[train]), store.labels[train], device)
+    seen = Appearance(module, fitted)
+    found, strange = predict_all(seen, store, settings.batch_size, device, held)
+    probability, strangeness = {}, {}
+    for k, name in enumerate(store.class_names):
+        own = store.labels[held] == k
+        probability[name] = np.sort(found.probabilities[own, k])
+        strangeness[name] = np.sort(strange[own, k])
+    write_reference(run_dir / REFERENCE, Reference(probability, strangeness, fitted))
+
+
+def _spread(store: Store, split: str, most: int) -> NDArray[np.int64]:
+    """Rows of a split, at most so many of each class, evenly over the store."""
+    rows = []
+    for label in range(len(store.class_names)):
+        held = store.indices(split, label)
+        chosen = np.linspace(0, len(held) - 1, min(len(held), most)).astype(np.int64)
+        rows.append(held[np.unique(chosen)])
+    return np.sort(np.concatenate(rows))
 
 
 def measured_parts(

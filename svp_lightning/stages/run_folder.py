@@ -30,7 +30,8 @@ OBJECTIVE_FILE = "SVP_CELL_RESULT"
 
 def record_run(run_dir: Path) -> None:
     """Record the hashes of a run's results, last of all: a run with a record is finished."""
-    files = [run_dir / RESULTS, run_dir / CLASSIFIER, *run_dir.glob("*.parquet")]
+    tables = [file for kind in ("parquet", "safetensors") for file in run_dir.glob(f"*.{kind}")]
+    files = [run_dir / RESULTS, run_dir / CLASSIFIER, *tables]
     write_json(run_dir / CHECKSUMS, {file.name: sha256_of_file(file) for file in files})
 
 

@@ -14,7 +14,7 @@ from svp_lightning.classifier.features import (
     save_projection,
 )
 from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.errors import CheckpointError, SettingsError
+from svp_lightning.errors import CheckpointError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import cost_of
 from tests import configured
@@ -46,12 +46,16 @@ def test_each_image_is_described_for_itself(images: np.ndarray) -> None:
     np.testing.assert_allclose(describe(network, images[7:9]).features, whole[7:9], atol=1e-4)
 
 
-def test_broken_folder_and_unfit_backbone_are_refused(images: np.ndarray, tmp_path: Path) -> None:
+def test_broken_folder_is_refused(images: np.ndarray, tmp_path: Path) -> None:
     save_projection(tmp_path, fit_features(classifier(), images, 4))
     with pytest.raises(CheckpointError, match=r"classifier\.ckpt"):
         load_features(tmp_path)
-    with pytest.raises(SettingsError, match="no residual stages"):
-        fit_features(classifier("convnext_tiny"), images, 4)
+
+
+def test_every_backbone_has_features(images: np.ndarray) -> None:
+    found = describe(fit_features(classifier("convnext_tiny"), images, 4), images[:3])
+    assert found.features.shape == (3, 4)
+    assert np.isfinite(found.features).all()
 
 
 def test_one_feature_network_serves_all_runs_on_a_store(

@@ -12,6 +12,7 @@ import torch
 from svp_lightning.classifier.validation import Collector
 from svp_lightning.data.classes import commonest
 from svp_lightning.evaluation.predictions import read_predictions, read_resamples
+from svp_lightning.evaluation.reference import read_reference
 from svp_lightning.evaluation.schema import read_results
 from tests.conftest import only_run
 
@@ -52,6 +53,14 @@ def test_an_evaluation_leaves_everything_a_study_needs(svp: Svp, tmp_path: Path)
             assert np.isclose(validation.probabilities[:, k], point.threshold).any()
             called = tested.probabilities[:, k] >= point.threshold
             assert point.recall == pytest.approx(called[tested.labels == k].mean())
+    as_given = read_predictions(run / "val_predictions.parquet")
+    reference = read_reference(run / "reference.safetensors")
+    assert reference is not None
+    assert "reference.safetensors" in json.loads((run / "checksums.json").read_text())
+    for k, name in enumerate(results.class_names):
+        own = np.sort(as_given.probabilities[as_given.labels == k, k])
+        np.testing.assert_allclose(reference.probability[name], own, atol=1e-5)
+        assert len(reference.strangeness[name]) == results.counts.validation[name]
     assert {one.column for one in results.slices} == {"ecd_um", "defocus_um", "morphology"}
     assert results.size_definition == "equivalent circular diameter"
     assert results.calibration is not None
