@@ -22,6 +22,7 @@ QUICK = ("--tiny", "--jobs", "0", "trainer=cpu", "data.simulation.workers=0")
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("gpu_study", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

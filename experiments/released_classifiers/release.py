@@ -25,10 +25,10 @@ from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
 from svp_lightning.evaluation.priors import class_shares
-from svp_lightning.evaluation.schema import RESULTS, SCHEMA, Results, write_results
+from svp_lightning.evaluation.schema import RESULTS, SCHEMA, Results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import Clock
-from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.files import sha256_of_json, write_json
 from svp_lightning.stages import measuring
 from svp_lightning.stages.classifier_export import export_classifier
 from svp_lightning.stages.classifier_training import RECORD
@@ -109,7 +109,8 @@ def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:
             "wall_seconds": 0.0,
         },
     }  # fmt: skip
-    write_results(run / RESULTS, Results.model_validate(facts | parts))
+    results = Results.model_validate(facts | parts)
+    write_json(run / RESULTS, results.model_dump(mode="json"))
     write_predictions(run / PREDICTIONS, tested.found)
     write_predictions(run / VALIDATION, validated.found)
     link(trained / BEST, run / CLASSIFIER)

@@ -76,11 +76,7 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run one batch of cells and wait for them.
-
-        Args:
-            job_overrides: per cell, its overrides.
-            initial_job_idx: how many cells earlier batches of this sweep had.
+        """Run one batch of cells, given by their overrides, and wait for them.
 
         Returns:
             Per cell, its status and, if it wrote one, its objective as the return value.

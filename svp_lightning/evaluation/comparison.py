@@ -186,7 +186,7 @@ def share_closed(arm: Runs, control: Runs, oracle: Runs, metric: str) -> Estimat
 def comparable(run: Results, other: Results) -> bool:
     """Whether both were tested on the same data, and state metrics for one mixture of classes.
 
-    The draws alone do not tell: ids of simulated images are those of any other simulation.
+    The draws alone do not decide: ids of simulated images are those of any other simulation.
     """
     return (
         run.provenance.data == other.provenance.data

@@ -2,7 +2,7 @@
 
 Metrics see images through counts alone: how many of each class are called what, and how many lie
 between two scores of a class's own images. :class:`Tally` reduces a set of predictions to groups
-of images that no metric tells apart, once; every prevalence and every resample is then a weighted
+of images that no metric separates, once; every prevalence and every resample is then a weighted
 sum over the groups.
 
 Precision, recall, F1 and accuracy judge the most probable class; AUPRC (average precision) and
@@ -49,7 +49,7 @@ def nested(flat: Sequence[Any], class_names: Sequence[str]) -> dict[str, Any]:
 
 
 class Tally:
-    """Labelled predictions as counts of images that no metric tells apart.
+    """Labelled predictions as counts of images that no metric separates.
 
     Args:
         labels: (N,) class indices.

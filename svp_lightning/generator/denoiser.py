@@ -96,7 +96,7 @@ def build_network(
     """A network (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
 
     ``num_labels`` includes the null class. An ``augmented`` one (``unet``) takes the description of
-    an augmentation besides.
+    an augmentation, too.
 
     Raises:
         SettingsError: the images are too small for so many levels.

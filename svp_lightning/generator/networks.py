@@ -55,7 +55,7 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         attention: whether each level attends over positions.
         patch: side of a pixel block.
         dropout: inside every residual block.
-        augmented: whether it takes the description of an augmentation besides the label.
+        augmented: whether it takes the description of an augmentation with the label.
     """
 
     radial: Tensor

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from svp_lightning.generator.settings import DiffusionSettings
 
 FINE = 0.014
-"""Standard deviation of what the surroundings of a pixel do not tell: sensor noise, about 1.8
+"""Standard deviation of what the surroundings of a pixel do not predict: sensor noise, about 1.8
 grey levels. A network that has not learnt the last noise levels yet leaves this much noise
 in the image, so a larger value shows as grain."""
 COARSE = 0.3

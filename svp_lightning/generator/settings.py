@@ -190,7 +190,7 @@ class GeneratorSettings(Settings):
         return (value,) if lone else value
 
     @model_validator(mode="after")
-    def _augmentation_is_told(self) -> Self:
+    def _augmentation_is_described(self) -> Self:
         if self.augmentation and self.network.kind == "paper":
             raise ValueError("the paper's network takes no description of an augmentation")
         return self

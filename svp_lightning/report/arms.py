@@ -1,4 +1,4 @@
-"""The arms of a study: their names and colours, and what tells one cell from another."""
+"""The arms of a study: their names and colours, and what identifies a cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ def arms_of(methods: Sequence[str]) -> dict[str, Arm]:
 
 @dataclass(frozen=True)
 class Cell:
-    """What tells one run of a study from another; ``seed`` is the repetition."""
+    """What identifies a run of a study; ``seed`` is the repetition."""
 
     backbone: str
     method: str
@@ -63,7 +63,7 @@ class Cell:
     parts: tuple[str, ...] = field(default=(), compare=False)
     """What the method is made of."""
     variant: str = ""
-    """Name of the run, where the rest does not tell two runs apart (guidance strengths, say)."""
+    """Name of the run, where the rest does not separate two runs (guidance strengths, say)."""
     real_images: int | None = None
     """Real training images of each rare class, in a study that varies ``data.rare_images``."""
 

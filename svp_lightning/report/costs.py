@@ -75,7 +75,7 @@ def _mean_costs(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
 def study_total(runs: Sequence[Run]) -> Cost:
     """What the whole study took: what several runs share is counted once.
 
-    An artifact's name tells its stage too. One run's classifier may be another's ``network``.
+    An artifact's name identifies its stage, too. One run's classifier may be another's ``network``.
     """
     seen: dict[object, Cost] = {}
     for run in runs:

@@ -1,6 +1,6 @@
 """Sentences that say what the numbers of one run mean, and no more than they show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +58,9 @@ def headline(results: Results, predictions: Predictions | None) -> list[str]:
     """
     common = max(results.class_names, key=lambda name: results.prevalence[name])
     rare = [name for name in results.class_names if name != common]
-    sentences = [_recall_sentence(results, rare)]
+    recalls = {name: results.metrics.per_class[name].recall for name in rare}
+    found = [f"{percent(recall)} of {plain_name(name)}" for name, recall in recalls.items()]
+    sentences = [f"It finds {listing(found)} on test images."]
     if predictions is not None:
         rows = {row[0].given: row for row in expected_counts(results, predictions)}
         for name in rare:
@@ -66,13 +68,6 @@ def headline(results: Results, predictions: Predictions | None) -> list[str]:
             right = next(one for one in rows[name] if one.predicted == name)
             sentences.append(_false_count(wrong, right, results))
     return [*sentences, _precision_sentence(results)]
-
-
-def _recall_sentence(results: Results, rare: Sequence[str]) -> str:
-    found = [
-        f"{percent(results.metrics.per_class[name].recall)} of {plain_name(name)}" for name in rare
-    ]
-    return f"It finds {listing(found)} on test images."
 
 
 def _false_count(wrong: Confused, right: Confused, results: Results) -> str:

@@ -81,7 +81,10 @@ def study_report(study_dir: Path | str) -> Path:
     folder = Path(study_dir)
     runs = read_study(folder)
     groups = group_runs(runs)
-    metrics = effect_metrics(runs)
+    names = {run.results.study for run in runs if run.results.study}
+    rare = list(dict.fromkeys(name for run in runs for name in run.results.rare_classes))
+    own = [f"{name}/recall_at_precision_95" for name in rare[: MAX_PANELS - 1]]
+    metrics = [PRIMARY_METRIC, *own]
     judged = [PRIMARY_METRIC, "macro_precision", *metrics[1:]]
     comparisons = compare_cells(groups, judged)
     found = answers(groups, comparisons)
@@ -91,7 +94,8 @@ def study_report(study_dir: Path | str) -> Path:
         folder / REPORT,
         "study.html.j2",
         {
-            "title": study_title(folder, runs),
+            # The runs' own where they agree on one.
+            "title": display_name(names.pop() if len(names) == 1 else folder.resolve().name),
             "headline": study_headline(groups, comparisons, found),
             "caveats": caveats(groups),
             "answers": found,
@@ -204,19 +208,6 @@ def _close_up_curves(runs: Sequence[Run]) -> Figure | None:
         weights = prevalence_weights(found.labels, run.results.prevalence, found.class_names)
         curves[run.cell.name] = (found.labels, found.probabilities, weights)
     return compared_precision_recall(curves, first.class_names, first.rare_classes)
-
-
-def study_title(folder: Path, runs: Sequence[Run]) -> str:
-    """The study's name where the runs agree on one, else that of the folder."""
-    names = {run.results.study for run in runs if run.results.study}
-    return display_name(names.pop() if len(names) == 1 else folder.resolve().name)
-
-
-def effect_metrics(runs: Sequence[Run]) -> list[str]:
-    """The primary metric, and the recall at 95 % precision of the first rare classes."""
-    rare = list(dict.fromkeys(name for run in runs for name in run.results.rare_classes))
-    own = [f"{name}/recall_at_precision_95" for name in rare]
-    return [PRIMARY_METRIC, *own[: MAX_PANELS - 1]]
 
 
 def missing_seeds(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:

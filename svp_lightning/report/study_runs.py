@@ -107,10 +107,10 @@ def read_study(folder: Path) -> tuple[Run, ...]:
             f"{folder} holds runs of several scales: {named}.",
             "Move those of one scale to another folder (study=…), and report again.",
         )
-    return tuple(sorted(_told_apart(runs), key=_study_order))
+    return tuple(sorted(_distinct(runs), key=_study_order))
 
 
-def _told_apart(runs: list[Run]) -> list[Run]:
+def _distinct(runs: list[Run]) -> list[Run]:
     """Name real images and variants where they differ; refuse two results of one cell."""
     runs = _with_real_images(runs)
     if len({run.cell for run in runs}) < len(runs):
@@ -129,7 +129,7 @@ def _told_apart(runs: list[Run]) -> list[Run]:
 def _with_real_images(runs: list[Run]) -> list[Run]:
     """Name the real images of cells where a study limits them differently.
 
-    Counts alone do not tell: each seed of a random split has a few more or fewer. For the same
+    Counts alone do not decide: each seed of a random split has a few more or fewer. For the same
     reason runs without a limit are one place on the axis, that of the fewest images.
     """
     limits = [run.results.provenance.rare_images for run in runs]
@@ -195,8 +195,8 @@ def group_runs(runs: Sequence[Run]) -> tuple[Group, ...]:
     """Groups in the order of ``runs``; a control is a group whatever its method's name.
 
     Of controls with one seed (nothing added, and 0 × generated images: the same training) the
-    first counts: twice the same is not two seeds. Variants, needed to tell treated cells apart,
-    tell controls apart only where they are different trainings.
+    first counts: twice the same is not two seeds. Variants, needed to separate treated cells,
+    separate controls only where they are different trainings.
     """
     apart = _places_of_several_controls(runs)
     groups: dict[Cell, dict[int, Run]] = {}

@@ -1,4 +1,4 @@
-"""One look for every figure: colours that colour-blind readers tell apart, few lines, no boxes.
+"""One look for every figure: colours for colour-blind readers, few lines, no boxes.
 
 A class has the same colour (Okabe and Ito 2008) in every figure of a report, and so has an arm of
 a study (:mod:`~.arms`); every figure also uses position, markers or text, so none depends on colour

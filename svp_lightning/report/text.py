@@ -172,7 +172,7 @@ GLOSSARY = {
     "FID and KID": "Distances between two sets of images in the features of a network.",
     "Precision and density": "Whether generated images lie where real ones lie.",
     "Recall and coverage": "The share of the variety of real images that is reached.",
-    "Two-sample AUC": "How well generated images can be told from real ones; 0.5: not at all.",
+    "Two-sample AUC": "How well generated images can be separated from real ones; 0.5: not at all.",
     "Taken for its class": (
         "Share that a classifier of real images gives this class. Lower than real: other classes "
         "appear. Higher: plainer images."

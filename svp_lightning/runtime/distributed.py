@@ -26,7 +26,8 @@ def is_main_process() -> bool:
         return os.environ["RANK"] == "0"
     if started_by_srun():
         return os.environ.get("SLURM_PROCID", "0") == "0"
-    return _node_rank() == "0" and os.environ.get("LOCAL_RANK", "0") == "0"
+    node = os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
+    return node == os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def started_by_srun() -> bool:
@@ -62,15 +63,11 @@ def _new_launch_id() -> str:
     return "-".join(os.environ.get(part, "") for part in parts)
 
 
-def _node_rank() -> str:
-    return os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0"))
-
-
 POLL_SECONDS = 0.2
 
 
 def note_failure(root: Path, error: BaseException) -> None:
-    """Tell the ranks that wait below ``root`` that the main process has failed.
+    """Inform the ranks that wait below ``root`` that the main process has failed.
 
     Only under ``srun``, whose launches have a name of their own: elsewhere a note of an earlier
     launch might stop a later one.

@@ -242,12 +242,7 @@ def _writable(where: str, name: str) -> str:
 
 
 def subfolders(folder: Path, left_out: Collection[Path] = ()) -> list[Path]:
-    """Folders, and links to folders, directly in ``folder``, without hidden ones.
-
-    Args:
-        folder: where to look.
-        left_out: as in :func:`files_below`.
-    """
+    """Folders, and links to folders, directly in ``folder``; not hidden and ``left_out`` ones."""
     shut = _places(left_out)
     found = (path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     found = (path for path in found if path.name not in _LITTER)

@@ -23,23 +23,15 @@ _Complex = npt.NDArray[np.complex128]
 _Float = npt.NDArray[np.float64]
 
 
-def num_orders(size_parameter: float) -> int:
-    """Orders that converge the series (Wiscombe, Appl. Opt. 19, 1505, 1980)."""
-    return int(np.ceil(size_parameter + 4.05 * size_parameter ** (1 / 3) + 2))
-
-
 def mie_coefficients(size_parameters: _Float, relative_index: complex) -> tuple[_Complex, _Complex]:
-    """Scattering coefficients a_n and b_n.
+    """Scattering coefficients a_n and b_n, n = 1, 2, …: each (orders, R).
 
-    Args:
-        size_parameters: 2 pi n_m R / wavelength, shape (R,).
-        relative_index: sphere index over medium index.
-
-    Returns:
-        a and b, each (orders, R) for n = 1, 2, ...; zero above each sphere's own last order.
+    They are zero above each sphere's own last order. ``size_parameters`` (R,) are 2 pi n_m radius /
+    wavelength, ``relative_index`` is the sphere's index over the medium's.
     """
     x, m = size_parameters, relative_index
-    limit = num_orders(float(x.max()))
+    # Orders that converge the series (Wiscombe, Appl. Opt. 19, 1505, 1980).
+    limit = int(np.ceil(x.max() + 4.05 * float(x.max()) ** (1 / 3) + 2))
     d_inside = _log_derivatives(np.asarray(m * x, np.complex128), limit)
     d_outside = _log_derivatives(np.asarray(x, np.complex128), limit)
     d_xi = np.full(x.shape, 1j)  # xi_n' / xi_n

@@ -6,7 +6,7 @@ depth layers, of several morphologies.
 
 ``simulation.difficulty`` makes the classes overlap. One by one a small bubble (n = 1.0 in 1.34) in
 front of the focus and a small droplet behind it are nearly the same dark disc: the sign of the
-index contrast turns the sign of the defocus. Only the joint prior of radius and defocus tells them
+index contrast turns the sign of the defocus. Only the joint prior of radius and defocus sets them
 apart, so drawing both from one prior takes that away. A compact protein aggregate out of focus is
 the other confusion.
 """
@@ -129,14 +129,10 @@ def draw_air(
     large_share: float,
     window_um: float,
 ) -> tuple[Particle, Spheres | LargeBubble]:
-    """One bubble.
+    """One bubble; with a chance of ``large_share``, part of a large one in a window.
 
-    Args:
-        rng: the image's stream.
-        scale: of the defocus, from the session's pixel size.
-        indices: effective refractive indices of small bubbles, drawn with equal chance.
-        large_share: share of images that show part of a large bubble.
-        window_um: width of an image.
+    ``scale`` is that of the defocus, from the session's pixel size; ``indices`` are the effective
+    refractive indices of small bubbles, drawn with equal chance; the window is ``window_um`` wide.
     """
     if rng.random() < large_share:
         return draw_large_bubble(rng, window_um)

@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from svp_lightning.simulation.imaging import ImagingGrid
-from svp_lightning.simulation.settings import InstrumentSettings, SimulationSettings
+from svp_lightning.simulation.settings import SimulationSettings
 
 FINE_PIXELS = 64
 """Coarser cameras are rendered on at least this many pixels and binned."""
@@ -61,7 +61,8 @@ def draw_session(
     optics, instrument = settings.optics, settings.instrument
     pixel = instrument.field_of_view_um / image_size
     if field:
-        pixel, image_size = instrument.camera_pixel_um, _field_px(instrument)
+        pixel = instrument.camera_pixel_um
+        image_size = 16 * math.ceil(_FIELD * instrument.field_of_view_um / pixel / 16)
     pixel_scale = rng.uniform(*optics.pixel_scale)
     pixel *= pixel_scale
     binning = max(1, math.ceil(FINE_PIXELS / image_size))
@@ -78,11 +79,12 @@ def draw_session(
     )
     noise = rng.uniform(*instrument.noise)
     read_share = rng.uniform(0.2, 0.6)
+    angle, tilt = rng.uniform(0, 2 * math.pi), abs(rng.normal(*_TILT_NA))  # in any direction
     return Session(
         grid=grid,
         pixel_scale=pixel_scale,
         binning=binning,
-        tilt=_tilt(rng),
+        tilt=(tilt * math.cos(angle), tilt * math.sin(angle)),
         focus_offset_um=rng.normal(0, 1.5),
         stray_light=rng.uniform(0.05, 0.10),
         sensor_pixel_um=max(rng.uniform(*optics.sensor_pixel_um), pixel),
@@ -92,17 +94,6 @@ def draw_session(
         shot_noise=noise * math.sqrt(1 - read_share),
         columns=rng.normal(0, 0.3, image_size).astype(np.float32),
     )
-
-
-def _tilt(rng: np.random.Generator) -> tuple[float, float]:
-    """Condenser tilt (x, y), a numerical aperture: about as much everywhere, in any direction."""
-    angle, tilt = rng.uniform(0, 2 * math.pi), abs(rng.normal(*_TILT_NA))
-    return tilt * math.cos(angle), tilt * math.sin(angle)
-
-
-def _field_px(instrument: InstrumentSettings) -> int:
-    """Camera pixels across half as much again as the window, rounded up to a multiple of 16."""
-    return 16 * math.ceil(_FIELD * instrument.field_of_view_um / instrument.camera_pixel_um / 16)
 
 
 def stream(seed: int, purpose: str, *counter: int) -> np.random.Generator:

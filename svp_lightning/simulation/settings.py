@@ -69,7 +69,7 @@ class OpticsSettings(Settings):
 
 
 class InstrumentSettings(Settings):
-    """What differs between instruments besides the optics (``conf/data/instrument``).
+    """What differs between instruments apart from the optics (``conf/data/instrument``).
 
     The particle priors are those of a FlowCam with a 10X objective; another instrument sees
     its own range of sizes and depths, so they are magnified to it.

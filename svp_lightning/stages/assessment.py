@@ -13,7 +13,7 @@ from svp_lightning.classifier.features import FeatureNetwork, describe, load_fea
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSet, assess_class
 from svp_lightning.evaluation.fidelity.copies import SYMMETRIES, Neighbours, symmetric_images
-from svp_lightning.evaluation.fidelity.morphology import MEASURES, Morphology
+from svp_lightning.evaluation.fidelity.morphology import MEASURES
 from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity
 from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.report.fidelity import MEASURE_NAMES
@@ -123,7 +123,9 @@ def _assess(
         draws=settings.draws,
         seed=settings.seed,
     )
-    real, new = (_columns(measured) for measured in found.measured)
+    real, new = (
+        {measure: getattr(measured, measure) for measure in MEASURES} for measured in found.measured
+    )
     morphology = morphology_histograms(real, new, MEASURE_NAMES, name)
     distances = {
         words: (one.generated.distance, one.heldout.distance, one.found.closer.threshold)
@@ -147,10 +149,6 @@ def spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
     if len(rows) <= at_most:
         return rows
     return rows[np.linspace(0, len(rows) - 1, at_most).round().astype(np.int64)]
-
-
-def _columns(measured: Morphology) -> dict[str, NDArray[np.float64]]:
-    return {measure: getattr(measured, measure) for measure in MEASURES}
 
 
 def _pairs(

@@ -38,14 +38,9 @@ def examine_labels(
     batch_size: int,
     device: torch.device,
 ) -> tuple[NDArray[np.int64], Evidence]:
-    """Judge every labelled image by a classifier that has seen none of its run.
+    """Judge every labelled image, whatever its split, by a classifier that never saw its run.
 
-    Args:
-        settings: number of folds and neighbours.
-        store: whose labels are examined, whatever their split.
-        train: makes a fold's classifier.
-        batch_size: of predictions.
-        device: where to predict.
+    ``train`` makes a fold's classifier.
 
     Returns:
         (N,) rows of the store that have a label, and the evidence on each.

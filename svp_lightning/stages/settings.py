@@ -44,7 +44,7 @@ INSTEAD = {
 """Trainer arguments that would change what a stage makes, and what to set in their place.
 
 Trainer settings are no part of an artifact's identity, so a training cut short by one would be
-taken for the whole one ever after.
+taken for the whole one from then on.
 """
 
 

@@ -96,6 +96,11 @@ class Trainers:
             **arguments,
         }
         precision: Any = precision_of(settings, training=folder is not None)
+        loggers = [*self.loggers]
+        if folder is not None:
+            # CSVLogger deletes what an earlier attempt wrote, so each has a folder of its own.
+            attempt = f"attempt_{len(list(folder.glob('logs/attempt_*')))}"
+            loggers.insert(0, CSVLogger(save_dir=folder, name="logs", version=attempt))
         try:
             return pl.Trainer(
                 accelerator=settings.accelerator,
@@ -105,7 +110,7 @@ class Trainers:
                 precision=precision,
                 plugins=[WholeCheckpoints()],
                 callbacks=every if folder is None else [*every, _KeepCost(folder)],
-                logger=self.loggers if folder is None else [_csv_logger(folder), *self.loggers],
+                logger=loggers,
                 default_root_dir=folder,
                 enable_checkpointing=folder is not None,
                 use_distributed_sampler=False,
@@ -125,12 +130,6 @@ class Trainers:
             finish = getattr(getattr(logger, "experiment", None), "finish", None)
             if callable(finish):
                 finish()
-
-
-def _csv_logger(folder: Path) -> Logger:
-    # CSVLogger deletes what an earlier attempt wrote, so each attempt has a folder of its own.
-    attempts = len(list(folder.glob("logs/attempt_*")))
-    return CSVLogger(save_dir=folder, name="logs", version=f"attempt_{attempts}")
 
 
 def newest_metrics(folder: Path) -> Path:

@@ -44,15 +44,6 @@ def test_a_perfect_prediction_gives_back_the_image(prediction: str) -> None:
     torch.testing.assert_close(schedule.x_0(target, x_t, t), x_0, atol=2e-4, rtol=1e-3)
 
 
-def test_v_and_epsilon_are_turned_into_each_other() -> None:
-    """Salimans & Ho 2022, appendix D: eps = sigma x_t + alpha v."""
-    by_v, by_eps = a_schedule(prediction="v_prediction"), a_schedule(prediction="epsilon")
-    x_t, v, t = random_noising()
-    alpha, sigma = (table[t].view(-1, 1, 1, 1) for table in (by_v.alpha, by_v.sigma))
-    eps = sigma * x_t + alpha * v
-    torch.testing.assert_close(by_eps.x_0(eps, x_t, t), by_v.x_0(v, x_t, t), atol=1e-3, rtol=1e-3)
-
-
 def test_residual_asks_for_the_image_in_noise_and_for_little_in_clear() -> None:
     """Unlike v, its target holds no copy of the noise where noise drowns the image."""
     schedule = a_schedule(prediction="residual")

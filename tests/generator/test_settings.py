@@ -2,7 +2,6 @@ import pytest
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.settings import (
-    GeneratorSettings,
     SamplerSettings,
     require_guidable,
 )
@@ -27,14 +26,6 @@ def test_guidance_interval_must_rise(interval: tuple[float, float]) -> None:
     values = configured.sampler().model_dump() | {"guidance_interval": interval}
     with pytest.raises(SettingsError, match=r"sampler\.guidance_interval.*below the upper"):
         SamplerSettings.parse(values, "sampler")
-
-
-@pytest.mark.parametrize("signal", [0, -1, "sometimes", float("inf")])
-def test_signal_is_auto_or_above_zero(signal: object) -> None:
-    values = configured.generator().model_dump()
-    values["diffusion"]["signal"] = signal
-    with pytest.raises(SettingsError, match=r"generator\.diffusion\.signal"):
-        GeneratorSettings.parse(values, "generator")
 
 
 def test_what_changes_images_is_part_of_the_identity() -> None:

@@ -172,7 +172,7 @@ def test_optuna_searches_over_processes(app: Any) -> None:
     assert done.returncode == 0, done.stderr
     best = (app.folder / "out" / "optimization_results.yaml").read_text()
     assert f"best_value: {min(app.records())}.0" in best
-    assert 1 in app.started()  # one trial failed and the search went on
+    assert 1 in app.started()  # one trial failed and the search continued
 
 
 def test_starting_hydra_with_the_plugin_imports_nothing_heavy(app: Any) -> None:

@@ -1,3 +1,5 @@
+"""Stage outputs: built once, whole, resumed, checked, and what they cost."""
+
 import json
 import multiprocessing
 import os
@@ -9,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from svp_lightning.errors import ArtifactError, SettingsError
-from svp_lightning.runtime.artifacts import RECORD, ArtifactCache, cost_of, partial_path
+from svp_lightning.runtime.artifacts import (
+    RECORD,
+    ArtifactCache,
+    Clock,
+    cost_of,
+    keep_cost,
+    partial_path,
+)
 
 IDENTITY = {"a": 1, "b": [1.5, "x"]}
 
@@ -148,7 +157,7 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     process.join()
     assert not path.exists()
     _build_slowly(tmp_path)
-    assert (path / "count").read_text() == "xx"  # the second attempt went on in the same folder
+    assert (path / "count").read_text() == "xx"  # the second attempt resumed in the same folder
 
 
 def test_other_ranks_follow_the_main_process(
@@ -162,3 +171,43 @@ def test_other_ranks_follow_the_main_process(
         raise AssertionError("a finished artifact is not made again")
 
     assert cache.build("store", IDENTITY, never, every_rank=True) == path
+
+
+def test_reads_wall_and_processor_time() -> None:
+    running = Clock()
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    read = running.read()
+    assert read["wall_seconds"] >= 0.05
+    assert read["cpu_seconds"] >= 0.04  # the kernel counts in ticks of 10 ms
+    assert read["gpu_seconds"] == 0
+
+
+def test_cost_of_a_stage_counts_all_its_attempts(tmp_path: Path) -> None:
+    """One killed after its checkpoint, whose record is all that it leaves, and one that ends."""
+    cache = ArtifactCache(tmp_path)
+    path = cache.path("store", {})
+    kept = path.with_suffix(".cost.json")
+
+    def make(folder: Path) -> None:
+        assert not kept.exists()
+        keep_cost(folder)
+        assert json.loads(kept.read_text())["wall_seconds"] < 10
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.build("store", {}, make)
+    kept.write_text(json.dumps({"wall_seconds": 100.0, "cpu_seconds": 30.0, "gpu_seconds": 7.0}))
+    assert cache.build("store", {}, lambda folder: None) == path
+    cost = cost_of(path)
+    assert cost is not None
+    assert 100 <= cost["wall_seconds"] < 110
+    assert 30 <= cost["cpu_seconds"] < 40
+    assert cost["gpu_seconds"] == 7
+    assert not kept.exists()
+
+
+def test_nothing_is_recorded_of_a_stage_that_another_process_builds(tmp_path: Path) -> None:
+    keep_cost(tmp_path / "store" / "1234.partial")
+    assert not list(tmp_path.iterdir())

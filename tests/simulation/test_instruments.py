@@ -1,5 +1,6 @@
-"""The instrument files of conf/data/instrument."""
+"""The instrument files of conf/data/instrument, and microscopes at random."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,14 @@ from svp_lightning.simulation.large_bubble import (
     bubble_profile,
     draw_large_bubble,
     nominal_optics,
+)
+from svp_lightning.simulation.microscopes import (
+    ALIKE,
+    APART,
+    BLUR_UM,
+    DEPTH_UM,
+    SIZE,
+    microscope,
 )
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres, magnified
 from svp_lightning.simulation.simulator import Simulator
@@ -75,3 +84,30 @@ def test_bubbles_that_fit_are_mostly_cut_out_whole() -> None:
 
     assert whole(16.64) < 0.2
     assert whole(80.0) > 0.7
+
+
+NUMBERS = range(24)
+
+
+def test_none_sees_spheres_as_the_default_instrument_does() -> None:
+    for number in NUMBERS:
+        one = microscope(simulation(), number)
+        optics, instrument = one.optics, one.instrument
+        blur = optics.wavelength_um / (optics.objective_na[0] / 0.9)
+        size = instrument.size_scale / blur * BLUR_UM
+        depth = instrument.depth_scale * optics.wavelength_um / blur**2 * DEPTH_UM
+        assert max(abs(math.log(size)), abs(math.log(depth))) > APART
+        assert 10 < instrument.field_of_view_um < 110
+        assert instrument.field_of_view_um / SIZE <= instrument.camera_pixel_um
+
+
+def test_a_microscope_is_a_function_of_its_number_and_few_share_optics() -> None:
+    base = simulation(counts={"train": {"air_bubble": 7}}, neighbour_share=0.5)
+    found = [microscope(base, number) for number in NUMBERS]
+    assert microscope(base, 5) == found[5]
+    assert len({one.instrument.field_of_view_um for one in found}) == len(NUMBERS)
+    optics = [one.optics.wavelength_um for one in found[: 2 * ALIKE]]
+    assert len(set(optics[:ALIKE])) == len(set(optics[ALIKE:])) == 1
+    assert optics[0] != optics[ALIKE]
+    for one in found:  # small bubbles are air; the rest is that of the base
+        assert (one.air_indices, one.counts, one.neighbour_share) == ((1.0,), base.counts, 0.5)

@@ -36,13 +36,6 @@ def test_a_sphere_without_absorption_loses_only_what_it_scatters(x: float, m: fl
     assert extinction == pytest.approx(scattering, rel=1e-9)
 
 
-def test_small_spheres_scatter_as_rayleigh_says() -> None:
-    x, m = 0.01, 1.2
-    _, scattering = efficiencies(x, m)
-    rayleigh = 8 / 3 * x**4 * ((m**2 - 1) / (m**2 + 2)) ** 2
-    assert scattering == pytest.approx(rayleigh, rel=1e-3)
-
-
 def test_coefficients_do_not_depend_on_the_other_spheres_in_the_table() -> None:
     alone = mie_coefficients(np.array([5.0]), 0.75)[0][:, 0]
     together = mie_coefficients(np.array([5.0, 700.0]), 0.75)[0][:, 1 - 1]
@@ -57,12 +50,6 @@ def test_spectrum_of_a_weak_sphere_is_that_of_its_thickness() -> None:
     volume = 4 / 3 * np.pi * RADII_UM[row] ** 3
     expected = 1j * 2 * np.pi / 0.47 * 0.001 * volume
     assert abs(complex(spectrum[0]) - expected) < 0.02 * abs(expected)
-
-
-def test_spectrum_of_a_large_sphere_holds_its_shadow() -> None:
-    row = nearest_radius(8.0)
-    forward = complex(sphere_spectrum(row, 1.0, 1.338, 0.47)[0])
-    assert forward.real == pytest.approx(-np.pi * RADII_UM[row] ** 2, rel=0.05)
 
 
 def test_the_nearest_radius_is_within_half_a_step() -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from svp_lightning.simulation.camera import _grain
 from svp_lightning.simulation.large_bubble import draw_large_bubble
-from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
 
@@ -37,15 +36,6 @@ def test_coarser_sensors_give_softer_images(settings: SimulationSettings) -> Non
         return float(np.abs(np.diff(images, axis=2)).mean())
 
     assert sharpness(1.0) < 0.8 * sharpness(0.3)
-
-
-@pytest.mark.parametrize("image_size", [16, 64])
-def test_no_sensor_is_finer_than_the_image(settings: SimulationSettings, image_size: int) -> None:
-    session = draw_session(settings, image_size, seed=1, number=0)
-    pixel = session.grid.pixel_um * session.binning
-    low, high = settings.optics.sensor_pixel_um
-    assert session.sensor_pixel_um >= pixel
-    assert image_size == 16 or low <= session.sensor_pixel_um <= high
 
 
 def test_halo_gain_brightens_halos_of_small_bubbles_only(settings: SimulationSettings) -> None:

@@ -140,19 +140,14 @@ def _tensor(features: Features) -> Tensor:
 
 
 def manifold_coverage(real: Features, generated: Features, k: int = NEIGHBOURS) -> dict[str, float]:
-    """Compare two sets by the balls that reach to each vector's k-th neighbour in its own set.
+    """Compare (n, D) with (m, D) by balls that reach to each vector's k-th neighbour in its set.
 
-    ``precision`` (share of generated vectors inside some real ball: fidelity) and ``recall``
-    (share of real vectors inside some generated ball: variety) are of Kynkäänniemi et al. 2019
-    (arXiv 1904.06991); ``density`` (real balls around a generated vector, over k; about 1 for one
+    ``precision`` (share of generated vectors inside some real ball: fidelity) and ``recall`` (share
+    of real vectors inside some generated ball: variety) are of Kynkäänniemi et al. 2019 (arXiv
+    1904.06991); ``density`` (real balls around a generated vector, over k; about 1 for one
     distribution, not bounded, and no far outlier's large ball counts as a match) and ``coverage``
-    (share of real balls that hold a generated vector: variety) of Naeem et al. 2020
-    (arXiv 2002.09797). All four depend on the set sizes: compare only values of one size.
-
-    Args:
-        real: (n, D), n at least 2.
-        generated: (m, D), m at least 2.
-        k: neighbours.
+    (share of real balls that hold a generated vector: variety) of Naeem et al. 2020 (arXiv
+    2002.09797). All four depend on the set sizes: compare only values of one size.
     """
     k_real = min(k, len(real) - 1)
     real_radius = _radii(real, k_real)
@@ -216,12 +211,8 @@ class Rejection:
 class ClassFilter:
     """Rejects generated images that a network trained on real ones does not believe in.
 
-    Args:
-        label: of the class.
-        train: (m, D) features of its real training images.
-        heldout: (v, D) features of its real validation images; they set the threshold.
-        quantile: share of ``heldout`` within the threshold.
-        neighbours: k; the distance is to the k-th nearest training image.
+    The distance is to the k-th nearest (``neighbours``) of the training images' features (m, D); a
+    share ``quantile`` of held-out validation images (v, D) lies within the threshold.
     """
 
     def __init__(
