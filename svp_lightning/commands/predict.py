@@ -19,6 +19,7 @@ from svp_lightning.report.counts import (
     shares_counted_at,
     write_counts,
 )
+from svp_lightning.report.gallery import write_least_certain
 from svp_lightning.runtime.files import sha256_of_file, sha256_of_json, write_json
 from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.preparation import (
@@ -80,6 +81,7 @@ def run(pipeline: Pipeline) -> None:
     if (run / CONFIG).is_file():
         link(run / CONFIG, folder / f"classifier_{CONFIG}")
     write_counts(folder, store, particle_table(predicted, store, below), counts)
+    write_least_certain(folder / "least_certain.html", store, predicted)
     print_table(readable(store, counts, samples))
     if len(samples) > 1:
         print_table(each_sample(store, counts, samples))

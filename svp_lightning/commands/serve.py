@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+from contextlib import suppress
 from ipaddress import ip_address
 
 from svp_lightning.errors import SettingsError
@@ -51,10 +52,9 @@ def run(pipeline: Pipeline) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
-        try:
+        with suppress(KeyboardInterrupt):
             uvicorn.Server(served).run(sockets=[listener])
-        except KeyboardInterrupt:
-            say("Stopped; uploads are removed.")
+        say("Stopped; uploads are removed.")
 
 
 def _listening(settings: ServeSettings) -> socket.socket:

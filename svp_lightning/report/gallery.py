@@ -1,5 +1,6 @@
-"""The gallery of suspect labels: one HTML file in which a person decides on each."""
+"""The gallery of suspects: one HTML file in which a person decides on the class of each image."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
+from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.report.page import data_uri, write_page
 from svp_lightning.report.style import class_colours
 from svp_lightning.runtime.files import sha256_of_json
@@ -21,6 +23,10 @@ COLUMNS = 32
 QUALITY = 90
 """Of the JPEG sheets: about a third of the bytes of the images, and no grey level off by more than
 the noise of a camera."""
+
+
+LEAST_CERTAIN = 500
+"""Particles of a prediction to look at."""
 
 
 def write_gallery(
@@ -40,23 +46,74 @@ def write_gallery(
         probability: (S, K) of the classes.
         neighbours: (S, M) rows of the store to show with each.
     """
+    title = f"{len(issues):,} suspect labels"
+    names, given = store.class_names, store.labels
+    return _write(path, title, "Label", store, names, given, issues, probability, neighbours)
+
+
+def write_least_certain(path: Path, store: Store, found: Predictions) -> Path | None:
+    """Write a gallery of the particles whose class is the least certain, with the second likeliest.
+
+    Args:
+        path: the new file.
+        store: of the images, labelled or not.
+        found: what a classifier says of each of them.
+
+    Returns:
+        The file; None where there is no particle.
+    """
+    if not len(store):
+        return None
+    doubt = 1 - found.probabilities.max(axis=1)
+    rows = np.argsort(-doubt, kind="stable")[:LEAST_CERTAIN]
+    probability = found.probabilities[rows]
+    second = np.argsort(-probability, axis=1, kind="stable")[:, 1]
+    issues = pd.DataFrame(
+        {
+            "row": rows,
+            "suggested": np.array(found.class_names, dtype=object)[second],
+            "score": doubt[rows],
+            "reason": [
+                f"The likeliest class has a probability of {1 - x:.2f}." for x in doubt[rows]
+            ],
+        }
+    )
+    title = f"The {len(rows):,} least certain of {len(store):,} particles"
+    given, none = found.probabilities.argmax(axis=1), np.empty((len(rows), 0), np.int64)
+    names = found.class_names
+    return _write(path, title, "Class", store, names, given, issues, probability, none)
+
+
+def _write(
+    path: Path,
+    title: str,
+    given_is: str,
+    store: Store,
+    class_names: Sequence[str],
+    given: NDArray[np.integer[Any]],
+    issues: pd.DataFrame,
+    probability: NDArray[np.floating[Any]],
+    neighbours: NDArray[np.int64],
+) -> Path:
+    """As :func:`write_gallery`, with (N,) classes ``given`` to the store's images."""
     rows = issues["row"].to_numpy()
     images, place = np.unique(np.concatenate([rows, neighbours.ravel()]), return_inverse=True)
-    names = list(store.class_names)
+    names = list(class_names)
     particles = store.particles.iloc[images]
     runs, run = np.unique(particles["group"].to_numpy(dtype=str), return_inverse=True)
-    colours = class_colours(store.class_names)
+    colours = class_colours(names)
     ids = particles["id"].astype(str).tolist()
     data = {
         "key": f"svp-audit-{sha256_of_json([store.sha256, ids])[:16]}",
         "classes": [
             {"name": name, "display": display_name(name), "colour": colours[name]} for name in names
         ],
+        "given_is": given_is,
         "runs": runs.tolist(),
         "sheet": {"columns": COLUMNS, "tile": store.image_size},
         "images": {
             "id": ids,
-            "given": store.labels[images].tolist(),
+            "given": given[images].tolist(),
             "run": run.tolist(),
             "um": _numbers(particles, "ecd_um"),
             "pixel_um": _numbers(particles, "pixel_um", store.image_pixel_um),
@@ -71,8 +128,8 @@ def write_gallery(
         },
     }
     sheets = [_sheet(store.images[part]) for part in _parts(images)]
-    title = f"{len(rows):,} suspect labels"
-    return write_page(path, "gallery.html.j2", {"title": title, "data": data, "sheets": sheets})
+    values = {"title": title, "given_is": given_is, "data": data, "sheets": sheets}
+    return write_page(path, "gallery.html.j2", values)
 
 
 def _parts(images: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -182,7 +182,8 @@ def _results(job: Job) -> dict[str, Any]:
     if job.state == "done" and job.folder is not None:
         counts, files = counts_of(job.folder), files_of(job.folder)
         values |= {"counts": counts, "colours": class_colours(list(counts[0].rows))}
-        values["pages"] = [name for name in files if name.endswith(".html")]
+        pages = [name for name in files if name.endswith(".html")]
+        values["pages"] = sorted(pages, key=lambda name: "report" not in name)
         values["tables"] = [name for name in files if not name.endswith(".html")]
     return values
 

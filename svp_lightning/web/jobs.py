@@ -15,13 +15,14 @@ from typing import Literal
 from svp_lightning.runtime.terminal import say
 from svp_lightning.web.uploads import Upload
 
+COUNTS = "counts.csv"
 SHOWN = {".html", ".csv", ".pdf"}
 """Results that a browser may ask for."""
 MAX_LINES, MAX_LINE = 2000, 1000
 """Of what the command prints, kept for the page."""
 SECONDS_TO_END = 5.0
 _PROGRESS = re.compile(r"(\w[^:|]*?)\s*:\s*(\d+)%\|")
-_RESULT, _ERROR, _WARNING = "Predictions: ", "Error: ", "Warning: "
+_ERROR, _WARNING = "Error: ", "Warning: "
 UNEXPECTED = "The program stopped unexpectedly; the last lines that it printed are below."
 
 
@@ -97,8 +98,7 @@ class Job:
         if progress := _PROGRESS.match(line):
             self.stage, self.percent = progress[1], int(progress[2])
             return
-        if line.startswith(_RESULT):
-            self.folder = Path(line.removeprefix(_RESULT))
+        self.folder = _results_named(line) or self.folder
         line = self._without_places(line)
         if line.startswith(_ERROR):
             self.error = line.removeprefix(_ERROR)
@@ -115,6 +115,13 @@ class Job:
         ):
             line = line.replace(place, words)
         return line
+
+
+def _results_named(line: str) -> Path | None:
+    """The folder of counts, if a line names it or a file in it."""
+    _, named, path = line.partition(": ")
+    places = (Path(path), Path(path).parent) if named else ()
+    return next((place for place in places if (place / COUNTS).is_file()), None)
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class Counts:
 
 def counts_of(folder: Path) -> list[Counts]:
     """Particles, and where the volume is known their concentrations, of ``counts.csv``."""
-    with (folder / "counts.csv").open(newline="", encoding="utf-8") as file:
+    with (folder / COUNTS).open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if next(iter(row.values())).startswith("all ")]
     sizes = [float(size) for size in dict.fromkeys(row["min_size_um"] for row in rows)]
     shown = [f"≥ {size:g} µm" if size else "All sizes" for size in sizes]

@@ -9,7 +9,8 @@ import pytest
 
 from svp_lightning.data.overrides import with_overrides
 from svp_lightning.data.store import Store, StoreWriter
-from svp_lightning.report.gallery import write_gallery
+from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.report.gallery import LEAST_CERTAIN, write_gallery, write_least_certain
 from tests.browser import Page, chromium
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -194,6 +195,28 @@ def test_the_large_view_shows_scale_reason_and_neighbours(page: Page) -> None:
     assert states(page, 2) == ["open", "unsure"]
     page.press("Escape")
     assert not page.evaluate("document.getElementById('large').open")
+
+
+def test_the_least_certain_particles_of_a_prediction_come_first(
+    browser: Page, store: Store, tmp_path: Path
+) -> None:
+    probability = np.tile([0.98, 0.015, 0.005], (COUNT, 1))
+    probability[77], probability[5] = (0.1, 0.41, 0.49), (0.2, 0.7, 0.1)
+    ids = store.particles["id"].to_numpy(dtype=object)
+    unlabelled = store.changed({"label": None}, {})
+    found = Predictions(ids, np.full(COUNT, -1), probability, NAMES, {})
+    page = write_least_certain(tmp_path / "page.html", unlabelled, found)
+    assert page is not None
+    browser.open(page.as_uri())
+    tiles = browser.evaluate(
+        "[...document.querySelectorAll('.tile')].slice(0, 2).map((tile) =>"
+        " [tile.dataset.id, ...[...tile.children].slice(1).map((part) => part.textContent)])"
+    )
+    assert tiles[0] == [ids[77], "Air bubble", "Silicone oil? 0.51", ""]
+    assert tiles[1] == [ids[5], "Silicone oil", "Protein? 0.30", ""]
+    assert counted(browser)[0] == LEAST_CERTAIN
+    browser.press("Enter")
+    assert "Nearest" not in browser.evaluate("document.getElementById('content').textContent")
 
 
 def test_names_of_images_and_runs_are_only_text(page: Page) -> None:

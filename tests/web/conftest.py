@@ -39,7 +39,7 @@ lines += [",".join([*row, "", "", ""]) for row in rows]
 (out / "report.html").write_text("<script>1</script>")
 (out / "secret.txt").write_text("not shown")
 print("Warning: <b>the lamp</b> differs.", *names, sys.argv, sep="\\n")
-print(f"Predictions: {out}")
+print(f"Report: {out / 'report.html'}")
 """
 
 

@@ -93,7 +93,7 @@
     facts.append(element("h2", "", images.id[image]), element("p", "", suspects.reason[suspect]));
     const table = element("table");
     const rows = [
-      ["Label", classes[given(suspect)].display],
+      [data.given_is, classes[given(suspect)].display],
       ["Decision", decided(suspect) || "none yet"],
       ["Score", suspects.score[suspect].toFixed(3)],
       ["Run", data.runs[images.run[image]]],
@@ -110,7 +110,8 @@
       one.append(picture(other, 88), element("figcaption", "", classes[images.given[other]].display));
       near.append(one);
     }
-    facts.append(table, element("h3", "", "Nearest images of other runs"), near);
+    facts.append(table);
+    if (near.children.length) facts.append(element("h3", "", "Nearest images of other runs"), near);
     $("content").replaceChildren(seen, facts);
   }
 
