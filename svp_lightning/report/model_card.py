@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
-from svp_lightning.data.importers.summary import as_range
 from svp_lightning.evaluation.counting import MACRO_METRICS
 from svp_lightning.evaluation.fidelity.stored import Compared, Fidelity
 from svp_lightning.evaluation.schema import Estimate, Results
 from svp_lightning.report.fidelity import verdict_sentence
-from svp_lightning.runtime.files import replacing
+from svp_lightning.report.page import write_page
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,16 @@ class Measure:
 
 def write_model_card(path: Path, card: Card) -> None:
     """Write a generator's card to ``path`` as Markdown."""
-    _write(
-        path,
-        "model_card.md.j2",
-        card=card,
-        measures=list(measures(card.fidelity)) if card.fidelity else [],
-        verdicts=[
+    found = card.fidelity
+    values = {
+        "card": card,
+        "measures": list(measures(found)) if found else [],
+        "verdicts": [
             verdict_sentence(name, one.memorisation)
-            for name, one in (card.fidelity.classes.items() if card.fidelity else ())
+            for name, one in (found.classes.items() if found else ())
         ],
-    )
+    }
+    write_page(path, "model_card.md.j2", values)
 
 
 def write_classifier_card(
@@ -83,37 +79,16 @@ def write_classifier_card(
         licence: SPDX name, or ``other``.
     """
     scaling = config["calibration"] or {"biases": {}}
-    _write(
-        path,
-        "classifier_card.md.j2",
-        config=config,
-        results=results,
-        measures=list(scores(results)) if results else [],
-        out_of_reach=results.out_of_reach if results else (),
-        biases=", ".join(f"{value:+.2f} ({name})" for name, value in scaling["biases"].items()),
-        onnx=onnx,
-        licence=licence,
-    )
-
-
-def _write(path: Path, template: str, **values: Any) -> None:
-    environment = Environment(
-        loader=PackageLoader("svp_lightning.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
-    )
-    environment.filters |= {
-        "display": display_name,
-        "number": lambda value: f"{value:.4g}",
-        "signed": lambda value: f"{'+' if value >= 0 else '−'} {abs(value):.4g}",
-        "pixels": lambda ends: f"{as_range(ends)} µm",
+    values = {
+        "config": config,
+        "results": results,
+        "measures": list(scores(results)) if results else [],
+        "out_of_reach": results.out_of_reach if results else (),
+        "biases": ", ".join(f"{value:+.2f} ({name})" for name, value in scaling["biases"].items()),
+        "onnx": onnx,
+        "licence": licence,
     }
-    text = environment.get_template(template).render(version=__version__, **values)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_page(path, "classifier_card.md.j2", values)
 
 
 def scores(found: Results) -> Iterator[Measure]:

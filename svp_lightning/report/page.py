@@ -1,4 +1,4 @@
-"""Rendering a template into one HTML file that needs nothing else."""
+"""Rendering a template into one file, of HTML that needs nothing else, or of Markdown."""
 
 import base64
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
+from svp_lightning.data.importers.summary import as_range
 from svp_lightning.report import text
 from svp_lightning.report.style import DPI, class_colours, figure_style
 from svp_lightning.runtime.files import replacing
@@ -34,13 +35,14 @@ class Picture(NamedTuple):
 
 
 @cache
-def _environment() -> Environment:
+def _environment(html: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("svp_lightning.report"),
-        autoescape=True,
+        autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=not html,
     )
     environment.filters |= {
         "display": display_name,
@@ -59,14 +61,17 @@ def _environment() -> Environment:
         "metric": text.metric_name,
         "lower_first": text.lower_first,
         "counted_as": "counted as {}".format,
+        "number": "{:.4g}".format,
+        "signed": lambda value: f"{'+' if value >= 0 else '−'} {abs(value):.4g}",
+        "pixels": lambda ends: f"{as_range(ends)} µm",
     }
     environment.globals |= {"version": __version__, "class_colours": class_colours}
     return environment
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:
-    """Render ``template`` with ``values`` to ``path``, whole or not at all."""
-    page = _environment().get_template(template).render(values)
+    """Render a ``template``, HTML or Markdown, with ``values``, whole or not at all."""
+    page = _environment(".html" in template).get_template(template).render(values)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
