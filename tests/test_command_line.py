@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from svp_lightning.config import TASKS
+from svp_lightning.stages.run_folder import RELEASED
 from tests.conftest import fresh_process
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +108,8 @@ def test_wheel_carries_the_configuration(tmp_path: Path) -> None:
         assert f"svp_lightning/conf/{file.relative_to(ROOT / 'conf').as_posix()}" in names
     assert "hydra_plugins/svp_process_launcher/launcher.py" in names
     assert any(name.endswith(".html.j2") for name in names)
+    for file in RELEASED.iterdir():
+        assert file.relative_to(ROOT).as_posix() in names
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     shown = fresh_process(
         tmp_path, "+experiment=paper_grid", "--cfg", "job", PYTHONPATH=str(tmp_path / "installed")

@@ -166,7 +166,7 @@ def real_images(module: ClassifierModule, reference: Path, work: Path) -> None:
 def said(module: ClassifierModule, name: str, images: np.ndarray) -> None:
     """Print how many images go to each class, and how sure the classifier is of them."""
     with torch.inference_mode():
-        raw = module.eval().probabilities(to_model_range(torch.from_numpy(images)[:, None]))
+        raw = module.eval().probabilities(to_model_range(torch.from_numpy(images.copy())[:, None]))
     names = module.class_names
     found = Predictions(
         np.arange(len(images)).astype(object), np.full(len(images), -1), raw.numpy(), names,

@@ -12,16 +12,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from hydra import compose, initialize_config_dir
 from instruments import BASES, SIZE, instrument
-from omegaconf import OmegaConf
 
-from svp_lightning.config import Config, parse_config
+from svp_lightning.__main__ import configured
+from svp_lightning.config import Config
 from svp_lightning.data.mix import mix
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.runtime.settings import config_folder
 from svp_lightning.runtime.terminal import say
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_store
@@ -110,13 +108,8 @@ def joined_store(work: Path) -> Store:
 
 def configuration(work: Path, changes: list[str]) -> Config:
     """The typed settings of a command line."""
-    places = [f"paths.artifacts={work / 'artifacts'}", f"paths.outputs={work / 'outputs'}"]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        composed = compose("config", overrides=[*changes, *places, "~logger", "~callbacks"])
-    values = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(values, dict)
-    values["paths"].pop("run", None)
-    return parse_config({str(key): value for key, value in values.items()})
+    places = (f"paths.artifacts={work / 'artifacts'}", f"paths.outputs={work / 'outputs'}")
+    return configured(*changes, *places)
 
 
 if __name__ == "__main__":

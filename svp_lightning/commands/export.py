@@ -13,7 +13,7 @@ from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.classifier_export import export_classifier, images_to_check, wants_onnx
+from svp_lightning.stages.classifier_export import export_classifier, images_to_check
 from svp_lightning.stages.generator_training import weights_hash
 from svp_lightning.stages.publishing import (
     fidelity_of,
@@ -23,7 +23,6 @@ from svp_lightning.stages.publishing import (
     write_samples,
     writing_whole,
 )
-from svp_lightning.stages.real_store import build_store
 from svp_lightning.stages.run_folder import CLASSIFIER, data_of, evaluated_run
 
 UNKNOWN = "The generator was exported from a folder; its file names the data by hash only."
@@ -60,10 +59,9 @@ def run(pipeline: Pipeline) -> Path | None:
 def _classifier(pipeline: Pipeline, run: Path) -> Path | None:
     if not is_main_process():
         return None
-    config, data, images = pipeline.config, data_of(run), None
-    if wants_onnx(config.export.onnx):
-        images = images_to_check(build_store(data, config.paths.own, pipeline.cache), run)
-    origin, licence = origin_of(data)
+    config = pipeline.config
+    images = images_to_check(run, config.export.onnx, config.paths.own, pipeline.cache)
+    origin, licence = origin_of(data_of(run))
     name = f"classifier_{sha256_of_file(run / CLASSIFIER)[:12]}"
     target = config.export.to or config.paths.outputs / config.study / name
     with writing_whole(target) as folder:

@@ -1,9 +1,10 @@
 """What a run's classifier is passed on with: evidence, ``model.onnx``, and its card."""
 
 import shutil
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,16 @@ from svp_lightning.classifier.packaged import (
     open_classifier,
     write_packaged,
 )
-from svp_lightning.data.store import Store
-from svp_lightning.errors import ArtifactError
+from svp_lightning.errors import ArtifactError, DataError
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
 from svp_lightning.evaluation.reference import REFERENCE
 from svp_lightning.evaluation.schema import RESULTS, Results, read_results
 from svp_lightning.report.model_card import write_classifier_card
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.preparation import PREPARATION
-from svp_lightning.stages.run_folder import VALIDATION
+from svp_lightning.stages.real_store import build_store
+from svp_lightning.stages.run_folder import VALIDATION, data_of
 
 CHECKED_PER_CLASS = 100
 """Validation images of each class, at most, that an ONNX file is compared on."""
@@ -91,26 +94,39 @@ def _without_names(file: Path, to: Path) -> None:
     write_predictions(to, replace(found, ids=ids))
 
 
-def images_to_check(store: Store, run: Path) -> NDArray[np.uint8]:
-    """(n, H, W) validation images of every class, spread over the split.
+def images_to_check(
+    run: Path, wanted: Literal["auto"] | bool, own: Collection[Path], cache: ArtifactCache
+) -> NDArray[np.uint8] | None:
+    """(n, H, W) validation images of a run, of every class, that ``model.onnx`` is checked on.
+
+    None where it is not wanted, or with ``auto``, where it cannot be made or checked.
+
+    Args:
+        run: an evaluated run, whose images are imported again if they are not in the cache.
+        wanted: ``export.onnx``.
+        own: folders of results, which are no images.
+        cache: of artifacts.
 
     Raises:
-        ArtifactError: the store is not the one that the run was evaluated on.
+        SvpError: ``wanted`` is true, and the images are not at hand or are others now.
     """
-    if store.sha256 != read_results(run / RESULTS).provenance.data:
-        raise ArtifactError(
-            f"The images at hand ({store.path}) are not those of the run: model.onnx cannot be "
-            "checked on its validation images.",
-            "Put the run's images back in their place, or set export.onnx=false.",
-        )
+    if wanted is False or (wanted == "auto" and not available()):
+        return None
+    try:
+        store = build_store(data_of(run), own, cache)
+        if store.sha256 != read_results(run / RESULTS).provenance.data:
+            raise ArtifactError(
+                f"The images at hand ({store.path}) are not those of the run.",
+                "Put the run's images back in their place, or set export.onnx=false.",
+            )
+    except (ArtifactError, DataError) as error:
+        if wanted is True:
+            raise
+        say(f"No model.onnx: it is checked on the run's validation images. {error}")
+        return None
     rows = []
     for label in range(len(store.class_names)):
         held = store.indices("val", label)
         chosen = np.linspace(0, len(held) - 1, min(len(held), CHECKED_PER_CLASS)).round()
         rows.append(held[chosen.astype(np.int64)])
     return np.asarray(store.images[np.sort(np.concatenate(rows))])
-
-
-def wants_onnx(setting: str | bool) -> bool:
-    """What ``export.onnx`` means here."""
-    return available() if setting == "auto" else bool(setting)

@@ -24,6 +24,8 @@ CONFIG, FIGURES = "config.yaml", "figures"
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
 VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
 FIDELITY = "fidelity.json"
+RELEASED = Path(__file__).parents[1] / "pretrained" / "flow_imaging_64px"
+"""The packaged classifier that comes with the package (experiments/released_classifiers)."""
 OBJECTIVE_FILE = "SVP_CELL_RESULT"
 """Environment variable naming the file in which a sweep wants the cell's objective."""
 

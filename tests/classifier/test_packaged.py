@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,8 +19,11 @@ from svp_lightning.classifier.packaged import (
     read_packaged,
     write_packaged,
 )
+from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.simulation.simulator import Simulator
+from svp_lightning.stages.run_folder import RELEASED
 from tests import configured
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -68,6 +72,17 @@ def test_networks_of_another_range_get_it(tmp_path: Path, images: torch.Tensor) 
     with torch.inference_mode():
         wanted = module(levels * 0.02 - 2.2)
         assert torch.allclose(read_packaged(tmp_path)[1](images), wanted, atol=1e-5)
+
+
+def test_the_released_classifier_knows_a_simulated_instrument() -> None:
+    config, module = read_packaged(RELEASED)
+    simulator = Simulator(configured.simulation("flowcam_10x"), config.image_size, 5)
+    names = [name for name in NAMES for _ in range(20)]
+    images, _ = simulator.render(names, np.arange(60), np.zeros(60, np.int64), device="cpu")
+    with torch.inference_mode():
+        found = module.probabilities(to_model_range(torch.from_numpy(images)[:, None]))
+    said = [config.class_names[k] for k in found.argmax(dim=1)]
+    assert np.mean([a == b for a, b in zip(said, names, strict=True)]) > 0.8
 
 
 def edited(folder: Path, edit: Edit) -> None:

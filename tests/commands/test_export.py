@@ -124,6 +124,15 @@ def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
     assert ("model.onnx" in config.files) == available() == ("images/s" in said)
     with pytest.raises(SystemExit):
         svp("task=export", f"export.classifier={run}", "export.to=mine")
+    # Where the run's images are others now, nothing can be compared on them.
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    kept["data"]["seed"] += 1
+    (run / "config.yaml").write_text(yaml.safe_dump(kept))
+    svp("task=export", f"export.classifier={run}", "export.to=bare")
+    assert "not those of the run" in capsys.readouterr().out or not available()
+    assert not (tmp_path / "bare" / "model.onnx").exists()
+    with pytest.raises(SystemExit):
+        svp("task=export", f"export.classifier={run}", "export.to=other", "export.onnx=true")
     (run / "results.json").write_text("{}")
     with pytest.raises(SystemExit):
         svp("task=export", f"export.classifier={run}", "export.to=other")
