@@ -9,6 +9,7 @@ project: ``paper_crops/real_<class>/*.png`` and a FlowCam run, ``flowcam_run``.
 
 import argparse
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from instruments import SIZE
 from PIL import Image
-from train import PREVALENCE, RECIPE, WORK, configuration
+from train import PREVALENCE, RECIPE, WORK, configuration, plan
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.classifier.validation import BEST
@@ -72,6 +73,7 @@ def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:
     config, trained, run = pipeline.config, (work / "classifier").resolve(), work / "run"
     store, clock = Store.open(work / "store"), Clock()
     run.mkdir(exist_ok=True)
+    start = time.monotonic()
     (validated, tested), device = measuring.predict_splits(
         trained / BEST, store, ("val", "test"), 512, pipeline.trainers
     )
@@ -101,12 +103,14 @@ def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:
         "costs": measuring.costs({"classifier": trained, "test": clock}),
         "provenance": {
             "data": store.sha256,
-            PREPARATION: preparation(config.data, store),
+            PREPARATION: preparation(config.data, store, work),
+            "optimizer_steps": record["optimizer_steps"],
+            "training_images_drawn": record["optimizer_steps"] * config.classifier.batch_size,
             "config": sha256_of_json(config.identity()),
             "git": git_revision(),
             "packages": package_versions(),
             "device": device,
-            "wall_seconds": 0.0,
+            "wall_seconds": round(time.monotonic() - start, 1),
         },
     }  # fmt: skip
     results = Results.model_validate(facts | parts)
@@ -114,14 +118,15 @@ def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:
     write_predictions(run / PREDICTIONS, tested.found)
     write_predictions(run / VALIDATION, validated.found)
     link(trained / BEST, run / CLASSIFIER)
+    measuring.store_reference(run, trained / BEST, store, config.evaluation, torch.device("cpu"))
     return run, tested, store
 
 
-def preparation(data: Any, store: Store) -> dict[str, Any]:
+def preparation(data: Any, store: Store, work: Path) -> dict[str, Any]:
     """Backgrounds differ between the instruments, so none is what new images are compared with."""
-    pixels = store.particles["pixel_um"]
+    pixels = [one.instrument.field_of_view_um / SIZE for one in plan(work).values()]
     found = Preparation.of(data, store).model_dump()
-    return found | {"background_grey": None, "pixel_um": [pixels.min(), pixels.max()]}
+    return found | {"background_grey": None, "pixel_um": [min(pixels), max(pixels)]}
 
 
 def by_instrument(tested: measuring.Split, store: Store, ratio: float) -> None:
