@@ -29,7 +29,13 @@ def test_the_shift_is_tau_times_the_log_frequency(real, tau) -> None:
 
 SHARES = {"protein": 3.0, "silicone_oil": 1.0}
 ADDED = {"extra": "diffusion", "ratio": 2}
+TAU = {"loss": "logit_adjustment", "tau": 0.5}  # answers for the root of the frequencies
 ARMS = {
+    "none": ({}, 40 / 48),
+    "duplicate": ({"extra": "duplicate", "ratio": 2}, 40 / 64),
+    "balanced_sampling": ({"sampling": "balanced"}, 0.5),
+    "class_weights": ({"loss": "class_weights"}, 0.5),
+    "logit_adjustment_half": (TAU, 40**0.5 / (40**0.5 + 8**0.5)),
     "diffusion": ({}, 40 / 64),
     "diffusion_class_weights": ({"loss": "class_weights"}, 0.5),
     "diffusion_logit_adjustment": ({"loss": "logit_adjustment"}, 0.5),
@@ -44,9 +50,10 @@ ARMS = {
 @pytest.mark.parametrize("name", ARMS)
 def test_trained_shares_are_those_of_what_the_loss_sees(real, pool, name) -> None:
     changes, protein = ARMS[name]
-    rows = mix(real, pool, augmentation(method=name, **ADDED, **changes), seed=0)
+    added = ADDED if name.startswith("diffusion") else {}
+    rows = mix(real, pool, augmentation(method=name, **added, **changes), seed=0)
     np.testing.assert_allclose(rows.trained_shares, [protein, 1 - protein], rtol=1e-6)
-    assert rows.added == {"protein": 0, "silicone_oil": 16}
+    assert rows.added == {"protein": 0, "silicone_oil": 16 if name.startswith("d") else 0}
     for phase in (rows.composition, rows.ending or rows.composition):
         assert phase.shares.sum() == pytest.approx(1)
         assert (phase.shares * phase.weights).sum() == pytest.approx(1)

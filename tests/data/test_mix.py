@@ -99,22 +99,6 @@ def test_generated_images_of_every_class_come_each_from_its_own_class(real, pool
     check_training_rows(mixture)
 
 
-@pytest.mark.parametrize(
-    ("method", "parts", "rare_share"),
-    [
-        ("none", {}, 7 / 47),
-        ("duplicate", {"extra": "duplicate", "ratio": 3}, 28 / 68),
-        ("balanced_sampling", {"sampling": "balanced"}, 1 / 2),
-        ("class_weights", {"loss": "class_weights"}, 1 / 2),
-        ("logit_adjustment", {"loss": "logit_adjustment", "tau": 1}, 1 / 2),
-        ("logit_adjustment", {"loss": "logit_adjustment", "tau": 0.5}, 7**0.5 / (7**0.5 + 40**0.5)),
-    ],
-)
-def test_trained_shares_are_those_that_the_loss_sees(real, method, parts, rare_share) -> None:
-    shares = mix(real, None, augmentation(method=method, **parts), seed=0).trained_shares
-    assert shares == pytest.approx([1 - rare_share, rare_share], abs=1e-6)
-
-
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:
     even = make_store([("protein", "train", 5), ("silicone_oil", "train", 5)])
     assert added_counts(even.counts("train"), 2.0, 0) == {
