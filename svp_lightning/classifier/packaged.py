@@ -132,6 +132,7 @@ def write_packaged(
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     with replacing(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)
+        temporary.chmod(0o644)  # it is for others
     config = PackagedConfig(
         name=name,
         **network_facts(module),

@@ -9,23 +9,24 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from svp_lightning.classifier.module import load_classifier
 from svp_lightning.classifier.onnx_export import OnnxCheck, available, write_onnx
 from svp_lightning.classifier.packaged import (
     CARD,
     ONNX,
-    open_classifier,
+    is_packaged,
     write_packaged,
 )
-from svp_lightning.errors import ArtifactError, DataError
+from svp_lightning.errors import ArtifactError, DataError, SettingsError
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
-from svp_lightning.evaluation.reference import REFERENCE
+from svp_lightning.evaluation.reference import REFERENCE, read_reference
 from svp_lightning.evaluation.schema import RESULTS, Results, read_results
 from svp_lightning.report.model_card import write_classifier_card
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.preparation import PREPARATION
 from svp_lightning.stages.real_store import build_store
-from svp_lightning.stages.run_folder import VALIDATION, data_of
+from svp_lightning.stages.run_folder import CLASSIFIER, VALIDATION, data_of
 
 CHECKED_PER_CLASS = 100
 """Validation images of each class, at most, that an ONNX file is compared on."""
@@ -34,7 +35,7 @@ CHECKED_PER_CLASS = 100
 def export_classifier(
     folder: Path, run: Path, images: NDArray[np.uint8] | None, licence: str, origin: str
 ) -> OnnxCheck | None:
-    """Write the classifier of an evaluated run, or of a packaged one, into ``folder``.
+    """Write the classifier of an evaluated run into ``folder``.
 
     Args:
         folder: new, made whole by the caller.
@@ -47,13 +48,13 @@ def export_classifier(
         ArtifactError: the run's results are missing or have changed.
         CheckpointError: the weights cannot be used, or the ONNX file computes something else.
     """
-    results, module = read_results(run / RESULTS), open_classifier(run)
+    results, module = read_results(run / RESULTS), load_classifier(run / CLASSIFIER)
     shutil.copyfile(run / RESULTS, folder / RESULTS)
     further = [RESULTS]
     for name in (PREDICTIONS, VALIDATION):
         _without_names(run / name, folder / name)
         further.append(name)
-    if (run / REFERENCE).is_file():
+    if read_reference(run / REFERENCE) is not None:
         shutil.copyfile(run / REFERENCE, folder / REFERENCE)
         further.append(REFERENCE)
     checked = None
@@ -108,8 +109,11 @@ def images_to_check(
         cache: of artifacts.
 
     Raises:
+        SettingsError: ``run`` is a packaged classifier.
         SvpError: ``wanted`` is true, and the images are not at hand or are others now.
     """
+    if is_packaged(run):
+        raise SettingsError(f"{run} is an exported classifier already.", "Copy the folder.")
     if wanted is False or (wanted == "auto" and not available()):
         return None
     try:

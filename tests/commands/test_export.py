@@ -131,6 +131,7 @@ def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
     svp("task=export", f"export.classifier={run}", "export.to=bare")
     assert "not those of the run" in capsys.readouterr().out or not available()
     assert not (tmp_path / "bare" / "model.onnx").exists()
+    assert (tmp_path / "bare" / "model.safetensors").stat().st_mode & 0o044
     with pytest.raises(SystemExit):
         svp("task=export", f"export.classifier={run}", "export.to=other", "export.onnx=true")
     (run / "results.json").write_text("{}")
