@@ -63,7 +63,8 @@ class PredictSettings(LabReportSettings):
     """What ``task=predict`` and ``task=prevalence`` read."""
 
     run: Path | None = runtime()
-    """Folder of an evaluated run, which must be given: its classifier (or predictions) is used."""
+    """Folder of an evaluated run, or of a packaged classifier, whose classifier (or predictions)
+    is used; None: the released classifier."""
     prevalence: Literal["estimated", "stated", "trained"]
     """Class shares that the new images are taken to have, where ``data.prevalence`` is not given.
     ``estimated``: from these images; ``stated``: those that the evaluated run is stated at;

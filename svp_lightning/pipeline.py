@@ -15,7 +15,7 @@ from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.input_files import input_hashes
-from svp_lightning.stages.run_folder import CLASSIFIER, evaluated_run
+from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import SimulatedData, fresh_data
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run_identity(config: Config) -> dict[str, Any]:
     if "generator" in identity and (initial := config.generator.initial_weights) is not None:
         identity["generator"] |= {"initial": cached_hash(initial, sha256_of_file, memory)}
     if config.task == "predict":
-        weights = evaluated_run(config.predict.run) / CLASSIFIER
+        weights = weights_of(evaluated_run(config.predict.run))
         identity |= {"classifier": cached_hash(weights, sha256_of_file, memory)}
     if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
         return identity

@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "bench_simulator.py": [],
     "bench_store.py": [],
     "bench_predictions.py": [],
+    "bench_predict.py": ["--images", "5000"],
     "bench_ingest.py": ["--particles", "10000"],
     "bench_classifier.py": ["--mode", "train", "--stem-stride", "4"],
     "bench_pipeline.py": [],

@@ -19,12 +19,14 @@ from svp_lightning.data.importers.summary import particles_lost
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.intervals import wilson_interval
-from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.reference import Judged
 
 UNCERTAIN = "uncertain"
-"""Class of particles whose largest probability is below the threshold."""
+"""Class of particles that may be of more than one class."""
+UNFAMILIAR = "unfamiliar"
+"""Class of particles that are unlike those of every class, uncertain or not."""
 ALL = "all"
-"""Class of the rows that count every particle, uncertain ones too."""
+"""Class of the rows that count every particle, uncertain and unfamiliar ones too."""
 CLASS_ALL = "all (class)"
 """What a class of the user's that is named as these rows is counted as."""
 ALL_SIZES = 0.0
@@ -151,15 +153,14 @@ def together(samples: Sequence[Sample], name: str) -> Sample:
     return Sample(name, volume, dilution, withheld)
 
 
-def counted_as(predictions: Predictions, uncertain_below: float) -> NDArray[np.object_]:
-    """(N,) class each image counts as: the likeliest, or :data:`UNCERTAIN`.
+def counted_as(judged: Judged) -> NDArray[np.object_]:
+    """(N,) class each image counts as: the likeliest, :data:`UNCERTAIN` or :data:`UNFAMILIAR`.
 
     A class named as the rows of all particles is :data:`CLASS_ALL`.
     """
-    names = np.array([_counted_name(name) for name in predictions.class_names], dtype=object)
-    likeliest = names[predictions.probabilities.argmax(axis=1)]
-    sure = predictions.probabilities.max(axis=1) >= uncertain_below
-    return np.where(sure, likeliest, UNCERTAIN)
+    names = np.array([_counted_name(name) for name in judged.found.class_names], dtype=object)
+    sure = np.where(judged.uncertain, UNCERTAIN, names[judged.likeliest])
+    return np.where(judged.unfamiliar, UNFAMILIAR, sure)
 
 
 def _counted_name(class_name: str) -> str:
@@ -178,7 +179,7 @@ def count_particles(
 
     Args:
         particles: a row per particle: ``sample``, ``class``, ``size_um`` (NaN where unknown).
-        class_names: K names; :data:`UNCERTAIN` and :data:`ALL` follow them.
+        class_names: K names; :data:`UNCERTAIN`, :data:`UNFAMILIAR` and :data:`ALL` follow them.
         samples: at least one; one without particles counts 0.
         together_as: name of all samples together, whose rows come last.
         thresholds_um: sizes counted from; none where no size is known.
@@ -194,7 +195,7 @@ def count_particles(
     everything = together(samples, together_as)
     of = {one.name: one for one in (*samples, everything)}
     # A class may be named as one of these rows.
-    kinds = list(dict.fromkeys([*map(_counted_name, class_names), UNCERTAIN]))
+    kinds = list(dict.fromkeys([*map(_counted_name, class_names), UNCERTAIN, UNFAMILIAR]))
     wide = {}
     for least in (ALL_SIZES, *thresholds_um):
         large = particles if least == ALL_SIZES else particles[particles["size_um"] >= least]

@@ -25,7 +25,7 @@ from svp_lightning.evaluation.particle_counts import (
     kind_of,
     together,
 )
-from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.reference import Judged, Reference, guaranteed
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.files import replacing
@@ -46,20 +46,25 @@ def size_definition(store: Store) -> str:
     return str(store.manifest.made_by.get("size_definition", UNKNOWN_DEFINITION))
 
 
-def particle_table(found: Predictions, store: Store, uncertain_below: float) -> pd.DataFrame:
-    """One row per particle, as in ``predictions.csv``; what the source does not know is left out.
+def particle_table(judged: Judged, store: Store) -> pd.DataFrame:
+    """One row per particle, as in ``predictions.csv``; what is not known is left out.
 
-    Columns: ``id``, ``run`` or ``group``, ``predicted``, ``uncertain``, ``size_um`` and its
-    ``size_definition``, ``edge_of_frame`` (cut by the camera's frame), and a column
-    ``probability_<class>`` for each class.
+    Columns: ``id``, ``run`` or ``group``, ``predicted``, ``set`` (the classes it may be of),
+    ``uncertain``, ``unfamiliar``, ``familiarity``, ``size_um`` and its ``size_definition``,
+    ``edge_of_frame`` (cut by the camera's frame), and a column ``probability_<class>`` for each
+    class.
     """
-    particles, kind = store.particles, kind_of(store)
+    particles, kind, found = store.particles, kind_of(store), judged.found
     table = pd.DataFrame({"id": found.ids})
     if kind != "image":
         table[kind] = particles["group"].to_numpy(dtype=object)
     names = np.array(found.class_names, dtype=object)
-    table["predicted"] = names[found.probabilities.argmax(axis=1)]
-    table["uncertain"] = found.probabilities.max(axis=1) < uncertain_below
+    table["predicted"] = names[judged.likeliest]
+    table["set"] = ["|".join(names[held]) for held in judged.sets]
+    table["uncertain"] = judged.uncertain
+    table["unfamiliar"] = judged.unfamiliar
+    if judged.familiarity is not None:
+        table["familiarity"] = judged.familiarity.round(5)
     if _sized(particles):
         table["size_um"] = particles["ecd_um"].to_numpy()
         table["size_definition"] = size_definition(store)
@@ -70,9 +75,7 @@ def particle_table(found: Predictions, store: Store, uncertain_below: float) -> 
     return table
 
 
-def count_table(
-    found: Predictions, store: Store, samples: Sequence[Sample], uncertain_below: float
-) -> pd.DataFrame:
+def count_table(judged: Judged, store: Store, samples: Sequence[Sample]) -> pd.DataFrame:
     """The counts of ``counts.csv``; see :mod:`svp_lightning.evaluation.particle_counts`.
 
     The column ``sample`` has the name of its kind: ``run``, ``group`` or ``image``.
@@ -82,19 +85,19 @@ def count_table(
     particles = pd.DataFrame(
         {
             "sample": store.particles["group"].to_numpy(dtype=object) if grouped else everything,
-            "class": counted_as(found, uncertain_below),
+            "class": counted_as(judged),
             "size_um": store.particles["ecd_um"] if _sized(store.particles) else np.nan,
         }
     )
     thresholds = SIZE_EDGES_UM if _sized(store.particles) else ()
-    table = count_particles(particles, found.class_names, samples, everything, thresholds)
+    table = count_particles(particles, judged.found.class_names, samples, everything, thresholds)
     table.insert(2, "size_definition", size_definition(store) if thresholds else "")
     return table.rename(columns={"sample": kind_of(store)})
 
 
-def write_counts(folder: Path, store: Store, particles: pd.DataFrame, counts: pd.DataFrame) -> None:
+def write_counts(folder: Path, store: Store, judged: Judged, counts: pd.DataFrame) -> None:
     """Write ``predictions.csv`` and ``counts.csv``, and copy what the import left out."""
-    for name, table in (("predictions", particles), ("counts", counts)):
+    for name, table in (("predictions", particle_table(judged, store)), ("counts", counts)):
         with replacing(folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False, float_format="%.8g")
     if (store.path / "skipped.csv").is_file():
@@ -168,14 +171,46 @@ def _whole(low: float, high: float) -> str:
     return f"{math.floor(low):,}–{math.ceil(high):,}"
 
 
-def notes(
-    store: Store, counts: pd.DataFrame, samples: Sequence[Sample], uncertain_below: float
+def rate(images: int, seconds: float) -> str:
+    """The line that says how fast images were classified."""
+    return f"Classified {images:,} images in {seconds:.1f} s, {images / seconds:,.0f} a second."
+
+
+def what_is_promised(
+    reference: Reference | None, coverage: float, false_alarms: float, particles: int
 ) -> list[str]:
-    """What a reader of the counts has to know, a line each."""
+    """What ``uncertain`` and ``unfamiliar`` mean, and how far validation images vouch for it.
+
+    Args:
+        reference: of the classifier.
+        coverage: of each class by the prediction sets.
+        false_alarms: of each class among the unfamiliar.
+        particles: that were judged.
+    """
+    if reference is None:
+        return ["The classifier has no reference: nothing is called uncertain or unfamiliar."]
     lines = [
-        WHAT_INTERVALS_COVER,
-        f"Uncertain: no class has a probability of at least {uncertain_below:g}.",
+        "Uncertain: the prediction set holds more than one class. Of each class, sets hold "
+        f"{coverage:.3g} at least.",
+        "Unfamiliar: unlike the validation images of every class. Of each class, at most "
+        f"{false_alarms:.3g} are flagged by mistake, here {particles * false_alarms:,.0f}.",
     ]
+    for promise, few in (
+        ("sets hold {:.1%} at least", reference.too_few(1 - coverage)),
+        ("{:.1%} at least are not flagged", reference.too_few(false_alarms)),
+    ):
+        for name, images in few.items():
+            vouched = promise.format(guaranteed(images, 1.0))
+            lines.append(
+                f"Warning: {images} validation images of {display_name(name)} are too few for "
+                f"that; {vouched}."
+            )
+    return lines
+
+
+def notes(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> list[str]:
+    """What a reader of the counts has to know, a line each."""
+    lines = [WHAT_INTERVALS_COVER]
     everything = counts[counts[kind_of(store)] == all_samples(store)]
     if everything["count"].max() == 0:
         high = everything["count_high"].iloc[0]

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, Sample
+from svp_lightning.evaluation.particle_counts import (
+    ALL,
+    ALL_SIZES,
+    UNCERTAIN,
+    UNFAMILIAR,
+    Sample,
+)
 from svp_lightning.evaluation.quality_table import SINGLE, Calls, Reference
 from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.figures.sheets import Row, sheet
@@ -86,7 +92,7 @@ def _distribution(
 def _strips(store: Store, particles: pd.DataFrame, calls: Calls, sample: Sample) -> list[Picture]:
     """Particles of each size and class, drawn at random."""
     chosen = particles["sample"].to_numpy() == sample.name
-    kinds = [*calls.class_names, UNCERTAIN]
+    kinds = [*calls.class_names, UNCERTAIN, UNFAMILIAR]
     edges = [0.0, *calls.thresholds_um, math.inf]
     size = particles["size_um"].to_numpy(float)
     rng, rows = np.random.default_rng(0), []

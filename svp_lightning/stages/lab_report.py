@@ -23,6 +23,7 @@ from svp_lightning.evaluation.quality_table import (
     quality_table,
     reference,
 )
+from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.quality import Contents, headline, write_quality_report
 from svp_lightning.report.run_findings import shares_of_classes
@@ -37,7 +38,7 @@ def lab_report(
     store: Store,
     samples: Sequence[Sample],
     raw: Predictions,
-    predicted: Predictions,
+    judged: Judged,
     known: Results | None,
     settings: LabReportSettings,
     warnings: Sequence[str],
@@ -51,7 +52,7 @@ def lab_report(
         store: N particles.
         samples: what the particles were imaged in.
         raw: N particles, as the classifier gives them.
-        predicted: the same at the class shares that are used.
+        judged: what is said of them, at the class shares that are used.
         known: results of the classifier.
         settings: what to show.
         warnings: a sentence each.
@@ -60,13 +61,13 @@ def lab_report(
     Raises:
         SettingsError: see :func:`~.quality_table.blank_among`.
     """
-    limits, below = reference(settings.product, settings.container_ml), settings.uncertain_below
+    limits, predicted = reference(settings.product, settings.container_ml), judged.found
     sizes = store.particles.get("ecd_um", pd.Series(np.nan, store.particles.index)).to_numpy(float)
     thresholds: tuple[float, ...] = ()
     if not len(sizes) or not np.isnan(sizes).all():
         further = set(limits.per_ml if limits else ()) - set(SIZE_EDGES_UM)
         thresholds = tuple(sorted({*SIZE_EDGES_UM, *further}))
-    kinds = counted_as(predicted, below)
+    kinds = counted_as(judged)
     grouped = kind_of(store) != "image"
     particles = pd.DataFrame(
         {
@@ -85,7 +86,9 @@ def lab_report(
         "Configuration (SHA-256)": hashes["configuration"],
         "Images (SHA-256)": store.sha256,
         "Class shares used": shares_of_classes(predicted.shares),
-        "Uncertain": f"no class has a probability of at least {below:g}",
+        "Uncertain": f"prediction sets hold {settings.coverage:.1%} of each class, at least",
+        "Unfamiliar": f"{judged.unfamiliar.sum():,} of {len(kinds):,} particles; up to "
+        f"{settings.false_alarms:.1%} of each class by mistake",
         "Program": f"svp_lightning {__version__}",
         "Source revision": git_revision() or "not in a checkout",
         "Packages": ", ".join(f"{name} {of}" for name, of in package_versions().items()),

@@ -14,7 +14,7 @@ from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.settings import config_folder
-from svp_lightning.stages.run_folder import CLASSIFIER, RESULTS
+from svp_lightning.stages.run_folder import RESULTS
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 PREPARATION = "preparation"
@@ -109,9 +109,16 @@ def trained_image_size(run: Path, trained: Preparation | None) -> int:
     if trained is not None and trained.image_size is not None:
         return trained.image_size
     # Imported when needed: it brings torch.
-    from svp_lightning.classifier.module import load_classifier
+    from svp_lightning.classifier.packaged import open_classifier
 
-    return load_classifier(run / CLASSIFIER).image_size
+    return open_classifier(run).image_size
+
+
+def unlabelled(data: DataSettings, image_size: int) -> DataSettings:
+    """The same data, imported without labels at the size the classifier reads."""
+    if isinstance(data, SimulatedData):
+        return data
+    return data.model_copy(update={"labelled": False, "image_size": image_size})
 
 
 def prepared_as_trained(data: DataSettings, trained: Preparation | None) -> DataSettings:

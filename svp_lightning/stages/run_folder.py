@@ -24,6 +24,8 @@ CONFIG, FIGURES = "config.yaml", "figures"
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
 VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
 FIDELITY = "fidelity.json"
+PACKAGED_WEIGHTS = "model.safetensors"
+"""Of a packaged classifier (:mod:`svp_lightning.classifier.packaged`)."""
 RELEASED = Path(__file__).parents[1] / "pretrained" / "flow_imaging_64px"
 """The packaged classifier that comes with the package (experiments/released_classifiers)."""
 OBJECTIVE_FILE = "SVP_CELL_RESULT"
@@ -58,24 +60,36 @@ def finished(run_dir: Path) -> bool:
 
 
 def evaluated_run(run: Path | None) -> Path:
-    """The folder of the run whose classifier ``task=predict`` uses.
+    """The folder of the classifier that ``task=predict`` uses.
+
+    Args:
+        run: of an evaluated run, or of a packaged classifier; None: the released one.
 
     Raises:
-        SettingsError: none is given.
+        SettingsError: none is given, and none is released with this installation.
         CheckpointError: it holds no classifier.
         ArtifactError: the classifier has changed since the run was finished.
     """
     if run is None:
-        raise SettingsError(
-            "predict.run is not set: no classifier to predict with.",
-            "Give the folder of an evaluated run (predict.run=outputs/…).",
-        )
-    if not (run / CLASSIFIER).is_file():
+        if not weights_of(RELEASED).is_file():
+            raise SettingsError(
+                "predict.run is not set, and no classifier is released with this installation.",
+                "Give the folder of an evaluated run (predict.run=outputs/…).",
+            )
+        return RELEASED
+    if not weights_of(run).is_file():
         raise CheckpointError(
-            f"{run} holds no {CLASSIFIER}.", "Give the folder of an evaluated run."
+            f"{run} holds no {CLASSIFIER}.",
+            "Give the folder of an evaluated run, or of an exported classifier.",
         )
-    require_unchanged(run / CLASSIFIER)
+    require_unchanged(weights_of(run))
     return run.resolve()
+
+
+def weights_of(folder: Path) -> Path:
+    """The file that says which classifier a folder holds."""
+    own = folder / CLASSIFIER
+    return own if own.is_file() else folder / PACKAGED_WEIGHTS
 
 
 def data_of(run: Path) -> DataSettings:

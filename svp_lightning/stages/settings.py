@@ -98,8 +98,11 @@ class EvaluationSettings(Settings):
 class LabReportSettings(Settings):
     """What the quality report of ``task=predict`` shows."""
 
-    uncertain_below: float = Field(gt=0, le=1)
-    """Images whose largest class probability is lower are counted as uncertain."""
+    coverage: float = Field(gt=0, lt=1)
+    """Share of each class whose prediction sets hold it, at least; a set of more than one class
+    is uncertain."""
+    false_alarms: float = Field(gt=0, lt=1)
+    """Share of each class that may be called unfamiliar, at most."""
     blank: str | None
     """Name of the run whose particles are subtracted; None: nothing is subtracted."""
     container_ml: float | None = Field(gt=0)

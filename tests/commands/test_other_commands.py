@@ -36,12 +36,18 @@ def test_predict_counts_every_particle(
     table = pd.read_csv(folder / "counts.csv")
     assert (table["size_definition"] == "equivalent circular diameter").all()
     counts = table[(table["group"] == "all groups") & (table["min_size_um"] == 0)]
-    assert counts["class"].tolist() == ["protein", "silicone_oil", "air_bubble", "uncertain", "all"]
+    assert counts["class"].tolist() == [
+        "protein", "silicone_oil", "air_bubble", "uncertain", "unfamiliar", "all",
+    ]  # fmt: skip
     assert counts["count"].iloc[:-1].sum() == counts["count"].iloc[-1] == 214
     predictions = pd.read_csv(folder / "predictions.csv")
     assert len(predictions) == 214
-    uncertain = int(predictions["uncertain"].sum())
-    assert counts.set_index("class").loc["uncertain", "count"] == uncertain
+    of = counts.set_index("class")["count"]
+    assert of["unfamiliar"] == predictions["unfamiliar"].sum()
+    assert of["uncertain"] == (predictions["uncertain"] & ~predictions["unfamiliar"]).sum()
+    # Sets hold the counted class; 8 validation images of a rare class promise 8 of 9.
+    assert all(p in held.split("|") for p, held in predictions[["predicted", "set"]].to_numpy())
+    assert "8 validation images of Air bubble are too few for that; sets hold 88.9%" in out
     # Files and folder name the classifier that was used, not the one of the default settings.
     assert folder.name.startswith(f"predict_{run.name}_")
     assert (folder / "classifier_config.yaml").read_text() == (run / "config.yaml").read_text()
@@ -57,6 +63,23 @@ def test_predict_counts_every_particle(
     row = pd.read_csv(file).set_index(["run", "min_size_um", "class"]).loc[("water", 10, "all")]
     assert row[["count", "per_ml"]].tolist() == [0, 0]
     assert row["per_ml_high"] == pytest.approx(3.68888 / 0.0174, rel=1e-5)
+
+
+def test_an_exported_classifier_predicts_as_its_run_does_and_the_released_one_without_a_setting(
+    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    svp("augmentation=none")
+    run, packaged = only_run(tmp_path / "outputs"), tmp_path / "packaged"
+    svp("task=export", f"export.classifier={run}", "export.onnx=false", f"export.to={packaged}")
+    svp("task=predict", f"predict.run={run}", "study=run", "data.seed=3")
+    svp("task=predict", f"predict.run={packaged}", "study=packaged", "data.seed=3")
+    monkeypatch.setattr("svp_lightning.stages.run_folder.RELEASED", packaged)
+    capsys.readouterr()
+    svp("task=predict", "study=released", "data.seed=3")
+    assert "the released classifier packaged is used" in capsys.readouterr().out
+    files = [next(tmp_path.glob(f"outputs/{s}/*/predictions.csv")) for s in ("run", "packaged")]
+    files += tmp_path.glob("outputs/released/*/predictions.csv")
+    assert len({file.read_text() for file in files}) == 1 < len(files)
 
 
 def test_audit_ranks_every_label_and_corrections_are_trained_on(

@@ -13,6 +13,7 @@ from svp_lightning.evaluation.particle_counts import (
     together,
 )
 from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.reference import Judged
 
 PARTICLES = pd.DataFrame(
     {
@@ -31,7 +32,7 @@ def counted(*samples: Sample, thresholds: tuple[float, ...] = (2.0, 5.0)) -> pd.
 
 def test_counts_are_cumulative_and_every_row_is_there() -> None:
     table = counted()
-    assert len(table) == 3 * 3 * 4
+    assert len(table) == 3 * 3 * 5
     count = table["count"].groupby(["sample", "class"]).agg(list)
     assert count.loc["a", "oil"] == [2, 2, 1]
     assert count.loc["a", "air"] == [1, 1, 0]
@@ -79,7 +80,7 @@ def test_a_blank_is_a_result() -> None:
 
 def test_an_import_of_a_blank_alone_is_counted() -> None:
     table = count_particles(PARTICLES[:0], ("oil", "air"), [A], "all runs", (2.0,))
-    assert table["count"].tolist() == [0] * 16
+    assert table["count"].tolist() == [0] * 20
 
 
 def test_intervals_are_exact_poisson_and_wilson() -> None:
@@ -97,18 +98,20 @@ def test_intervals_are_exact_poisson_and_wilson() -> None:
 def test_a_class_named_uncertain_counts_with_the_uncertain() -> None:
     table = count_particles(PARTICLES, ("oil", "air", "uncertain"), [A, B])
     whole = table[table["sample"] == "all runs"].set_index("class")["count"]
-    assert whole.to_dict() == {"oil": 3, "air": 1, "uncertain": 1, "all": 5}
+    assert whole.to_dict() == {"oil": 3, "air": 1, "uncertain": 1, "unfamiliar": 0, "all": 5}
 
 
 def test_a_class_named_all_is_kept_apart_from_the_row_of_all() -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.5, 0.5]], np.float32)
     ids, shares = np.arange(4).astype(object), {"All": 0.5, "oil": 0.5}
     found = Predictions(ids, np.full(4, -1), probabilities, ("All", "oil"), shares)
-    classes = counted_as(found, uncertain_below=0.6)
+    classes = counted_as(Judged(found, probabilities > 0.3, np.zeros(4, bool), None))
     particles = pd.DataFrame({"sample": "a", "class": classes, "size_um": np.nan})
     table = count_particles(particles, found.class_names, [A])
     whole = table[table["sample"] == "all runs"].set_index("class")["count"]
-    assert whole.to_dict() == {"all (class)": 2, "oil": 1, "uncertain": 1, "all": 4}
+    assert whole.to_dict() == {
+        "all (class)": 2, "oil": 1, "uncertain": 1, "unfamiliar": 0, "all": 4,
+    }  # fmt: skip
 
 
 def test_every_image_counts_once() -> None:
@@ -116,8 +119,12 @@ def test_every_image_counts_once() -> None:
     ids = np.arange(1000).astype(object)
     names = ("a", "b", "c")
     found = Predictions(ids, np.full(1000, -1), probabilities, names, dict.fromkeys(names, 1 / 3))
-    kinds = counted_as(found, uncertain_below=0.6)
-    sure = probabilities.max(axis=1) >= 0.6
-    assert (kinds == "uncertain").sum() == (~sure).sum() > 0
+    sets, strange = probabilities >= 0.4, np.arange(1000) % 50 == 0
+    sets[np.arange(1000), probabilities.argmax(axis=1)] = True
+    kinds = counted_as(Judged(found, sets, strange, None))
+    assert (kinds == "unfamiliar").tolist() == strange.tolist()
+    several = (sets.sum(axis=1) > 1) & ~strange
+    assert (kinds == "uncertain").sum() == several.sum() > 0
+    sure = ~several & ~strange
     likeliest = np.array(names)[probabilities.argmax(axis=1)]
     assert (kinds[sure] == likeliest[sure]).all()

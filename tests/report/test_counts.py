@@ -14,12 +14,13 @@ from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.reference import Judged, Reference
 from svp_lightning.report.counts import (
     count_table,
     each_sample,
     notes,
-    particle_table,
     readable,
+    what_is_promised,
     write_counts,
 )
 from tests import configured
@@ -64,16 +65,22 @@ def predicted(store: Store) -> Predictions:
     return Predictions(ids, unknown, np.stack([first, 1 - first], axis=1), NAMES, SHARES)
 
 
+def judged(found: Predictions) -> Judged:
+    """Sets of what has 0.4 or more; nothing is unfamiliar."""
+    held = found.probabilities >= 0.4
+    return Judged(found, held, np.zeros(len(held), bool), np.ones(len(held)))
+
+
 def reported(store: Store, folder: Path, volume_ml: Volume = None) -> str:
     """Write the tables and give what is printed, spaces joined."""
-    found, samples = predicted(store), samples_of(store, volume_ml)
-    counts = count_table(found, store, samples, 0.6)
-    write_counts(folder, store, particle_table(found, store, 0.6), counts)
+    found, samples = judged(predicted(store)), samples_of(store, volume_ml)
+    counts = count_table(found, store, samples)
+    write_counts(folder, store, found, counts)
     console = Console(width=80)
     with console.capture() as capture:
         console.print(readable(store, counts, samples))
         console.print(each_sample(store, counts, samples))
-    return " ".join([*capture.get().split(), *notes(store, counts, samples, 0.6)])
+    return " ".join([*capture.get().split(), *notes(store, counts, samples)])
 
 
 def written(folder: Path, index: str = "run") -> pd.DataFrame:
@@ -85,7 +92,7 @@ def test_one_file_holds_runs_sizes_classes_and_concentrations(tmp_path: Path) ->
     store = store_of(tmp_path / "store", ["run1"] * 4 + ["run2"] * 2, runs)
     said = reported(store, tmp_path)
     counts = written(tmp_path)
-    assert len(counts) == 3 * 5 * 4
+    assert len(counts) == 3 * 5 * 5
     assert counts.loc[("run1", 0, "all"), "count"] == 4
     assert counts.loc[("all runs", 5, "all"), ["count", "per_ml"]].tolist() == pytest.approx(
         [4, 4 / 0.75], rel=1e-5
@@ -108,7 +115,9 @@ def test_predictions_have_size_definition_and_edge(tmp_path: Path) -> None:
     assert table["size_um"].tolist() == [1, 3, 5]
     assert table["size_definition"].unique().tolist() == [ECD]
     assert table["edge_of_frame"].tolist() == [True, False, False]
+    assert table["set"].tolist() == ["protein", "silicone_oil", "protein|silicone_oil"]
     assert table["uncertain"].tolist() == [False, False, True]
+    assert table["unfamiliar"].tolist() == [False] * 3
     assert table["probability_protein"].tolist() == [0.9, 0.1, 0.5]
 
 
@@ -284,7 +293,7 @@ def test_no_number_is_split_in_80_columns(tmp_path: Path, classes: int, count: i
         Predictions(np.empty(0, object), np.empty(0, int), none, names, dict.fromkeys(names, 1.0)),
         samples_of(store),
     )
-    counts = count_table(found, store, samples, 0.6)
+    counts = count_table(judged(found), store, samples)
     for column in ("count", "count_low", "count_high"):
         counts[column] += count
         counts[column.replace("count", "per_ml")] = counts[column] / 0.034
@@ -294,6 +303,16 @@ def test_no_number_is_split_in_80_columns(tmp_path: Path, classes: int, count: i
     shown = capture.get()
     assert all(len(line) <= 80 for line in shown.splitlines())
     ends = f"{count:,}–{count + 4:,}"
-    assert shown.count(ends) == 5 * (classes + 2) + 2
+    assert shown.count(ends) == 5 * (classes + 3) + 2
     if count:
-        assert shown.count("1,764,706–1,764,814") == 5 * (classes + 2) + 2
+        assert shown.count("1,764,706–1,764,814") == 5 * (classes + 3) + 2
+
+
+def test_what_too_few_validation_images_cannot_promise_is_said() -> None:
+    values = {name: np.linspace(0, 1, n) for name, n in zip(NAMES, (400, 18), strict=True)}
+    said = " ".join(what_is_promised(Reference(values, values, {}), 0.95, 0.02, 1000))
+    assert "here 20." in said
+    assert "18 validation images of Silicone oil are too few" in said
+    assert "94.7%" in said  # 18 of 19
+    assert "Protein" not in said
+    assert "no reference" in what_is_promised(None, 0.95, 0.02, 1000)[0]

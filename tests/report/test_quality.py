@@ -9,7 +9,7 @@ from svp_lightning.evaluation.particle_counts import counted_as, samples_of
 from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
 from svp_lightning.report.quality import Contents, write_quality_report
 from tests.report.pages import Page
-from tests.report.test_counts import SHARES, predicted, store_of
+from tests.report.test_counts import SHARES, judged, predicted, store_of
 
 HOSTILE = "<script>alert(1)</script> $\\frac{1}{0}$ & \"q'"
 
@@ -21,8 +21,8 @@ def written(folder: Path, groups: list[str], runs: dict, **table: object) -> Pag
         {
             "sample": store.particles["group"],
             "size_um": store.particles["ecd_um"],
-            "class": counted_as(found, 0.6),
-            "uncertain": found.probabilities.max(axis=1) < 0.6,
+            "class": counted_as(judged(found)),
+            "uncertain": judged(found).uncertain,
         }
     )
     calls = calls_of(samples, particles, (2.0, 10.0), found, None, SHARES, None)
