@@ -1,6 +1,7 @@
 """From rows to batches: data sets and loaders, correct under any number of processes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ HELD_OUT_BATCH = 512
 """Images predicted at once, at least: without gradients more of them fit than train at once."""
 
 
+@dataclass(eq=False)
 class ParticleDataset(Dataset[Batch]):
     """Rows of one or more stores; an array of positions gives a batch, without a loop over images.
 
     Use with ``DataLoader(dataset, batch_size=None, sampler=<sampler of index arrays>)``.
 
-    Args:
+    Attributes:
         stores: stores with images of one size.
         store_id: (M,) position in ``stores`` of each row.
         row: (M,) row in that store.
@@ -37,19 +39,11 @@ class ParticleDataset(Dataset[Batch]):
         group: (M,) what decides a row's weight, or None.
     """
 
-    def __init__(
-        self,
-        stores: Sequence[Store],
-        store_id: NDArray[np.uint8],
-        row: NDArray[np.int64],
-        label: NDArray[np.int64],
-        group: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.stores = tuple(stores)
-        self.store_id = store_id
-        self.row = row
-        self.label = label
-        self.group = group
+    stores: Sequence[Store]
+    store_id: NDArray[np.uint8]
+    row: NDArray[np.int64]
+    label: NDArray[np.int64]
+    group: NDArray[np.int64] | None = None
 
     @classmethod
     def of_mixture(cls, mixture: Mixture) -> "ParticleDataset":

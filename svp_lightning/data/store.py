@@ -15,6 +15,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +69,7 @@ class Manifest(BaseModel):
     package_version: str
 
 
+@dataclass(eq=False)
 class Store:
     """A store opened for reading.
 
@@ -78,10 +80,9 @@ class Store:
         images: (N, H, W) uint8 memory map, grey levels 0 to 255.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, particles: pd.DataFrame) -> None:
-        self.path = path
-        self.manifest = manifest
-        self.particles = particles
+    path: Path
+    manifest: Manifest
+    particles: pd.DataFrame
 
     @classmethod
     def open(cls, path: Path | str) -> Self:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from svp_lightning.data.importers.summary import as_range, pixel_range
-from svp_lightning.data.settings import FolderSettings, MfiSettings
+from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.evaluation.schema import read_results
@@ -65,18 +65,19 @@ class Preparation(BaseModel):
     @classmethod
     def of(cls, data: DataSettings, store: Store) -> Self:
         """Of the images that ``data`` made ``store`` of."""
-        mask = (data.mask, _mask_image(data)) if isinstance(data, FolderSettings) else (None, None)
+        mask = data.mask if isinstance(data, FolderSettings) else None
+        image = data.root / mask if isinstance(data, FolderSettings) and mask else None
         return cls(
             source=data.source,
-            background=None if isinstance(data, SimulatedData) else data.background,
-            fit="cut" if isinstance(data, SimulatedData) else data.fit,
+            background=getattr(data, "background", None),
+            fit=getattr(data, "fit", "cut"),
             background_grey=_background_grey(store),
             pixel_um=pixel_range(store),
             image_size=store.image_size,
             bit_depth=store.manifest.made_by.get("bit_depth_of_16_bit_files"),
-            mask=mask[0],
-            mask_sha256=mask[1],
-            margin_px=data.margin_px if isinstance(data, MfiSettings) else None,
+            mask=mask,
+            mask_sha256=sha256_of_file(image) if image and image.is_file() else None,
+            margin_px=getattr(data, "margin_px", None),
         )
 
     @property
@@ -235,12 +236,6 @@ def _pixels_apart(there: tuple[float, float] | None, here: tuple[float, float] |
         f"Warning: a pixel is {as_range(here)} µm in these images, {as_range(there)} µm in the "
         f"classifier's training images: it sees particles at {seen} of their size."
     ]
-
-
-def _mask_image(data: FolderSettings) -> str | None:
-    """Hash of the image that the mask is; None where it is a box."""
-    file = data.root / (data.mask or "")
-    return sha256_of_file(file) if file.is_file() else None
 
 
 def _background_grey(store: Store) -> float | None:

@@ -52,7 +52,7 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
             "Give the folder that holds the images; an archive must be unpacked first.",
         )
     skips = Skips(settings.unreadable)
-    mask = None if settings.mask is None else Mask.of(settings.mask, settings.root)
+    mask = None if settings.mask is None else Mask(settings.mask, settings.root)
     listing = _grouped_by_name(_listing(settings, skips, left_out), settings)
     images = _readable(listing, settings, skips)
     particles = _particles(images, settings, skips)

@@ -8,7 +8,6 @@ the same grey level near their border, and replaced by background where the user
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,35 +33,33 @@ _MARK_PIXELS = 5
 """Fewer are defects of the sensor, which all classes share."""
 
 
-@dataclass(frozen=True)
 class Mask:
     """Where pixels of every image are to be replaced by background.
 
-    Attributes:
-        box: left, top, right and bottom, px; negative ones count from the right and bottom
-            edges, None is an edge. Ignored where ``image`` is given.
-        image: (h, w) bool, True where a pixel is replaced; every image must be of its size.
+    Args:
+        given: ``left:top:right:bottom`` in px (negative ones count from the right and bottom
+            edges, empty ones are edges), or the name of an image in ``root`` that is not 0 where
+            a mark is; every image then must be of its size.
+        root: of the images.
+
+    Raises:
+        DataError: ``given`` is neither of the two.
     """
 
-    box: _Edges = ()
-    image: NDArray[np.bool_] | None = None
-
-    @classmethod
-    def of(cls, given: str, root: Path) -> "Mask":
-        """From ``left:top:right:bottom``, or the name of an image that is not 0 where a mark is.
-
-        Raises:
-            DataError: neither of the two.
-        """
+    def __init__(self, given: str, root: Path) -> None:
+        self._box: tuple[slice, ...] = ()
+        self._image: NDArray[np.bool_] | None = None
         if re.fullmatch(r"(-?\d*):(-?\d*):(-?\d*):(-?\d*)", given):
-            return cls(box=tuple(int(n) if n.strip("-") else None for n in given.split(":")))
-        if not (root / given).is_file():
+            edges = [int(n) if n.strip("-") else None for n in given.split(":")]
+            self._box = (slice(edges[1], edges[3]), slice(edges[0], edges[2]))
+        elif (root / given).is_file():
+            self._image = read_picture(root / given).grey > 0
+        else:
             raise DataError(
                 f"data.mask={given} is neither a box nor an image in {root}.",
                 "Give left:top:right:bottom in px (:-12:: is the lowest 12 rows), or an image "
                 "that is not black where pixels are to be replaced.",
             )
-        return cls(image=read_picture(root / given).grey > 0)
 
     def covers(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
         """(h, w), True where pixels of an image of this shape are to be replaced.
@@ -71,13 +68,12 @@ class Mask:
             DataError: the mask image has another size, or nothing would be left.
         """
         covered = np.zeros(shape, dtype=bool)
-        if self.image is None:
-            left, top, right, bottom = self.box
-            covered[top:bottom, left:right] = True
-        elif self.image.shape == shape:
-            covered = self.image
+        if self._image is None:
+            covered[self._box] = True
+        elif self._image.shape == shape:
+            covered = self._image
         else:
-            sizes = [f"{w} x {h} px" for h, w in (self.image.shape, shape)]
+            sizes = [f"{w} x {h} px" for h, w in (self._image.shape, shape)]
             raise DataError(
                 f"data.mask is an image of {sizes[0]}, but an image to import has {sizes[1]}.",
                 "Give the mask as a box, or import images of one size.",
@@ -93,10 +89,7 @@ class Mask:
 def marks(labels: pd.Series, read: Callable[[int], Grey], num_threads: int) -> list[str]:
     """A warning for each mark that the images of a class have in common near the border.
 
-    Args:
-        labels: class of each image, null where unknown.
-        read: gives an image by its position, masked pixels at the level of its border.
-        num_threads: decoding threads.
+    ``read`` gives an image by its position in ``labels`` (classes, null where unknown).
     """
     classes_of: dict[_Edges, set[str]] = {}
     names = labels.astype(object).where(labels.notna(), "").to_numpy(object)

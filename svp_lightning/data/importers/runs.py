@@ -114,27 +114,8 @@ class RunImport(ABC):
             DataError: a run cannot be read or is a copy (unless skipped), no run is left, or the
                 labels do not fit the particles.
         """
-        settings, skips = self.settings, self.skips
-        files = self.files()
-        names = dict(zip(files, run_names(settings.root, files), strict=True))
-        tables, lost = self._read_all(names)
-        blank = {file: tables.pop(file) for file in list(tables) if tables[file].empty}
-        tables = without_repeats(tables, settings.root, settings.num_threads, skips)
-        particles = _joined(list((tables or blank).values()))
-        listed = Counter(_run_of(particles).tolist())
-        for file, table in tables.items():
-            listed[str(_run_of(table).iloc[0])] += lost[file]
-        particles = self.pictures.holding(particles, skips)
-        if particles.empty and not blank:
-            raise DataError(
-                f"Nothing in {settings.root} could be imported.",
-                "Set data.unreadable=refuse to see the first problem.",
-            )
-        missing = listed - Counter(_run_of(particles).tolist())
-        if "label" in particles:
-            cells = particles["label"].astype(object)
-            spelled = class_names(cells[cells.notna() & (cells != "")], settings.root)
-            particles["label"] = [spelled.get(c) for c in cells] if settings.labelled else None
+        settings = self.settings
+        particles, runs, missing = self._all_particles()
         self.pictures.share_depth(particles["picture"].unique())
         particles = self.complete(particles).assign(origin="real", split=None)
         labelled, why = self._labelled(particles, missing), None
@@ -145,7 +126,6 @@ class RunImport(ABC):
                 particles = assign_splits(labelled, settings.fractions, settings.seed)
             except DataError as error:
                 why = str(error)
-        runs = sorted({*listed, *(names[file] for file in blank)})
         boxes = {name: f"box_{name}_px" for name in BOX}
         source = [Path(name).name for name in particles["picture"]]
         return Plan(
@@ -162,8 +142,33 @@ class RunImport(ABC):
                 **self.made_by,
                 "runs": self._facts_of(runs, particles, missing),
             },
-            skipped=skips.table(),
+            skipped=self.skips.table(),
         )
+
+    def _all_particles(self) -> tuple[pd.DataFrame, list[str], Counter[str]]:
+        """Particles of all runs, each once, that can be cut; the runs; particles each has lost."""
+        root, files = self.settings.root, self.files()
+        names = dict(zip(files, run_names(root, files), strict=True))
+        tables, lost = self._read_all(names)
+        blank = {file: tables.pop(file) for file in list(tables) if tables[file].empty}
+        tables = without_repeats(tables, root, self.settings.num_threads, self.skips)
+        particles = _joined(list((tables or blank).values()))
+        listed = Counter(_run_of(particles).tolist())
+        for file, table in tables.items():
+            listed[str(_run_of(table).iloc[0])] += lost[file]
+        particles = self.pictures.holding(particles, self.skips)
+        if particles.empty and not blank:
+            raise DataError(
+                f"Nothing in {root} could be imported.",
+                "Set data.unreadable=refuse to see the first problem.",
+            )
+        if "label" in particles:
+            cells = particles["label"].astype(object)
+            spelled = class_names(cells[cells.notna() & (cells != "")], root)
+            labels = [spelled.get(cell) for cell in cells]
+            particles["label"] = labels if self.settings.labelled else None
+        runs = sorted({*listed, *(names[file] for file in blank)})
+        return particles, runs, listed - Counter(_run_of(particles).tolist())
 
     def run_files(
         self, suffixes: Collection[str], is_run: Callable[[Path], bool] = lambda _: True

@@ -1,12 +1,15 @@
 """Runs as instruments leave them, made small: one builder a format, and how to import them."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from svp_lightning.data.importers.collage import plan_collage
 from svp_lightning.data.importers.flowcam import plan_flowcam
+from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.mfi import plan_mfi
 from svp_lightning.data.importers.writer import Plan, write_plan
@@ -124,6 +127,17 @@ def write_flowcam(folder: Path, run: str = "run1", particles: int = 6, fields: l
     (folder / f"{run}.cla").write_text(
         "v3\n1\nmine\n2\nOil drop\nOR\n1\nC:\\a.flt\n2\n1\n4\nprotein\nOR\n0\n2\n2\n3\n"
     )
+
+
+def export_csv(
+    lst: Path, to: Path, ids: Collection[int] | None = None, names: Mapping[str, str] = CSV_NAMES
+) -> pd.DataFrame:
+    """What a user saves of a list: the particles ``ids`` (all), columns by ``names``."""
+    rows = read_particles(lst)
+    rows = rows if ids is None else rows[rows["particle_id"].isin(ids)]
+    table = rows[list(names)].rename(columns=names)
+    table.to_csv(to, index=False, float_format="%.6e")
+    return table
 
 
 def write_library(folder: Path, name: str = "lib", day: str | None = None) -> None:

@@ -21,6 +21,7 @@ from tests.data.importers.made_runs import (
     FIELDS,
     REFERENCE,
     assert_right_images,
+    export_csv,
     imported,
     plan,
     write_flowcam,
@@ -71,10 +72,10 @@ def test_runs_become_a_store_with_labels_groups_and_sizes(runs, ingest) -> None:
 )
 def test_a_csv_export_with_units_serves_without_the_list(tmp_path, ingest, encoding, first) -> None:
     write_flowcam(tmp_path / "runs", "run1")
-    rows = read_particles(tmp_path / "runs" / "run1.lst")
+    table = tmp_path / "runs" / "run1.csv"
     names = CSV_NAMES | {"abd_diameter_vendor_um": "Diameter (ABD) (µm)"}
-    text = rows[list(names)].rename(columns=names).to_csv(index=False, float_format="%.6e")
-    (tmp_path / "runs" / "run1.csv").write_bytes((first + text).encode(encoding))
+    export_csv(table.with_suffix(".lst"), table, names=names)
+    table.write_bytes((first + table.read_text()).encode(encoding))
     (tmp_path / "runs" / "run1_summary.csv").write_text("List File,run1.lst\n")
     (tmp_path / "runs" / "run1.lst").unlink()
     store = ingest(labelled=False)

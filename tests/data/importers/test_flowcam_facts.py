@@ -15,6 +15,7 @@ from tests.data.importers.made_runs import (
     FIELDS,
     dilute,
     edit,
+    export_csv,
     imported,
     plan,
     write_blank,
@@ -167,17 +168,11 @@ def test_a_list_with_other_counts_than_its_summary_has_no_concentration(
     assert (facts(folder)["withheld"], facts(folder)["volume_ml"]) == (None, 0.0174)
 
 
-def export(folder: Path, change_ids: Callable[[int], int] = int) -> None:
-    """The list as ``.csv``."""
-    rows = [line.split("|") for line in (folder / "run1.lst").read_text().splitlines()]
-    names = [field.split("|")[0] for field in FIELDS]
-    wanted = {"id": "Particle ID", "image_x": "Image X", "collage_file": "Image File"}
-    text = [",".join(wanted.values())]
-    for row in rows[2 + len(FIELDS) :]:
-        values = dict(zip(names, row, strict=True))
-        values["id"] = str(change_ids(int(values["id"])))
-        text.append(",".join(values[name] for name in wanted))
-    (folder / "run1.csv").write_text("\n".join(text) + "\n")
+def export(folder: Path, ids: Callable[[int], int] = int) -> None:
+    names = {"particle_id": "Particle ID", "x": "Image X", "collage_file": "Image File"}
+    table = export_csv(folder / "run1.lst", folder / "run1.csv", names=names)
+    table["Particle ID"] = table["Particle ID"].map(ids)
+    table.to_csv(folder / "run1.csv", index=False)
 
 
 def test_what_shows_that_a_list_was_cut_withholds_the_concentration(folder) -> None:

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.flowcam_lists import read_particles
 from svp_lightning.data.importers.repeats import without_repeats
 from svp_lightning.data.importers.runs import run_names
 from svp_lightning.data.importers.summary import IngestSummary
@@ -15,8 +14,8 @@ from svp_lightning.data.importers.tables import Skips
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.errors import DataError
 from tests.data.importers.made_runs import (
-    CSV_NAMES,
     draw_collage,
+    export_csv,
     imported,
     plan,
     save,
@@ -24,13 +23,6 @@ from tests.data.importers.made_runs import (
     write_flowcam,
     write_mfi,
 )
-
-
-def export(lst: Path, to: Path, ids: list[int]) -> None:
-    """What a user saves of some particles."""
-    rows = read_particles(lst)
-    names = CSV_NAMES
-    rows[rows["particle_id"].isin(ids)][list(names)].rename(columns=names).to_csv(to, index=False)
 
 
 def unlabelled(source: str, root: Path, **options: object) -> Plan:
@@ -68,7 +60,7 @@ def test_a_copy_is_known_though_its_table_is_another(tmp_path) -> None:
     """Renamed, and less of it, in another format."""
     write_flowcam(tmp_path / "r1", "r1")
     shutil.copytree(tmp_path / "r1", tmp_path / "r2")
-    export(tmp_path / "r2" / "r1.lst", tmp_path / "r2" / "mine.csv", [2, 4, 6])
+    export_csv(tmp_path / "r2" / "r1.lst", tmp_path / "r2" / "mine.csv", [2, 4, 6])
     (tmp_path / "r2" / "r1.lst").unlink()
     with pytest.raises(DataError, match=r"r2/mine\.csv is a copy of .*r1/r1\.lst \(3 of its 3"):
         unlabelled("flowcam", tmp_path)
@@ -104,9 +96,9 @@ def test_a_picture_that_is_equal_by_chance_makes_no_copy(tmp_path) -> None:
 def test_an_export_next_to_its_run_doubles_nothing(tmp_path, name, with_list) -> None:
     root = tmp_path / "runs"
     write_flowcam(root, "run1")
-    export(root / "run1.lst", root / name, [2, 3])
+    export_csv(root / "run1.lst", root / name, [2, 3])
     if not with_list:
-        export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4, 5, 6])
+        export_csv(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4, 5, 6])
         (root / "run1.lst").unlink()
     store = imported("flowcam", root, labelled=False)
     assert store.particles["id"].tolist() == [f"run1/{n:06d}" for n in range(1, 7)]
@@ -119,8 +111,8 @@ def test_an_export_next_to_its_run_doubles_nothing(tmp_path, name, with_list) ->
 def test_tables_that_overlap_are_one_run_and_no_particle_is_lost(tmp_path) -> None:
     root = tmp_path / "runs"
     write_flowcam(root, "run1")
-    export(root / "run1.lst", root / "oil.csv", [4, 5, 6])
-    export(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4])
+    export_csv(root / "run1.lst", root / "oil.csv", [4, 5, 6])
+    export_csv(root / "run1.lst", root / "run1.csv", [1, 2, 3, 4])
     (root / "run1.lst").unlink()
     store = imported("flowcam", root, labelled=False)
     table = store.particles
