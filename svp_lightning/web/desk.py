@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,6 +58,7 @@ class Desk:
         self.job: Job | None = None
         self._predict, self._outputs, self._preferred = predict, outputs, preferred
         self._upload: Upload | None = None
+        self._starting = Lock()
         self._results: dict[str, Path] = {}
 
     def classifiers(self) -> dict[str, Path]:
@@ -91,6 +93,10 @@ class Desk:
         Raises:
             SvpError: another is being classified, this one was refused, or holds nothing to read.
         """
+        with self._starting:
+            self._start(asked)
+
+    def _start(self, asked: Asked) -> None:
         if self.job is not None and self.job.state == "running":
             raise DataError("Another upload is being classified.", "Wait for it, or cancel it.")
         upload = self.upload(asked.upload)

@@ -49,14 +49,14 @@
     const reader = entry.createReader();
     const part = () => new Promise((found, failed) => reader.readEntries(found, failed));
     for (let entries = await part(); entries.length; entries = await part()) {
-      for (const inside of entries) await walk(inside, `${path}/${inside.name}`);
+      await Promise.all(entries.map((inside) => walk(inside, `${path}/${inside.name}`)));
     }
   }
 
   async function dropped(items) {
     // Before anything is waited for: the list is emptied after the event.
     const entries = items.map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    for (const entry of entries) await walk(entry, entry.name);
+    await Promise.all(entries.map((entry) => walk(entry, entry.name)));
     taken();
   }
 
