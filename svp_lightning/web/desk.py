@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import CHECKSUMS
 from svp_lightning.runtime.settings import assignment
-from svp_lightning.stages.run_folder import CLASSIFIER
+from svp_lightning.stages.run_folder import CLASSIFIER, PACKAGED_WEIGHTS, RELEASED, weights_of
 from svp_lightning.web.jobs import Job
 from svp_lightning.web.settings import ServeSettings
 from svp_lightning.web.uploads import Upload
@@ -62,13 +62,17 @@ class Desk:
         self._results: dict[str, Path] = {}
 
     def classifiers(self) -> dict[str, Path]:
-        """Name -> folder of those to choose from, the preferred one and then the newest first."""
-        found = [file.parent for file in self._outputs.glob(f"*/*/{CLASSIFIER}")]
-        found = [run for run in found if (run / CHECKSUMS).is_file()]
-        found.sort(key=lambda run: (run / CLASSIFIER).stat().st_mtime, reverse=True)
-        if self._preferred is not None:
-            found.insert(0, self._preferred)
-        return {f"{run.parent.name}/{run.name}": run.resolve() for run in found}
+        """Name -> folder: the preferred one, finished runs and exports, and the released one.
+
+        The newest come first.
+        """
+        runs = [file.parent for file in self._outputs.glob(f"*/*/{CLASSIFIER}")]
+        found = [run for run in runs if (run / CHECKSUMS).is_file()]
+        found += [file.parent for file in self._outputs.glob(f"*/*/{PACKAGED_WEIGHTS}")]
+        found.sort(key=lambda folder: weights_of(folder).stat().st_mtime, reverse=True)
+        found += [RELEASED] if weights_of(RELEASED).is_file() else []
+        found = [*([self._preferred] if self._preferred else []), *found]
+        return {f"{folder.parent.name}/{folder.name}": folder.resolve() for folder in found}
 
     def new_upload(self) -> Upload:
         """An empty one."""

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from svp_lightning.web import desk
 from tests.web.conftest import ORIGIN
 
 Serve = Callable[..., TestClient]
@@ -190,6 +191,21 @@ def test_the_page_may_load_and_call_nothing_else(serve: Serve) -> None:
     assert client.get("/static/page.html.j2").status_code == 404
 
 
-def test_without_a_classifier_the_page_says_what_to_do(serve: Serve, tmp_path: Path) -> None:
+def test_released_exported_and_trained_classifiers_are_offered(
+    serve: Serve, tmp_path: Path
+) -> None:
+    exported = tmp_path / "outputs" / "study" / "exported"
+    exported.mkdir()
+    (exported / "model.safetensors").write_text("")
+    page = serve().get("/").text
+    offered = [line.strip() for line in page.splitlines() if line.startswith("<option>")]
+    named = [f"<option>{name}</option>" for name in ("study/exported", "study/run")]
+    assert offered == [*named, "<option>pretrained/flow_imaging_64px</option>"]
+
+
+def test_without_a_classifier_the_page_says_what_to_do(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "RELEASED", tmp_path / "nothing")
     (tmp_path / "outputs/study/run/checksums.json").unlink()
     assert "There is no classifier yet" in serve().get("/").text
