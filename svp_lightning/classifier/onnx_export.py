@@ -9,6 +9,7 @@ images before it gets its name.
 """
 
 import json
+import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -110,18 +111,23 @@ def write_onnx(path: Path, module: ClassifierModule, images: Images) -> OnnxChec
 
 def onnx_model(whole: nn.Module, example: Tensor) -> Any:
     """The ONNX model of a network, for any number of images."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of packages about one another
-        program: Any = torch.onnx.export(
-            whole,
-            (example,),
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
-            verbose=False,
-        )
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)  # a line for each node that is simplified
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of packages about one another
+            program: Any = torch.onnx.export(
+                whole,
+                (example,),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                verbose=False,
+            )
+    finally:
+        logging.disable(disabled)
     return program.model_proto
 
 
