@@ -18,8 +18,7 @@ import pandas as pd
 import torch
 
 from svp_lightning.classifier.appearance import Appearance, fit_appearance
-from svp_lightning.classifier.module import ClassifierModule
-from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.classifier.packaged import empty_module
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.evaluation.reference import Reference, judge
@@ -43,15 +42,6 @@ def store_of(folder: Path, images: int) -> Store:
     return Store.open(folder)
 
 
-def network(backbone: str) -> ClassifierModule:
-    settings = ClassifierSettings(
-        backbone=backbone, stem_stride="auto", pretrained_weights=None, steps=1, validate_every=1,
-        batch_size=2, optimizer="adamw", learning_rate=1e-3, warmup_steps=0, weight_decay=0.0,
-        label_smoothing=0.0,
-    )  # fmt: skip
-    return ClassifierModule(settings, CLASSES, SIZE).eval()
-
-
 def seconds(call: Callable[[], object]) -> float:
     """Of processor time."""
     start = time.process_time()
@@ -64,7 +54,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--backbone", default="resnet18_quarter")
     options = parser.parse_args()
-    module = network(options.backbone)
+    shares = dict.fromkeys(CLASSES, 1 / len(CLASSES))
+    module = empty_module(options.backbone, 2, False, SIZE, CLASSES, shares).eval()
     with tempfile.TemporaryDirectory() as folder:
         store = store_of(Path(folder) / "store", options.images)
         labels = np.arange(FITTED) % len(CLASSES)

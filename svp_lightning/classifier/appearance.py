@@ -193,7 +193,7 @@ def fit_appearance(
     classifier, look = classifier.to(device).eval(), Look(classifier.image_size).to(device)
     with torch.inference_mode():
         batches = [
-            described(classifier, look, torch.from_numpy(images[s : s + BATCH, None]).to(device))[0]
+            described(classifier, look, torch.tensor(images[s : s + BATCH, None], device=device))[0]
             for s in range(0, len(images), BATCH)
         ]
     blocks = [torch.cat(parts).cpu().double().numpy() for parts in zip(*batches, strict=True)]
