@@ -191,16 +191,16 @@ def what_is_promised(
         return ["The classifier has no reference: nothing is called uncertain or unfamiliar."]
     lines = [
         "Uncertain: the prediction set holds more than one class. Of each class, sets hold "
-        f"{coverage:.3g} at least.",
+        f"{100 * coverage:.3g} % at least.",
         "Unfamiliar: unlike the validation images of every class. Of each class, at most "
-        f"{false_alarms:.3g} are flagged by mistake, here {particles * false_alarms:,.0f}.",
+        f"{100 * false_alarms:.3g} % are flagged by mistake, here {particles * false_alarms:,.0f}.",
     ]
     for promise, few in (
-        ("sets hold {:.1%} at least", reference.too_few(1 - coverage)),
-        ("{:.1%} at least are not flagged", reference.too_few(false_alarms)),
+        ("sets hold {:.1f} % at least", reference.too_few(1 - coverage)),
+        ("{:.1f} % at least are not flagged", reference.too_few(false_alarms)),
     ):
         for name, images in few.items():
-            vouched = promise.format(guaranteed(images, 1.0))
+            vouched = promise.format(100 * guaranteed(images, 1.0))
             lines.append(
                 f"Warning: {images} validation images of {display_name(name)} are too few for "
                 f"that; {vouched}."

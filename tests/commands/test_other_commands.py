@@ -47,7 +47,7 @@ def test_predict_counts_every_particle(
     assert of["uncertain"] == (predictions["uncertain"] & ~predictions["unfamiliar"]).sum()
     # Sets hold the counted class; 8 validation images of a rare class promise 8 of 9.
     assert all(p in held.split("|") for p, held in predictions[["predicted", "set"]].to_numpy())
-    assert "8 validation images of Air bubble are too few for that; sets hold 88.9%" in out
+    assert "8 validation images of Air bubble are too few for that; sets hold 88.9 %" in out
     # Files and folder name the classifier that was used, not the one of the default settings.
     assert folder.name.startswith(f"predict_{run.name}_")
     assert (folder / "classifier_config.yaml").read_text() == (run / "config.yaml").read_text()

@@ -313,6 +313,6 @@ def test_what_too_few_validation_images_cannot_promise_is_said() -> None:
     said = " ".join(what_is_promised(Reference(values, values, {}), 0.95, 0.02, 1000))
     assert "here 20." in said
     assert "18 validation images of Silicone oil are too few" in said
-    assert "94.7%" in said  # 18 of 19
+    assert "94.7 %" in said  # 18 of 19
     assert "Protein" not in said
     assert "no reference" in what_is_promised(None, 0.95, 0.02, 1000)[0]

@@ -109,8 +109,10 @@ def sheet(
     """
     size, across = rows[0].blocks[0].shape[-1], columns * len(rows[0].blocks)
     zoom = max(1, min(TARGET_WIDTH_PX // across, MAX_TILE_PX) // size)
-    tile, start = size * zoom, LABEL_PX if any(row.label for row in rows) else MARGIN_PX
+    tile, start = size * zoom, MARGIN_PX
     block = columns * (tile + GAP_PX) + MARGIN_PX
+    if any(row.label for row in rows):  # letters grow with the width
+        start = round(LABEL_PX * max(1.0, (LABEL_PX + block * len(rows[0].blocks)) / BASE_WIDTH_PX))
     width = max(start + block * len(rows[0].blocks), BASE_WIDTH_PX // 2)
     unit = round(LINE_PX * max(1.0, width / BASE_WIDTH_PX))
     lines = [max(-(-len(images) // columns) for images in row.blocks) for row in rows]
