@@ -4,7 +4,7 @@ Runs are made up whose particles are known, with a classifier whose mistakes are
 images alone. Prints ``table.md``.
 
 Usage:
-    python experiments/count_intervals/run.py [--runs 300] [--worlds 0 1 2]
+    python experiments/count_intervals/run.py [--runs 150] [--worlds 0 1 2]
 """
 
 import argparse
@@ -52,9 +52,9 @@ class World:
 WORLDS = (
     World("1 : 1 : 1", (700, 700, 700), (1000, 300, 300)),
     World("10 : 1 : 1", (2000, 200, 200), (1000, 300, 300)),
-    World("100 : 1 : 1", (10_000, 100, 100), (1000, 300, 300)),
-    World("1,000 : 1 : 1", (20_000, 20, 20), (1000, 300, 300)),
-    World("1,000 : 1 : 1, 4,000 test images", (20_000, 20, 20), (4000, 150, 150)),
+    World("100 : 1 : 1", (5000, 50, 50), (1000, 300, 300)),
+    World("1,000 : 1 : 1", (10_000, 10, 10), (1000, 300, 300)),
+    World("1,000 : 1 : 1, 4,000 test images", (10_000, 10, 10), (4000, 150, 150)),
     World("protein alone", (3000, 0, 0), (1000, 300, 300)),
     World("oil droplets alone", (0, 500, 0), (1000, 300, 300)),
     World("few particles", (30, 15, 5), (1000, 300, 300)),
@@ -122,7 +122,7 @@ def coverage(world: World, runs: int, seed: int) -> tuple[Array, Array]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=300)
+    parser.add_argument("--runs", type=int, default=150)
     parser.add_argument("--worlds", type=int, nargs="*", default=range(len(WORLDS)))
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

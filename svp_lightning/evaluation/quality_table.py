@@ -31,6 +31,8 @@ LEAST_SHARE = 0.01
 """Images are called at shares of at least this: a class that is never called cannot be ruled out.
 Among 20,000 particles with 20 of a rare class, its corrected count is known best at 0.3 to 1 %."""
 SINGLE, NET, DIFFERENCE = "single", "less blank", "difference"
+MAX_COMPARED = 50
+"""Runs compared with the first one; more are no question that a person asks."""
 KEYS = ("quantity", "sample", "min_size_um", "class")
 NUMBERS, ENDS = ("corrected", "per_ml", "per_container"), ("", "_low", "_high")
 
@@ -129,8 +131,9 @@ def calls_of(
     """
     K, bins = len(raw.class_names), size_bins(particles["size_um"].to_numpy(float), thresholds_um)
     called, num_bins = call(raw, shares, known), len(thresholds_um) + 2
-    name, unsure = particles["sample"].to_numpy(), particles["uncertain"].to_numpy(bool)
-    of = [name == one.name for one in samples]
+    of = pd.Index([one.name for one in samples]).get_indexer(pd.Index(particles["sample"]))
+    place, unsure = of * num_bins + bins, particles["uncertain"].to_numpy(bool)
+    shape = len(samples), num_bins
     confusion = None
     if test is not None:
         test = test.labelled()
@@ -142,8 +145,8 @@ def calls_of(
         samples,
         thresholds_um,
         tuple(f"{n} (class)" if n.lower() in (ALL, UNCERTAIN) else n for n in raw.class_names),
-        np.stack([count_by_bin(bins[own], called[own], num_bins, K) for own in of]),
-        np.stack([np.bincount(bins[own & unsure], minlength=num_bins) for own in of]),
+        count_by_bin(place, called, len(samples) * num_bins, K).reshape(*shape, K),
+        np.bincount(place[unsure], minlength=len(samples) * num_bins).reshape(shape),
         Corrector(confusion),
     )
 
@@ -174,7 +177,7 @@ def quality_table(
     measured = [at for at in single if at not in blanks and not calls.samples[at].withheld]
     parts = [_rows(calls, at, None, SINGLE) for at in single]
     parts += [_rows(calls, at, blanks[0], NET) for at in measured if blanks]
-    parts += [_rows(calls, at, measured[0], DIFFERENCE) for at in measured[1:]]
+    parts += [_rows(calls, at, measured[0], DIFFERENCE) for at in measured[1:MAX_COMPARED]]
     table = pd.concat(parts, ignore_index=True)
     for end in ENDS:
         table[f"per_container{end}"] = table[f"per_ml{end}"] * (container_ml or np.nan)
