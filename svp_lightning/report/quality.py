@@ -157,7 +157,8 @@ def number(value: float) -> str:
     """A count or a concentration: three digits below 100, none after the point above."""
     if math.isnan(value):
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
+    words = f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
+    return words.replace("-", "−", 1) if value < 0 else words
 
 
 def _cell(row: Mapping[str, Any], column: str) -> dict[str, Any]:

@@ -29,9 +29,8 @@ def table_of(samples=RUNS, blank=None, container_ml=None, test=None) -> pd.DataF
     called = np.concatenate([np.repeat([0, 1], n) for n in counts.values()])
     particles = pd.DataFrame({"sample": names, "size_um": 3.0, "uncertain": np.arange(190) < 12})
     calls = calls_of(samples, particles, (2.0, 5.0), said(called), test, SHARES, None)
-    return quality_table(calls, blank, container_ml).set_index(
-        ["quantity", "sample", "min_size_um", "class"]
-    )
+    table = quality_table(calls, blank, container_ml)
+    return table.set_index(["quantity", "sample", "min_size_um", "class"]).sort_index()
 
 
 def test_concentrations_and_their_parts() -> None:
