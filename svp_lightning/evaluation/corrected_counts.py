@@ -168,8 +168,8 @@ class Corrector:
         """
         if self.confusion is None:
             return at_least(counts).astype(np.float64)
-        rates = self.confusion.rates
-        unbiased = at_least(np.stack([n @ np.linalg.pinv(C) for n, C in _zip(counts, rates)]))
+        inverses = np.linalg.pinv(self.confusion.rates)
+        unbiased = at_least(np.einsum("bj,bjk->bk", counts, inverses))
         found, total = np.zeros(unbiased.shape), np.zeros(counts.shape[1])
         for at in reversed(range(len(counts))):
             more = np.maximum(unbiased[at] - total, 0)
@@ -246,7 +246,3 @@ def _drawn_term(
     shape[-1] += (np.arange(counts.shape[1]) == k) == (upper == (factor > 0))
     drawn = rng.standard_gamma(shape, (DRAWS, *counts.shape))
     return np.asarray(factor * (drawn * weights).sum(axis=2))
-
-
-def _zip(counts: Counts, rates: Values) -> Sequence[tuple[Counts, Values]]:
-    return list(zip(counts, rates, strict=True))
