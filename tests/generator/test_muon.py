@@ -137,3 +137,12 @@ def test_learns_and_resumes_from_its_state(network: nn.Sequential) -> None:
         assert train(*one, range(3, 200)) < 0.05 * before
     weights = other.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_agrees_with_the_iteration_on_the_whole_matrix() -> None:
+    matrix = with_singular_values(torch.logspace(0, -4, 40), 40, 90, 1)
+    x = matrix / matrix.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    torch.testing.assert_close(orthogonalised(matrix[None])[0], x, rtol=1e-3, atol=1e-3)

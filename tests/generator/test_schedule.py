@@ -114,3 +114,12 @@ def test_signal_follows_the_image_size_unless_it_is_given(size: int, signal: flo
     )
     denoiser = Denoiser(settings, size, 2)
     torch.testing.assert_close(denoiser.schedule.alpha, a_schedule(signal=signal).alpha)
+
+
+def test_v_and_epsilon_are_turned_into_each_other() -> None:
+    """Salimans & Ho 2022, appendix D: eps = sigma x_t + alpha v."""
+    by_v, by_eps = a_schedule(prediction="v_prediction"), a_schedule(prediction="epsilon")
+    x_t, v, t = random_noising()
+    alpha, sigma = (table[t].view(-1, 1, 1, 1) for table in (by_v.alpha, by_v.sigma))
+    eps = sigma * x_t + alpha * v
+    torch.testing.assert_close(by_eps.x_0(eps, x_t, t), by_v.x_0(v, x_t, t), atol=1e-3, rtol=1e-3)

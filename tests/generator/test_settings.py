@@ -2,6 +2,7 @@ import pytest
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.settings import (
+    GeneratorSettings,
     SamplerSettings,
     require_guidable,
 )
@@ -45,3 +46,11 @@ def test_guidance_needs_a_generator_that_has_seen_hidden_classes(guidance: float
         require_guidable(guided, unhidden)
     require_guidable(guided, configured.diffusion(class_dropout=0.1))
     require_guidable(configured.sampler(guidance=1), unhidden)
+
+
+@pytest.mark.parametrize("signal", [0, -1, "sometimes", float("inf")])
+def test_signal_is_auto_or_above_zero(signal: object) -> None:
+    values = configured.generator().model_dump()
+    values["diffusion"]["signal"] = signal
+    with pytest.raises(SettingsError, match=r"generator\.diffusion\.signal"):
+        GeneratorSettings.parse(values, "generator")

@@ -91,3 +91,20 @@ def test_a_diamond_is_as_wide_as_the_round_source() -> None:
         weights = source_weights(41, disc).sum(0).double()
         place = (torch.arange(41) - 20) * (width / 41)
         assert float((weights * place.square()).sum()) == pytest.approx(1 / 8, rel=0.01)
+
+
+def test_a_centred_sphere_images_symmetrically() -> None:
+    image = image_of(make_grid(), Sphere(2.5, 1.403, 0.0, 0.0, 20.0))
+    for turned in (image[::-1], image[:, ::-1], image.T):
+        np.testing.assert_allclose(turned, image, atol=2e-4)
+
+
+def test_oil_focuses_light_in_front_and_air_spreads_it() -> None:
+    grid = make_grid()
+    middle = slice(30, 34)
+    oil = image_of(grid, Sphere(3.0, 1.403, 0.0, 0.0, 40.0))
+    behind = image_of(grid, Sphere(3.0, 1.403, 0.0, 0.0, -25.0))
+    air = image_of(grid, Sphere(1.85, 1.0, 0.0, 0.0, 24.5))
+    assert oil[middle, middle].mean() > 1.15
+    assert behind[middle, middle].mean() < 0.8
+    assert air[middle, middle].mean() < 0.6

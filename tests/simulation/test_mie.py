@@ -56,3 +56,16 @@ def test_the_nearest_radius_is_within_half_a_step() -> None:
     for radius in np.geomspace(0.26, 8.9, 50):
         assert abs(np.log(RADII_UM[nearest_radius(radius)] / radius)) < 0.0046
     assert 0 < MAX_SINE < 1
+
+
+def test_small_spheres_scatter_as_rayleigh_says() -> None:
+    x, m = 0.01, 1.2
+    _, scattering = efficiencies(x, m)
+    rayleigh = 8 / 3 * x**4 * ((m**2 - 1) / (m**2 + 2)) ** 2
+    assert scattering == pytest.approx(rayleigh, rel=1e-3)
+
+
+def test_spectrum_of_a_large_sphere_holds_its_shadow() -> None:
+    row = nearest_radius(8.0)
+    forward = complex(sphere_spectrum(row, 1.0, 1.338, 0.47)[0])
+    assert forward.real == pytest.approx(-np.pi * RADII_UM[row] ** 2, rel=0.05)

@@ -7,6 +7,7 @@ import pytest
 
 from svp_lightning.simulation.camera import _grain
 from svp_lightning.simulation.large_bubble import draw_large_bubble
+from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
 
@@ -69,3 +70,12 @@ def test_a_part_of_a_large_bubble_holds_its_rim_or_the_edge_of_its_inner_disc() 
         from_centre = math.hypot(bubble.x_um, bubble.y_um)
         rim, inner = abs(from_centre - bubble.radius_um), from_centre - 0.55 * bubble.radius_um
         assert min(rim, abs(inner)) < 0.45 * window
+
+
+@pytest.mark.parametrize("image_size", [16, 64])
+def test_no_sensor_is_finer_than_the_image(settings: SimulationSettings, image_size: int) -> None:
+    session = draw_session(settings, image_size, seed=1, number=0)
+    pixel = session.grid.pixel_um * session.binning
+    low, high = settings.optics.sensor_pixel_um
+    assert session.sensor_pixel_um >= pixel
+    assert image_size == 16 or low <= session.sensor_pixel_um <= high
