@@ -72,6 +72,8 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
     torch.save(nn.Linear(1, 1), tmp_path / "code.pth")
     with pytest.raises(CheckpointError, match=r"code\.pth cannot be read"):
         read_state_dict(tmp_path / "code.pth")
+    with pytest.raises(CheckpointError, match=r"gone\.pth cannot be read"):
+        read_state_dict(tmp_path / "gone.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(CheckpointError, match="no state dict"):
         read_state_dict(tmp_path / "empty.pth")
