@@ -1,0 +1,204 @@
+"""Are particles of no class flagged, and do the promises of ``task=predict`` hold on test images?
+
+Usage:
+    python experiments/out_of_distribution/run.py --run outputs/out_of_distribution/<run>
+
+Prints ``table.md`` and writes ``examples.png``. Methods are compared on made-up outliers (changed
+validation images); the shapes of ``shapes.py`` only measure.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.mixture import GaussianMixture
+from sklearn.neighbors import NearestNeighbors
+
+from shapes import SHAPES, images_of
+from svp_lightning.classifier.appearance import Appearance, described
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.reference import lowest
+from svp_lightning.stages.predictor import Predictor, load_predictor
+from svp_lightning.stages.run_folder import data_of
+
+EPSILONS = (0.01, 0.02, 0.05)
+COVERAGES = (0.9, 0.95, 0.99)
+EACH = 200
+MOST = {"train": 1000, "val": None, "test": 1000}
+"""Images of a class, at most."""
+BATCH = 256
+Images = NDArray[np.uint8]
+Array = NDArray[np.floating]
+
+
+def outliers(images: Images, labels: NDArray[np.int64]) -> dict[str, Images]:
+    """Validation images changed into what no class holds."""
+    rng = np.random.default_rng(0)
+    edge = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
+    back = np.median(np.concatenate(edge, axis=1), axis=1)[:, None, None]
+    change, half = images - back, images.shape[1] // 2
+    pick = rng.permutation(len(images))[:EACH]
+    classes = [rng.choice(np.flatnonzero(labels == k), EACH // 3 + 1) for k in np.unique(labels)]
+    one = np.concatenate(classes)
+    other = np.roll(one, EACH // 3 + 1)
+    quarters = np.roll(change, (half, half), axis=(1, 2))
+    wide = np.repeat(change, 2, axis=2)[:, :, half : 3 * half]
+    made = {
+        "contrast inverted": (back - change)[pick],
+        "quarters swapped": (back + quarters)[pick],
+        "two classes on top of one another": (
+            back[one] + change[one] + np.rot90(change[other], axes=(1, 2))
+        ),
+        "stretched twice": (back + wide)[pick],
+    }
+    return {k: np.clip(v.round(), 0, 255).astype(np.uint8) for k, v in made.items()}
+
+
+class Features:
+    """What methods see of a set of images."""
+
+    def __init__(self, predictor: Predictor, images: Images) -> None:
+        assert isinstance(predictor.seen, Appearance)
+        seen, parts = predictor.seen, []
+        with torch.inference_mode():
+            for start in range(0, len(images), BATCH):
+                batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH]))
+                blocks, logits = described(seen.classifier, seen.look, batch[:, None])
+                found = (torch.cat(blocks, dim=1) - seen.mean) @ seen.basis
+                parts.append((torch.cat(blocks[:4], 1), blocks[3].square(), found, logits))
+        joined = [torch.cat(part).double().numpy() for part in zip(*parts, strict=True)]
+        self.stages, self.last, self.components, self.logits = joined
+
+
+Score = Callable[[Features], Array]
+"""(N, K): how far images are from each class; higher is farther."""
+
+
+def methods(train: Features, labels: NDArray[np.int64], predictor: Predictor) -> dict[str, Score]:
+    """Name -> score."""
+    K = len(np.unique(labels))
+    spread = sum(np.cov(train.last[labels == k].T) for k in range(K)) / K
+    inverse = np.linalg.inv(spread + 1e-6 * np.trace(spread) * np.eye(len(spread)))
+    centres = [train.last[labels == k].mean(axis=0) for k in range(K)]
+    unit = train.last / np.linalg.norm(train.last, axis=1, keepdims=True)
+    near = [NearestNeighbors(n_neighbors=10).fit(unit[labels == k]) for k in range(K)]
+    mean, deviation = train.stages.mean(axis=0), train.stages.std(axis=0) + 1e-3
+    scaled = (train.stages - mean) / deviation
+    mixtures = [
+        GaussianMixture(1, reg_covar=0.05, random_state=0).fit(scaled[labels == k])
+        for k in range(K)
+    ]
+
+    def softmax(seen: Features) -> Array:
+        p = np.exp(seen.logits - seen.logits.max(axis=1, keepdims=True))
+        return np.repeat(-p.max(axis=1, keepdims=True) / p.sum(axis=1, keepdims=True), K, axis=1)
+
+    def shared(seen: Features) -> Array:
+        away = [seen.last - centre for centre in centres]
+        return np.stack([np.einsum("nd,de,ne->n", a, inverse, a) for a in away], axis=1)
+
+    def neighbours(seen: Features) -> Array:
+        own = seen.last / np.linalg.norm(seen.last, axis=1, keepdims=True)
+        return np.stack([tree.kneighbors(own)[0][:, -1] for tree in near], axis=1)
+
+    def stages(seen: Features) -> Array:
+        own = (seen.stages - mean) / deviation
+        return np.stack([-mixture.score_samples(own) for mixture in mixtures], axis=1)
+
+    def ours(seen: Features) -> Array:
+        network = predictor.seen
+        away = torch.from_numpy(seen.components).float() - network.centres[:, :, None]
+        squared = (away @ network.roots).square().sum(dim=3) / 2
+        return -(network.weights[:, :, None] - squared).logsumexp(dim=1).T.numpy()
+
+    return {
+        "largest probability (Hendrycks and Gimpel 2017)": softmax,
+        "last features, Mahalanobis, one covariance (Lee et al. 2018)": shared,
+        "last features, 10th neighbour (Sun et al. 2022)": neighbours,
+        "all stages, Gaussian of each class": stages,
+        "all stages and look, Gaussian mixtures of each class (used)": ours,
+    }
+
+
+def flagged(val: Array, labels: NDArray[np.int64], of: Array, share: float) -> Array:
+    """(N,) whether images are beyond what a share of each class's validation images is."""
+    least = [lowest(np.sort(-val[labels == k, k]), share) for k in range(val.shape[1])]
+    return np.asarray((-of < np.array(least)).all(axis=1))
+
+
+def percent(values: Array) -> str:
+    return f"{100 * values.mean():.1f}"
+
+
+def rows_of(store: Store, split: str) -> tuple[Images, NDArray[np.int64]]:
+    """Images of a split and their labels."""
+    held = [store.indices(split, k)[: MOST[split]] for k in range(len(store.class_names))]
+    rows = np.concatenate(held)
+    return np.asarray(store.images[rows]), store.labels[rows]
+
+
+def detection(predictor: Predictor, store: Store, shapes: Mapping[str, Images]) -> Array:
+    """Print how many of each are flagged; the logits of the test images."""
+    (train, train_labels), (val, labels), (test, tested) = (
+        rows_of(store, split) for split in ("train", "val", "test")
+    )
+    made = outliers(val, labels)
+    sets = {"val": val, "test": test, **made, **shapes}
+    seen = {name: Features(predictor, images) for name, images in sets.items()}
+    named = [*store.class_names, "outliers (mean)", *shapes]
+    print(f"| method | false alarms | {' | '.join(named)} |")
+    print(f"|---|---:|{'---:|' * len(named)}")
+    for name, score in methods(Features(predictor, train), train_labels, predictor).items():
+        found = {key: score(features) for key, features in seen.items()}
+        for share in EPSILONS:
+            flags = {k: flagged(found["val"], labels, v, share) for k, v in found.items()}
+            cells = [percent(flags["test"][tested == k]) for k in range(len(store.class_names))]
+            cells.append(percent(np.concatenate([flags[key] for key in made])))
+            cells += [percent(flags[key]) for key in shapes]
+            print(f"| {name} | {share:.0%} | {' | '.join(cells)} |", flush=True)
+    return seen["test"].logits
+
+
+def coverage(predictor: Predictor, store: Store, logits: Array) -> None:
+    """Print how many test images of each class their sets hold, and how many are uncertain."""
+    (_, labels), (_, tested) = rows_of(store, "val"), rows_of(store, "test")
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    assert predictor.reference is not None
+    print("\n| coverage | class | validation images | test images | held | uncertain |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for share in COVERAGES:
+        known = predictor.reference.probability
+        sets = p >= np.array([lowest(known[name], 1 - share) for name in store.class_names])
+        sets[np.arange(len(p)), p.argmax(axis=1)] = True
+        for k, name in enumerate(store.class_names):
+            own, n = tested == k, int((labels == k).sum())
+            several = percent(sets[own].sum(axis=1) > 1)
+            print(f"| {share:.0%} | {name} | {n} | {own.sum()} | {percent(sets[own, k])} | "
+                  f"{several} |")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="folder of an evaluated run")
+    parser.add_argument("--store", type=Path, required=True, help="of its images")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    predictor, store = load_predictor(options.run), Store.open(options.store)
+    data = data_of(options.run)
+    shapes = {
+        name: images_of(name, data.simulation, data.image_size, EACH, data.seed) for name in SHAPES
+    }
+    coverage(predictor, store, detection(predictor, store, shapes))
+    rows = [np.asarray(store.images[store.indices("test", k)[:16]]) for k in range(3)]
+    rows += [images[:16] for images in shapes.values()]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    Image.fromarray(sheet).save(Path(__file__).with_name("examples.png"), optimize=True)
+
+
+if __name__ == "__main__":
+    main()
