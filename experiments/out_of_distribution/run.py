@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from shapes import SHAPES, images_of
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
-from shapes import SHAPES, images_of
 from svp_lightning.classifier.appearance import Appearance, described
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.reference import lowest
