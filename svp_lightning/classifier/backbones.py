@@ -98,9 +98,9 @@ class SmallMapConv2d(nn.Conv2d):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, D, H / stride, W / stride)."""
+        """(B, C, H, H) -> (B, D, H / stride, H / stride), rounded up."""
         step = self.stride[0]
-        side = images.shape[-1] // step
+        side = -(-images.shape[-1] // step)
         if not self.training or images.device.type != "cpu" or side > SMALL_MAP:
             return super().forward(images)
         padded = pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))

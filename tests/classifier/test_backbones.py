@@ -37,7 +37,9 @@ def test_every_parameter_learns_and_the_stem_shrinks_as_asked(name, stride):
         assert parameter.grad.any(), label
 
 
-@pytest.mark.parametrize(("side", "stride"), [(2, 1), (4, 2), (2, 2), (8, 2)])
+@pytest.mark.parametrize(
+    ("side", "stride"), [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (4, 2), (8, 2)]
+)
 def test_a_product_of_matrices_trains_as_the_convolution_it_replaces(side, stride):
     plain = torch.nn.Conv2d(8, 12, 3, stride=stride, padding=1, bias=False)
     fast = copy.deepcopy(plain)

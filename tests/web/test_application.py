@@ -137,7 +137,8 @@ def test_hostile_uploads_end_in_one_sentence(
     assert words in error
     assert len(error.splitlines()) <= 1
     assert str(tmp_path) not in error
-    assert {path.name for path in tmp_path.iterdir()} <= {"temporary", "outputs", "predict.py"}
+    ours = {"temporary", "outputs", "predict.py", "results"}
+    assert {path.name for path in tmp_path.iterdir()} <= ours
 
 
 def test_an_upload_that_was_refused_is_not_classified(serve: Serve) -> None:
