@@ -102,7 +102,9 @@ def _precision_sentence(results: Results) -> str:
 
 def shares_of_classes(shares: Mapping[str, float]) -> str:
     """``"99.8 % protein, 0.1 % silicone oil and 0.1 % air bubble"``."""
-    return listing([f"{percent(share)} {plain_name(name)}" for name, share in shares.items()])
+    least = 1e-8
+    few = {name: f"less than {percent(least)}" for name, p in shares.items() if 0 < p < least}
+    return listing([f"{few.get(n) or percent(p)} {plain_name(n)}" for n, p in shares.items()])
 
 
 def prevalence_sentence(results: Results) -> str:
