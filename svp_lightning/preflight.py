@@ -7,14 +7,16 @@ finished outputs of the same kind in ``paths.artifacts`` and ``paths.outputs``, 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 
-from svp_lightning.config import Config
+from svp_lightning.config import Config, PathSettings
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.errors import SvpError
 from svp_lightning.pipeline import Pipeline, run_folder
@@ -119,14 +121,16 @@ def _images(name: str, config: Config) -> int | None:
         return int(own.steps * own.batch_size)
     if not isinstance(config.data, SimulatedData):
         return None
-    simulation, most = config.data.simulation, config.data.rare_images
+    simulation, arm = config.data.simulation, config.augmentation
     if name == "store":
         return simulation.num_images
     if name == "test":
         return sum(simulation.counts["test"].values())
-    train = simulation.counts["train"]
-    rare = sum(min(train[one], most or train[one]) for one in rare_classes(train))
-    return round(config.augmentation.ratio * rare)
+    from svp_lightning.data.mix import added_counts
+
+    train, most = dict(simulation.counts["train"]), config.data.rare_images
+    train |= {one: min(train[one], most or train[one]) for one in rare_classes(train)}
+    return sum(added_counts(train, arm.ratio, arm.plentiful_ratio).values())
 
 
 @dataclass(frozen=True)
@@ -139,15 +143,21 @@ class _Output:
     bytes: int
 
 
-def _outputs(name: str, config: Config) -> Iterator[_Output]:
-    if name == "test":
-        for file in sorted(config.paths.outputs.glob(f"*/*/{RESULTS}")):
+@cache  # the cells of a sweep share their folders
+def _outputs(name: str, paths: PathSettings) -> tuple[_Output, ...]:
+    return tuple(_tested(paths) if name == "test" else _made(STAGES.get(name, name), paths))
+
+
+def _tested(paths: PathSettings) -> Iterator[_Output]:
+    for file in sorted(paths.outputs.glob(f"*/*/{RESULTS}")):
+        with suppress(OSError, ValueError, KeyError):  # of a damaged run, or another version
             found = json.loads(file.read_text(encoding="utf-8"))
             images, cost = sum(found["counts"]["test"].values()), found["costs"]["test"]
             yield _Output(found["backbone"], images, cost["wall_seconds"], 0)
-        return
-    stage = STAGES.get(name, name)
-    for folder, identity in ArtifactCache(config.paths.artifacts).finished(stage):
+
+
+def _made(stage: str, paths: PathSettings) -> Iterator[_Output]:
+    for folder, identity in ArtifactCache(paths.artifacts).finished(stage):
         own, cost = identity.get(stage, {}), cost_of(folder)
         like = own.get("backbone") or ("network" in own and sha256_of_json(own["network"])) or None
         trained = own["steps"] * own["batch_size"] if "steps" in own else 0
@@ -167,7 +177,7 @@ def forecast(part: Part, config: Config) -> tuple[float, float] | None:
 
     Bytes of trained weights do not grow with the images trained on.
     """
-    known = [one for one in _outputs(part.name, config) if one.like == part.like]
+    known = [one for one in _outputs(part.name, config.paths) if one.like == part.like]
     if part.images is None or not known:
         return None
     images = sum(one.images for one in known)
@@ -189,6 +199,9 @@ def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
     unknown: set[str] = set()
     seconds, size, finished_cells = 0.0, 0.0, 0
     for name, config in cells:
+        if config.task not in PARTS:
+            table.add_row(name, f"not foreseen for task={config.task}", "?")
+            continue
         try:
             parts = missing_parts(config)
         except SvpError as error:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from svp_lightning.__main__ import configured
-from svp_lightning.preflight import Part, forecast, missing_parts
+from svp_lightning.data.store import Store
+from svp_lightning.preflight import Part, forecast, missing_parts, show
 from tests.conftest import fresh_process, in_process, results, tiny
 
 GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=1")
@@ -62,6 +63,39 @@ def test_only_what_a_change_touches_is_foreseen(
     one = [word.replace("seed=1,2", "seed=1") for word in GRID]
     config = configured(*tiny(grid / "artifacts", *one, *changes))
     assert [part.name for part in missing_parts(config)] == missing
+
+
+def test_a_foreseen_pool_holds_the_images_that_are_drawn(
+    grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(grid)
+    one = [word.replace("seed=1,2", "seed=1") for word in GRID]
+    config = configured(*tiny(grid / "artifacts", *one, "sampler.seed=5"))
+    (pool,) = grid.glob("artifacts/synthetic/*/manifest.json")
+    drawn = Store.open(pool.parent)
+    assert missing_parts(config)[0].images == len(drawn)
+
+
+def test_a_task_that_is_not_foreseen_is_not_called_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show([("[1/1]", configured(*tiny(tmp_path / "artifacts", "task=ingest")))], parallel=1)
+    said = capsys.readouterr().out
+    assert "not foreseen for task=ingest" in said
+    assert "1 cells, 0 finished" in said
+
+
+def test_a_damaged_run_costs_no_forecast(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(grid)
+    cut = grid / "outputs" / "paper_grid" / "cut"
+    cut.mkdir()
+    (cut / "results.json").write_text("{")
+    config = configured(*tiny(grid / "artifacts", "augmentation=none"))
+    found = forecast(Part("test", "", 100, "resnet18"), config)
+    (cut / "results.json").unlink()
+    cut.rmdir()
+    assert found is not None
+    assert found[0] > 0
 
 
 def test_forecast_is_the_time_per_image_of_finished_outputs(
