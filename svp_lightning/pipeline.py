@@ -196,15 +196,18 @@ class Pipeline:
     @cached_property
     def pool(self) -> "Store":
         """The images that the mix adds: generated, or simulated."""
+        return self._pool(1.0)
+
+    def _pool(self, factor: float) -> "Store":
         arm = self.config.augmentation
         if arm.needs_generator:
-            return self.images(arm.ratio)
+            return self.images(arm.ratio, factor)
         from svp_lightning.stages.simulated_pools import build_simulated_pool
 
         return build_simulated_pool(
             fresh_data(self.config.data, self.config.sampler.seed),
             arm.microscopes if arm.extra == "simulated" else None,
-            self.wanted(arm.ratio),
+            self.wanted(arm.ratio, factor),
             self.store.class_names,
             self.cache,
         )
@@ -212,15 +215,17 @@ class Pipeline:
     @cached_property
     def rows(self) -> "Mixture":
         """What the classifier trains on."""
+        return self._rows(self.store, self.pool if self.config.augmentation.needs_pool else None)
+
+    def _rows(self, view: "Store", pool: "Store | None") -> "Mixture":
         from svp_lightning.data.mix import mix
 
         arm, hardest = self.config.augmentation, None
         if arm.extra == "hard_negatives" and arm.adds:
             from svp_lightning.stages.filtering import build_hardest
 
-            hardest = build_hardest(self.features, self.store, self.cache, self.trainers.device)
-        pool = self.pool if arm.needs_pool else None
-        return mix(self.store, pool, arm, self.config.seed, hardest)
+            hardest = build_hardest(self.features, view, self.cache, self.trainers.device)
+        return mix(view, pool, arm, self.config.seed, hardest)
 
     @cached_property
     def classifier(self) -> Path:
@@ -244,15 +249,15 @@ class Pipeline:
     def classifier_on(self, view: "Store") -> tuple[Path, "Mixture"]:
         """A classifier of this arm on the training images of a view of the store, and its rows.
 
-        The generator is the store's own: it has seen the store's training images.
+        Generator and feature network are the store's own: they have seen its training images.
         """
-        from svp_lightning.data.mix import mix
-
-        arm, pool = self.config.augmentation, None
-        if arm.needs_generator:
+        pool = None
+        if self.config.augmentation.needs_pool:
             own, other = self.store.counts("train"), view.counts("train")
-            pool = self.images(arm.ratio, max(1.0, *(other[name] / own[name] for name in own)))
-        rows = mix(view, pool, arm, self.config.seed)
+            enlarged = self.wanted(self.config.augmentation.ratio)  # the classes that get images
+            # A little more, so that the counts of the pool round to no fewer.
+            pool = self._pool(max(1.0, *((other[name] + 1e-6) / own[name] for name in enlarged)))
+        rows = self._rows(view, pool)
         return self._trained(rows), rows
 
     @cached_property

@@ -108,8 +108,11 @@ def test_audit_ranks_every_label_and_corrections_are_trained_on(
     assert counts[row["given"]] == given[row["given"]] - 1
 
 
-def test_audit_with_generated_images_draws_enough_for_every_fold(svp: Svp, tmp_path: Path) -> None:
-    svp("task=audit", "augmentation.ratio=2")
+@pytest.mark.parametrize("arm", ["diffusion", "oracle"])
+def test_audit_with_added_images_has_enough_for_every_fold(
+    svp: Svp, tmp_path: Path, arm: str
+) -> None:
+    svp("task=audit", f"augmentation={arm}", "augmentation.ratio=2")
     assert len(list(tmp_path.glob("outputs/default/audit_*/label_gallery.html"))) == 1
 
 
