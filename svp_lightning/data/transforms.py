@@ -13,6 +13,8 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 
 from svp_lightning.data.augmentation import AugmentationSettings
 
+SYMMETRIES = 8
+"""Of the square: :func:`apply_symmetry` numbers them from 0, the image itself."""
 _MAX_SHIFT = 0.125
 """Largest shift of the classical set at strength 1, as a share of the image side."""
 _MAX_ANGLE = math.pi / 2
@@ -43,12 +45,12 @@ def dihedral(images: Tensor, generator: torch.Generator) -> Tensor:
 
     Particles have no preferred direction, so a symmetry keeps the label.
     """
-    codes = torch.randint(8, (len(images),), generator=generator, device=images.device)
+    codes = torch.randint(SYMMETRIES, (len(images),), generator=generator, device=images.device)
     return apply_symmetry(images, codes)
 
 
 def apply_symmetry(images: Tensor, codes: Tensor) -> Tensor:
-    """Symmetry ``codes`` (B,) in 0..7: bit 0 flips left-right, 1 up-down, 2 transposes."""
+    """Symmetry ``codes`` (B,) or (1,), 0..7: bit 0 flips left-right, 1 up-down, 2 transposes."""
     bits = codes.view(-1, 1, 1, 1)
     images = torch.where(bits & 1 > 0, images.flip(-1), images)
     images = torch.where(bits & 2 > 0, images.flip(-2), images)

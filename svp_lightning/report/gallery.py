@@ -46,7 +46,7 @@ def write_gallery(
         probability: (S, K) of the classes.
         neighbours: (S, M) rows of the store to show with each.
     """
-    title = f"{len(issues):,} suspect labels"
+    title = f"{len(issues):,} labels, the most suspect first"
     names, given = store.class_names, store.labels
     return _write(path, title, "Label", store, names, given, issues, probability, neighbours)
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.store import Store
+from svp_lightning.data.transforms import SYMMETRIES
 from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSet, assess_class
-from svp_lightning.evaluation.fidelity.copies import SYMMETRIES, Neighbours, symmetric_images
+from svp_lightning.evaluation.fidelity.copies import Neighbours, symmetric_images
 from svp_lightning.evaluation.fidelity.morphology import MEASURES
 from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity
 from svp_lightning.evaluation.settings import AssessSettings

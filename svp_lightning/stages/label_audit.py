@@ -15,7 +15,7 @@ from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.loading import loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.data.transforms import to_model_range
+from svp_lightning.data.transforms import SYMMETRIES, apply_symmetry, to_model_range
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.label_issues import Evidence
 from svp_lightning.evaluation.priors import corrected
@@ -38,9 +38,11 @@ def examine_labels(
     batch_size: int,
     device: torch.device,
 ) -> tuple[NDArray[np.int64], Evidence]:
-    """Judge every labelled image, whatever its split, by a classifier that never saw its run.
+    """Judge every labelled image, whatever its split, by classifiers not trained on its run.
 
-    ``train`` makes a fold's classifier.
+    ``train`` makes a fold's classifier. The probabilities are the mean of two of them: that which
+    the image's fold tests, and that of which it has chosen the checkpoint. Neighbours are those in
+    the features of the first.
 
     Returns:
         (N,) rows of the store that have a label, and the evidence on each.
@@ -55,16 +57,17 @@ def examine_labels(
     use = np.bincount(label, minlength=len(store.class_names)) / len(label)
     sizes = np.bincount(fold)
     most = min(settings.neighbours, int((len(rows) - sizes - np.roll(sizes, -1)).min()))
-    probability, own_distance = np.empty((len(rows), len(use))), np.empty(len(rows))
+    probability, own_distance = np.zeros((len(rows), len(use))), np.empty(len(rows))
     neighbours = np.empty((len(rows), most), dtype=np.int64)
     for number in range(count):
         say(f"Fold {number + 1} of {count}")
         folder, mixture = train(fold_view(store, rows, fold, number))
         module = load_classifier(folder / BEST).to(device).eval()
         vectors, raw = _describe(module, store, rows, batch_size, device)
-        judged = np.flatnonzero(fold == number)
-        known = np.flatnonzero((fold != number) & (fold != (number + 1) % count))
-        probability[judged] = corrected(raw[judged], mixture.trained_shares, use)
+        judged, next_one = fold == number, fold == (number + 1) % count
+        unseen, known = np.flatnonzero(judged | next_one), np.flatnonzero(~judged & ~next_one)
+        probability[unseen] += corrected(raw[unseen], mixture.trained_shares, use) / 2
+        judged = np.flatnonzero(judged)
         neighbours[judged], own_distance[judged] = _compare(vectors, label, judged, known, most)
     return rows, Evidence(label, probability, neighbours, own_distance)
 
@@ -122,20 +125,28 @@ def _describe(
     batch_size: int,
     device: torch.device,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """(N, D) unit vectors before the last linear layer, and (N, K) probabilities as trained."""
+    """(N, D) unit vectors before the last linear layer, and (N, K) probabilities as trained.
+
+    Both are means over the symmetries of the square, as a particle has no preferred direction.
+    """
     seen: list[Tensor] = []
     last = [layer for layer in module.network.modules() if isinstance(layer, nn.Linear)][-1]
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
-    parts = []
+    vectors, parts = [], []
     try:
         with torch.inference_mode():
             for batch in loader_of_rows(store, rows, batch_size):
                 images = to_model_range(batch["image"].to(device))
-                parts.append(module.probabilities(images).double().cpu())
+                turned = [
+                    module.probabilities(apply_symmetry(images, codes))
+                    for codes in torch.arange(SYMMETRIES, device=device)[:, None]
+                ]
+                parts.append(torch.stack(turned).mean(dim=0).double().cpu())
+                vectors.append(torch.stack(seen).mean(dim=0).flatten(1))
+                seen.clear()
     finally:
         hook.remove()
-    vectors = nn.functional.normalize(torch.cat(seen).flatten(1))
-    return vectors.numpy(), torch.cat(parts).numpy()
+    return nn.functional.normalize(torch.cat(vectors)).numpy(), torch.cat(parts).numpy()
 
 
 def _compare(

@@ -220,7 +220,7 @@ def test_the_least_certain_particles_of_a_prediction_come_first(
 
 
 def test_names_of_images_and_runs_are_only_text(page: Page) -> None:
-    assert page.evaluate("document.title") == f"{SUSPECTS:,} suspect labels"
+    assert page.evaluate("document.title") == f"{SUSPECTS:,} labels, the most suspect first"
     page.press("Enter")
     assert page.evaluate("document.querySelector('#content h2').textContent") == HOSTILE
     assert page.evaluate("document.querySelector('#content b')") is None

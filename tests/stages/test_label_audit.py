@@ -1,27 +1,38 @@
 """Folds of whole runs, and the evidence that their classifiers give."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from numpy.typing import NDArray
 
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.validation import BEST
+from svp_lightning.data.mix import Mixture, train_rows
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.settings import AuditSettings
-from svp_lightning.stages.label_audit import assign_folds, fold_view
-from tests.configured import tiny
+from svp_lightning.stages.label_audit import assign_folds, examine_labels, fold_view
+from tests.configured import classifier, tiny
 
 NAMES = ("protein", "silicone_oil")
 SETTINGS: AuditSettings = tiny().audit
 
 
-def made(path: Path, labels: list[str | None], groups: list[str]) -> Store:
+def made(
+    path: Path,
+    labels: Sequence[str | None],
+    groups: list[str],
+    images: NDArray[np.uint8] | None = None,
+) -> Store:
     count = len(labels)
     table = pd.DataFrame({"id": [f"p{i}" for i in range(count)], "label": labels, "group": groups})
     writer = StoreWriter(path / "store", count, 16)
-    images = np.zeros((count, 16, 16), np.uint8)
-    writer.write(0, images, table.assign(split="train", origin="real"))
+    pixels = np.zeros((count, 16, 16), np.uint8) if images is None else images
+    writer.write(0, pixels, table.assign(split="train", origin="real"))
     writer.finish(NAMES, None, {})
     return Store.open(path / "store")
 
@@ -75,3 +86,34 @@ def test_a_class_of_two_images_is_refused(tmp_path: Path) -> None:
     store = made(tmp_path, labels, [f"run {i}" for i in range(22)])
     with pytest.raises(DataError, match="fewer than 3"):
         assign_folds(SETTINGS, store, np.arange(22))
+
+
+def test_evidence_is_of_unseen_images_and_does_not_depend_on_how_they_lie(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 16, 16), np.uint8)
+    labels = [NAMES[i % 2] for i in range(30)]
+    groups = [f"run {i // 2}" for i in range(30)]
+    trained: list[Path] = []
+
+    def train(view: Store) -> tuple[Path, Mixture]:
+        """An untrained network, another one for each fold."""
+        folder = tmp_path / f"fold {len(trained)}"
+        folder.mkdir(exist_ok=True)
+        settings = classifier(backbone="resnet18_quarter")
+        module = ClassifierModule(settings, NAMES, 16, seed=len(trained))
+        saved = {"hyper_parameters": dict(module.hparams), "state_dict": module.state_dict()}
+        torch.save(saved, folder / BEST)
+        trained.append(folder)
+        return folder, train_rows(view)
+
+    found = []
+    for name, turned in (("as they are", images), ("turned", np.rot90(images, axes=(1, 2)))):
+        trained.clear()
+        store = made(tmp_path / name, labels, groups, turned)
+        found.append(examine_labels(SETTINGS, store, train, 8, torch.device("cpu"))[1])
+    first, second = found
+    np.testing.assert_allclose(first.probability, second.probability, atol=1e-5)
+    np.testing.assert_allclose(first.probability.sum(axis=1), 1)
+    assert first.neighbours.shape == (30, SETTINGS.neighbours)
+    run = np.arange(30) // 2
+    assert not (run[first.neighbours] == run[:, None]).any()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import betabinom, hypergeom
 from sklearn.neighbors import NearestNeighbors
 
-from svp_lightning.data.transforms import apply_symmetry
+from svp_lightning.data.transforms import SYMMETRIES, apply_symmetry
 from svp_lightning.evaluation.fidelity.morphology import border_level, shows_something
 from svp_lightning.evaluation.fidelity.stored import (
     SIGNIFICANT,
@@ -32,7 +32,6 @@ from svp_lightning.evaluation.fidelity.stored import (
 )
 from svp_lightning.evaluation.intervals import share_of
 
-SYMMETRIES = 8
 SAME = 1e-5
 """Root mean square difference that rounding explains."""
 LEVEL = 0.05
