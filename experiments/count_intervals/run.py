@@ -28,8 +28,8 @@ from svp_lightning.evaluation.quality_table import call
 CLASSES = ("protein", "silicone oil", "air bubble")
 MEANS = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 """Of the classes, in units of the distance between two of them."""
-DISTANCE = np.array([0.0, 2.5, 3.5, 5.0])
-"""Between classes in standard deviations of an image, by size bin: unknown, small to large."""
+DISTANCE = np.array([3.5, 5.0])
+"""Between classes of the larger two size bins, standard deviations of an image."""
 SIZES = np.array([[0.8, 0.15, 0.05], [0.7, 0.2, 0.1], [0.3, 0.3, 0.4]])
 """Share of each class's particles in each size bin, in the runs."""
 TEST_SIZES = np.array([[0.6, 0.25, 0.15]] * 3)
@@ -47,6 +47,8 @@ class World:
     name: str
     particles: tuple[float, float, float]
     images: tuple[int, int, int]
+    small: float = 2.5
+    """Distance between the classes' smallest particles, standard deviations of an image."""
 
 
 WORLDS = (
@@ -59,12 +61,15 @@ WORLDS = (
     World("oil droplets alone", (0, 500, 0), (1000, 300, 300)),
     World("few particles", (30, 15, 5), (1000, 300, 300)),
     World("few test images", (2000, 200, 200), (60, 30, 30)),
+    World("small ones nearly alike", (2000, 200, 200), (1000, 300, 300), 1.5),
+    World("small ones alike", (2000, 50, 50), (1000, 300, 300), 0.5),
 )
 
 
-def probabilities(rng: np.random.Generator, given: Ints, bins: Ints) -> Array:
+def probabilities(rng: np.random.Generator, world: World, given: Ints, bins: Ints) -> Array:
     """(N, 3) exact posteriors at equal shares, of images drawn around the classes' means."""
-    means = MEANS[None] * DISTANCE[bins][:, None, None]
+    distance = np.array([world.small, *DISTANCE])
+    means = MEANS[None] * distance[bins - 1][:, None, None]
     image = means[np.arange(len(given)), given] + rng.normal(size=(len(given), 2))
     scores = -((image[:, None] - means) ** 2).sum(axis=2) / 2
     exp = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -81,13 +86,13 @@ def one_run(rng: np.random.Generator, world: World) -> Iterator[tuple[Array, Arr
     """(low, high), each (B, 3), of each of :data:`WAYS`: particles ≥ each bin."""
     given = np.repeat(np.arange(3), rng.poisson(world.particles))
     bins = drawn_bins(rng, given, SIZES)
-    found = probabilities(rng, given, bins)
+    found = probabilities(rng, world, given, bins)
     test = np.repeat(np.arange(3), world.images)
     test_bins = drawn_bins(rng, test, TEST_SIZES)
     # As the program does: images are called at the shares that they are estimated to have.
     shares = dict(zip(CLASSES, estimated_shares(found, EQUAL).tolist(), strict=True))
     called = call(as_predictions(found), shares, None)
-    tested = call(as_predictions(probabilities(rng, test, test_bins)), shares, None)
+    tested = call(as_predictions(probabilities(rng, world, test, test_bins)), shares, None)
     counts = count_by_bin(bins, called, 4, 3)
     yield poisson_interval(at_least(counts))
     confusion = Confusion.measured(test, tested, test_bins, 4, 3)

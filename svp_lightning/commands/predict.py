@@ -21,7 +21,7 @@ from svp_lightning.report.counts import (
     what_is_promised,
     write_counts,
 )
-from svp_lightning.report.gallery import write_least_certain
+from svp_lightning.report.gallery import write_suspects
 from svp_lightning.runtime.files import sha256_of_file, sha256_of_json, write_json
 from svp_lightning.runtime.terminal import print_table, say
 from svp_lightning.stages.preparation import (
@@ -59,7 +59,8 @@ def run(pipeline: Pipeline) -> None:
     from svp_lightning.stages.predictor import load_predictor
 
     predictor = load_predictor(run)
-    samples = samples_of(store, data.volume_ml if isinstance(data, VolumeSettings) else None)
+    stated = (data.volume_ml, data.dilution) if isinstance(data, VolumeSettings) else ()
+    samples = samples_of(store, *stated)
     blank_among(samples, config.predict.blank)  # before the images are classified
     found = Preparation.of(data, store)
     record: dict[str, Any] = {
@@ -67,34 +68,33 @@ def run(pipeline: Pipeline) -> None:
         "predicted": found.model_dump(),
         "classifier": sha256_of_file(weights_of(run)),
         "data": store.sha256,
+        "configuration": sha256_of_json(run_identity(config)),
     }
-    window = too_large(window_table(store.particles), store.image_size, "train with ")
-    doubts = [*differences(run, trained, found), *window]
+    doubts = differences(run, trained, found)
+    doubts += too_large(window_table(store.particles), store.image_size, "train with ")
     for line in doubts:
         say(line)
-    batch, device = config.evaluation.batch_size, pipeline.trainers.device
     start, known, settings = time.monotonic(), predictor.results, config.predict
-    raw, strangeness = predict_all(predictor.seen, store, batch, device)
+    how_to = config.evaluation.batch_size, pipeline.trainers.device
+    raw, strangeness = predict_all(predictor.seen, store, *how_to)
     say(rate(len(store), time.monotonic() - start))
     write_predictions(folder / PREDICTIONS, raw)
     how = "given" if data.prevalence else config.predict.prevalence
     predicted = for_new_images(raw, how, data.prevalence, known)
     record["prevalence"] = dict(predicted.shares)
-    promised = settings.coverage, settings.false_alarms
-    judged = judge(raw, predicted, strangeness, predictor.reference, *promised)
+    promised = predictor.reference, settings.coverage, settings.false_alarms
+    judged = judge(raw, predicted, strangeness, *promised)
     counts = count_table(judged, store, samples)
     write_json(folder / "preparation.json", record)
     if (run / CONFIG).is_file():
         link(run / CONFIG, folder / f"classifier_{CONFIG}")
     write_counts(folder, store, judged, counts)
-    write_least_certain(folder / "least_certain.html", store, predicted)
+    write_suspects(folder / "suspects.html", store, judged)
     print_table(readable(store, counts, samples))
     if len(samples) > 1:
         print_table(each_sample(store, counts, samples))
     lines = [*notes(store, counts, samples), shares_counted_at(predicted.shares, how)]
-    lines += what_is_promised(predictor.reference, *promised, len(store))
-    for line in [*lines, *known_errors(known)]:
-        say(line)
-    record["configuration"] = sha256_of_json(run_identity(config))
+    lines += [*what_is_promised(*promised, len(store)), *known_errors(known)]
+    say("\n".join(lines))
     lab_report(folder, run, store, samples, raw, judged, known, settings, doubts, record)
     say(f"Predictions: {folder}")

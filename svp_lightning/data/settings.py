@@ -72,6 +72,12 @@ class UseSettings(Settings):
         return values
 
 
+def _volumes(given: Any) -> Any:
+    """``run 1 = 0.5, it's = 0.4`` as a dictionary; those of Hydra hold no such names."""
+    pairs = re.findall(r"\s*(.+?)\s*=\s*([^\s,=]+)\s*(?:,|$)", str(given))
+    return dict(pairs) if isinstance(given, str) and pairs else given
+
+
 class WindowSettings(Settings):
     """Which particles the automatic side of the stored images is chosen for."""
 
@@ -114,10 +120,13 @@ class _IngestSettings(UseSettings):
 class VolumeSettings(Settings):
     """How much was imaged, where the files do not say so or contradict one another."""
 
-    volume_ml: _Volume | dict[str, _Volume] | None
+    volume_ml: Annotated[_Volume | dict[str, _Volume] | None, BeforeValidator(_volumes)]
     """Volume imaged, mL, for the concentrations of ``task=predict``: a number for one run, run ->
-    mL for several. It takes precedence over the files', and the program says so. Of a sample that
-    was diluted, ``dilution`` (FlowCam) divides it; elsewhere it is that of the original sample."""
+    mL for several, also as text (``run 1 = 0.5, run 2 = 0.4``). It takes precedence over the
+    files', and the program says so. Of a sample that was diluted, ``dilution`` divides it."""
+    dilution: float | None = Field(gt=0)
+    """Factor that concentrations are multiplied by. ``None``: none, or of FlowCam runs that of the
+    context, where the printed concentration shows that the vendor's software applies it."""
 
 
 class FolderSettings(_IngestSettings, VolumeSettings):
@@ -184,9 +193,6 @@ class FlowCamSettings(RunSettings, VolumeSettings):
     pixel_size_um: float | None = Field(gt=0)
     """Calibration, µm/px; sizes of another are scaled to it. ``None``: that of the list, or
     else of the context, which must agree."""
-    dilution: float | None = Field(gt=0)
-    """Factor that concentrations are multiplied by. ``None``: that of the context, where the
-    printed concentration shows that the vendor's software applies it."""
 
 
 class MfiSettings(RunSettings, VolumeSettings):

@@ -11,7 +11,10 @@ quantiles of melded confidence distributions (Fay, Proschan and Brittain 2015,
 doi:10.1111/biom.12231): that of a Poisson mean is exact (Garwood 1936), that of a share lies
 halfway between the observed share and the exact one (Clopper and Pearson 1934), as in mid-P
 intervals: exact ones of many shares together would hold the truth far too often. Each is shifted to
-the side that moves the end outwards. Without mistakes the intervals are Garwood's.
+the side that moves the end outwards. Where sizes are recognised unequally well, the one particle
+more, by which the ends of a Poisson interval differ, has the size that moves the end most (Fay and
+Feuer 1997, doi:10.1002/(SICI)1097-0258(19970415)16:7<791::AID-SIM500>3.0.CO;2-#). Without mistakes
+the intervals are Garwood's.
 """
 
 from collections.abc import Sequence
@@ -108,8 +111,14 @@ class Confusion:
 
     @cached_property
     def rates(self) -> Values:
-        """(B, K, K) C of each bin; rows sum to 1."""
-        return np.asarray(self.images / self.images.sum(axis=2, keepdims=True))
+        """(B, K, K) C of each bin; rows sum to 1.
+
+        Of a class that is never recognised, half an image counts as recognised. Without it, the
+        counts could be shared out among this class and the one that it is taken for in any way.
+        """
+        images, own = self.images.astype(np.float64), np.arange(self.images.shape[-1])
+        images[:, own, own] = np.maximum(images[:, own, own], SHIFT)
+        return np.asarray(images / images.sum(axis=2, keepdims=True))
 
     def drawn(self, k: int, upper: bool, rng: np.random.Generator) -> Values:
         """(R, B, K, K) draws of C, shifted so that they move an end of class k's count outwards.
@@ -188,8 +197,10 @@ class Corrector:
             level: above 0 and below 1.
 
         Returns:
-            (B, K) lower and upper ends. Those of one term are not below 0, and not above the end
-            for all particles together.
+            (B, K) lower and upper ends. Those of one term are not below 0 nor above the end for all
+            particles together. The smaller the sizes, the higher they are, but by no more than the
+            end for all particles of these sizes. Those of several terms are not beyond what the
+            ends of each one leave.
         """
         counts, factor = terms[0]
         if len(terms) == 1 and self.confusion is None:
@@ -197,10 +208,12 @@ class Corrector:
             return low * factor, high * factor
         tail = (1 - level) / 2
         ends = np.stack([self._end(terms, k, tail) for k in range(counts.shape[1])], axis=-1)
-        if len(terms) > 1:
-            return ends[0], ends[1]
-        most = poisson_interval(at_least(counts).sum(axis=1, keepdims=True), level)[1] * factor
-        return np.clip(ends[0], 0, most), np.clip(ends[1], 0, most)
+        if len(terms) == 1:
+            return _possible(ends[0] / factor, ends[1] / factor, counts, level, factor)
+        alone = [(f, self.interval([(n, abs(f))], level)) for n, f in terms]
+        least = sum(low if f > 0 else -high for f, (low, high) in alone)
+        most = sum(high if f > 0 else -low for f, (low, high) in alone)
+        return np.maximum(ends[0], least), np.minimum(ends[1], most)
 
     def _end(self, terms: Sequence[Term], k: int, tail: float) -> Values:
         """(2, B) lower and upper end of class ``k``.
@@ -215,8 +228,7 @@ class Corrector:
                     continue
                 rng = np.random.default_rng([self._seed, k, upper])
                 drawn = sum(_drawn_term(*term, k, upper, weights, rng) for term in terms)
-                below = np.cumsum(np.asarray(drawn)[:, ::-1], axis=1)[:, ::-1]
-                found.append((upper, np.quantile(below, 1 - tail if upper else tail, axis=0)))
+                found.append((upper, np.quantile(drawn, 1 - tail if upper else tail, axis=0)))
         low = np.min([end for upper, end in found if not upper], axis=0)
         return np.stack([low, np.max([end for upper, end in found if upper], axis=0)])
 
@@ -237,12 +249,26 @@ class Corrector:
 def _drawn_term(
     counts: Counts, factor: float, k: int, upper: bool, weights: Values, rng: np.random.Generator
 ) -> Values:
-    """(R, B) draws of factor × particles of class k; those called another class take away.
+    """(R, B) draws of factor × particles of class k, of a bin and all above it.
 
-    The one particle more, by which ends of Poisson intervals differ, is in the largest bin, so that
-    every sum over bins has it once.
+    Particles called another class take away.
     """
-    shape = counts.astype(np.float64)
-    shape[-1] += (np.arange(counts.shape[1]) == k) == (upper == (factor > 0))
-    drawn = rng.standard_gamma(shape, (DRAWS, *counts.shape))
-    return np.asarray(factor * (drawn * weights).sum(axis=2))
+    drawn = rng.standard_gamma(counts.astype(np.float64), (DRAWS, *counts.shape))
+    outwards = upper == (factor > 0)
+    more = (np.arange(counts.shape[1]) == k) == outwards
+    worst = (np.maximum if outwards else np.minimum).accumulate(weights[:, ::-1, more], axis=1)
+    extra = rng.standard_gamma(1.0, (DRAWS, 1, more.sum())) * worst
+    below = np.cumsum((drawn * weights).sum(axis=2)[:, ::-1], axis=1) + extra.sum(axis=2)
+    return np.asarray(factor * below[:, ::-1])
+
+
+def _possible(
+    low: Values, high: Values, counts: Counts, level: float, factor: float
+) -> tuple[Values, Values]:
+    """Factor × ends of one run, as far as its particles of each size allow them."""
+    each = poisson_interval(counts.sum(axis=1, keepdims=True), level)[1]
+    steps = at_least(each)
+    low = np.maximum.accumulate(low[::-1])[::-1]
+    high = np.minimum.accumulate((high - steps)[::-1])[::-1] + steps
+    most = poisson_interval(at_least(counts).sum(axis=1, keepdims=True), level)[1]
+    return np.clip(low, 0, most) * factor, np.clip(high, 0, most) * factor

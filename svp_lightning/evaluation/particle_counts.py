@@ -76,13 +76,18 @@ def kind_of(store: Store) -> str:
     return "image" if store.particles["group"].is_unique else "group"
 
 
-def samples_of(store: Store, volume_ml: float | Mapping[str, float] | None = None) -> list[Sample]:
+def samples_of(
+    store: Store,
+    volume_ml: float | Mapping[str, float] | None = None,
+    dilution: float | None = None,
+) -> list[Sample]:
     """What a store's particles were imaged in, runs without a particle included.
 
     Args:
         store: of one or more runs, vials or folders.
         volume_ml: volume imaged, mL, in place of what the files say; of several samples by name.
             It is divided by the dilution where that is known.
+        dilution: of all samples, where the import does not know it.
 
     Raises:
         SettingsError: ``volume_ml`` is one number for several samples, or names another one.
@@ -95,7 +100,8 @@ def samples_of(store: Store, volume_ml: float | Mapping[str, float] | None = Non
         names = sorted({*store.particles["group"].unique(), *blanks})
     given = _given_volumes(volume_ml, names, f"{kind_of(store)}s")
     lost = particles_lost(made_by)
-    return [_sample(name, facts.get(name, {}), given.get(name), lost) for name in names]
+    stated = {} if dilution is None else {"dilution": dilution}
+    return [_sample(name, stated | facts.get(name, {}), given.get(name), lost) for name in names]
 
 
 def all_samples(store: Store) -> str:
@@ -137,7 +143,7 @@ def _given_volumes(
     if len(names) > 1:
         raise SettingsError(
             f"data.volume_ml={volume_ml:g} is one volume for {len(names)} {kind}: {shown}.",
-            f"Give the volume of each: \"data.volume_ml={{'{names[0]}': {volume_ml:g}, …}}\".",
+            f"Give the volume of each: \"data.volume_ml='{names[0]} = {volume_ml:g}, …'\".",
         )
     return {names[0]: volume_ml}
 

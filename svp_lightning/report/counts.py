@@ -14,6 +14,7 @@ from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
+from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.particle_counts import (
     ALL,
     ALL_SIZES,
@@ -206,6 +207,18 @@ def what_is_promised(
                 f"that; {vouched}."
             )
     return lines
+
+
+def too_many_strangers(judged: Judged, false_alarms: float) -> list[str]:
+    """A warning where clearly more particles are unfamiliar than would be by mistake."""
+    strange, particles = int(judged.unfamiliar.sum()), len(judged.unfamiliar)
+    low, _ = wilson_interval(np.array(strange), np.array(max(particles, 1)))
+    if low <= false_alarms:
+        return []
+    return [
+        f"Warning: {strange:,} of {particles:,} particles ({strange / particles:.1%}) are unlike "
+        f"every class, and more may be of none: only part of them is found. Look at suspects.html."
+    ]
 
 
 def notes(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> list[str]:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.particle_counts import UNFAMILIAR
+from svp_lightning.evaluation.reference import Judged
 from svp_lightning.report.page import data_uri, write_page
 from svp_lightning.report.style import class_colours
 from svp_lightning.runtime.files import sha256_of_json
@@ -25,8 +26,8 @@ QUALITY = 90
 the noise of a camera."""
 
 
-LEAST_CERTAIN = 500
-"""Particles of a prediction to look at."""
+SUSPECTS = 500
+"""Particles of a prediction to look at; at most half of them unfamiliar."""
 
 
 def write_gallery(
@@ -51,37 +52,45 @@ def write_gallery(
     return _write(path, title, "Label", store, names, given, issues, probability, neighbours)
 
 
-def write_least_certain(path: Path, store: Store, found: Predictions) -> Path | None:
-    """Write a gallery of the particles whose class is the least certain, with the second likeliest.
+def write_suspects(path: Path, store: Store, judged: Judged) -> Path | None:
+    """Write a gallery of the unfamiliar particles, the strangest first, then of the least certain.
 
     Args:
         path: the new file.
         store: of the images, labelled or not.
-        found: what a classifier says of each of them.
+        judged: what is said of each of them.
 
     Returns:
         The file; None where there is no particle.
     """
     if not len(store):
         return None
+    found, strange = judged.found, np.flatnonzero(judged.unfamiliar)
     doubt = 1 - found.probabilities.max(axis=1)
-    rows = np.argsort(-doubt, kind="stable")[:LEAST_CERTAIN]
-    probability = found.probabilities[rows]
-    second = np.argsort(-probability, axis=1, kind="stable")[:, 1]
+    known = np.zeros(len(store)) if judged.familiarity is None else judged.familiarity
+    strange = strange[np.argsort(known[strange], kind="stable")][: SUSPECTS // 2]
+    others = np.argsort(-doubt, kind="stable")
+    others = others[~np.isin(others, strange)][: SUSPECTS - len(strange)]
+    rows = np.concatenate([strange, others])
+    second = np.argsort(-found.probabilities[others], axis=1, kind="stable")[:, 1]
+    names = np.array([*found.class_names, UNFAMILIAR], dtype=object)
     issues = pd.DataFrame(
         {
             "row": rows,
-            "suggested": np.array(found.class_names, dtype=object)[second],
-            "score": doubt[rows],
+            "suggested": names[[*[len(names) - 1] * len(strange), *second]],
+            "score": [*1 - known[strange], *doubt[others]],
             "reason": [
-                f"The likeliest class has a probability of {1 - x:.2f}." for x in doubt[rows]
+                *(f"Of validation images, {x:.2%} are as strange." for x in known[strange]),
+                *(f"The likeliest class has a probability of {1 - x:.2f}." for x in doubt[others]),
             ],
         }
     )
-    title = f"The {len(rows):,} least certain of {len(store):,} particles"
-    given, none = found.probabilities.argmax(axis=1), np.empty((len(rows), 0), np.int64)
-    names = found.class_names
-    return _write(path, title, "Class", store, names, given, issues, probability, none)
+    title = (
+        f"{len(strange):,} unfamiliar, {len(others):,} least certain of {len(store):,} particles"
+    )
+    none = np.empty((len(rows), 0), np.int64)
+    given, probability = judged.likeliest, found.probabilities[rows]
+    return _write(path, title, "Class", store, list(names), given, issues, probability, none)
 
 
 def _write(

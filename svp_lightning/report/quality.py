@@ -13,6 +13,7 @@ import pandas as pd
 
 from svp_lightning.data.classes import PROTEIN
 from svp_lightning.data.store import Store
+from svp_lightning.evaluation.corrected_counts import Confusion
 from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.particle_counts import (
     ALL,
@@ -263,10 +264,27 @@ def _doubts(contents: Contents) -> list[str]:
             "The classifier's test predictions are not there, so nothing is corrected: the "
             "intervals hold counting statistics alone."
         )
+    else:
+        lines += _never_recognised(calls, confusion)
     net = _of(contents.table, NET)
     if len(below := net[(net["per_ml_high"] == 0) & (net["class"] == ALL)]):
         names = sorted(below["sample"].unique())
         lines.append(f"The blank holds more particles than {listing(names)} at some size.")
+    return lines
+
+
+def _never_recognised(calls: Calls, confusion: Confusion) -> list[str]:
+    """A sentence for each class and size of which the test images show no number of particles."""
+    held = calls.called.sum(axis=(0, 2)) > 0
+    edges, lines = [0.0, *calls.thresholds_um, math.inf], []
+    for k, name in enumerate(calls.class_names):
+        missed = np.flatnonzero(held & (confusion.images[:, k, k] == 0))
+        for at in missed:
+            size = f" of {between(edges[at - 1], edges[at])}" if at and calls.thresholds_um else ""
+            lines.append(
+                f"None of the {confusion.images[at, k].sum()} test images of {plain_name(name)}"
+                f"{size} is recognised: how many of these particles there are is not known."
+            )
     return lines
 
 

@@ -25,6 +25,7 @@ from svp_lightning.evaluation.quality_table import (
 )
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
+from svp_lightning.report.counts import too_many_strangers
 from svp_lightning.report.quality import Contents, headline, write_quality_report
 from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.terminal import say
@@ -94,9 +95,11 @@ def lab_report(
         "Packages": ", ".join(f"{name} {of}" for name, of in package_versions().items()),
     }
     table = quality_table(calls, settings.blank, settings.container_ml)
+    strange = too_many_strangers(judged, settings.false_alarms)
+    doubts = [*warnings, *strange]
     contents = Contents(
-        store, particles, calls, table, limits, settings.container_ml, warnings, facts
+        store, particles, calls, table, limits, settings.container_ml, doubts, facts
     )
     page = write_quality_report(folder, contents)
-    for line in [*headline(contents), f"Quality report: {page}"]:
+    for line in [*strange, *headline(contents), f"Quality report: {page}"]:
         say(line)

@@ -48,7 +48,8 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
         }
         make = partial(simulate, data)
     else:
-        identity = {name: v for name, v in data.identity().items() if name not in USES}
+        uses = USES if data.source == "flowcam" else (*USES, "dilution")  # its facts hold it
+        identity = {name: v for name, v in data.identity().items() if name not in uses}
         # The files decide, not the folder's place: a moved folder is the same data.
         identity |= input_hashes(data, own, sweep_memory()) | {"import": IMPORT_VERSION}
         make = partial(_import, data, own)

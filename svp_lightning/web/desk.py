@@ -24,6 +24,9 @@ KINDS = {
 """Importer -> what it reads."""
 
 
+Positive = Annotated[float, Field(gt=0)]
+
+
 class Asked(BaseModel):
     """What the page asks to be classified, and how."""
 
@@ -32,8 +35,11 @@ class Asked(BaseModel):
     upload: str
     classifier: str
     kind: Literal["auto", "flowcam", "mfi", "collage", "folder"]
-    volume_ml: Annotated[float, Field(gt=0)] | None
-    pixel_size_um: Annotated[float, Field(gt=0)] | None
+    volume_ml: str | None
+    dilution: Positive | None
+    pixel_size_um: Positive | None
+    container_ml: Positive | None
+    blank: str | None
     skip_unreadable: bool
 
 
@@ -112,7 +118,10 @@ class Desk:
         chosen = {
             "data.root": upload.root,
             "data.volume_ml": asked.volume_ml,
+            "data.dilution": asked.dilution,
             "data.pixel_size_um": asked.pixel_size_um,
+            "predict.container_ml": asked.container_ml,
+            "predict.blank": asked.blank,
             "data.unreadable": "skip" if asked.skip_unreadable else None,
             "predict.run": run,
             "paths.artifacts": upload.folder / "artifacts",  # imported images go with the upload

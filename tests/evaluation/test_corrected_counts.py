@@ -70,6 +70,30 @@ def test_few_test_images_widen_the_interval_by_the_exact_interval_of_their_share
     assert high[0, 1] == pytest.approx(2000, rel=0.15)
 
 
+def test_particles_of_a_size_at_which_a_class_is_never_recognised_may_be_none_or_all() -> None:
+    """Small oil is always called protein; of 100 larger oil droplets 90 are recognised."""
+    small, large = [[1, 0], [1, 0]], [[1, 0], [0.1, 0.9]]
+    called = np.array([[0, 0], [500, 0], [300, 0]])
+    corrector = Corrector(confusion_of(large, small, large, images=100))
+    assert corrector.estimate(called)[:, 1] == pytest.approx(0)  # as many as are called
+    low, high = corrector.interval([(called, 1.0)])
+    everything = poisson_interval(at_least(called).sum(axis=1))[1]
+    assert 250 < low[2, 0] == low[0, 0] < 300
+    assert high[2, 1] < 10  # 0 found of 9 in 10
+    assert 500 < high[0, 1] < 560 + high[2, 1] < everything[0]
+    low, high = corrector.interval([(2 * called, 1.0), (called, -1.0)])
+    assert -560 < low[0, 1] < -500
+    assert 1000 < high[0, 1] < 1100
+
+
+def test_the_particle_more_has_the_size_that_is_recognised_worst() -> None:
+    """None of a class is found; 1 in 10 of the small ones would be."""
+    rates = [[[1, 0], [0.9, 0.1]], [[1, 0], [0.9, 0.1]], [[1, 0], [0, 1]]]
+    called = np.array([[0, 0], [10_000, 0], [50, 0]])
+    _, high = Corrector(confusion_of(*rates)).interval([(called, 1.0)])
+    assert high[1:, 1] == pytest.approx([36.9, 3.69], rel=0.1)
+
+
 def test_a_difference_holds_the_error_of_both_runs() -> None:
     one, other = np.array([[0], [400]]), np.array([[0], [100]])
     low, high = Corrector(None).interval([(one, 1.0), (other, -2.0)])

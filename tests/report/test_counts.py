@@ -1,5 +1,6 @@
 """What is written and said of a run's counts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from svp_lightning.report.counts import (
     each_sample,
     notes,
     readable,
+    too_many_strangers,
     what_is_promised,
     write_counts,
 )
@@ -178,6 +180,17 @@ def test_dilution_is_applied_and_said(tmp_path: Path) -> None:
     row = written(tmp_path).loc[("r", 0, "all")]
     assert row[["per_ml", "dilution"]].tolist() == [40, 10]
     assert "diluted 10 times" in said
+    store = store_of(tmp_path / "mfi", ["a"] * 2, {}, source="mfi")  # which does not know it
+    assert samples_of(store, 0.5, 10)[0].per_particle == 20
+
+
+@pytest.mark.parametrize(("strange", "warned"), [(2, False), (12, True), (0, False)])
+def test_more_unfamiliar_particles_than_mistakes_would_make_are_a_warning(
+    tmp_path: Path, strange: int, warned: bool
+) -> None:
+    found = judged(predicted(store_of(tmp_path / "store", ["a"] * 100, {})))
+    flagged = replace(found, unfamiliar=np.arange(100) < strange)
+    assert bool(too_many_strangers(flagged, 0.02)) == warned
 
 
 def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:

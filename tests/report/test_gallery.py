@@ -10,7 +10,9 @@ import pytest
 from svp_lightning.data.overrides import with_overrides
 from svp_lightning.data.store import Store, StoreWriter
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.report.gallery import LEAST_CERTAIN, write_gallery, write_least_certain
+from svp_lightning.evaluation.reference import Judged
+from svp_lightning.report.gallery import SUSPECTS as SHOWN
+from svp_lightning.report.gallery import write_gallery, write_suspects
 from tests.browser import Page, chromium
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -197,7 +199,7 @@ def test_the_large_view_shows_scale_reason_and_neighbours(page: Page) -> None:
     assert not page.evaluate("document.getElementById('large').open")
 
 
-def test_the_least_certain_particles_of_a_prediction_come_first(
+def test_unfamiliar_particles_and_then_the_least_certain_come_first(
     browser: Page, store: Store, tmp_path: Path
 ) -> None:
     probability = np.tile([0.98, 0.015, 0.005], (COUNT, 1))
@@ -205,18 +207,27 @@ def test_the_least_certain_particles_of_a_prediction_come_first(
     ids = store.particles["id"].to_numpy(dtype=object)
     unlabelled = store.changed({"label": None}, {})
     found = Predictions(ids, np.full(COUNT, -1), probability, NAMES, {})
-    page = write_least_certain(tmp_path / "page.html", unlabelled, found)
+    familiarity = np.full(COUNT, 0.5)
+    familiarity[[9, 30]] = 0.01, 0.001
+    judged = Judged(found, probability > 0.4, familiarity < 0.02, familiarity)
+    page = write_suspects(tmp_path / "page.html", unlabelled, judged)
     assert page is not None
     browser.open(page.as_uri())
     tiles = browser.evaluate(
-        "[...document.querySelectorAll('.tile')].slice(0, 2).map((tile) =>"
+        "[...document.querySelectorAll('.tile')].slice(0, 4).map((tile) =>"
         " [tile.dataset.id, ...[...tile.children].slice(1).map((part) => part.textContent)])"
     )
-    assert tiles[0] == [ids[77], "Air bubble", "Silicone oil? 0.51", ""]
-    assert tiles[1] == [ids[5], "Silicone oil", "Protein? 0.30", ""]
-    assert counted(browser)[0] == LEAST_CERTAIN
+    assert tiles == [
+        [ids[30], "Protein", "Unfamiliar? 1.00", ""],
+        [ids[9], "Protein", "Unfamiliar? 0.99", ""],
+        [ids[77], "Air bubble", "Silicone oil? 0.51", ""],
+        [ids[5], "Silicone oil", "Protein? 0.30", ""],
+    ]
+    assert counted(browser)[0] == SHOWN
     browser.press("Enter")
-    assert "Nearest" not in browser.evaluate("document.getElementById('content').textContent")
+    large = browser.evaluate("document.getElementById('content').textContent")
+    assert "0.10% are as strange" in large
+    assert "Nearest" not in large
 
 
 def test_names_of_images_and_runs_are_only_text(page: Page) -> None:

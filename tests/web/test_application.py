@@ -4,6 +4,7 @@ import io
 import time
 import zipfile
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from svp_lightning.web import desk
 from tests.web.conftest import ORIGIN
 
 Serve = Callable[..., TestClient]
+EMPTY = ("volume_ml", "dilution", "pixel_size_um", "container_ml", "blank")
+USUAL = {"classifier": "study/run", "kind": "auto", "skip_unreadable": False}
+USUAL |= dict.fromkeys(EMPTY)
+"""What the page asks for where nothing is chosen."""
 
 
 def png(width: int = 4, height: int = 4) -> bytes:
@@ -38,9 +43,7 @@ def send(client: TestClient, files: dict[str, bytes], **asked: Any) -> dict[str,
         answer = client.put(f"/uploads/{upload}", params={"path": name}, content=content)
         if answer.status_code != 200:
             return dict(answer.json())
-    usual = {"classifier": "study/run", "kind": "auto", "volume_ml": None, "pixel_size_um": None,
-             "skip_unreadable": False}  # fmt: skip
-    return dict(client.post("/job", json={"upload": upload, **usual, **asked}).json())
+    return dict(client.post("/job", json={"upload": upload, **USUAL, **asked}).json())
 
 
 def ended(client: TestClient) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def test_an_upload_is_classified_shown_and_removed(serve: Serve, tmp_path: Path)
     assert "http" not in page.replace(ORIGIN, "")  # nothing of another server
     files = {"run 1/a.png": png(), "run 1/b.PNG": png(), "notes.docx": b"", ".hidden/c.png": png()}
     started = send(client, {**files, "more.zip": zipped(**{"d.png": png(), "e/f.tif": png()})},
-                   volume_ml=0.25)  # fmt: skip
+                   volume_ml="it's 1, 2 = 0.25, b = 1", dilution=2, container_ml=1,
+                   blank="it's 1, 2")  # fmt: skip
     assert started["state"] == "running"
     job = ended(client)
     assert (job["state"], job["error"]) == ("done", "")
@@ -70,7 +74,14 @@ def test_an_upload_is_classified_shown_and_removed(serve: Serve, tmp_path: Path)
     assert "notes" not in job["html"]
     assert "c.png" not in job["html"]
     assert "data=folder" in job["html"]
-    assert "data.volume_ml=0.25" in job["html"]
+    words = unescape(job["html"])
+    for word in (
+        r"data.volume_ml='it\'s 1, 2 = 0.25, b = 1'",
+        "data.dilution=2.0",
+        "predict.container_ml=1.0",
+        r"predict.blank='it\'s 1, 2'",
+    ):
+        assert repr(word) in words
     assert f"predict.run=&#39;{tmp_path / 'outputs/study/run'}&#39;" in job["html"]
     assert "&lt;b&gt;the lamp&lt;/b&gt;" in job["html"]
     assert ">4<span" in job["html"]  # files counted as protein
@@ -146,12 +157,11 @@ def test_an_upload_that_was_refused_is_not_classified(serve: Serve) -> None:
     upload = client.post("/uploads").json()["id"]
     for name in ("a.png", "b.png"):
         client.put(f"/uploads/{upload}", params={"path": name}, content=png())
-    asked = {"upload": upload, "classifier": "study/run", "kind": "auto", "volume_ml": None,
-             "pixel_size_um": None, "skip_unreadable": False}  # fmt: skip
+    asked = {"upload": upload, **USUAL}
     assert "more than 1 files" in client.post("/job", json=asked).json()["error"]
     newer = client.post("/uploads").json()["id"]
     assert "replaced" in client.post("/job", json=asked).json()["error"]
-    for wrong in ({"classifier": "../../etc"}, {"kind": "odd"}, {"volume_ml": -1}, {"more": 1}):
+    for wrong in ({"classifier": "../../etc"}, {"kind": "odd"}, {"dilution": -1}, {"more": 1}):
         answer = client.post("/job", json={**asked, "upload": newer, **wrong})
         assert answer.status_code == 400
         assert len(answer.json()["error"].splitlines()) == 1

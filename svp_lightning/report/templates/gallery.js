@@ -98,7 +98,7 @@
       ["Score", suspects.score[suspect].toFixed(3)],
       ["Run", data.runs[images.run[image]]],
       ["Diameter", images.um[image] === null ? "unknown" : `${number(images.um[image], 1)} µm`],
-      ...classes.map((c, k) => [c.display, percent(suspects.probability[suspect][k])]),
+      ...suspects.probability[suspect].map((p, k) => [classes[k].display, percent(p)]),
     ];
     for (const [name, value] of rows) {
       const row = table.insertRow();

@@ -20,7 +20,16 @@
     $("chosen").hidden = !chosen.size;
     $("chosen_files").textContent = chosen.size
       ? `${plural(chosen.size, "file")}, ${(bytes / 1e6).toFixed(1)} MB (${first}${others.length ? ", …" : ""})` : "";
+    $("runs").replaceChildren(...runs().map((name) => new Option(name, name)));
     ready();
+  }
+
+  // Names of likely runs: of tables, or else of the folders that hold images.
+  function runs() {
+    const parts = [...chosen.keys()].map((path) => path.split("/"));
+    const tables = parts.map((p) => p.at(-1)).filter((name) => /\.(lst|flb|csv|txt)$/i.test(name));
+    const names = tables.length ? tables.map((name) => name.replace(/\.\w+$/, "")) : parts.map((p) => p.at(-2));
+    return [...new Set(names.filter(Boolean))].sort().slice(0, 100);
   }
 
   function ready() {
@@ -100,6 +109,7 @@
   }
 
   const number = (id) => ($(id).value === "" ? null : Number($(id).value));
+  const text = (id) => $(id).value.trim() || null;
 
   async function classify() {
     fail("");
@@ -111,8 +121,11 @@
         upload,
         classifier: $("classifier").value,
         kind: $("kind").value,
-        volume_ml: number("volume_ml"),
+        volume_ml: text("volume_ml"),
+        dilution: number("dilution"),
         pixel_size_um: number("pixel_size_um"),
+        container_ml: number("container_ml"),
+        blank: text("blank"),
         skip_unreadable: $("skip_unreadable").checked,
       };
       show(await call("POST", "/job", JSON.stringify(asked)));
