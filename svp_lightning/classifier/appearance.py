@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from svp_lightning.classifier.features import pooled_stages, signed_root, whitening
@@ -209,6 +208,8 @@ def fit_appearance(
 
 def _density(found: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     """Centres, roots of the inverse covariances and log densities at the centres."""
+    from sklearn.mixture import GaussianMixture  # takes long; who only predicts does without
+
     gaussians = min(MIXTURE, max(1, len(found) // IMAGES_PER_GAUSSIAN))
     if len(found) == 1:
         found = found.repeat(2, axis=0)  # one image has a centre and no spread

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from svp_lightning.classifier.module import ClassifierModule, load_classifier
@@ -146,6 +145,8 @@ def whitening(
     Returns:
         Mean (C,) of all blocks side by side, and basis (C, D) that is multiplied from the right.
     """
+    from sklearn.decomposition import PCA  # takes long; who only predicts does without
+
     # By block and not by channel: a channel that is nearly always off would become the loudest.
     spread = [np.full(x.shape[1], np.sqrt(x.var(axis=0).sum())) for x in blocks]
     joined, scale = np.concatenate(blocks, axis=1), 1 / np.maximum(np.concatenate(spread), 1e-12)

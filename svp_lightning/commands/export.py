@@ -1,11 +1,9 @@
 """``task=export``: a generator (as a diffusers pipeline) or a classifier, with its card."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from svp_lightning.config import Config
-from svp_lightning.evaluation.fidelity.stored import Fidelity
-from svp_lightning.generator.checkpoint import Generator, load_generator
-from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.settings import SamplerSettings, require_guidable
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.model_card import Card, write_model_card
@@ -13,17 +11,11 @@ from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.classifier_export import export_classifier, images_to_check
-from svp_lightning.stages.generator_training import weights_hash
-from svp_lightning.stages.publishing import (
-    fidelity_of,
-    find_fidelity,
-    origin_of,
-    refuse_existing,
-    write_samples,
-    writing_whole,
-)
+from svp_lightning.stages.publishing import origin_of, refuse_existing, writing_whole
 from svp_lightning.stages.run_folder import CLASSIFIER, data_of, evaluated_run
+
+if TYPE_CHECKING:
+    from svp_lightning.generator.checkpoint import Generator
 
 UNKNOWN = "The generator was exported from a folder; its file names the data by hash only."
 
@@ -35,7 +27,17 @@ def run(pipeline: Pipeline) -> Path | None:
         refuse_existing(config.export.to)
     if config.export.classifier is not None:
         return _classifier(pipeline, evaluated_run(config.export.classifier))
-    source = config.export.generator or pipeline.generator
+    return _generator(pipeline, config.export.generator or pipeline.generator)
+
+
+def _generator(pipeline: Pipeline, source: Path) -> Path | None:
+    # Imported when needed: a classifier is exported without diffusers.
+    from svp_lightning.generator.checkpoint import load_generator
+    from svp_lightning.generator.diffusers_export import write_pipeline
+    from svp_lightning.stages.generator_export import write_samples
+    from svp_lightning.stages.generator_training import weights_hash
+
+    config = pipeline.config
     if not is_main_process():
         return None
     generator, weights = load_generator(source), weights_hash(source)
@@ -57,6 +59,8 @@ def run(pipeline: Pipeline) -> Path | None:
 
 
 def _classifier(pipeline: Pipeline, run: Path) -> Path | None:
+    from svp_lightning.stages.classifier_export import export_classifier, images_to_check
+
     if not is_main_process():
         return None
     config = pipeline.config
@@ -73,8 +77,10 @@ def _classifier(pipeline: Pipeline, run: Path) -> Path | None:
 
 
 def _card(
-    config: Config, source: Path, generator: Generator, sampler: SamplerSettings, weights: str
+    config: Config, source: Path, generator: "Generator", sampler: SamplerSettings, weights: str
 ) -> Card:
+    from svp_lightning.stages.generator_export import fidelity_of
+
     origin, licence = origin_of(config.data)
     if config.export.generator is not None:
         origin, licence = UNKNOWN, "other"
@@ -84,14 +90,8 @@ def _card(
         origin=origin,
         parameters=sum(p.numel() for p in generator.denoiser.parameters()),
         samples_per_class=config.export.samples_per_class,
-        fidelity=_fidelity(config, weights),
+        fidelity=fidelity_of(weights, config.export.fidelity, config.paths.own),
         licence=config.export.licence or licence,
         weights_sha256=weights,
         seconds=(cost_of(source) or {}).get("wall_seconds"),
     )
-
-
-def _fidelity(config: Config, weights: str) -> Fidelity | None:
-    if given := config.export.fidelity:
-        return fidelity_of(given, weights)
-    return find_fidelity(config.paths.own, weights)

@@ -16,8 +16,7 @@ from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.terminal import print_table, say
-from svp_lightning.stages.measuring import write_prevalence
-from svp_lightning.stages.run_folder import PREVALENCE
+from svp_lightning.stages.run_folder import PREVALENCE, write_prevalence
 
 FIGURE = "prevalence.png"
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from sklearn.metrics import log_loss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -181,11 +180,11 @@ def validation_score(
     raw = Predictions(none, found.label, found.probability, class_names, trained_shares)
     corrected = raw.at(prevalence)
     weights = prevalence_weights(found.label, prevalence, class_names)
+    of_truth = corrected.probabilities[np.arange(len(found.label)), found.label]
+    losses = -np.log(np.maximum(of_truth, np.finfo(np.float64).eps))
     return {
         VALIDATION_SCORE: corrected.tally().metrics(prevalence)[PRIMARY_METRIC],
-        VALIDATION_LOSS: float(
-            log_loss(found.label, corrected.probabilities, sample_weight=weights)
-        ),
+        VALIDATION_LOSS: float(np.average(losses, weights=weights)),
     }
 
 

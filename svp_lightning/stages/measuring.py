@@ -34,10 +34,10 @@ from svp_lightning.evaluation.reference import REFERENCE, Reference, write_refer
 from svp_lightning.evaluation.slices import recall_slices
 from svp_lightning.evaluation.working_points import working_points
 from svp_lightning.runtime.artifacts import Clock, cost_of
-from svp_lightning.runtime.files import replacing, sha256_of_json
+from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import counting
 from svp_lightning.stages.environment import device_name
-from svp_lightning.stages.run_folder import PREVALENCE, VALIDATION
+from svp_lightning.stages.run_folder import VALIDATION, write_prevalence
 from svp_lightning.stages.settings import EvaluationSettings
 from svp_lightning.stages.trainers import Trainers
 
@@ -266,12 +266,6 @@ def write_tables(
         run_dir / RESAMPLES, redrawn[0], metric_names(tested.found.class_names), redrawn[1]
     )
     write_prevalence(run_dir, prevalence_table(tested.found, common, settings.prevalence_ratios))
-
-
-def write_prevalence(run_dir: Path, table: pd.DataFrame) -> None:
-    """Write ``prevalence.csv``, whole or not at all."""
-    with replacing(run_dir / PREVALENCE) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def costs(stages: Mapping[str, Path | Clock | None]) -> dict[str, dict[str, Any]]:

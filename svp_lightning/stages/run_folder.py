@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import TypeAdapter
@@ -18,6 +19,9 @@ from svp_lightning.runtime.files import (
 )
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.settings import DataSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESULTS, REPORT = "results.json", "report.html"
 CONFIG, FIGURES = "config.yaml", "figures"
@@ -113,6 +117,12 @@ def report_objective(run_dir: Path) -> None:
     if OBJECTIVE_FILE in os.environ:
         results = json.loads((run_dir / RESULTS).read_text(encoding="utf-8"))
         write_json(Path(os.environ[OBJECTIVE_FILE]), {"objective": results["validation_score"]})
+
+
+def write_prevalence(run_dir: Path, table: "pd.DataFrame") -> None:
+    """Write ``prevalence.csv``, whole or not at all."""
+    with replacing(run_dir / PREVALENCE) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def link(source: Path, target: Path) -> None:
