@@ -15,7 +15,7 @@ from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.loading import loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.data.transforms import SYMMETRIES, apply_symmetry, to_model_range
+from svp_lightning.data.transforms import apply_symmetry, to_model_range
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.label_issues import Evidence
 from svp_lightning.evaluation.priors import corrected
@@ -25,6 +25,8 @@ from svp_lightning.runtime.terminal import say
 
 LEAST_FOLDS = 3
 """One is judged, one chooses the checkpoint, and one trains at least."""
+ROTATIONS = (0, 3, 5, 6)
+"""By right angles, among the symmetries of :func:`apply_symmetry`."""
 _ATTEMPTS = 10
 
 Train = Callable[[Store], tuple[Path, Mixture]]
@@ -127,7 +129,7 @@ def _describe(
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """(N, D) unit vectors before the last linear layer, and (N, K) probabilities as trained.
 
-    Both are means over the symmetries of the square, as a particle has no preferred direction.
+    Both are means over rotations by right angles, as a particle has no preferred direction.
     """
     seen: list[Tensor] = []
     last = [layer for layer in module.network.modules() if isinstance(layer, nn.Linear)][-1]
@@ -139,7 +141,7 @@ def _describe(
                 images = to_model_range(batch["image"].to(device))
                 turned = [
                     module.probabilities(apply_symmetry(images, codes))
-                    for codes in torch.arange(SYMMETRIES, device=device)[:, None]
+                    for codes in torch.tensor(ROTATIONS, device=device)[:, None]
                 ]
                 parts.append(torch.stack(turned).mean(dim=0).double().cpu())
                 vectors.append(torch.stack(seen).mean(dim=0).flatten(1))
