@@ -108,7 +108,7 @@ def test_audit_ranks_every_label_and_corrections_are_trained_on(
     assert counts[row["given"]] == given[row["given"]] - 1
 
 
-@pytest.mark.parametrize("arm", ["diffusion", "oracle"])
+@pytest.mark.parametrize("arm", ["diffusion", "oracle", "hard_negatives"])
 def test_audit_with_added_images_has_enough_for_every_fold(
     svp: Svp, tmp_path: Path, arm: str
 ) -> None:
