@@ -16,7 +16,8 @@ import torch
 from recipes import EDM
 from train import WORK, configuration
 
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say
 from svp_lightning.simulation.microscopes import microscope

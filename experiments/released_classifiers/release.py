@@ -37,7 +37,7 @@ from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.preparation import PREPARATION, Preparation
 from svp_lightning.stages.publishing import writing_whole
 from svp_lightning.stages.real_store import build_store
-from svp_lightning.stages.run_folder import CLASSIFIER, VALIDATION, link
+from svp_lightning.stages.run_folder import CLASSIFIER, VALIDATION, copy
 
 NAME = "flow_imaging_64px"
 ORIGIN = (
@@ -117,7 +117,7 @@ def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:
     write_json(run / RESULTS, results.model_dump(mode="json"))
     write_predictions(run / PREDICTIONS, tested.found)
     write_predictions(run / VALIDATION, validated.found)
-    link(trained / BEST, run / CLASSIFIER)
+    copy(trained / BEST, run / CLASSIFIER)
     measuring.store_reference(run, trained / BEST, store, config.evaluation, torch.device("cpu"))
     return run, tested, store
 

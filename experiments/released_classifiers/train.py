@@ -17,7 +17,8 @@ from instruments import BASES, SIZE, instrument
 from svp_lightning.__main__ import configured
 from svp_lightning.config import Config
 from svp_lightning.data.mix import mix
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say

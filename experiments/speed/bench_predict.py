@@ -19,7 +19,8 @@ import torch
 
 from svp_lightning.classifier.appearance import Appearance, fit_appearance
 from svp_lightning.classifier.packaged import empty_module
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.evaluation.reference import Reference, judge
 from svp_lightning.stages.measuring import predict_all

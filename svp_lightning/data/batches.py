@@ -3,7 +3,7 @@
 A resumed run draws exactly the batches that the interrupted one would have drawn.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from torch.utils.data import Sampler
 from svp_lightning.errors import DistributedError
 
 GOLDEN = (5**0.5 - 1) / 2
+SHUFFLED_IN_MEMORY = 1 << 22
+"""Rows of a group whose permutation is kept; that of a larger group is computed as it is drawn."""
+ROUNDS = 6
+"""Of the Feistel network; four are indistinguishable from a random permutation (Luby & Rackoff)."""
 
 
 class StepBatchSampler(Sampler[NDArray[np.int64]]):
@@ -52,7 +56,8 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         self.rank = rank
         self.world_size = world_size
         self.first_step = first_step
-        self._members = [np.flatnonzero(group == g) for g in range(len(shares))]
+        narrow = np.min_scalar_type(len(group))
+        self._members = [np.flatnonzero(group == g).astype(narrow) for g in range(len(shares))]
         self._bounds = _bounds(shares)
         self._ending = None if ending is None else (ending[0], _bounds(ending[1]))
         self._drawn = np.zeros((1, len(shares)), dtype=np.int64)
@@ -92,14 +97,52 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         """Draws ``start`` to ``stop`` - 1 of a group's rows."""
         members = self._members[group]
         passes, positions = np.divmod(np.arange(start, stop), max(len(members), 1))
-        parts = [self._pass(group, int(p))[positions[passes == p]] for p in np.unique(passes)]
-        return np.concatenate([members[:0], *parts])
+        parts = [self._of_pass(group, int(p), positions[passes == p]) for p in np.unique(passes)]
+        return np.concatenate([np.empty(0, np.int64), *parts])
 
-    def _pass(self, group: int, number: int) -> NDArray[np.int64]:
+    def _of_pass(self, group: int, number: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows at some positions of a pass over a group."""
+        members, key = self._members[group], [self.seed, group, number]
+        if len(members) > SHUFFLED_IN_MEMORY:
+            return members[shuffled(positions, len(members), key)].astype(np.int64)
         if self._cached_pass.get(group, (-1,))[0] != number:
-            random = np.random.default_rng([self.seed, group, number])
-            self._cached_pass[group] = (number, random.permutation(self._members[group]))
-        return self._cached_pass[group][1]
+            order = np.random.default_rng(key).permutation(members)
+            self._cached_pass[group] = (number, order.astype(np.int64))
+        return self._cached_pass[group][1][positions]
+
+
+def shuffled(positions: NDArray[np.int64], count: int, key: Sequence[int]) -> NDArray[np.int64]:
+    """What stands at some positions of a permutation of 0 to ``count`` - 1 that is not stored.
+
+    A Feistel network permutes the next power of four (Luby & Rackoff 1988,
+    https://doi.org/10.1137/0217022); numbers beyond ``count`` go through it again (Black & Rogaway
+    2002, https://doi.org/10.1007/3-540-45760-7_9), at most four times on average.
+
+    Args:
+        positions: (n,) positions, 0 to ``count`` - 1.
+        count: numbers that are permuted.
+        key: decides on the permutation.
+    """
+    half = np.uint64(((count - 1).bit_length() + 1) // 2)
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    round_keys = np.random.default_rng(list(key)).integers(
+        1 << 62, size=(ROUNDS, 1), dtype=np.uint64
+    )
+    found, outside = positions.astype(np.uint64), np.arange(len(positions))
+    while len(outside):
+        left, right = found[outside] >> half, found[outside] & mask
+        for round_key in round_keys:
+            left, right = right, left ^ (_mixed(right + round_key) & mask)
+        found[outside] = (left << half) | right
+        outside = outside[found[outside] >= count]
+    return found.astype(np.int64)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Spreads the bits of 64-bit numbers (the end of SplitMix64, Steele et al. 2014)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))
 
 
 def _bounds(shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -194,7 +194,7 @@ def check_training_rows(mixture: Mixture) -> None:
     for store_id, store in enumerate(mixture.stores):
         rows = mixture.row[mixture.store_id == store_id]
         if store_id == REAL:
-            held_out = rows[(store.particles["split"] != "train").to_numpy()[rows]]
+            held_out = rows[(store.column("split") != "train").to_numpy()[rows]]
             if len(held_out):
                 raise StoreError(
                     f"{len(held_out)} training rows of {store.path} are outside its train "

@@ -37,9 +37,9 @@ def check_pool(real: Store, synthetic: Store | None, extra: str) -> Store:
 
 def refuse_generated(store: Store) -> None:
     """Raise StoreError where a store of real images holds generated ones."""
-    wrong = store.particles["origin"] == "synthetic"
+    wrong = store.column("origin") == "synthetic"
     if wrong.any():
-        splits = sorted(set(store.particles.loc[wrong, "split"])) or ["?"]
+        splits = sorted(set(store.column("split")[wrong])) or ["?"]
         raise StoreError(
             f"{store.path} holds {int(wrong.sum())} synthetic images (splits: "
             f"{', '.join(s or 'none' for s in splits)}) where only real ones may be.",
@@ -49,14 +49,14 @@ def refuse_generated(store: Store) -> None:
 
 def refuse_held_out(store: Store) -> None:
     """Raise StoreError where a pool holds real images, or images of a split."""
-    wrong = ~store.particles["origin"].isin(POOL_ORIGINS)
+    wrong = ~store.column("origin").isin(POOL_ORIGINS)
     if wrong.any():
         raise StoreError(
             f"{store.path} is used as a pool but {int(wrong.sum())} of its images are "
-            f"{store.particles.loc[wrong, 'origin'].iloc[0]}.",
+            f"{store.column('origin')[wrong].iloc[0]}.",
             "Give the store that task=sample wrote.",
         )
-    if (split := store.particles["split"] != "").any():
+    if (split := store.column("split") != "").any():
         raise StoreError(
             f"{store.path} is used as a pool but {int(split.sum())} of its images belong to a "
             "split.",

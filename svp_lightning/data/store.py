@@ -7,16 +7,13 @@
 ======================  ==========================================================
 
 Real, simulated and synthetic images share the schema. Opening checks the files against the
-manifest, so a truncated copy or a flipped byte is found before anything is trained on it.
+manifest, so a truncated copy or a flipped byte is found before anything is trained on it. It reads
+no table: columns are read when they are asked for, so that ten million images open at once.
 """
 
 import json
-import math
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -27,16 +24,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from svp_lightning import __version__
 from svp_lightning.errors import StoreError
-from svp_lightning.runtime.files import (
-    checked_hash,
-    explaining_write_errors,
-    replacing,
-    sha256_of_file,
-    sha256_of_json,
-    write_json,
-)
+from svp_lightning.runtime.files import checked_hash, sha256_of_json
 
 SCHEMA = 1
 SPLITS = ("train", "val", "test")
@@ -76,13 +65,13 @@ class Store:
     Attributes:
         path: the directory.
         manifest: its checked manifest.
-        particles: one row per image, in the order of the images.
+        changes: columns in place of those of the table.
         images: (N, H, W) uint8 memory map, grey levels 0 to 255.
     """
 
     path: Path
     manifest: Manifest
-    particles: pd.DataFrame
+    changes: Mapping[str, Any]
 
     @classmethod
     def open(cls, path: Path | str) -> Self:
@@ -104,7 +93,7 @@ class Store:
                     "(its SHA-256 is not the one in manifest.json).",
                     _REMEDY,
                 )
-        store = cls(path, manifest, pd.read_parquet(path / PARTICLES))
+        store = cls(path, manifest, {})
         shape = (len(store), store.image_size, store.image_size)
         if store.images.shape != shape or store.images.dtype != np.uint8:
             raise StoreError(
@@ -112,8 +101,38 @@ class Store:
                 f"the manifest says {shape} uint8.",
                 _REMEDY,
             )
-        check_particles(store.particles, len(store), store.class_names, path)
         return store
+
+    @cached_property
+    def particles(self) -> pd.DataFrame:
+        """One row per image, in the order of the images.
+
+        Raises:
+            StoreError: the table is not what a store needs.
+        """
+        particles = pd.read_parquet(self.path / PARTICLES).assign(**self.changes)
+        check_particles(particles, len(self), self.class_names, self.path)
+        return particles
+
+    def column(self, name: str) -> pd.Series:
+        """A column of text as categories, read alone: a byte or a few for each image.
+
+        Raises:
+            StoreError: it does not fit the images.
+        """
+        if name in self.changes:
+            return pd.Series(self.changes[name], dtype="category")
+        if name not in self._columns:
+            file = self.path / PARTICLES
+            table = parquet.read_table(file, columns=[name], read_dictionary=[name])
+            column = table.column(name).to_pandas().astype("category")
+            check_columns({name: column}, len(self), self.class_names, self.path)
+            self._columns[name] = column
+        return self._columns[name]
+
+    @cached_property
+    def _columns(self) -> dict[str, pd.Series]:
+        return {}
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
@@ -123,8 +142,8 @@ class Store:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """(N,) int64 index into :attr:`class_names`; -1 where an image has no label."""
-        codes = pd.Categorical(self.particles["label"], categories=list(self.class_names)).codes
-        return codes.astype(np.int64)
+        labels = self.column("label").cat.set_categories(list(self.class_names))
+        return np.asarray(labels.cat.codes, dtype=np.int64)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -153,14 +172,16 @@ class Store:
         return self.manifest.num_images
 
     def __getstate__(self) -> dict[str, Any]:
-        # A memory map would be pickled by value when a loader starts its workers.
-        return {k: v for k, v in self.__dict__.items() if k != "images"}
+        # A memory map would be pickled by value when a loader starts its workers, and no worker
+        # needs the table.
+        read = ("images", "particles", "_columns", "labels")
+        return {k: v for k, v in self.__dict__.items() if k not in read}
 
     def indices(self, split: str | None = None, label: int | None = None) -> NDArray[np.int64]:
         """Rows of a split and/or a class index, ascending."""
         chosen = np.ones(len(self), dtype=bool)
         if split is not None:
-            chosen &= (self.particles["split"] == split).to_numpy()
+            chosen &= (self.column("split") == split).to_numpy()
         if label is not None:
             chosen &= self.labels == label
         return np.flatnonzero(chosen)
@@ -183,107 +204,12 @@ class Store:
         manifest, particles = self.manifest, self.particles.assign(**columns)
         table = sha256_of_json({"table": manifest.sha256[PARTICLES], **made_by})
         changes = {
-            "counts": _count(particles),
+            "counts": count_images(particles),
             "sha256": manifest.sha256 | {PARTICLES: table},
             "made_by": {**manifest.made_by, **made_by},
         }
-        return type(self)(self.path, manifest.model_copy(update=changes), particles)
-
-
-class StoreWriter:
-    """Writes a store piece by piece, in flat memory; a killed writer resumes.
-
-    Args:
-        path: the directory to write; a finished store there is refused.
-        num_images: how many images there will be.
-        image_size: height and width, in pixels.
-
-    Each :meth:`write` puts its images on disk first and its table rows second, so rows that
-    exist always have their images. :meth:`pending` lists what is still missing.
-    """
-
-    def __init__(self, path: Path, num_images: int, image_size: int) -> None:
-        self.path = path
-        self.num_images = num_images
-        self.image_size = image_size
-        self._rows = path / "rows"
-        with explaining_write_errors(path):
-            self._rows.mkdir(parents=True, exist_ok=True)
-            self._first_byte = self._make_image_file()
-
-    def _make_image_file(self) -> int:
-        """Make the file for all images, or keep the one begun; offset of its first image."""
-        file = self.path / IMAGES
-        shape = (self.num_images, self.image_size, self.image_size)
-        if not file.exists() or np.load(file, mmap_mode="r", allow_pickle=False).shape != shape:
-            shutil.rmtree(self._rows)
-            self._rows.mkdir()
-            np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-            if hasattr(os, "posix_fallocate"):  # a full disk fails now, not hours later
-                with file.open("r+b") as raw:
-                    os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
-        return file.stat().st_size - math.prod(shape)
-
-    def pending(self, chunk_size: int) -> list[range]:
-        """Ranges of at most ``chunk_size`` rows that are not written yet, in order."""
-        gaps, position = [], 0
-        written = {int(file.stem): parquet.read_metadata(file).num_rows for file in self._pieces()}
-        for start, length in {**written, self.num_images: 0}.items():
-            cuts = range(position, start, chunk_size)
-            gaps += [range(cut, min(cut + chunk_size, start)) for cut in cuts]
-            position = start + length
-        return gaps
-
-    def _pieces(self) -> list[Path]:
-        """Tables of the rows on disk, ascending."""
-        return sorted(self._rows.glob("[0-9]*.parquet"))
-
-    def write(self, start: int, images: NDArray[np.uint8], particles: pd.DataFrame) -> None:
-        """Put ``images`` (n, H, W) uint8 and their ``particles`` (n rows) at row ``start``."""
-        if len(images) != len(particles):
-            raise StoreError(f"{len(images)} images came with {len(particles)} table rows.")
-        place = (self.num_images - start, self.image_size, self.image_size)
-        if images.shape[1:] != place[1:] or not 0 <= len(images) <= place[0] <= self.num_images:
-            raise StoreError(f"Images {images.shape} do not fit at row {start} of {self.path}.")
-        # Not through a memory map: its written pages would stay in memory, and count as ours.
-        with explaining_write_errors(self.path), (self.path / IMAGES).open("r+b") as file:
-            file.seek(self._first_byte + start * self.image_size**2)
-            file.write(np.ascontiguousarray(images, dtype=np.uint8).data)
-            file.flush()
-            os.fsync(file.fileno())
-        with replacing(self._rows / f"{start:012d}.parquet") as temporary:
-            particles.to_parquet(temporary, index=False)
-
-    def particles(self) -> pd.DataFrame:
-        """The table rows written so far, in order."""
-        return pd.concat(map(pd.read_parquet, self._pieces()), ignore_index=True)
-
-    def finish(
-        self, class_names: Sequence[str], pixel_size_um: float | None, made_by: Mapping[str, Any]
-    ) -> None:
-        """Join the table, write the manifest last, and drop the pieces.
-
-        Raises:
-            StoreError: rows are missing, or the table is not what a store needs.
-        """
-        particles = self.particles()
-        check_particles(particles, self.num_images, class_names, self.path)
-        with replacing(self.path / PARTICLES) as temporary:
-            particles.to_parquet(temporary, index=False)
-        manifest = Manifest(
-            schema_version=SCHEMA,
-            class_names=tuple(class_names),
-            num_images=self.num_images,
-            image_size=self.image_size,
-            pixel_size_um=pixel_size_um,
-            counts=_count(particles),
-            sha256={name: sha256_of_file(self.path / name) for name in (IMAGES, PARTICLES)},
-            made_by=dict(made_by),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            package_version=__version__,
-        )
-        write_json(self.path / MANIFEST, manifest.model_dump(mode="json"))
-        shutil.rmtree(self._rows)
+        columns = {**self.changes, **columns}
+        return type(self)(self.path, manifest.model_copy(update=changes), columns)
 
 
 def check_particles(
@@ -296,21 +222,36 @@ def check_particles(
     """
     if missing := [name for name in REQUIRED_COLUMNS if name not in particles]:
         raise StoreError(f"The particle table of {path} lacks the columns {missing}.", _REMEDY)
-    if len(particles) != num_images:
-        raise StoreError(
-            f"The particle table of {path} has {len(particles)} rows for {num_images} images.",
-            _REMEDY,
-        )
     if particles["id"].duplicated().any():
         twice = particles.loc[particles["id"].duplicated(), "id"].iloc[0]
         raise StoreError(f"The particle id {twice!r} occurs twice in {path}.", _REMEDY)
+    check_columns(particles, num_images, class_names, path)
+
+
+def check_columns(
+    columns: Mapping[str, pd.Series] | pd.DataFrame,
+    num_images: int,
+    class_names: Sequence[str],
+    path: Path,
+) -> None:
+    """Refuse columns of a wrong length, or with values that the schema does not have.
+
+    Raises:
+        StoreError: naming the store and the column.
+    """
     allowed: dict[str, set[object]] = {
         "label": set(class_names),
         "split": {"", *SPLITS},
         "origin": set(ORIGINS),
     }
-    for column, values in allowed.items():
-        if strange := set(particles[column].dropna().unique()) - values:
+    for column, found in columns.items():
+        if len(found) != num_images:
+            raise StoreError(
+                f"The particle table of {path} has {len(found)} rows for {num_images} images.",
+                _REMEDY,
+            )
+        values = allowed.get(str(column))
+        if values is not None and (strange := set(found.dropna().unique()) - values):
             raise StoreError(
                 f"The column {column!r} of {path} holds {sorted(map(str, strange))}, "
                 f"allowed are {sorted(map(str, values))}.",
@@ -341,7 +282,8 @@ def _read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _count(particles: pd.DataFrame) -> dict[str, dict[str, int]]:
+def count_images(particles: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Split -> class name -> number of images, as in :attr:`Manifest.counts`."""
     labels = particles["label"].astype(object).where(particles["label"].notna(), "")
     return {
         str(split): {str(name): int(n) for name, n in members.value_counts().items()}

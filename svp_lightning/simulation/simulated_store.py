@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from svp_lightning.data.store import StoreWriter
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.draw import Draw
 from svp_lightning.simulation.label_noise import with_label_noise

@@ -16,7 +16,8 @@ from scipy.stats import entropy
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.data.augmentation import FilterSettings
 from svp_lightning.data.classes import rare_classes
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.runtime.artifacts import ArtifactCache

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from svp_lightning.data.store import StoreWriter
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity, read_fidelity
 from svp_lightning.generator.checkpoint import Generator

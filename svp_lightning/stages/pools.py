@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from svp_lightning.data.store import Store, StoreWriter
-from svp_lightning.errors import SettingsError
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
+from svp_lightning.errors import SettingsError, StoreError
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
@@ -113,13 +114,16 @@ def _one_at_a_time(cache: ArtifactCache, same: Mapping[str, Any]) -> AbstractCon
 
 
 def _largest_pool(cache: ArtifactCache, same: Mapping[str, Any]) -> Store | None:
-    """The largest finished pool of the same generator and sampler."""
+    """The largest whole pool of the same generator and sampler."""
     found = [
         (sum(identity["counts"].values()), path)
         for path, identity in cache.finished("synthetic")
         if {k: identity[k] for k in same} == same
     ]
-    return Store.open(max(found)[1]) if found else None
+    for _, path in sorted(found, reverse=True):
+        with suppress(StoreError):
+            return Store.open(path)
+    return None
 
 
 def pool_table(

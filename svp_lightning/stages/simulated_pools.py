@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from svp_lightning.data.store import MANIFEST, Store, StoreWriter
+from svp_lightning.data.store import MANIFEST, Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings

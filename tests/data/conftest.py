@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 
 StoreMaker = Callable[..., Store]
 

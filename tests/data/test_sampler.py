@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_lightning.data.batches import ShardedSampler, StepBatchSampler
+from svp_lightning.data import batches
+from svp_lightning.data.batches import ShardedSampler, StepBatchSampler, shuffled
 from svp_lightning.errors import DistributedError
 
 
@@ -89,3 +90,27 @@ def test_a_resumed_run_draws_what_the_other_would_have() -> None:
     rest += list(again)
     assert np.array_equal(rest, drawn[6:])
     assert len(again) == 4
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 1000, 4097])
+def test_a_computed_permutation_is_one(count: int) -> None:
+    positions = np.arange(count)
+    first, other = (shuffled(positions, count, [seed, 0]) for seed in (1, 2))
+    assert sorted(first.tolist()) == positions.tolist()
+    np.testing.assert_array_equal(shuffled(positions[::2], count, [1, 0]), first[::2])
+    if count > 100:
+        assert abs(np.corrcoef(first, positions)[0, 1]) < 0.05
+        assert abs(np.corrcoef(first, other)[0, 1]) < 0.05
+        assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.05
+
+
+def test_a_large_group_is_drawn_as_uniformly_as_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "SHUFFLED_IN_MEMORY", 64)
+    group = np.arange(300) % 3 == 0  # 200 rows of the first group, 100 of the second
+    sampler = StepBatchSampler(group.astype(int), np.array([0.5, 0.5]), 40, 10, seed=4)
+    drawn = np.concatenate([sampler.global_batch(step) for step in range(10)])
+    counts = np.bincount(drawn, minlength=300)
+    assert set(counts[~group]) == {1}
+    assert set(counts[group]) == {2}

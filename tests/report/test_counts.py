@@ -11,7 +11,8 @@ from rich.console import Console
 
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.writer import write_plan
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions

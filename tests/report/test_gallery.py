@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from svp_lightning.data.overrides import with_overrides
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.report.gallery import SUSPECTS as SHOWN

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.mix import Mixture, train_rows
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.settings import AuditSettings
 from svp_lightning.stages.label_audit import assign_folds, examine_labels, fold_view

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from svp_lightning.data.importers.labels import ordered
 from svp_lightning.data.importers.window import choose_window, frame, window_counts
 from svp_lightning.data.settings import FolderSettings, RunSettings
-from svp_lightning.data.store import StoreWriter
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.runtime.files import nothing_left_on_failure
 
 _ROWS_PER_WRITE = 2048
