@@ -40,8 +40,14 @@ from svp_lightning.runtime.files import (
     sha256_of_json,
 )
 from svp_lightning.runtime.settings import assignment, config_folder
-from svp_lightning.runtime.trail import record
-from svp_lightning.stages.run_folder import CONFIG, finished, report_objective
+from svp_lightning.runtime.trail import record, recorded
+from svp_lightning.stages.run_folder import (
+    CONFIG,
+    RESULTS,
+    finished,
+    report_objective,
+    wandb_run_id,
+)
 from svp_lightning.stages.settings import SimulatedData
 
 UNTYPED = ("logger", "callbacks", "hydra")
@@ -92,6 +98,8 @@ def execute(cfg: DictConfig) -> None:
         done = config.task == "evaluate" and finished(run_dir)
     if done:
         print(f"Already finished: {run_dir} (delete the folder to run it again)")
+        if is_main_process() and not recorded(config.paths.outputs, run_dir, RESULTS):
+            _trace(config, run_dir)  # it was interrupted before this line
         report_objective(run_dir)
         return
     try:
@@ -133,12 +141,11 @@ def _carry_out(
         if task in ("assess", "audit", "predict") and is_main_process():
             _record(_used_by_predict(cfg) if task == "predict" else cfg, run_dir)
         if task in TRACED and is_main_process():
-            _trace(pipeline, written)
+            _trace(pipeline.config, written)
 
 
-def _trace(pipeline: Pipeline, written: Path) -> None:
+def _trace(config: Config, written: Path) -> None:
     """Add a line to the audit trail."""
-    config = pipeline.config
     facts = {"configuration": sha256_of_json(run_identity(config))}
     if config.data.label_overrides is not None:
         facts["label_overrides"] = sha256_of_file(config.data.label_overrides)
@@ -175,12 +182,22 @@ def _build(cfg: DictConfig, group: str) -> list[Any]:
     """
     nodes = cfg.get(group) or {}
     try:
-        return [hydra.utils.instantiate(node) for node in nodes.values() if node is not None]
+        return [
+            hydra.utils.instantiate(node, **_continued(cfg, node))
+            for node in nodes.values()
+            if node is not None
+        ]
     except hydra.errors.InstantiationException as error:
         reason = " ".join(str(error).split())
         raise SettingsError(
             f"The {group} settings cannot be used: {reason}.", f"See conf/{group}/."
         ) from error
+
+
+def _continued(cfg: DictConfig, node: DictConfig) -> dict[str, str]:
+    """What makes a logger continue the run of an attempt that was interrupted."""
+    new = str(node.get("_target_")).endswith(".WandbLogger") and "id" not in node
+    return {"id": wandb_run_id(Path(cfg.paths.run))} if new and is_main_process() else {}
 
 
 def _used_by_predict(cfg: DictConfig) -> DictConfig:

@@ -1,6 +1,7 @@
 """The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from svp_lightning.classifier.validation import (
     Collector,
 )
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
+from svp_lightning.runtime.divergence import Divergence
 
 FINITE_CHECK_STEPS = 50
 """Steps between looks at the loss: each look makes the CPU wait for the GPU."""
@@ -104,7 +106,7 @@ class ClassifierModule(pl.LightningModule):
         self.mixup = mixup
         self.test_predictions: Collected | None = None
         self._collector = Collector(len(class_names))
-        self._bad_losses: Tensor | None = None
+        self._divergence = Divergence()
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) images in [-1, 1] -> (B, K) logits."""
@@ -139,7 +141,7 @@ class ClassifierModule(pl.LightningModule):
             share_statistics(self.network)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of one batch; also counts losses that are not a number."""
+        """Loss of one batch."""
         seed_step(self.seed, self.global_step, self.global_rank, self.device)
         images, share = batch["image"], None
         if self.mixup > 0:
@@ -153,8 +155,7 @@ class ClassifierModule(pl.LightningModule):
             other = self.loss(logits, mixed["label"], mixed.get("weight"))
             loss = share * loss + (1 - share) * other
         self.log(TRAINING_LOSS, loss.detach(), prog_bar=True)
-        bad = (~loss.detach().isfinite()).float()
-        self._bad_losses = bad if self._bad_losses is None else self._bad_losses + bad
+        self._divergence.look("the classifier's loss", loss, self.global_step + 1)
         return loss
 
     def loss(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -182,11 +183,8 @@ class ClassifierModule(pl.LightningModule):
         Raises:
             TrainingError: a loss was not a finite number.
         """
-        if self.global_step % FINITE_CHECK_STEPS or self._bad_losses is None:
-            return
-        bad, self._bad_losses = self._bad_losses, None
-        if self.trainer.strategy.reduce(bad, reduce_op="sum").item() > 0:
-            self._diverged("The training loss")
+        if self.global_step % FINITE_CHECK_STEPS == 0:
+            self._refuse_divergence()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Optimiser, and its schedule over the optimiser steps."""
@@ -210,16 +208,24 @@ class ClassifierModule(pl.LightningModule):
             TrainingError: the network no longer predicts numbers.
         """
         found = self._collector.join()
+        self._refuse_divergence()  # which names the step at which it began
         if not np.isfinite(found.probability).all():
-            self._diverged("A predicted probability")
+            raise TrainingError(
+                f"A predicted probability is not a finite number at step {self.global_step:,}.",
+                self._remedy,
+            )
         for name, value in (self.score(found) if self.score else {}).items():
             self.log(name, value, prog_bar=name == VALIDATION_SCORE)
 
-    def _diverged(self, what: str) -> None:
-        raise TrainingError(
-            f"{what} is not a finite number at step {self.global_step}.",
+    def _refuse_divergence(self) -> None:
+        smallest = partial(self.trainer.strategy.reduce, reduce_op="min")
+        self._divergence.refuse(self._remedy, smallest)
+
+    @property
+    def _remedy(self) -> str:
+        return (
             f"Lower classifier.learning_rate (now {self.settings.learning_rate:g}), "
-            "or train in full precision (trainer.precision=32-true).",
+            "or train in full precision (trainer.precision=32-true)."
         )
 
     # Test and prediction

@@ -11,7 +11,7 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import sha256_of_json, write_json
+from svp_lightning.runtime.files import replacing, sha256_of_json, write_json
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages import measuring
 from svp_lightning.stages import run_folder as kept
@@ -20,8 +20,8 @@ from svp_lightning.stages.classifier_training import RECORD
 from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.filtering import rejections
 from svp_lightning.stages.preparation import PREPARATION, Preparation
+from svp_lightning.stages.resuming import training_curves
 from svp_lightning.stages.run_outputs import log_results, summary, write_figures
-from svp_lightning.stages.trainers import newest_metrics
 
 
 def run(pipeline: Pipeline) -> None:
@@ -38,9 +38,10 @@ def run(pipeline: Pipeline) -> None:
     tally = tested.found.at(use := pipeline.prevalence).tally()
     redrawn = measuring.redraw(settings, tested, tally, use)
     kept.reopen_run(folder)
-    kept.link(best, folder / kept.CLASSIFIER)
+    kept.copy(best, folder / kept.CLASSIFIER)
     measuring.store_reference(folder, best, store, settings, trainers.device)
-    kept.link(newest_metrics(pipeline.classifier), folder / kept.METRICS)
+    with replacing(folder / kept.METRICS) as temporary:
+        training_curves(pipeline.classifier).to_csv(temporary, index=False)
     sources = pipeline.added_sources if rows.synthetic else {}
     results = Results.model_validate(
         {
@@ -55,12 +56,12 @@ def run(pipeline: Pipeline) -> None:
     write_figures(folder, rows, tested, use)
     if rows.synthetic and config.augmentation.needs_generator:
         picture = pipeline.generator / kept.FIGURES / "noise_to_image.png"
-        kept.link(picture, folder / kept.FIGURES / picture.name)
+        kept.copy(picture, folder / kept.FIGURES / picture.name)
         attach_finished(pipeline.cache, rows.synthetic, folder)
     write_json(folder / kept.RESULTS, results.model_dump(mode="json"))
     page = run_report(folder)
-    kept.record_run(folder)
     log_results(trainers.loggers, results, folder / kept.FIGURES)
+    kept.record_run(folder)  # last: what is interrupted before is done again
     say(summary(results, page))
 
 

@@ -34,7 +34,7 @@ from svp_lightning.stages.preparation import (
     unlabelled,
 )
 from svp_lightning.stages.real_store import build_store
-from svp_lightning.stages.run_folder import CONFIG, evaluated_run, link, weights_of
+from svp_lightning.stages.run_folder import CONFIG, copy, evaluated_run, weights_of
 
 
 def run(pipeline: Pipeline) -> None:
@@ -87,7 +87,7 @@ def run(pipeline: Pipeline) -> None:
     counts = count_table(judged, store, samples)
     write_json(folder / "preparation.json", record)
     if (run / CONFIG).is_file():
-        link(run / CONFIG, folder / f"classifier_{CONFIG}")
+        copy(run / CONFIG, folder / f"classifier_{CONFIG}")
     write_counts(folder, store, judged, counts)
     write_suspects(folder / "suspects.html", store, judged)
     print_table(readable(store, counts, samples))

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.predictions import Predictions
@@ -199,7 +199,20 @@ def write_reference(path: Path, reference: Reference) -> None:
     # Safetensors keeps names in alphabetical order; classes have their own.
     metadata = {"format": FORMAT, "classes": json.dumps(list(reference.probability))}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        temporary.write_bytes(_ordered(save(tensors, metadata=metadata)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata in alphabetical order.
+
+    The library's order changes from call to call, and with it the file's hash.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    first = {"__metadata__": dict(sorted(header.pop("__metadata__").items()))}
+    text = json.dumps(first | header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def read_reference(path: Path) -> Reference | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from svp_lightning.errors import TrainingError
 from svp_lightning.generator.checkpoint import Generator, copy_weights
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.muon import Muon
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.generator.warping import augment
+from svp_lightning.runtime.divergence import Divergence
 
 CHECK_EVERY = 20
 """Steps between looks at the loss; each look makes a GPU wait for its queue."""
@@ -67,7 +68,7 @@ class GeneratorModule(pl.LightningModule):
             if settings.ema_decay is None
             else AveragedDenoiser(self.denoiser, settings.ema_decay)
         )
-        self._latest_loss: Tensor | None = None
+        self._divergence = Divergence()
 
     @property
     def trained_denoiser(self) -> Denoiser:
@@ -104,15 +105,17 @@ class GeneratorModule(pl.LightningModule):
         if self.settings.augmentation:
             images, augmentation = augment(images, self.settings.augmentation)
         loss = self.denoiser.loss(images, batch["label"], augmentation=augmentation)
-        self._latest_loss = loss.detach()
+        self._divergence.look("the generator's loss", loss, self.global_step + 1)
         if self.global_step % CHECK_EVERY == 0:
-            self._require_finite_loss()
+            self._refuse_divergence()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("generator/loss", self._latest_loss, prog_bar=True)
+            self.log("generator/loss", loss.detach(), prog_bar=True)
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.settings.gradient_clip)
+        parameters, limit = self.denoiser.parameters(), self.settings.gradient_clip
+        length = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        self._divergence.look("the generator's gradient", length, self.global_step + 1)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -122,10 +125,10 @@ class GeneratorModule(pl.LightningModule):
             self.average.update(self.denoiser, self.global_step + 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._require_finite_loss()
+        self._refuse_divergence()
 
     def on_train_end(self) -> None:
-        self._require_finite_loss()
+        self._refuse_divergence()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.denoiser, self.settings)
@@ -145,13 +148,12 @@ class GeneratorModule(pl.LightningModule):
         progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
         return float(0.5 * (1 + np.cos(np.pi * progress)))
 
-    def _require_finite_loss(self) -> None:
-        if self._latest_loss is not None and not torch.isfinite(self._latest_loss):
-            raise TrainingError(
-                f"The generator's loss is not a number at step {self.global_step}.",
-                "Lower generator.learning_rate (for example by 3), or train with "
-                "trainer.precision=32-true.",
-            )
+    def _refuse_divergence(self) -> None:
+        self._divergence.refuse(
+            f"Lower generator.learning_rate (now {self.settings.learning_rate:g}), or train in "
+            "full precision (trainer.precision=32-true).",
+            partial(self.trainer.strategy.reduce, reduce_op="min"),
+        )
 
 
 def build_optimizer(network: nn.Module, settings: GeneratorSettings) -> Optimizer:

@@ -6,6 +6,7 @@ from typing import Any
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.evaluation.schema import Estimate
+from svp_lightning.runtime import terminal
 
 METRIC_NAMES = {
     "macro_precision": "Macro precision",
@@ -143,13 +144,8 @@ def listing(words: Sequence[str]) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """``4210`` -> ``"1 h 10 min"``; a dash for what is no number."""
-    if not isinstance(seconds, int | float):
-        return UNKNOWN
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+    """``"1.2 h"`` as on the terminal; a dash for what is no number."""
+    return terminal.duration(seconds) if isinstance(seconds, int | float) else UNKNOWN
 
 
 GLOSSARY = {

@@ -20,26 +20,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from svp_lightning import __version__
-from svp_lightning.errors import (
-    ArtifactError,
-    DataError,
-    SettingsError,
-    StoreError,
-)
+from svp_lightning.errors import ArtifactError, DataError, SettingsError, StoreError
 from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
 from svp_lightning.runtime.files import (
     checked_hash,
     explaining_write_errors,
+    locked,
     sha256_of_file,
     sha256_of_json,
     write_json,
 )
 
-RECORD = "artifact.json"
-JOINING = ".joining"
+RECORD, JOINING = "artifact.json", ".joining"
 KEY_LENGTH = 16
 HASHED_BELOW_BYTES = 1 << 28
 """Larger files are images of a store, which checks its own SHA-256 when it is opened."""
@@ -127,8 +120,9 @@ class ArtifactCache:
     def finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Folder and identity of every finished artifact of a stage."""
         for record in sorted((self.root / stage).glob(f"*/{RECORD}")):
-            if not record.parent.suffix:  # neither .partial nor .damaged-…
-                yield record.parent, json.loads(record.read_text(encoding="utf-8"))["identity"]
+            identity = _read(record).get("identity")
+            if identity is not None and not record.parent.suffix:  # .partial or .damaged-…
+                yield record.parent, identity
 
     def _make(
         self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]
@@ -179,16 +173,9 @@ class ArtifactCache:
     @contextmanager
     def lock(self, path: Path) -> Iterator[None]:
         """Hold ``<path>.lock``, waiting (and saying so) while another process holds it."""
-        lock = FileLock(path.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.announce(f"Waiting for another process that builds {path.parent.name} {path.name}")
-            lock.acquire()
-        try:
+        line = f"Waiting for another process that builds {path.parent.name} {path.name}"
+        with locked(path.with_suffix(".lock"), lambda: self.announce(line)):
             yield
-        finally:
-            lock.release()
 
 
 def partial_path(path: Path) -> Path:
@@ -221,15 +208,17 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
 
 
 def cost_of(path: Path) -> dict[str, float] | None:
-    """What making a finished artifact took, all attempts together (:meth:`Clock.read`).
-
-    None where no record says so: artifacts of old versions, folders that were put together by hand.
-    """
-    record = path / RECORD
-    if not record.is_file():
-        return None
-    found: dict[str, float] | None = json.loads(record.read_text(encoding="utf-8")).get("cost")
+    """What making an artifact took, all attempts together; None where no record says so."""
+    found: dict[str, float] | None = _read(path / RECORD).get("cost")
     return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The JSON values of a file; none where it is missing or damaged."""
+    with suppress(OSError, ValueError):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return values if isinstance(values, dict) else {}
+    return {}
 
 
 def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -293,7 +282,7 @@ def keep_cost(partial: Path) -> None:
 @contextmanager
 def _clock(partial: Path, file: Path) -> Iterator[Clock]:
     """A clock that continues from the reading in ``file``, and leaves its own there."""
-    clock = Clock(json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None)
+    clock = Clock(_read(file))
     _running[partial] = clock, file
     try:
         yield clock

@@ -7,15 +7,19 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from svp_lightning.errors import ArtifactError, DataError
 
 HASH_BLOCK_BYTES = 1 << 22
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 """Numbers of errors that a user can correct: permissions, a path below a file, a long name."""
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""Numbers of the errors of file systems without locks (some network mounts)."""
 CHECKSUMS = "checksums.json"
 """File name -> SHA-256 of the results in a run's folder."""
 SWEEP_MEMORY = "SVP_SWEEP_MEMORY"
@@ -63,6 +67,36 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
                 "paths.artifacts and paths.outputs.",
             ) from error
         raise
+
+
+@contextmanager
+def locked(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock ``file``, calling ``waiting`` first where another process holds it.
+
+    Without locks in the file system the existence of a second file (``.held``) is the lock. It
+    names its process and is freed when that has ended, on another machine by hand.
+    """
+    lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
+    try:
+        _acquire(lock, waiting)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        # Under another name: a file that real locks have left behind would count as held.
+        lock = SoftFileLock(file.with_suffix(".held"))
+        _acquire(lock, waiting)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, waiting: Callable[[], None]) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
 
 
 @contextmanager
@@ -125,13 +159,7 @@ def cached_hash(
         return read(root)
     looks = [(file.relative_to(root).as_posix(), *_look(file)) for file in files]
     note = memory / f"{sha256_of_json([str(root.resolve()), looks])}.json"
-    if note.is_file():
-        known: str = json.loads(note.read_text(encoding="utf-8"))
-        return known
-    found = read(root)
-    with suppress(ArtifactError):  # a disk that cannot be written can still be read
-        write_json(note, found)
-    return found
+    return _noted(note, partial(read, root))
 
 
 def sha256_of_given(file: Path | None) -> str | None:
@@ -185,9 +213,16 @@ def _sha256(file: Path, *look: int) -> str:
     if folder is None:
         return sha256_of_file(file)
     note = folder / sha256_of_json([str(file.resolve()), look])
-    if not note.is_file():
-        write_json(note, sha256_of_file(file))
-    found: str = json.loads(note.read_text(encoding="utf-8"))
+    return _noted(note, partial(sha256_of_file, file))
+
+
+def _noted(note: Path, read: Callable[[], str]) -> str:
+    """What the note says, or what is read and then noted."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # or a damaged note
+        return str(json.loads(note.read_text(encoding="utf-8")))
+    found = read()
+    with suppress(ArtifactError):  # a disk that cannot be written can still be read
+        write_json(note, found)
     return found
 
 

@@ -6,6 +6,7 @@ noticed, too. Whoever can write both files can make up a new trail; note the las
 (a laboratory notebook, a signed mail) to exclude that.
 """
 
+import errno
 import getpass
 import json
 import os
@@ -14,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from svp_lightning import __version__
 from svp_lightning.errors import ArtifactError
 from svp_lightning.runtime.files import (
+    checked_hash,
     explaining_write_errors,
+    locked,
     sha256_of_file,
     sha256_of_json,
     write_json,
@@ -44,7 +45,7 @@ def record(folder: Path, task: str, written: Path, facts: Mapping[str, Any]) -> 
     hashes = {name.as_posix(): sha256_of_file(written / name) for name in kept}
     with explaining_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{TRAIL}.lock"):
+        with locked(folder / f".{TRAIL}.lock"):
             last = _last(folder / TRAIL)
             line = {
                 "number": last["number"] + 1,
@@ -58,11 +59,32 @@ def record(folder: Path, task: str, written: Path, facts: Mapping[str, Any]) -> 
                 **facts,
             }
             line["hash"] = sha256_of_json(line)
-            with (folder / TRAIL).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, sort_keys=True) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            _append(folder / TRAIL, json.dumps(line, sort_keys=True) + "\n")
             write_json(folder / LAST, {"number": line["number"], "hash": line["hash"]})
+
+
+def _append(file: Path, text: str) -> None:
+    """Add a line, or nothing where the disk is full."""
+    with file.open("ab", buffering=0) as opened:
+        before, content = opened.tell(), text.encode()
+        try:
+            if opened.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(opened.fileno())
+        except OSError:
+            opened.truncate(before)
+            raise
+
+
+def recorded(folder: Path, written: Path, name: str) -> bool:
+    """Whether the trail has a line about ``written`` with its file ``name`` as it is now."""
+    if not (folder / TRAIL).is_file():
+        return False
+    place, wanted = os.path.relpath(written, folder), checked_hash(written / name)
+    lines = map(_parsed, (folder / TRAIL).read_text(encoding="utf-8").splitlines())
+    return any(
+        line.get("folder") == place and line.get("files", {}).get(name) == wanted for line in lines
+    )
 
 
 def _user() -> str:

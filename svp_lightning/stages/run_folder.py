@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ OBJECTIVE_FILE = "SVP_CELL_RESULT"
 def record_run(run_dir: Path) -> None:
     """Record the hashes of a run's results, last of all: a run with a record is finished."""
     tables = [file for kind in ("parquet", "safetensors") for file in run_dir.glob(f"*.{kind}")]
-    files = [run_dir / RESULTS, run_dir / CLASSIFIER, *tables]
+    files = [*(run_dir / name for name in (RESULTS, CONFIG, METRICS, CLASSIFIER)), *tables]
     write_json(run_dir / CHECKSUMS, {file.name: sha256_of_file(file) for file in files})
 
 
@@ -125,10 +126,16 @@ def write_prevalence(run_dir: Path, table: "pd.DataFrame") -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def link(source: Path, target: Path) -> None:
-    """Put a file into the run's folder without taking space twice where possible."""
+def wandb_run_id(run_dir: Path) -> str:
+    """The id of a run's W&B run, kept in its folder: an attempt that resumes continues that run."""
+    file = run_dir / "wandb" / "run_id"
+    if not file.is_file():
+        with replacing(file) as temporary:
+            temporary.write_text(uuid.uuid4().hex[:12])
+    return file.read_text()
+
+
+def copy(source: Path, target: Path) -> None:
+    """Put a copy into the run's folder: what happens to it there leaves the artifact as it is."""
     with replacing(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(source, temporary)
+        shutil.copyfile(source, temporary)

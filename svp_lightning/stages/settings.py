@@ -130,6 +130,9 @@ class TrainerSettings(Settings):
     compile: bool
     """Fuse networks in training with ``torch.compile``: up to a minute of start-up, then faster
     steps on a GPU. It rounds less often, which changes the weights a little."""
+    deterministic: bool
+    """Refuse operations of a GPU that add in a changing order, and choose slower ones that do not:
+    the same command on the same GPU then gives the same bits. A CPU always does."""
     num_workers: int = Field(ge=0)
     """Processes per loader; reading a memory map needs none."""
 

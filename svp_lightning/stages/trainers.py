@@ -2,7 +2,6 @@
 
 import copy
 import os
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,17 +22,19 @@ from svp_lightning.data.loading import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
-from svp_lightning.runtime.artifacts import keep_cost
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import replacing
 from svp_lightning.runtime.terminal import bar, duration, quieten_libraries, say
-from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
+from svp_lightning.stages.environment import (
+    choose_device,
+    device_name,
+    precision_of,
+    wandb_mode,
+)
+from svp_lightning.stages.resuming import KeepCost, WholeCheckpoints, newest_checkpoint
 from svp_lightning.stages.settings import TrainerSettings
 
 LONG_SECONDS = 15 * 60
 PROBE_IMAGES = 8
-LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
-"""What a training resumes from, and the one before it."""
 LOG_EVERY = 10
 """Optimiser steps between logged values."""
 
@@ -108,8 +108,9 @@ class Trainers:
                 num_nodes=settings.num_nodes,
                 strategy=settings.strategy,
                 precision=precision,
+                deterministic=settings.deterministic or None,
                 plugins=[WholeCheckpoints()],
-                callbacks=every if folder is None else [*every, _KeepCost(folder)],
+                callbacks=every if folder is None else [*every, KeepCost(folder)],
                 logger=loggers,
                 default_root_dir=folder,
                 enable_checkpointing=folder is not None,
@@ -132,11 +133,6 @@ class Trainers:
                 finish()
 
 
-def newest_metrics(folder: Path) -> Path:
-    """``metrics.csv`` of the last attempt at the training in ``folder``."""
-    return max(folder.glob("logs/attempt_*/metrics.csv"), key=lambda file: file.stat().st_mtime)
-
-
 def fit(
     trainer: pl.Trainer,
     module: pl.LightningModule,
@@ -150,49 +146,6 @@ def fit(
         announce()
     path = None if newest is None else str(newest)
     trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint to resume from that can be read, SLURM's requeue file included."""
-    found = [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]
-    for file in sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True):
-        try:
-            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
-            say(f"  Warning: {file} cannot be read ({reason}); the one before it is used.")
-        else:
-            return file
-    return None
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints are whole or not there, whatever happens while one is written.
-
-    Lightning writes to the system's temporary folder and moves the file, which across disks is a
-    copy that can be cut. Here it is written next to its place, and what is resumed from has
-    the checkpoint before it at hand.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
-    ) -> None:
-        """Write ``checkpoint`` and keep the one that ``last.ckpt`` was.
-
-        Raises:
-            ArtifactError: the disk is full or cannot be written.
-        """
-        path = Path(path)
-        with replacing(path) as temporary:
-            with temporary.open("wb") as file:
-                try:
-                    torch.save(checkpoint, file)
-                except RuntimeError as error:  # torch hides what the system said
-                    raise error.__context__ or error from None
-                file.flush()
-                os.fsync(file.fileno())
-            if path.name == LAST and path.is_file():
-                os.replace(path, path.with_name(BEFORE_LAST))
 
 
 def require_divisible(name: str, batch_size: int, world_size: int) -> None:
@@ -251,16 +204,6 @@ def announce_training(
     say(f"  {images:,} training images on {where}: about {duration(seconds)}")
     if seconds > LONG_SECONDS:
         say("  That is long. scale=demo takes minutes on a CPU, scale=tiny seconds.")
-
-
-class _KeepCost(Callback):
-    """Records what a training has cost so far whenever it saves a checkpoint."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_save_checkpoint(self, *_: Any, **__: Any) -> None:
-        keep_cost(self.folder)
 
 
 class StepsProgress(ProgressBar):

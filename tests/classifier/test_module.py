@@ -176,8 +176,21 @@ def test_a_diverged_run_stops_with_a_remedy(toy, tmp_path):
 def test_divergence_is_seen_between_validations(toy, tmp_path):
     settings = toy.settings(steps=200, validate_every=200, learning_rate=1e30)
     trainer = toy.trainer(tmp_path, settings)
-    with pytest.raises(TrainingError, match="step 50"):
+    with pytest.raises(TrainingError, match=r"classifier's loss .* from step \d on"):
         trainer.fit(toy.module(settings), toy.train_loader(settings), toy.eval_loader())
+    assert trainer.global_step == 50
+
+
+def test_mixed_precision_trains_as_float32_does(toy, tmp_path):
+    settings, found = toy.settings(steps=30), {}
+    for precision in ("32-true", "bf16-mixed"):
+        trainer, module = toy.trainer(tmp_path, settings, precision=precision), toy.module(settings)
+        trainer.fit(module, toy.train_loader(settings), toy.eval_loader())
+        images = torch.cat([batch["image"] for batch in toy.eval_loader(60)])
+        found[precision] = module.eval().probabilities(images).detach()
+    exact, mixed = found.values()
+    assert (exact - mixed).abs().mean() < 0.02
+    assert (exact.argmax(1) == mixed.argmax(1)).float().mean() > 0.95
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(toy):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
+from svp_lightning.classifier.module import ClassifierModule
 from tests.conftest import results
 
 Svp = Callable[..., None]
@@ -75,6 +76,7 @@ def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
     files = sorted(tmp_path.glob("outputs/grid/*/wandb/offline-run-*/*.wandb"))
     folders = [file.parents[2] for file in files]
     assert len(set(folders)) == len(files) == 2
+    assert len({file.name for file in files}) == 2  # which is the run's id
     file, folder = next((f, d) for f, d in zip(files, folders, strict=True) if "seed77" in d.name)
     assert list(file.parent.glob("files/media/images/figures/*.png"))
     assert list(file.parent.glob("files/media/table/test/*.json"))
@@ -101,3 +103,37 @@ def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
     in_wandb = {row[step]: row[score] for row in rows if score in row}
     assert len(in_wandb) == 2
     assert in_wandb == scores
+
+
+def test_a_resumed_run_continues_its_own_and_no_key_is_written(
+    svp: Svp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "5f" * 20
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    # Absolute: W&B's service is that of the test before, in its folder.
+    own = ("augmentation=none", "logger=wandb", "seed=78", "classifier.validate_every=1")
+    own += (f"paths.outputs={tmp_path / 'outputs'}",)
+    end = ClassifierModule.on_train_batch_end
+
+    def stopped(module: ClassifierModule, *given: Any) -> None:
+        if module.global_step == 3:
+            raise RuntimeError("power cut")
+        end(module, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifierModule, "on_train_batch_end", stopped)
+        with pytest.raises(RuntimeError, match="power cut"):
+            svp(*own)
+    svp(*own)
+    files = sorted(tmp_path.glob("outputs/*/*/wandb/offline-run-*/*.wandb"))
+    assert len(files) == 2
+    attempts = []
+    for file in files:
+        wait_until_whole(file)
+        attempts.append(logged(file))
+    assert len({run.run_id for _, _, run in attempts}) == 1
+    step, score = "trainer/global_step", "val/macro_auprc"
+    steps = [[row[step] for row in rows if score in row] for rows, _, _ in attempts]
+    assert steps == [[0, 1], [2, 3]]  # logged before the step is counted
+    assert all(key.encode() not in f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())

@@ -48,7 +48,11 @@ class ConstantImages(Dataset[dict[str, Tensor]]):
 
 
 def fit(
-    settings: GeneratorSettings, steps: int, folder: Path, ckpt_path: Path | None = None
+    settings: GeneratorSettings,
+    steps: int,
+    folder: Path,
+    ckpt_path: Path | None = None,
+    precision: Any = "32-true",
 ) -> GeneratorModule:
     """Train in epochs of three batches up to global step ``steps``."""
     torch.manual_seed(7)
@@ -58,6 +62,7 @@ def fit(
         max_steps=steps,
         accelerator="cpu",
         devices=1,
+        precision=precision,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -113,9 +118,27 @@ def test_loss_that_is_not_a_number_stops_training(
         return {"image": torch.full((4, 1, 16, 16), torch.nan), "label": torch.zeros(4).long()}
 
     monkeypatch.setattr(ConstantImages, "__getitem__", broken)
-    with pytest.raises(TrainingError, match=r"not a number.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"generator's loss .* step 1 .*learning_rate"):
         fit(make_settings(), 3, tmp_path)
     assert list(tmp_path.glob("*.ckpt")) == []
+
+
+@pytest.mark.parametrize("kind", ["unet", "paper"])
+def test_mixed_precision_trains_as_float32_does(
+    make_settings: MakeSettings, tmp_path: Path, kind: str
+) -> None:
+    settings = make_settings(**({"network": PAPERS} if kind == "paper" else {}))
+    exact, mixed = (
+        fit(settings, 12, tmp_path / precision, precision=precision).trained_denoiser.eval()
+        for precision in ("32-true", "bf16-mixed")
+    )
+    noisy, labels = torch.randn(8, 1, 16, 16), torch.arange(8) % 2
+    times = torch.linspace(0, 99, 8).long()
+    with torch.no_grad():
+        found, expected = (net(noisy, times, labels) for net in (mixed, exact))
+        untrained = GeneratorModule(settings, 16, 2).denoiser.eval()(noisy, times, labels)
+    moved = (expected - untrained).square().mean()
+    assert (found - expected).square().mean() < 0.05 * moved
 
 
 def test_average_follows_with_a_rising_decay(make_settings: MakeSettings) -> None:

@@ -1,6 +1,9 @@
 """Walking folders and hashing contents: links, circles, and what is read only once."""
 
+import errno
 import os
+import socket
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,7 @@ from svp_lightning.runtime.files import (
     cached_hash,
     checked_hash,
     files_below,
+    locked,
     sha256_of_file,
     sha256_of_given,
     subfolders,
@@ -149,3 +153,30 @@ def test_kept_hash_is_of_the_files_that_count(tmp_path: Path) -> None:
 
     everything = read(lambda _: True)
     assert read(pictures) == fingerprint(root, used=pictures) != everything
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_file_is_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As on some network mounts; the lock file that others left there does not count."""
+
+    def refused(*_: object) -> None:
+        raise OSError(number, "no locks")
+
+    file, waits = tmp_path / "x.lock", []
+    file.touch()
+    monkeypatch.setattr("fcntl.flock", refused)
+    with locked(file):
+        (held,) = tmp_path.glob("*.held")
+        assert str(os.getpid()) in held.read_text()
+    assert not held.exists()
+    held.write_text(f"{_ended_process()}\n{socket.gethostname()}\n")
+    with locked(file, lambda: waits.append(1)):
+        assert str(os.getpid()) in held.read_text()
+
+
+def _ended_process() -> int:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid

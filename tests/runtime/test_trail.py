@@ -1,5 +1,6 @@
 """Every change of the audit trail is found and named."""
 
+import errno
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from svp_lightning.errors import ArtifactError
-from svp_lightning.runtime.trail import LAST, TRAIL, changed_files, record, verify
+from svp_lightning.runtime.trail import LAST, TRAIL, changed_files, record, recorded, verify
 
 COUNT = 5
 Lines = list[str]
@@ -34,6 +35,25 @@ def test_a_trail_says_what_was_written_when_and_by_whom(trail: Path) -> None:
     )  # fmt: skip
     assert {"when", "who", "version", "configuration"} <= first.keys()
     assert changed_files(trail, lines) == ([], [])
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(
+    trail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = trail / "study" / "run 0"
+    assert recorded(trail, run, "counts.csv")
+    (run / "counts.csv").write_text("other")
+    assert not recorded(trail, run, "counts.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(ArtifactError, match="No space left"):
+            record(trail, "predict", run, {})
+    assert len(verify(trail)) == COUNT
+    record(trail, "predict", run, {})
+    assert recorded(trail, run, "counts.csv")
 
 
 def swapped(lines: Lines) -> Lines:

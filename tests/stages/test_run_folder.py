@@ -9,7 +9,7 @@ from svp_lightning.errors import ArtifactError
 from svp_lightning.runtime.files import require_unchanged
 from svp_lightning.stages.run_folder import evaluated_run, finished, record_run
 
-FILES = ("results.json", "classifier.ckpt", "predictions.parquet", "bootstrap.parquet")
+FILES = ("results.json", "classifier.ckpt", "predictions.parquet", "config.yaml", "metrics.csv")
 
 
 @pytest.fixture

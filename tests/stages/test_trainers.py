@@ -1,6 +1,7 @@
 """What the trainings share."""
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,8 @@ import torch
 from svp_lightning.errors import ArtifactError, DistributedError, TrainingError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD
-from svp_lightning.stages.trainers import (
-    Trainers,
-    WholeCheckpoints,
-    newest_checkpoint,
-    require_divisible,
-    require_finished,
-)
+from svp_lightning.stages.resuming import WholeCheckpoints, newest_checkpoint, training_curves
+from svp_lightning.stages.trainers import Trainers, require_divisible, require_finished
 
 Build = Callable[..., Pipeline]
 
@@ -40,6 +36,16 @@ def test_training_stopped_early_is_not_a_finished_generator(svp_pipeline: Build)
         for r in pipeline.cache.root.glob(f"generator/*/{RECORD}")
         if '"seed": 31' in r.read_text()
     ]
+
+
+def test_deterministic_operations_are_taken_where_asked_for(svp_pipeline: Build) -> None:
+    try:
+        svp_pipeline("trainer.deterministic=true").trainers.make("Nothing")
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    svp_pipeline().trainers.make("Nothing")
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_batch_that_cannot_be_divided_is_refused() -> None:
@@ -69,6 +75,27 @@ def test_a_cut_checkpoint_falls_back_to_the_one_before(
     assert f"{last} cannot be read" in capsys.readouterr().out
     found.write_bytes(b"")
     assert newest_checkpoint(tmp_path) is None
+
+
+def test_the_latest_step_is_resumed_whatever_the_clock_says(tmp_path: Path) -> None:
+    writer, last = WholeCheckpoints(), tmp_path / "last.ckpt"
+    for step in (1, 2):
+        writer.save_checkpoint(saved(step), last)
+    os.utime(last, (0, 0))
+    assert newest_checkpoint(tmp_path) == last
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1  # a weight: torch would read it
+    last.write_bytes(content)
+    assert newest_checkpoint(tmp_path) == tmp_path / "last-before.ckpt"
+
+
+def test_curves_are_those_of_all_attempts(tmp_path: Path) -> None:
+    for number, text in enumerate(["step,a\n1,0.1\n3,0.2\n5,0.3\n", "", "step,a,b\n4,9,7\n5,8,\n"]):
+        (tmp_path / f"logs/attempt_{number}").mkdir(parents=True)
+        (tmp_path / f"logs/attempt_{number}/metrics.csv").write_text(text)
+    curves = training_curves(tmp_path)
+    assert curves["step"].tolist() == ["1", "3", "4", "5"]
+    assert curves["a"].tolist() == ["0.1", "0.2", "9", "8"]
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(

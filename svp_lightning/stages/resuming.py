@@ -1,0 +1,97 @@
+"""What a training leaves behind for the next attempt: checkpoints, curves, costs."""
+
+import os
+import pickle
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins import TorchCheckpointIO
+
+from svp_lightning.runtime.artifacts import keep_cost
+from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.terminal import say
+
+LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
+"""What a training resumes from, and the one before it."""
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
+    *(RuntimeError, KeyError, ValueError, pickle.UnpicklingError),
+)
+"""What reading a damaged checkpoint may raise."""
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of the latest step to resume from, SLURM's requeue file included."""
+    steps = {}
+    for file in [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]:
+        try:
+            with zipfile.ZipFile(file) as parts:
+                damaged = parts.testzip()  # torch does not compare the checksums of its files
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"{damaged} has changed")
+            saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            steps[file] = saved["global_step"]
+        except _BROKEN as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            say(f"  Warning: {file} cannot be read ({reason}); another checkpoint is used.")
+    # Not by the time of the file: clocks jump.
+    return max(steps, key=lambda file: (steps[file], file.name == LAST), default=None)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints are whole or not there, whatever happens while one is written.
+
+    Lightning writes to the system's temporary folder and moves the file, which across disks is a
+    copy that can be cut. Here it is written next to its place, and what is resumed from has
+    the checkpoint before it at hand.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write ``checkpoint`` and keep the one that ``last.ckpt`` was.
+
+        Raises:
+            ArtifactError: the disk is full or cannot be written.
+        """
+        path = Path(path)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                try:
+                    torch.save(checkpoint, file)
+                except RuntimeError as error:  # torch hides what the system said
+                    raise error.__context__ or error from None
+                file.flush()
+                os.fsync(file.fileno())
+            if path.name == LAST and path.is_file():
+                os.replace(path, path.with_name(BEFORE_LAST))
+
+
+class KeepCost(Callback):
+    """Writes costs and logged values whenever a training saves a checkpoint to resume from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        keep_cost(self.folder)
+        for logger in trainer.loggers:
+            logger.save()
+
+
+def training_curves(folder: Path) -> pd.DataFrame:
+    """What all attempts at a training have logged, as text; of a repeated step, the last values."""
+    curves = pd.DataFrame({"step": []}, dtype=str)
+    for number in range(len(list(folder.glob("logs/attempt_*")))):
+        file = folder / "logs" / f"attempt_{number}" / "metrics.csv"
+        if file.is_file() and file.stat().st_size:  # an attempt that ended early has none
+            rows = pd.read_csv(file, dtype=str)
+            before = curves[curves["step"].astype(int) < rows["step"].astype(int).min()]
+            curves = pd.concat([before, rows], ignore_index=True)
+    return curves
