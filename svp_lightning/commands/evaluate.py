@@ -11,7 +11,7 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
 from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import replacing, sha256_of_json, write_json
+from svp_lightning.runtime.files import sha256_of_json, write_json
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages import measuring
 from svp_lightning.stages import run_folder as kept
@@ -20,7 +20,7 @@ from svp_lightning.stages.classifier_training import RECORD
 from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.filtering import rejections
 from svp_lightning.stages.preparation import PREPARATION, Preparation
-from svp_lightning.stages.resuming import training_curves
+from svp_lightning.stages.resuming import write_curves
 from svp_lightning.stages.run_outputs import log_results, summary, write_figures
 
 
@@ -40,8 +40,7 @@ def run(pipeline: Pipeline) -> None:
     kept.reopen_run(folder)
     kept.copy(best, folder / kept.CLASSIFIER)
     measuring.store_reference(folder, best, store, settings, trainers.device)
-    with replacing(folder / kept.METRICS) as temporary:
-        training_curves(pipeline.classifier).to_csv(temporary, index=False)
+    write_curves(pipeline.classifier, folder / kept.METRICS)
     sources = pipeline.added_sources if rows.synthetic else {}
     results = Results.model_validate(
         {

@@ -85,13 +85,14 @@ class KeepCost(Callback):
             logger.save()
 
 
-def training_curves(folder: Path) -> pd.DataFrame:
-    """What all attempts at a training have logged, as text; of a repeated step, the last values."""
-    curves = pd.DataFrame({"step": []}, dtype=str)
-    for number in range(len(list(folder.glob("logs/attempt_*")))):
-        file = folder / "logs" / f"attempt_{number}" / "metrics.csv"
-        if file.is_file() and file.stat().st_size:  # an attempt that ended early has none
-            rows = pd.read_csv(file, dtype=str)
+def write_curves(training: Path, file: Path) -> None:
+    """Write what all attempts at a training have logged; of a repeated step, the last values."""
+    curves = pd.DataFrame({"step": []}, dtype=str)  # text comes through as it is
+    for number in range(len(list(training.glob("logs/attempt_*")))):
+        logged = training / "logs" / f"attempt_{number}" / "metrics.csv"
+        if logged.is_file() and logged.stat().st_size:  # an attempt that ended early has none
+            rows = pd.read_csv(logged, dtype=str)
             before = curves[curves["step"].astype(int) < rows["step"].astype(int).min()]
             curves = pd.concat([before, rows], ignore_index=True)
-    return curves
+    with replacing(file) as temporary:
+        curves.to_csv(temporary, index=False)

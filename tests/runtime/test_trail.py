@@ -37,9 +37,7 @@ def test_a_trail_says_what_was_written_when_and_by_whom(trail: Path) -> None:
     assert changed_files(trail, lines) == ([], [])
 
 
-def test_a_full_disk_leaves_no_part_of_a_line(
-    trail: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_part_of_a_line(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
