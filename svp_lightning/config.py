@@ -155,6 +155,12 @@ class Config(Settings):
             and self.augmentation.needs_generator
         )
 
+    @property
+    def needs_simulator(self) -> bool:
+        """Whether simulated images are added, or generated ones start from them."""
+        starts = self.draws_images and self.sampler.start_ratio is not None
+        return self.augmentation.simulates or starts
+
     def identity(self) -> dict[str, Any]:
         """What decides the results of a run: not its name, its place or its devices.
 
@@ -177,7 +183,7 @@ class Config(Settings):
             values |= {"audit": self.audit.identity()}
         if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
-        if self.augmentation.simulates:
+        if self.augmentation.simulates and "sampler" not in values:
             values |= {"sampler": {"seed": self.sampler.seed}}
         return values | {"task": self.task, "seed": self.seed}
 
@@ -193,7 +199,7 @@ def parse_config(values: dict[str, Any]) -> Config:
             f"task={values.get('task')} is not a task.", f"Choose one of {', '.join(TASKS)}."
         )
     config = Config.parse(values, "")
-    if config.augmentation.simulates:
+    if config.needs_simulator:
         fresh_data(config.data, config.sampler.seed)
     if config.draws_images:
         require_guidable(config.sampler, config.generator.diffusion)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 HASH_LENGTH = 8
 MEMORY = "fingerprints"
 """Folder of known hashes, below ``paths.artifacts``."""
+BACKGROUND_IMAGES = 2000
+"""Training images that the grey level around particles is measured on."""
 WITH_RESULTS = ("evaluate", "assess", "predict")
 """Tasks whose run folders hold results of the data."""
 
@@ -167,6 +169,9 @@ class Pipeline:
         from svp_lightning.stages.pools import build_pool, require_drawable
 
         require_drawable(counts, self.generator_rows.class_names)
+        starts = None
+        if self.config.sampler.start_ratio is not None:
+            starts = self._simulated(counts, self.config.augmentation.microscopes, self._background)
         return build_pool(
             self.generator,
             self.config.sampler,
@@ -174,6 +179,7 @@ class Pipeline:
             self.store.class_names,
             self.cache,
             self.trainers,
+            starts,
         )
 
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
@@ -201,15 +207,44 @@ class Pipeline:
     def _pool(self, factor: float) -> "Store":
         arm = self.config.augmentation
         if arm.needs_generator:
-            return self.images(arm.ratio, factor)
+            from svp_lightning.stages.simulated_pools import join_pools
+
+            pools = self._parts(factor)
+            return pools[0] if len(pools) == 1 else join_pools(pools, self.cache)
+        microscopes = arm.microscopes if arm.extra == "simulated" else None
+        return self._simulated(self.wanted(arm.ratio, factor), microscopes)
+
+    def _parts(self, factor: float = 1.0) -> "list[Store]":
+        """The generated images of the pool, then the simulated ones of other microscopes, if any."""
+        arm = self.config.augmentation
+        own = arm.ratio * (1 - arm.simulated_share)
+        if not arm.simulates:
+            return [self.images(own, factor)]
+        generated, every = self.wanted(own, factor), self.wanted(arm.ratio, factor)
+        others = {name: count - generated[name] for name, count in every.items()}
+        return [self.images(own, factor), self._simulated(others, arm.microscopes)]
+
+    @property
+    def _background(self) -> float:
+        """Grey level around the particles of the real images."""
+        from svp_lightning.stages.simulated_pools import background_level
+
+        rows = self.store.indices(split="train")[:BACKGROUND_IMAGES]
+        return background_level(self.store.images[rows])
+
+    def _simulated(
+        self, counts: Mapping[str, int], microscopes: int | None, background: float | None = None
+    ) -> "Store":
+        """Simulated images of the data's instrument (None) or of other microscopes."""
         from svp_lightning.stages.simulated_pools import build_simulated_pool
 
         return build_simulated_pool(
             fresh_data(self.config.data, self.config.sampler.seed),
-            arm.microscopes if arm.extra == "simulated" else None,
-            self.wanted(arm.ratio, factor),
+            microscopes,
+            counts,
             self.store.class_names,
             self.cache,
+            background,
         )
 
     @cached_property
@@ -271,7 +306,9 @@ class Pipeline:
         sources = {"generator": self.generator}
         filters = self.config.augmentation.filter is not None
         if not filters:
-            return sources | {"synthetic": self.pool.path}
+            return sources | dict(
+                zip(("synthetic", "simulated"), (p.path for p in self._parts()), strict=False)
+            )
         sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered
 

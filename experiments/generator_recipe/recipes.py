@@ -17,7 +17,7 @@ and as small as it may be."""
 FROM_SCRATCH = ["generator.initial=null", "generator.steps=2000", "generator.batch_size=16"]
 """32,000 training images."""
 PHYSICS = [
-    "generator.initial=outputs/generator_recipe/physics",
+    "generator.initial=outputs/generator_recipe/physics_64px",
     "generator.steps=600",
     "generator.batch_size=16",
 ]

@@ -51,7 +51,9 @@ class AugmentationSettings(Settings):
     ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`). Or, to the other
     classes, copies of the real images that a network takes for a rare class most readily."""
     microscopes: int = Field(ge=1, le=1000)
-    """How many microscopes ``simulated`` takes images of."""
+    """How many microscopes simulated images are of."""
+    simulated_share: float = Field(ge=0, lt=1)
+    """Share of the images added by ``diffusion`` that are simulated ones of other microscopes."""
     ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0, le=1000)
@@ -96,10 +98,12 @@ class AugmentationSettings(Settings):
     @property
     def _acting(self) -> dict[str, bool]:
         """Every part by name, and whether it acts in this arm."""
-        kept = self.filter if self.extra == "diffusion" else None
+        generated = self.extra == "diffusion"
+        kept = self.filter if generated else None
         return {
             **{name: name == self.extra for name in get_args(Extra)},
-            "all_classes": self.plentiful_ratio > 0 and self.extra == "diffusion",
+            "simulated": self.extra == "simulated" or (generated and self.simulated_share > 0),
+            "all_classes": self.plentiful_ratio > 0 and generated,
             "filtered": kept is not None and kept.hardest is None,
             "hard": kept is not None and kept.hardest is not None,
             "balanced_sampling": self.sampling == "balanced",
@@ -121,7 +125,7 @@ class AugmentationSettings(Settings):
     @property
     def simulates(self) -> bool:
         """Whether simulated images are added."""
-        return self.needs_pool and not self.needs_generator
+        return self.needs_pool and (not self.needs_generator or self.simulated_share > 0)
 
     @property
     def needs_generator(self) -> bool:
@@ -179,7 +183,9 @@ class AugmentationSettings(Settings):
             values["extra"] = "none"
             for name in ("ratio", "pool_share", "pool_weight", "real_end"):
                 del values[name]
-        if self.extra != "simulated":
+        if not self.needs_generator:
+            del values["simulated_share"]
+        if self.extra != "simulated" and not values.get("simulated_share"):
             del values["microscopes"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]

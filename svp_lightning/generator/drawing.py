@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.noise import gaussian
@@ -21,6 +22,7 @@ def sample(
     settings: SamplerSettings,
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] | None = None,
+    starts: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw one image for each label and seed: grey levels (n, H, W).
 
@@ -31,18 +33,23 @@ def sample(
         settings: the sampler.
         device: where to compute.
         progress: called with the number of images finished, batch by batch.
+        starts: images (n, H, W) that ``settings.start_ratio`` starts from.
 
     Raises:
         SettingsError: the process has fewer time steps than the sampler.
     """
     pipeline = _ready(denoiser, settings, device)
+    options: tuple[Any, ...] = ()
     images: NDArray[np.uint8] = np.empty(
         (len(labels), denoiser.image_size, denoiser.image_size), np.uint8
     )
     for start in range(0, len(labels), settings.batch_size):
         batch = slice(start, start + settings.batch_size)
         y = torch.from_numpy(labels[batch]).to(device)
-        images[batch] = pipeline.draw(y, _noise(seeds[batch], denoiser, device))
+        if starts is not None:
+            clean = to_model_range(torch.from_numpy(starts[batch])[:, None]).to(device)
+            options = (None, None, None, (clean, settings.start_ratio))
+        images[batch] = pipeline.draw(y, _noise(seeds[batch], denoiser, device), *options)
         if progress is not None:
             progress(len(y))
     return images

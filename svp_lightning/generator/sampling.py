@@ -77,9 +77,15 @@ class ParticleScheduler(DPMSolverMultistepScheduler):
         )
 
     def set_timesteps(
-        self, num_inference_steps: int, device: torch.device | str | None = None, **_: Any
+        self,
+        num_inference_steps: int,
+        device: torch.device | str | None = None,
+        start_ratio: float = MAX_NOISE_RATIO,
+        **_: Any,
     ) -> None:
         """Choose the noise levels of a run of ``num_inference_steps``.
+
+        Karras spacing begins at the sigma / alpha of ``start_ratio``.
 
         Raises:
             ValueError: the training had fewer.
@@ -88,7 +94,7 @@ class ParticleScheduler(DPMSolverMultistepScheduler):
         if num_inference_steps > len(ratio):
             raise ValueError(f"{num_inference_steps} steps; the training had {len(ratio)}.")
         if self.config.spacing == "karras":
-            times = karras_times(ratio, num_inference_steps)
+            times = karras_times(ratio, num_inference_steps, start_ratio)
         else:
             times = uniform_times(len(ratio), num_inference_steps)
         self._times: list[int] = times.tolist()
@@ -105,10 +111,12 @@ class ParticleScheduler(DPMSolverMultistepScheduler):
         return x_0 if self.config.sampler == "dpm_solver" else x_0.clamp(-1, 1)
 
 
-def karras_times(ratio: NDArray[np.float64], steps: int) -> NDArray[np.int64]:
+def karras_times(
+    ratio: NDArray[np.float64], steps: int, top_ratio: float = MAX_NOISE_RATIO
+) -> NDArray[np.int64]:
     """The time steps nearest to Karras et al.'s noise ratios, each once, falling."""
     bottom = ratio[0] ** (1 / KARRAS_RHO)
-    top = min(ratio[-1], MAX_NOISE_RATIO) ** (1 / KARRAS_RHO)
+    top = min(ratio[-1], top_ratio) ** (1 / KARRAS_RHO)
     wanted = np.linspace(bottom, top, steps) ** KARRAS_RHO
     nearest = np.interp(np.log(wanted), np.log(ratio), np.arange(len(ratio))).round()
     # Neighbours that round to one time step are moved apart, up first, then down.
@@ -218,17 +226,23 @@ class ParticlePipeline(DiffusionPipeline):
         steps: int | None = None,
         guidance: float | None = None,
         interval: Sequence[float] | None = None,
+        start: tuple[Tensor, float] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Noisy images and the clean ones predicted from them before each step, then the result.
 
         ``labels`` are (n,), on the network's device; ``draw_noise`` gives standard normal noise
-        number 0, 1, ..., (n, 1, H, W); 0 is the start. The others are as in the call; None: the
-        default.
+        number 0, 1, ..., (n, 1, H, W); 0 is the start. ``start``: clean images (n, 1, H, W) in
+        [-1, 1] and the sigma / alpha to which they are noised, instead of pure noise. The others
+        are as in the call; None: the default.
         """
         weight = self.config.guidance_scale if guidance is None else guidance
         low, high = interval or self.config.guidance_interval or (0, math.inf)
-        self.scheduler.set_timesteps(steps or self.config.num_inference_steps)
+        top = MAX_NOISE_RATIO if start is None else start[1]
+        self.scheduler.set_timesteps(steps or self.config.num_inference_steps, start_ratio=top)
         x = draw_noise(0)
+        if start is not None:
+            first = self.scheduler.config.noise_ratio[int(self.scheduler.timesteps[0])]
+            x = (start[0] + first * x) / math.hypot(1, first)
         for number, t in enumerate(self.progress_bar(self.scheduler.timesteps.tolist())):
             inside = low <= self.scheduler.config.noise_ratio[t] <= high
             fresh = draw_noise(number + 1) if self.scheduler.config.sampler == "ddpm" else None

@@ -214,12 +214,25 @@ class SamplerSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"]
     """Of the network. ``auto``: bfloat16 where the device multiplies it in hardware. Which one
     it was is part of a pool's identity and manifest."""
+    start_ratio: float | None = Field(gt=0)
+    """Noise ratio sigma / alpha from which simulated images of other microscopes are denoised, so
+    that they keep their shapes and take on the look of the real images (SDEdit, Meng et al. 2022,
+    arXiv 2108.01073). ``None``: images start from pure noise."""
     compile: bool
     """Fuse the network with ``torch.compile`` (needs a C++ compiler on a CPU): some 20 s of
     start-up, then faster steps. In bfloat16 it rounds less often, which changes images a little."""
     seed: int = Field(ge=0)
     batch_size: int = runtime(ge=1)
     """Images in flight at once."""
+
+    @model_validator(mode="after")
+    def _starts_with_chosen_steps(self) -> Self:
+        if self.start_ratio is not None and (self.name, self.spacing) != ("dpm_solver", "karras"):
+            raise ValueError(
+                f"start_ratio={self.start_ratio:g} needs name=dpm_solver and spacing=karras, whose "
+                "steps can begin at any noise"
+            )
+        return self
 
     @field_validator("guidance_interval")
     @classmethod

@@ -13,6 +13,7 @@ STAGES = {
     "features": "Its features",
     "generator": "Training the generator",
     "synthetic": "Drawing images",
+    "simulated": "Simulating images",
     "filter": "Keeping the filtered",
     "classifier": "Training the classifier",
     "test": "Validation and test",

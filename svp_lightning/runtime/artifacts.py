@@ -39,9 +39,10 @@ HASHED_BELOW_BYTES = 1 << 28
 
 STAGE_VERSIONS = {
     "store": 8,
-    "generator": 6,
+    "generator": 7,
     "synthetic": 2,
-    "simulated": 1,
+    "simulated": 2,
+    "joined": 1,
     "classifier": 5,
     "features": 1,
     "hardest": 1,

@@ -45,6 +45,7 @@ SAMPLER = SamplerSettings(
     guidance_interval=None,
     spacing="karras",
     precision="auto",
+    start_ratio=None,
     compile=False,
     seed=0,
     batch_size=64,

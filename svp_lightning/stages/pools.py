@@ -37,6 +37,7 @@ def build_pool(
     class_names: Sequence[str],
     cache: ArtifactCache,
     trainers: Trainers,
+    starts: Store | None = None,
 ) -> Store:
     """The store of generated images, drawn if missing.
 
@@ -50,16 +51,19 @@ def build_pool(
         class_names: those of the real store, which the pool shares.
         cache: where pools are kept.
         trainers: for drawing on the run's devices.
+        starts: as many images of each class that ``sampler.start_ratio`` starts from.
     """
     resolved = resolve_precision(sampler, trainers.device)
     weights = weights_hash(generator)
     same = {"generator": weights, "sampler": resolved.identity()}
+    if starts is not None:
+        same["starts"] = starts.sha256
     identity = same | {"counts": dict(counts)}
 
     def make(folder: Path) -> None:
         earlier = _largest_pool(cache, same)
         ready = load_generator(generator)
-        module = PoolModule(ready, weights, resolved, dict(counts), earlier, folder)
+        module = PoolModule(ready, weights, resolved, dict(counts), earlier, folder, starts)
         trainer = trainers.make("Sampling")
         trainer.predict(module, return_predictions=False)
         # Waits for every process, whose batches are then written.
@@ -118,12 +122,19 @@ def _largest_pool(cache: ArtifactCache, same: Mapping[str, Any]) -> Store | None
     found = [
         (sum(identity["counts"].values()), path)
         for path, identity in cache.finished("synthetic")
-        if {k: identity[k] for k in same} == same
+        if {k: identity.get(k) for k in same} == same
     ]
     for _, path in sorted(found, reverse=True):
         with suppress(StoreError):
             return Store.open(path)
     return None
+
+
+def _of_class(store: Store, name: str, first: int, last: int) -> NDArray[np.uint8]:
+    """Images ``first`` to ``last`` - 1 of one class, as far as there are."""
+    rows = store.indices(label=store.class_names.index(name))[first:last]
+    images: NDArray[np.uint8] = store.images[rows]
+    return images
 
 
 def pool_table(
@@ -152,7 +163,7 @@ class PoolModule(pl.LightningModule):
     Process r of R takes every R-th of the missing batches. A batch is the same whoever draws
     it, so the store in ``folder`` does not depend on R. ``counts``: class name -> images; those of
     ``earlier``, a pool of the same generator and sampler, are copied. ``weights`` is the SHA-256 of
-    the generator's.
+    the generator's. Image k of a class starts from image k of that class in ``starts``, if given.
     """
 
     def __init__(
@@ -163,12 +174,13 @@ class PoolModule(pl.LightningModule):
         counts: dict[str, int],
         earlier: Store | None,
         folder: Path,
+        starts: Store | None = None,
     ) -> None:
         super().__init__()
         # There may be fewer batches than processes. (Lightning's constructor sets it to False.)
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.generator, self.weights, self.sampler = generator, weights, sampler
-        self.earlier, self.folder = earlier, folder
+        self.earlier, self.folder, self.starts = earlier, folder, starts
         self.names = np.repeat(list(counts), list(counts.values()))
         self.numbers = np.concatenate([np.arange(n) for n in counts.values()])
         self.drawn = 0
@@ -207,6 +219,7 @@ class PoolModule(pl.LightningModule):
         names, numbers = self.names[start:stop], self.numbers[start:stop]
         size = self.generator.info.image_size
         images = np.empty((len(names), size, size), dtype=np.uint8)
+        before = np.empty_like(images)
         seeds = np.empty(len(names), dtype=np.int64)
         missing = np.ones(len(names), dtype=bool)
         for name in np.unique(names).tolist():
@@ -214,13 +227,20 @@ class PoolModule(pl.LightningModule):
             first, last = int(numbers[here[0]]), int(numbers[here[-1]]) + 1
             seeds[here] = image_seeds(self.sampler.seed, name, first, last)
             if self.earlier is not None:
-                own = self.earlier.indices(label=self.earlier.class_names.index(name))[first:last]
-                images[here[: len(own)]] = self.earlier.images[own]
+                own = _of_class(self.earlier, name, first, last)
+                images[here[: len(own)]] = own
                 missing[here[: len(own)]] = False
+            if self.starts is not None:
+                before[here] = _of_class(self.starts, name, first, last)
         labels = np.array([self.generator.label_of(n) for n in names[missing]], dtype=np.int64)
         device = self.trainer.strategy.root_device
         images[missing] = sample(
-            self.generator.denoiser, labels, seeds[missing], self.sampler, device
+            self.generator.denoiser,
+            labels,
+            seeds[missing],
+            self.sampler,
+            device,
+            starts=None if self.starts is None else before[missing],
         )
         self.writer.write(start, images, pool_table(names.tolist(), numbers, seeds, self.weights))
         keep_cost(self.folder)

@@ -66,9 +66,9 @@ def fresh_data(data: "DataSettings", seed: int) -> SimulatedData:
     """
     if not isinstance(data, SimulatedData):
         raise SettingsError(
-            "augmentation=oracle and augmentation=simulated add images of the simulator that the "
-            f"data come from, but data={data.source} is not simulated.",
-            "Use augmentation=diffusion, or data=simulated.",
+            "augmentation=oracle, augmentation=simulated and sampler.start_ratio take images of "
+            f"the simulator that the data come from, but data={data.source} is not simulated.",
+            "Use augmentation=diffusion with sampler.start_ratio=null, or data=simulated.",
         )
     # 2**60 and more: no seed that anyone gives.
     key = int(sha256_of_json({"data": data.seed, "pool": seed})[:15], 16)

@@ -6,6 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from svp_lightning.data.store import MANIFEST, Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.runtime.artifacts import ArtifactCache
@@ -24,6 +28,7 @@ def build_simulated_pool(
     counts: Mapping[str, int],
     class_names: Sequence[str],
     cache: ArtifactCache,
+    background: float | None = None,
 ) -> Store:
     """The store of simulated images for training, rendered if missing.
 
@@ -35,6 +40,7 @@ def build_simulated_pool(
         counts: class name -> images wanted.
         class_names: those of the real store, which the pool shares.
         cache: where pools are kept.
+        background: grey level that each microscope's images are scaled to; None: as rendered.
     """
     others = range(microscopes or 0)
     instruments = [microscope(data.simulation, n) for n in others] or [data.simulation]
@@ -51,8 +57,46 @@ def build_simulated_pool(
         "image_size": data.image_size,
         "seed": data.seed,
         "simulation": [part.simulation.identity() for part in parts],
+        "background": background,
     }
     return Store.open(cache.build("simulated", identity, partial(_make, parts, identity)))
+
+
+def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
+    """One pool of the images of several, one after the other."""
+
+    def make(folder: Path) -> None:
+        writer = _joined(folder, [p.images for p in pools], [p.particles for p in pools])
+        writer.finish(pools[0].class_names, None, {"task": "join_pools", **identity})
+
+    identity = {"pools": [pool.sha256 for pool in pools]}
+    return Store.open(cache.build("joined", identity, make))
+
+
+def _joined(
+    folder: Path, images: Sequence[NDArray[np.uint8]], tables: Sequence[pd.DataFrame]
+) -> StoreWriter:
+    """A store of all images, to be finished, with identifiers of their own."""
+    writer = StoreWriter(folder, sum(map(len, images)), images[0].shape[-1])
+    start = 0
+    for at, (part, table) in enumerate(zip(images, tables, strict=True)):
+        own = {name: f"pool-{at:02d}-" + table[name] for name in ("id", "group")}
+        writer.write(start, part, table.assign(split="", **own))
+        start += len(part)
+    return writer
+
+
+def background_level(images: NDArray[np.uint8]) -> float:
+    """Grey level around the particles of (n, H, W) images: the median of the outermost pixels."""
+    edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
+    return float(np.median(np.concatenate(edges, axis=1)))
+
+
+def _scaled(images: NDArray[np.uint8], background: float | None) -> NDArray[np.uint8]:
+    if background is None:
+        return images
+    levels = images * (background / background_level(images))
+    return levels.round().clip(0, 255).astype(np.uint8)
 
 
 def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: Path) -> None:
@@ -61,15 +105,10 @@ def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: P
         if not (to / MANIFEST).is_file():
             simulate(data, to)
     stores = [Store.open(path) for path in rendered]
-    writer = StoreWriter(folder, sum(map(len, stores)), stores[0].image_size)
-    start = 0
-    for at, store in enumerate(stores):
-        table = store.particles.assign(split="", source="simulated pool")
-        for column in ("id", "group"):
-            table[column] = f"pool-{at:02d}-" + table[column]
-        writer.write(start, store.images, table)
-        start += len(store)
+    images = [_scaled(store.images, identity["background"]) for store in stores]
+    tables = [store.particles.assign(source="simulated pool") for store in stores]
     pixel = stores[0].pixel_size_um if len(stores) == 1 else None
+    writer = _joined(folder, images, tables)
     writer.finish(identity["class_names"], pixel, {"task": "simulate_pool", **identity})
     for path in rendered:
         shutil.rmtree(path)

@@ -215,6 +215,28 @@ def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: s
     assert last.std() == pytest.approx(deviation, rel=0.1)
 
 
+def test_denoising_starts_from_images_with_the_noise_asked_for(denoiser: Denoiser) -> None:
+    labels, seeds = eight_images()
+    starts = np.repeat(np.arange(40, 240, 25, dtype=np.uint8), 256).reshape(8, 16, 16)
+    first = build_pipeline(denoiser, settings(start_ratio=0.1))
+    clean = torch.from_numpy(starts)[:, None] / 127.5 - 1
+    y, noise = torch.from_numpy(labels), gaussian(torch.from_numpy(seeds), 0, 16, 16)
+    states = first.states(y, lambda _: noise, start=(clean, 0.1))
+    x_t, _ = next(iter(states))
+    level = first.scheduler.config.noise_ratio[int(first.scheduler.timesteps[0])]
+    assert level == pytest.approx(0.1, rel=0.15)
+    alpha = (1 + level**2) ** -0.5
+    assert torch.allclose(x_t, alpha * (clean + level * noise), atol=1e-5)
+    drawn = sample(denoiser, labels, seeds, settings(start_ratio=0.1), starts=starts)
+    assert not np.array_equal(drawn, sample(denoiser, labels, seeds, settings()))
+
+
+@pytest.mark.parametrize("other", [{"name": "ddim"}, {"spacing": "uniform"}])
+def test_samplers_of_equal_steps_start_from_noise_alone(other: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="start_ratio"):
+        settings(start_ratio=1.0, **other)
+
+
 def test_second_order_beats_first_order() -> None:
     """With few steps DPM-Solver must be nearer to the exact flow than DDIM."""
     deviation = 0.3

@@ -12,7 +12,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages.settings import fresh_data
-from svp_lightning.stages.simulated_pools import build_simulated_pool
+from svp_lightning.stages.simulated_pools import background_level, build_simulated_pool
 from tests.configured import augmentation
 
 Build = Callable[..., Pipeline]
@@ -68,6 +68,40 @@ def test_images_of_other_microscopes_take_turns(svp_pipeline: Build) -> None:
     assert sizes[of_first].mean() != pytest.approx(sizes[~of_first].mean(), rel=0.05)
     rows = svp_pipeline(*arm, "augmentation.ratio=0.25").rows
     assert rows.added == {"protein": 0, "silicone_oil": 3, "air_bubble": 3}
+
+
+def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeline) -> None:
+    data = fresh_data(configured("scale=tiny").data, 0)
+    counts, names = {"silicone_oil": 3, "air_bubble": 3}, oracle.store.class_names
+    pool = build_simulated_pool(data, 2, counts, names, oracle.cache, background=160)
+    for microscope in ("pool-00-", "pool-01-"):
+        of_it = np.flatnonzero(pool.particles["group"].str.startswith(microscope))
+        assert background_level(pool.images[of_it]) == pytest.approx(160, abs=1)
+
+
+def test_half_of_the_added_images_are_simulated(svp_pipeline: Build) -> None:
+    pipeline = svp_pipeline(
+        "augmentation=diffusion", "augmentation.method=diffusion_simulated",
+        "augmentation.simulated_share=0.5", "augmentation.microscopes=2",
+    )  # fmt: skip
+    assert pipeline.pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
+    assert pipeline.pool.particles["origin"].value_counts().to_dict() == {
+        "synthetic": 12,
+        "simulated": 12,
+    }
+    assert set(pipeline.added_sources) == {"generator", "synthetic", "simulated"}
+
+
+def test_generated_images_start_from_simulated_ones(svp_pipeline: Build) -> None:
+    arm = ("augmentation=diffusion", "augmentation.microscopes=2")
+    pools = [
+        svp_pipeline(*arm, *changes).pool
+        for changes in ([], ["sampler.start_ratio=1"], ["sampler.start_ratio=1", arm[1] + "1"])
+    ]
+    assert len({pool.sha256 for pool in pools}) == 3
+    for pool in pools:
+        assert set(pool.particles["origin"]) == {"synthetic"}
+        assert pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
 
 
 def test_images_of_the_real_store_are_no_pool(oracle: Pipeline) -> None:
