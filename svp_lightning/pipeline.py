@@ -215,7 +215,7 @@ class Pipeline:
         return self._simulated(self.wanted(arm.ratio, factor), microscopes)
 
     def _parts(self, factor: float = 1.0) -> "list[Store]":
-        """The generated images of the pool, then the simulated ones of other microscopes, if any."""
+        """The generated images of the pool, then the simulated ones added to them, if any."""
         arm = self.config.augmentation
         own = arm.ratio * (1 - arm.simulated_share)
         if not arm.simulates:
