@@ -30,7 +30,7 @@ HYDRA_FLAGS = {"-m", "--multirun", "--help", "--cfg", "job"}
 NOT_RUN = {
     "wandb login": "needs an account",
     "wandb sync": "needs an account",
-    "hydra/launcher=slurm": "needs the extra `slurm` and a cluster",
+    "ray start --head": "needs the extra `ray`",
     "pre-commit install": "changes the checkout",
     "pip download --no-deps": "fetches wheels for another machine",
     "pip wheel --no-deps": "fetches wheels for another machine",

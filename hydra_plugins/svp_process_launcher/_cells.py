@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 # The module hydra.main itself takes its parser from; hydra is pinned below 1.4.
 from hydra._internal.utils import get_args_parser
@@ -34,33 +33,32 @@ class Cell:
     """One cell.
 
     ``name`` is as ``[2/12] seed=2``, with the overrides not common to all cells, ``number``
-    ``2/12``. No shell is involved in ``command``, so nothing is quoted again. ``process`` is the
-    leader of its process group, once it is started; ``log`` is None if it writes to the terminal,
-    ``log_start`` the byte at which this start's output begins; ``failure`` is why it has no result.
+    ``2/12``. No shell is involved in ``command``, so nothing is quoted again. ``started`` is a
+    time, in s; ``log`` is None if the cell writes to the terminal, ``log_start`` the byte at which
+    this start's output begins; ``failure`` is why it has no result.
     """
 
     name: str
     number: str
     overrides: list[str]
     command: list[str]
-    process: "Popen[bytes] | None" = None
-    started: float = 0.0
     log: Path | None = None
     log_start: int = 0
+    started: float | None = None
     failure: str | None = "not started"
     objective: float | None = None
 
 
 def plan_cells(
-    job_overrides: Sequence[Sequence[str]], hydra_overrides: Sequence[str], done_before: int
+    job_overrides: Sequence[Sequence[str]],
+    hydra_overrides: Sequence[str],
+    done_before: int,
+    logs: Path | None,
 ) -> list[Cell]:
     """The cells of one batch, in the sweeper's order.
 
     ``job_overrides`` are in Hydra's grammar, quotes included; of the sweep's ``hydra_overrides``
     those meant for a cell are passed on; ``done_before`` counts the cells in earlier batches.
-
-    Raises:
-        LauncherError: the running program cannot be started again.
     """
     start = [*_program(), *_config_flags(sys.argv[1:])]
     # The mode is given because the config itself may set hydra.mode to MULTIRUN.
@@ -69,9 +67,9 @@ def plan_cells(
     cells = []
     for position, overrides in enumerate(job_overrides, start=done_before + 1):
         number = f"{position}/{done_before + len(job_overrides)}"
-        label = " ".join(line for line in overrides if line not in common)
-        command = [*start, *overrides, *end]
-        cells.append(Cell(f"[{number}] {label}".rstrip(), number, list(overrides), command))
+        name = f"[{number}] {' '.join(line for line in overrides if line not in common)}".rstrip()
+        log = logs / f"{position:03d}.log" if logs else None
+        cells.append(Cell(name, number, list(overrides), [*start, *overrides, *end], log))
     return cells
 
 
@@ -80,13 +78,7 @@ def _program() -> list[str]:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name != "__main__":
         return [sys.executable, "-m", spec.name.removesuffix(".__main__")]
-    script = Path(sys.argv[0]).absolute()
-    if not script.exists():
-        raise LauncherError(
-            f"Cannot tell how to start this program again: {sys.argv[0]!r} is no file.",
-            "Start the sweep as a module (python -m package) or as a script.",
-        )
-    return [sys.executable, str(script)]
+    return [sys.executable, os.path.abspath(sys.argv[0])]
 
 
 def _config_flags(arguments: Sequence[str]) -> list[str]:
@@ -136,18 +128,14 @@ def device_groups(
     if devices is None:
         chosen = list(visible or ()) if parallel > 1 else []
     else:
-        count = max([*devices, 0]) + 1 if visible is None else len(visible)
-        wrong = [
-            f"asks for device {k}, but {count} are visible" for k in devices if not 0 <= k < count
-        ]
-        if not devices or len(set(devices)) < len(devices):
-            wrong = ["is empty or names a device twice"]
-        if wrong:
+        named = [str(k) for k in range(max([*devices, 0]) + 1)] if visible is None else visible
+        if not devices or len({*devices} & {*range(len(named))}) < len(devices):
             raise LauncherError(
-                f"hydra.launcher.devices={list(devices)} {wrong[0]}.",
+                f"hydra.launcher.devices={list(devices)} is empty, names an accelerator twice, or "
+                f"one that is not among the {len(named)} visible ones.",
                 "Count each accelerator once, from 0 among the visible ones; null takes all.",
             )
-        chosen = [visible[k] if visible is not None else str(k) for k in devices]
+        chosen = [named[k] for k in devices]
     size = max(1, len(chosen) // parallel)
     groups = min(parallel, len(chosen))
     return [",".join(chosen[group * size : (group + 1) * size]) for group in range(groups)]

@@ -1,13 +1,15 @@
-"""Starting a cell in a process group of its own, and ending the group with all its ranks."""
+"""A cell as a process group of its own: started, waited for, and ended with all its ranks."""
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,57 @@ from typing import Any
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """How long what is left of a cell's group may take to leave before it is killed."""
+
+
+class CellError(Exception):
+    """Why a cell has no result, in a few words."""
+
+
+def run_cell(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path | None,
+    received: Sequence[int] = (),
+) -> float | None:
+    """Run a cell to its end, or until a signal is ``received``; none of its processes is left.
+
+    Returns:
+        The objective, if the cell wrote one.
+
+    Raises:
+        CellError: it failed or was stopped.
+    """
+    with tempfile.TemporaryDirectory(prefix="cell_") as folder:
+        result = Path(folder) / "result.json"
+        process = start(command, {**environment, "SVP_CELL_RESULT": str(result)}, log)
+        try:
+            while process.poll() is None and not received:
+                time.sleep(POLL_SECONDS)
+        finally:
+            status = process.returncode
+            left = received[0] if received else signal.SIGTERM if status != 0 else None
+            end(process, left, received)
+        if failure := _in_words(status):
+            raise CellError(failure)
+        return _objective(result) if result.exists() else None
+
+
+def _in_words(status: int | None) -> str | None:
+    if status is None:
+        return "stopped"
+    if status >= 0:
+        return f"exit status {status}" if status else None
+    hint = " (often: out of memory)" if status == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-status).name}{hint}"
+
+
+def _objective(result: Path) -> float:
+    try:
+        return float(json.loads(result.read_text())["objective"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CellError(
+            f'wrote no {{"objective": number}} to SVP_CELL_RESULT ({error!r})'
+        ) from error
 
 
 @contextmanager
@@ -48,7 +101,7 @@ def adopt_orphans() -> None:
 
 
 def start(
-    command: Sequence[str], environment: dict[str, str], log: Path | None
+    command: Sequence[str], environment: Mapping[str, str], log: Path | None
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` as the leader of a new session, so that its whole tree can be ended.
 
@@ -60,22 +113,19 @@ def start(
         return subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
 
 
-def end(
-    leaders: Sequence[subprocess.Popen[bytes]], signum: int | None, received: Sequence[int]
-) -> None:
-    """End the groups of ``leaders``, running or not, and reap the leaders.
+def end(leader: subprocess.Popen[bytes], signum: int | None, received: Sequence[int]) -> None:
+    """End the group of ``leader``, which may have ended, and reap it.
 
     ``signum`` is sent first (``None``: only wait); a second signal ``received`` ends the grace.
     """
-    for leader in leaders:
-        if signum is not None:
-            _signal_group(leader.pid, signum)
+    if signum is not None:
+        _signal_group(leader.pid, signum)
     deadline = time.monotonic() + GRACE_SECONDS
-    left = [leader for leader in leaders if _group_exists(leader)]
-    while left and time.monotonic() < deadline and len(received) < 2:
+    while left := _group_exists(leader):
+        if time.monotonic() > deadline or len(received) > 1:
+            break
         time.sleep(POLL_SECONDS)
-        left = [leader for leader in left if _group_exists(leader)]
-    for leader in left:
+    if left:
         _signal_group(leader.pid, signal.SIGKILL)
         leader.wait()
 

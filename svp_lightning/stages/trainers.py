@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -140,12 +142,19 @@ def fit(
     folder: Path,
     announce: Callable[[], None],
 ) -> None:
-    """Train from the newest complete checkpoint in ``folder``; ``announce`` a first attempt."""
+    """Train from the newest complete checkpoint in ``folder``; ``announce`` a first attempt.
+
+    Raises:
+        SystemExit: SIGTERM came; status 143, where Lightning's own would be 0, as of a success.
+    """
     newest = newest_checkpoint(folder)
     if is_main_process() and newest is None:
         announce()
     path = None if newest is None else str(newest)
-    trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+    except SIGTERMException as error:
+        raise SystemExit(128 + signal.SIGTERM) from error
 
 
 def require_divisible(name: str, batch_size: int, world_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,8 @@ class App:
         (folder / "app" / "__init__.py").touch()
         (folder / "app" / "__main__.py").write_text(PROGRAM)
         (folder / "app" / "conf" / "config.yaml").write_text(CONFIG)
+        launchers = REPOSITORY / "conf" / "hydra" / "launcher"
+        shutil.copytree(launchers, folder / "app" / "conf" / "hydra" / "launcher")
 
     def environment(self, **extra: str) -> dict[str, str]:
         """The test's own environment, with the plugin importable and what would steer it out."""

@@ -14,7 +14,6 @@ from hydra_plugins.svp_process_launcher._cells import (
     device_groups,
     visible_devices,
 )
-from hydra_plugins.svp_process_launcher._sweep import log_tail
 
 
 def test_runs_as_many_cells_at_once_as_asked_each_with_a_log(app: Any) -> None:
@@ -101,11 +100,11 @@ def test_device_groups(
 
 
 @pytest.mark.parametrize(
-    ("devices", "message"),
-    [([2], "device 2, but 2 are visible"), ([], "is empty"), ([1, 1], "names a device twice")],
+    "devices",
+    [[2], [-1], [], [1, 1]],
 )
-def test_impossible_devices_are_refused(devices: list[int], message: str) -> None:
-    with pytest.raises(LauncherError, match=message):
+def test_impossible_devices_are_refused(devices: list[int]) -> None:
+    with pytest.raises(LauncherError, match="2 visible"):
         device_groups(devices, 1, ["0", "1"])
 
 
@@ -117,17 +116,6 @@ def test_visible_devices_are_found_without_cuda(tmp_path: Path) -> None:
     assert visible_devices({"CUDA_VISIBLE_DEVICES": "2, MIG-a"}, tmp_path) == ["2", "MIG-a"]
     assert visible_devices({"CUDA_VISIBLE_DEVICES": ""}, tmp_path) == []
     assert visible_devices({"CUDA_VISIBLE_DEVICES": "-1"}, tmp_path) == []
-
-
-def test_log_tail_shows_what_matters(tmp_path: Path) -> None:
-    log = tmp_path / "x.log"
-    log.write_bytes(
-        b"earlier start\n" + b"line\n" * 40 + b"\x1b[31mred\x1b[0m\n\n"
-        b"  1%|\r 50%|\r100%|##\n" + b"Error: no\n\nSet the environment variable HYDRA_FULL_ERROR=1"
-    )
-    assert log_tail(log, start=14, lines=3).splitlines() == ["red", "100%|##", "Error: no"]
-    assert len(log_tail(log, start=14).splitlines()) == 15
-    assert "earlier" not in log_tail(log, start=14, lines=100)
 
 
 def test_terminal_shows_running_cells_and_their_last_lines(app: Any) -> None:

@@ -98,7 +98,7 @@ def test_ranks_that_outlive_rank_0_get_the_grace_or_if_it_failed_are_ended(
     rank = int((tmp_path / "pid").read_text())
     assert alive(rank)
     started = time.monotonic()
-    _processes.end([leader], signal.SIGTERM if status else None, [])
+    _processes.end(leader, signal.SIGTERM if status else None, [])
     took = time.monotonic() - started
     assert took < 30
     assert status or took >= grace

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,21 @@ Build = Callable[..., Pipeline]
 class StopAtOnce(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object, **__: object) -> None:
         trainer.should_stop = True
+
+
+class Terminated(pl.Callback):
+    def on_train_batch_end(self, *_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_training_ended_by_a_signal_is_no_success(svp_pipeline: Build) -> None:
+    pipeline = svp_pipeline("generator.seed=32")
+    pipeline.trainers = Trainers(
+        pipeline.config.trainer, lambda group: [Terminated()] if group == "callbacks" else []
+    )
+    with pytest.raises(SystemExit) as ended:
+        _ = pipeline.generator
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def test_training_stopped_early_is_not_a_finished_generator(svp_pipeline: Build) -> None:

@@ -1,0 +1,203 @@
+"""Where the cells of a batch run: processes of this machine, SLURM jobs, or Ray tasks.
+
+The same command runs everywhere, in the same folder and with the same log, so a sweep can be
+resumed on another of them. submitit and Ray only carry the command to a machine that is free.
+"""
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from hydra_plugins.svp_process_launcher._cells import (
+    Cell,
+    LauncherError,
+    cell_environment,
+    device_groups,
+    visible_devices,
+)
+from hydra_plugins.svp_process_launcher._processes import POLL_SECONDS, adopt_orphans, run_cell
+from hydra_plugins.svp_process_launcher._progress import Sweep, say
+
+_REMOTE_POLL_SECONDS = 0.5
+
+
+def processes(
+    sweep: Sweep, *, parallel: int, devices: list[int] | None, stop_on_failure: bool
+) -> None:
+    """Run the cells here, ``parallel`` at a time, each with its share of the accelerators."""
+    groups = device_groups(devices, parallel, visible_devices(os.environ, Path("/dev")))
+    shares: SimpleQueue[dict[str, str]] = SimpleQueue()
+    for slot in range(parallel):
+        shares.put({"CUDA_VISIBLE_DEVICES": groups[slot % len(groups)]} if groups else {})
+    adopt_orphans()
+    with tempfile.TemporaryDirectory(prefix="sweep_") as memory:
+        common = {**cell_environment(os.environ, parallel), "SVP_SWEEP_MEMORY": memory}
+
+        def run(cell: Cell) -> None:
+            if sweep.received or (stop_on_failure and any(one.failure for one in sweep.ended)):
+                return
+            share = shares.get()
+            environment = {**common, **share, "SVP_SWEEP_CELL": cell.number}
+            sweep.begin(cell, "started")
+            sweep.settle(
+                cell, partial(run_cell, cell.command, environment, cell.log, sweep.received)
+            )
+            shares.put(share)
+
+        with ThreadPoolExecutor(parallel) as pool:
+            ends = [pool.submit(run, cell) for cell in sweep.cells]
+            while not all(end.done() for end in ends):  # signals arrive in this thread
+                time.sleep(POLL_SECONDS)
+    for end in ends:
+        end.result()  # a mistake of the launcher's own is not lost
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell on another machine of the cluster, which shares this one's folders."""
+
+    command: Sequence[str]
+    number: str
+    folder: str
+    log: Path
+
+    @classmethod
+    def of(cls, cell: Cell) -> "Job":
+        """The job of a planned cell."""
+        assert cell.log is not None
+        return cls(cell.command, cell.number, os.getcwd(), cell.log.absolute())
+
+    def __call__(self) -> float | None:
+        """Run the cell, or one rank of it; the log is that of rank 0."""
+        os.chdir(self.folder)
+        environment = {**cell_environment(os.environ, 1), "SVP_SWEEP_CELL": self.number}
+        first = os.environ.get("SLURM_PROCID", "0") == "0"
+        # SLURM's warning reaches all processes; it is for submitit, which ends the cell.
+        command = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *self.command]
+        return run_cell(command, environment, self.log if first else None)
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again after preemption: the cell resumes from its checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def slurm(sweep: Sweep, *, cluster: str, requeues: int, **settings: Any) -> None:
+    """Submit the cells as an array of jobs; a signal ends the waiting, not SLURM's jobs."""
+    executor = _executor(sweep.cells, cluster, requeues, settings)
+    for cell in sweep.cells:
+        sweep.begin(cell, "submitted")
+    jobs = executor.submit_array([Job.of(cell) for cell in sweep.cells])
+    array = jobs[0].job_id.partition("_")[0]
+    say(f"Submitted as job {array}.")
+    _watch(sweep, [(job.done, partial(_result, job)) for job in jobs])
+    if sweep.received and cluster == "slurm":
+        say(f"The jobs run on without this process. To end them: scancel {array}")
+    elif sweep.received:
+        for job in jobs:
+            job.cancel()
+
+
+def _result(job: Any) -> Any:
+    return job.results()[0]  # of rank 0
+
+
+def job_script(cells: Sequence[Cell], *, cluster: str, requeues: int, **settings: Any) -> str:
+    """What ``sbatch`` gets for the whole batch; for ``cluster=local`` too."""
+    executor = _executor(cells, "script", requeues, settings)
+    if len(cells) > 1:
+        executor.parameters["map_count"] = len(cells)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
+
+
+def _executor(
+    cells: Sequence[Cell], cluster: str, requeues: int, settings: Mapping[str, Any]
+) -> Any:
+    try:
+        import submitit
+    except ImportError as error:
+        raise _lacking("slurm", "submitit") from error
+
+    class Script(submitit.SlurmExecutor):  # can be read where there is no SLURM
+        affinity = classmethod(lambda _: 1)
+
+    kinds: dict[str, Any] = {"slurm": submitit.SlurmExecutor, "local": submitit.LocalExecutor}
+    assert cells[0].log is not None
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        kind = Script if cluster == "script" else kinds[cluster]
+        executor = kind(cells[0].log.absolute().parent / "jobs" / "%j", requeues)
+        executor.update_parameters(**executor._convert_parameters(given))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise LauncherError(
+            f"No job can be submitted with these settings of hydra.launcher: {error}.",
+            "Start the sweep on a login node; hydra.launcher.cluster=local tries it here.",
+        ) from error
+    return executor
+
+
+def ray(
+    sweep: Sweep, *, address: str | None, num_cpus: float, num_gpus: float, retries: int
+) -> None:
+    """Run the cells as tasks of the Ray cluster at ``address``; a signal ends them."""
+    try:
+        import ray
+    except ImportError as error:
+        raise _lacking("ray", "Ray") from error
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except ConnectionError as error:
+        raise LauncherError(
+            f"No Ray cluster answers at hydra.launcher.address={address}.",
+            "Start one (ray start --head), or give null to use this machine alone.",
+        ) from error
+    signal.signal(signal.SIGTERM, handler)  # Ray has set its own
+    task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(Job.__call__)
+    tasks = []
+    for cell in sweep.cells:
+        sweep.begin(cell, "submitted")
+        tasks.append(task.remote(Job.of(cell)))
+    futures = [one.future() for one in tasks]
+    _watch(sweep, [(future.done, future.result) for future in futures])
+    if sweep.received:
+        for one in tasks:
+            ray.cancel(one)
+        ray.wait(tasks, num_returns=len(tasks), timeout=10)
+    ray.shutdown()
+
+
+def _watch(
+    sweep: Sweep, jobs: Sequence[tuple[Callable[[], bool], Callable[[], float | None]]]
+) -> None:
+    """Report the cells as they end, until all have or a signal comes.
+
+    ``jobs`` are of the cells in their order: whether one has ended, and what with.
+    """
+    running = dict(zip(sweep.cells, jobs, strict=True))
+    while running and not sweep.received:
+        for cell, (done, result) in list(running.items()):
+            if done():
+                del running[cell]
+                sweep.settle(cell, result)
+        time.sleep(_REMOTE_POLL_SECONDS)
+
+
+def _lacking(extra: str, name: str) -> LauncherError:
+    return LauncherError(
+        f"hydra/launcher={extra} needs {name}, which is not installed.",
+        f"Install the extra: pip install 'svp-lightning[{extra}]'.",
+    )
+
+
+ENGINES: dict[str, Callable[..., None]] = {"processes": processes, "slurm": slurm, "ray": ray}

@@ -1,0 +1,101 @@
+"""A batch of cells while it runs: what begins and ends is said at once and shown live."""
+
+import re
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra_plugins.svp_process_launcher._cells import Cell
+from svp_lightning.runtime.terminal import duration
+
+_TAIL_BYTES = 65_536
+
+
+class Sweep:
+    """One batch of ``cells``; ``received`` are signals that ask it to stop."""
+
+    def __init__(self, cells: Sequence[Cell], received: Sequence[int]) -> None:
+        self.cells, self.received = cells, received
+        self.ended: list[Cell] = []
+
+    def live(self) -> Any:
+        """A context in which a terminal shows the cells with a log below what is printed."""
+        if self.cells[0].log is None or not sys.stdout.isatty():
+            return nullcontext()
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(highlight=False, soft_wrap=True)
+        return Live(
+            console=console, get_renderable=self._table, refresh_per_second=1, transient=True
+        )
+
+    def begin(self, cell: Cell, how: str) -> None:
+        """Note and say that a cell has begun; earlier starts of the cell stay in its log."""
+        if cell.log:
+            cell.log.parent.mkdir(parents=True, exist_ok=True)
+            with cell.log.open("a") as file:
+                file.write(f"$ {shlex.join(cell.command)}\n")
+                cell.log_start = file.tell()
+        say(cell.name + (f" {how}, log: {cell.log}" if cell.log else ""))
+        cell.started = time.monotonic()
+        cell.failure = "stopped"  # what it is if the sweep ends first
+
+    def settle(self, cell: Cell, result: Callable[[], float | None]) -> None:
+        """Take the result of a cell and report it at once."""
+        try:
+            cell.objective, cell.failure = result(), None
+        except Exception as error:  # submitit's and Ray's quote that of the cell
+            quoted = re.findall(r"CellError: (.+)", str(error)) or str(error).strip().split("\n")
+            cell.failure = quoted[0]
+        self.ended.append(cell)
+        took = duration(_seconds(cell))
+        if not cell.failure:
+            said = f"{cell.name} finished in {took}"
+        else:
+            said = f"{cell.name} FAILED after {took}: {cell.failure}"
+            if cell.log:
+                said += f"\n{cell.log} ends with:"
+                said += "".join(f"\n  | {line}" for line in _tail(cell.log, cell.log_start, 15))
+        say(said)
+
+    def _table(self) -> Any:
+        from rich.console import Group
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for title in ("running cell", "for", "last line"):
+            table.add_column(title, no_wrap=True, overflow="ellipsis")
+        ended = list(self.ended)
+        running = [one for one in self.cells if one.started and one not in ended]
+        for cell in running:
+            last = _tail(cell.log, cell.log_start, 1) if cell.log else []
+            table.add_row(escape(cell.name), duration(_seconds(cell)), escape("".join(last)))
+        failures = sum(cell.failure is not None for cell in ended)
+        waiting = len(self.cells) - len(ended) - len(running)
+        counts = f"{len(ended) - failures} finished, {failures} failed, "
+        return Group(table, counts + f"{len(running)} running, {waiting} waiting")
+
+
+def say(text: str) -> None:
+    """Print at once, in one piece: cells begin and end in threads."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _seconds(cell: Cell) -> float:
+    return time.monotonic() - (cell.started or 0)
+
+
+def _tail(log: Path, start: int, lines: int) -> list[str]:
+    """The last lines of a log from byte ``start`` on that say something."""
+    with log.open("rb") as file:
+        file.seek(max(start, file.seek(0, 2) - _TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    said = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))  # bars: last state
+    return [one for one in said if one.strip() and "HYDRA_FULL_ERROR" not in one][-lines:]

@@ -1,0 +1,105 @@
+"""Cells as SLURM jobs, in submitit's local mode, and as Ray tasks."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.launcher.test_stopping import alive, wait_until
+
+SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=1")
+LOCAL = (*SLURM, "hydra.launcher.cluster=local")
+RAY = ("-m", "hydra/launcher=ray", "hydra.launcher.num_cpus=1", "hydra.launcher.num_gpus=0")
+OBJECTIVES = """
+for job in self.launcher.launch([["number=1", "objective=0.25"], ["number=2", "fail_at=2"]], 0):
+    print("RETURNED", job.overrides[0], job._return_value)
+"""
+
+
+def check_cells(app: Any, sweeper_plugin: Any, *launcher: str) -> None:
+    """A cell that finishes and one that fails: logs, reports and returned objectives."""
+    sweeper_plugin(OBJECTIVES)
+    done = app.run(*launcher, "hydra/sweeper=stub")
+    assert done.returncode == 0, done.stderr
+    assert "RETURNED number=1 0.25" in done.stdout
+    assert "RETURNED number=2 [2/2] number=2 fail_at=2: exit status 1." in done.stdout
+    assert "  | RuntimeError: cell 2 is broken" in done.stdout
+    assert "1 finished, 1 failed:" in done.stderr
+    assert app.records()[1]["environment"]["SVP_SWEEP_CELL"] == "1/2"
+    for number in (1, 2):
+        assert f"this is cell {number}\n" in (app.folder / f"out/logs/00{number}.log").read_text()
+
+
+def test_slurm_jobs_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: Any) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    check_cells(app, sweeper_plugin, *LOCAL)
+
+
+def test_a_preempted_job_is_queued_again_and_runs_to_its_end(app: Any) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    sweep = app.start(*LOCAL, "number=1", "sleep=3")
+    assert wait_until(lambda: bool(app.started()))
+    cell, _ = app.started()[1]
+    job = int(Path(f"/proc/{cell}/stat").read_text().rpartition(")")[2].split()[1])
+    for process in (cell, job):  # SLURM warns all processes of a job
+        os.kill(process, signal.SIGUSR2)
+    assert wait_until(lambda: not alive(cell))
+    said, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 0, errors
+    assert "1 finished." in said
+    assert (app.folder / "out/logs/001.log").read_text().count("this is cell 1\n") == 2
+    assert app.started()[1][0] != cell
+
+
+def test_a_dry_run_prints_the_job_script(app: Any) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    settings = ("hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=90")
+    more = ("+hydra.launcher.constraint=a100", "+hydra.launcher.additional_parameters.nice=9")
+    done = app.run(*SLURM, "number=1,2", *settings, *more, "hydra.launcher.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "# [1/2] number=1"
+    assert {
+        *("#SBATCH --array=0-1%2", "#SBATCH --partition=gpu", "#SBATCH --time=90"),
+        *(
+            "#SBATCH --constraint=a100",
+            "#SBATCH --nice=9",
+            "#SBATCH --signal=USR2@120",
+            "#SBATCH --gpus-per-node=1",
+        ),
+    } <= set(lines)
+    assert not any(line.startswith("#SBATCH --qos") for line in lines)
+    assert any(line.startswith("srun ") and "--kill-on-bad-exit=1" in line for line in lines)
+    assert not (app.folder / "out" / "logs").exists()
+
+
+def test_without_slurm_the_refusal_names_the_way_out(app: Any) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    done = app.run(*SLURM, "number=1,2", PATH="/usr/bin/nowhere")
+    assert done.returncode == 1
+    assert "hydra.launcher.cluster=local" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ray_tasks_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: Any) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    check_cells(app, sweeper_plugin, *RAY)
+
+
+def test_a_signal_ends_ray_tasks(app: Any) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    sweep = app.start(*RAY, "number=1", "endless=true", "helper=true")
+    assert wait_until(lambda: bool(app.started()), 60)
+    pids = app.started()[1]
+    sweep.send_signal(signal.SIGTERM)
+    _, errors = sweep.communicate(timeout=60)
+    assert sweep.returncode == 128 + signal.SIGTERM, errors
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_rays_settings_compose_where_it_is_not_installed(app: Any) -> None:
+    done = app.run(*RAY, "number=1,2", "hydra.launcher.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[::2] == ["# [1/2] number=1", "# [2/2] number=2"]
