@@ -4,17 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUN := $(BIN)/python -m svp_lightning
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes \
+	--python-version 3.11.5 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench notebooks docs wheel clean
+.PHONY: help install demo test lint format bench notebooks docs lock audit wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+# LOCKED=1: every file is checked against its hash (Linux on x86_64, as CI)
+$(STAMP): pyproject.toml constraints.txt requirements.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing (a few minutes the first time) …"
+ifdef LOCKED
+	@$(BIN)/pip install --quiet --require-hashes --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+endif
 	@touch $@
 
 install: $(STAMP)  ## Make the environment in .venv
@@ -44,8 +52,19 @@ notebooks: $(STAMP)  ## Execute the notebooks and keep their pictures (CPU, a qu
 docs: $(STAMP)  ## Build the documentation into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-wheel: $(STAMP)  ## Build the wheel into dist/
+lock: $(STAMP)  ## Write requirements.lock, with the hashes of what constraints.txt pins
+	$(COMPILE) --extra dev pyproject.toml --output-file requirements.lock
+
+audit: $(STAMP)  ## Name known vulnerabilities of the locked versions, where their data can be had
+	@mkdir -p build
+	@$(BIN)/uv tool run --quiet pip-audit@2.10.1 --disable-pip --require-hashes --format json \
+		--requirement requirements.lock --progress-spinner off >build/audit.json 2>build/audit.log || true
+	@$(BIN)/python .ci/audited.py build/audit.json
+
+wheel: $(STAMP)  ## Build the wheel into dist/, with a list of what it needs (SBOM, CycloneDX)
 	$(BIN)/python -m build --wheel
+	$(COMPILE) pyproject.toml | $(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py \
+		requirements --pyproject pyproject.toml --output-file dist/svp_lightning.cdx.json -
 
 clean:  ## Remove caches and builds (keeps .venv, artifacts and outputs)
 	rm -rf dist build .ruff_cache .mypy_cache .pytest_cache .hypothesis

@@ -136,6 +136,17 @@ def test_a_task_imports_only_what_it_uses() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_the_lock_pins_what_the_constraints_pin() -> None:
+    """``make lock`` writes it; Ray is for those who ask for it."""
+    root = PACKAGE.parent
+    pinned = {line for line in (root / "constraints.txt").read_text().split() if "==" in line}
+    lines = (root / "requirements.lock").read_text().splitlines()
+    locked = {line.split()[0] for line in lines if not line.startswith(" ")}
+    left_out = {line for line in pinned if line.startswith(("ray==", "msgpack=="))}
+    assert locked == pinned - left_out
+    assert sum("--hash=sha256:" in line for line in lines) > len(locked)
+
+
 def test_importing_a_component_does_no_io_and_needs_no_device() -> None:
     names = [name_of(f) for f in MODULES if f.name != "__main__.py" and "commands" not in f.parts]
     code = "import importlib, torch\n" + "".join(f"importlib.import_module({n!r})\n" for n in names)

@@ -1,6 +1,9 @@
 """Arms, learning curves, pools and searches as whole runs."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import yaml
 import svp_lightning.stages.pools as sampling
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.pipeline import Pipeline
-from tests.conftest import fresh_process, only_run, results, tiny
+from tests.conftest import clean_environment, fresh_process, only_run, results, tiny
 
 Run = Callable[..., None]
 
@@ -61,12 +64,24 @@ def test_each_seed_may_have_its_own_generator(svp_pipeline: Callable[..., Pipeli
     assert own[1].identity() != shared[1].identity()
 
 
-def test_search_maximises_the_validation_score(tmp_path: Path, shared_artifacts: Path) -> None:
+def test_a_search_that_is_stopped_resumes_with_its_trials(
+    tmp_path: Path, shared_artifacts: Path
+) -> None:
+    """The sampler is seeded, so it proposes them again, and finished runs hand in their scores."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     overrides = tiny(shared_artifacts, "+experiment=search", "augmentation=none")
-    fresh_process(tmp_path, "-m", *overrides, "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2",
-                  "hydra.launcher.parallel=2")  # fmt: skip
+    overrides += ["hydra.sweeper.n_trials=2"]
+    command = [sys.executable, "-m", "svp_lightning", "-m", *overrides]
     folder = tmp_path / "outputs" / "search"
+    with subprocess.Popen(command, cwd=tmp_path, env=clean_environment()) as search:
+        while search.poll() is None and not any(folder.glob("*/checksums.json")):
+            time.sleep(0.1)
+        search.terminate()
+    (first,) = folder.glob("*/results.json")
+    written = first.stat().st_mtime_ns
+    done = fresh_process(tmp_path, "-m", *overrides)
+    assert done.stdout.count("Already finished") == 1
+    assert first.stat().st_mtime_ns == written
     scores = [results(file.parent)["validation_score"] for file in folder.glob("*/results.json")]
     best = yaml.safe_load((folder / "optimization_results.yaml").read_text())
     assert len(scores) == 2
