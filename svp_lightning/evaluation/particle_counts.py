@@ -100,8 +100,7 @@ def samples_of(
         names = sorted({*store.particles["group"].unique(), *blanks})
     given = _given_volumes(volume_ml, names, f"{kind_of(store)}s")
     lost = particles_lost(made_by)
-    stated = {} if dilution is None else {"dilution": dilution}
-    return [_sample(name, stated | facts.get(name, {}), given.get(name), lost) for name in names]
+    return [_sample(name, facts.get(name, {}), given.get(name), dilution, lost) for name in names]
 
 
 def all_samples(store: Store) -> str:
@@ -109,9 +108,18 @@ def all_samples(store: Store) -> str:
     return f"all {kind_of(store)}s"
 
 
-def _sample(name: str, facts: Mapping[str, Any], given: float | None, lost: bool) -> Sample:
-    dilution = facts.get("dilution")
+def _sample(
+    name: str,
+    facts: Mapping[str, Any],
+    given: float | None,
+    stated: float | None,
+    lost: bool,
+) -> Sample:
+    known = facts.get("dilution")
+    dilution = known or stated
     volume, withheld = facts.get("volume_ml"), facts.get("withheld")
+    if volume and not known:
+        volume /= dilution or 1
     files_say = ""
     if given is not None:
         volume = given / (dilution or 1)

@@ -280,7 +280,7 @@ def _never_recognised(calls: Calls, confusion: Confusion) -> list[str]:
     for k, name in enumerate(calls.class_names):
         missed = np.flatnonzero(held & (confusion.images[:, k, k] == 0))
         for at in missed:
-            size = f" of {between(edges[at - 1], edges[at])}" if at and calls.thresholds_um else ""
+            size = f" {between(edges[at - 1], edges[at])}" if at and calls.thresholds_um else ""
             lines.append(
                 f"None of the {confusion.images[at, k].sum()} test images of {plain_name(name)}"
                 f"{size} is recognised: how many of these particles there are is not known."

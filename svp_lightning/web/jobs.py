@@ -1,6 +1,7 @@
 """One prediction: the very command that a user would type, its progress, and what it leaves."""
 
 import csv
+import math
 import os
 import re
 import signal
@@ -149,9 +150,11 @@ def counts_of(folder: Path) -> list[Counts]:
     for title, column in (("Particles", "count"), ("Particles per mL", "per_ml")):
         cells: dict[str, list[tuple[str, str]]] = {}
         for row in rows:
-            number, *ends = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-            value, interval = _whole(number), "–".join(map(_whole, ends))
-            cells.setdefault(row["class"], []).append((value, interval if number else ""))
+            number, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+            # Ends of counts are rounded outwards, as the command prints them.
+            outwards = (math.floor, math.ceil) if column == "count" else (round, round)
+            ends = [f"{f(float(e)):,}" for f, e in zip(outwards, (low, high), strict=True) if e]
+            cells.setdefault(row["class"], []).append((_whole(number), "–".join(ends)))
         if any(row[column] for row in rows):
             found.append(Counts(title, shown, cells))
     return found

@@ -181,8 +181,9 @@ def test_dilution_is_applied_and_said(tmp_path: Path) -> None:
     row = written(tmp_path).loc[("r", 0, "all")]
     assert row[["per_ml", "dilution"]].tolist() == [40, 10]
     assert "diluted 10 times" in said
-    store = store_of(tmp_path / "mfi", ["a"] * 2, {}, source="mfi")  # which does not know it
-    assert samples_of(store, 0.5, 10)[0].per_particle == 20
+    unknown = {"a": {"dilution": None, "volume_ml": 0.25}}
+    store = store_of(tmp_path / "mfi", ["a"] * 2, unknown, source="mfi")
+    assert [samples_of(store, ml, 10)[0].per_particle for ml in (None, 0.5)] == [40, 20]
 
 
 @pytest.mark.parametrize(("strange", "warned"), [(2, False), (12, True), (0, False)])

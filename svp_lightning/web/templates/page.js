@@ -24,11 +24,13 @@
     ready();
   }
 
-  // Names of likely runs: of tables, or else of the folders that hold images.
+  // Names of likely runs: of lists, or else of tables, or else of the folders that hold images.
   function runs() {
     const parts = [...chosen.keys()].map((path) => path.split("/"));
-    const tables = parts.map((p) => p.at(-1)).filter((name) => /\.(lst|flb|csv|txt)$/i.test(name));
-    const names = tables.length ? tables.map((name) => name.replace(/\.\w+$/, "")) : parts.map((p) => p.at(-2));
+    const found = [/\.(lst|flb)$/i, /\.(csv|txt)$/i]
+      .map((suffix) => parts.map((p) => p.at(-1)).filter((name) => suffix.test(name)));
+    const tables = found.find((names) => names.length);
+    const names = tables?.map((name) => name.replace(/\.\w+$/, "")) ?? parts.map((p) => p.at(-2));
     return [...new Set(names.filter(Boolean))].sort().slice(0, 100);
   }
 
