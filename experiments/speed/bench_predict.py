@@ -38,7 +38,12 @@ from svp_lightning.stages.settings import LabReportSettings
 BATCH, BLOCK = 512, 5000
 CPU = torch.device("cpu")
 SETTINGS = LabReportSettings(
-    coverage=0.95, false_alarms=0.02, blank=None, container_ml=1.0, product="injection"
+    coverage=0.95,
+    false_alarms=0.02,
+    blank=None,
+    compare=None,
+    container_ml=1.0,
+    product="injection",
 )
 Times = dict[str, tuple[float, float]]
 """What -> seconds of the processor, and of the clock."""

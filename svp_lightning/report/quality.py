@@ -53,8 +53,8 @@ class Contents:
 
     Attributes:
         store: N particles.
-        particles: N rows: ``sample``, ``size_um``, ``class`` (as the classifier calls it, or
-            :data:`~.particle_counts.UNCERTAIN`).
+        particles: N rows, and those of earlier runs: ``sample``, ``size_um``, ``class`` (as the
+            classifier calls it, or :data:`~.particle_counts.UNCERTAIN`).
         calls: the same, counted.
         table: of :func:`~.quality_table.quality_table`.
         reference: limits to show; None: the container's volume is not given.
@@ -111,8 +111,14 @@ def write_quality_report(folder: Path, contents: Contents) -> Path:
 def headline(contents: Contents) -> list[str]:
     """What the runs hold, a sentence or two for each of the first ones; the blank is left out."""
     blank = _blank(contents)
-    runs = [one for one in contents.calls.samples[:MAX_HEADLINES] if one.name != blank]
+    runs = [one for one in _own_first(contents)[:MAX_HEADLINES] if one.name != blank]
     return [sentence for one in runs for sentence in _headline(contents, one)]
+
+
+def _own_first(contents: Contents) -> list[Sample]:
+    """The runs whose images the store holds, then those of an earlier prediction."""
+    own = set(contents.particles["sample"].to_numpy()[: len(contents.store)])
+    return sorted(contents.calls.samples, key=lambda one: one.name not in own)
 
 
 def _blank(contents: Contents) -> str | None:
@@ -121,7 +127,7 @@ def _blank(contents: Contents) -> str | None:
 
 def _values(contents: Contents) -> dict[str, Any]:
     calls = contents.calls
-    shown = list(calls.samples[:MAX_RUNS])
+    shown = _own_first(contents)[:MAX_RUNS]
     names = [one.name for one in shown]
     confusion = calls.corrector.confusion
     kind = kind_of(contents.store)

@@ -90,7 +90,8 @@ def _distribution(
 
 
 def _strips(store: Store, particles: pd.DataFrame, calls: Calls, sample: Sample) -> list[Picture]:
-    """Particles of each size and class, drawn at random."""
+    """Particles of each size and class, drawn at random; nothing of an earlier prediction."""
+    particles = particles[: len(store)]
     chosen = particles["sample"].to_numpy() == sample.name
     kinds = [*calls.class_names, UNCERTAIN, UNFAMILIAR]
     edges = [0.0, *calls.thresholds_um, math.inf]

@@ -1,6 +1,8 @@
 """The quality report of a predicted run, from the particles to the page."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,12 @@ import pandas as pd
 from svp_lightning import __version__
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
+from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import (
+    ALL,
+    ALL_SIZES,
     UNCERTAIN,
+    UNFAMILIAR,
     Sample,
     all_samples,
     counted_as,
@@ -80,12 +86,21 @@ def lab_report(
     )
     file = run / PREDICTIONS
     test = read_predictions(file, with_ids=False) if file.is_file() else None
-    calls = calls_of(samples, particles, thresholds, raw, test, predicted.shares, known)
+    every = raw
+    if settings.compare is not None:
+        taken = {one.name for one in samples}
+        earlier, theirs, said = _earlier(settings.compare, hashes["classifier"], taken)
+        samples = [*earlier, *samples]  # others are compared with the first one
+        particles = pd.concat([particles, theirs], ignore_index=True)
+        both = np.concatenate([raw.probabilities, said.probabilities])
+        every = replace(raw, probabilities=both)
+    calls = calls_of(samples, particles, thresholds, every, test, predicted.shares, known)
     facts = {
         "Classifier": run.name,
         "Classifier (SHA-256)": hashes["classifier"],
         "Configuration (SHA-256)": hashes["configuration"],
         "Images (SHA-256)": store.sha256,
+        "Compared with": str(settings.compare or "nothing earlier"),
         "Class shares used": shares_of_classes(predicted.shares),
         "Uncertain": f"prediction sets hold {settings.coverage:.1%} of each class, at least",
         "Unfamiliar": f"{judged.unfamiliar.sum():,} of {len(kinds):,} particles; up to "
@@ -103,3 +118,55 @@ def lab_report(
     page = write_quality_report(folder, contents)
     for line in [*strange, *headline(contents), f"Quality report: {page}"]:
         say(line)
+
+
+def _earlier(
+    folder: Path, classifier: str, taken: Collection[str]
+) -> tuple[Sequence[Sample], pd.DataFrame, Predictions]:
+    """What an earlier ``task=predict`` has left: its runs, particles and probabilities.
+
+    Args:
+        folder: of its results.
+        classifier: SHA-256 of the weights in use.
+        taken: names of other runs.
+
+    Raises:
+        SettingsError: it holds no prediction, or one of another classifier.
+    """
+    where = f"predict.compare={folder}"
+    try:
+        record = json.loads((folder / "preparation.json").read_text(encoding="utf-8"))
+        as_text = {"run": str, "group": str}  # a run may be named 7, or NA
+        table = pd.read_csv(folder / "predictions.csv", converters=as_text)
+        counts = pd.read_csv(folder / "counts.csv", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{where} is no prediction ({error}).", "Name a folder of task=predict."
+        ) from error
+    if record.get("classifier") != classifier:
+        raise SettingsError(
+            f"{where} was made by another classifier.", "Predict both with one classifier."
+        )
+    kind = str(counts.columns[0])
+    rows = counts[(counts["class"] == ALL) & (counts["min_size_um"].astype(float) == ALL_SIZES)]
+    rows = rows[: max(len(rows) - 1, 1)]  # the last one is of all runs
+    names = {name: f"{folder.name}: {name}" if name in taken else name for name in rows[kind]}
+    samples = [
+        Sample(
+            names[row[kind]],
+            float(row["volume_ml"]) if row["volume_ml"] != "" else None,
+            float(row["dilution"]) if row["dilution"] != "" else None,
+            row["withheld"],
+        )
+        for row in rows.to_dict("records")
+    ]
+    kinds = np.where(table["uncertain"], UNCERTAIN, table["predicted"].to_numpy(object))
+    particles = pd.DataFrame(
+        {
+            "sample": table[kind].map(names) if kind in table else samples[0].name,
+            "size_um": table.get("size_um", np.nan),
+            "class": np.where(table["unfamiliar"], UNFAMILIAR, kinds),
+        }
+    )
+    particles["uncertain"] = particles["class"] == UNCERTAIN
+    return samples, particles, read_predictions(folder / PREDICTIONS, with_ids=False)

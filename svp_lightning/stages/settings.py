@@ -4,6 +4,7 @@ Kept free of torch so that the command line can check a configuration at once.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -105,6 +106,8 @@ class LabReportSettings(Settings):
     """Share of each class that may be called unfamiliar, at most."""
     blank: str | None
     """Name of the run whose particles are subtracted; None: nothing is subtracted."""
+    compare: Path | None
+    """Folder of an earlier prediction, whose first run the others are compared with."""
     container_ml: float | None = Field(gt=0)
     """Nominal volume of a container, mL, for particles per container and the limits of an
     injection; None: neither is shown."""

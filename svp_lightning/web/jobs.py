@@ -152,9 +152,10 @@ def counts_of(folder: Path) -> list[Counts]:
         for row in rows:
             number, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
             # Ends of counts are rounded outwards, as the command prints them.
-            outwards = (math.floor, math.ceil) if column == "count" else (round, round)
-            ends = [f"{f(float(e)):,}" for f, e in zip(outwards, (low, high), strict=True) if e]
-            cells.setdefault(row["class"], []).append((_whole(number), "–".join(ends)))
+            if column == "count":
+                low, high = str(math.floor(float(low))), str(math.ceil(float(high)))
+            interval = f"{_whole(low)}–{_whole(high)}" if number else ""
+            cells.setdefault(row["class"], []).append((_whole(number), interval))
         if any(row[column] for row in rows):
             found.append(Counts(title, shown, cells))
     return found

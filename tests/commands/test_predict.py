@@ -14,7 +14,11 @@ VOLUMES = {"vial1": 0.5, "vial2": 0.02}
 
 @pytest.mark.parametrize("fit", ["cut", "shrink"])
 def test_particles_larger_than_the_window_are_counted_at_their_size(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], fit: str
+    svp: Callable[..., None],
+    fails: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fit: str,
 ) -> None:
     svp("augmentation=none")
     run = only_run(tmp_path / "outputs")
@@ -67,3 +71,24 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
     page = file.with_name("quality_report.html").read_text()
     assert "What the correction knows" in page  # from the run's test predictions
     assert "USP &lt;787&gt;/&lt;788&gt;" in page
+    if fit == "shrink":
+        return
+    again = (
+        "task=predict",
+        f"predict.run={run}",
+        "data=mfi",
+        f"data.root={tmp_path / 'runs' / 'vial2'}",
+        "data.volume_ml=0.04",
+    )
+    svp(*again, f"predict.compare={file.parent}", "study=later")
+    (later,) = tmp_path.glob("outputs/later/*/quality_report.csv")
+    report = pd.read_csv(later)
+    found = report[report["class"] == "all"].set_index(["quantity", "sample", "min_size_um"])
+    first = counts.loc[("vial1", 5), "per_ml"]
+    row = found.loc[("difference", "vial2", 5)]
+    assert row["other"] == "vial1"
+    assert row["per_ml"] == pytest.approx(counts.loc[("vial2", 5), "per_ml"] / 2 - first, rel=1e-4)
+    assert found.loc[("single", f"{file.parent.name}: vial2", 5), "per_ml"] == pytest.approx(
+        counts.loc[("vial2", 5), "per_ml"], rel=1e-4
+    )
+    assert "is no prediction" in fails(*again, f"predict.compare={tmp_path}", "study=none")
