@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from svp_lightning.data.store import Store, StoreWriter
+from svp_lightning.data.store import Store
+from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write_predictions
