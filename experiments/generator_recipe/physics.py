@@ -64,14 +64,14 @@ RECIPES = {
         [
             *COMMON,
             "+experiment=where_images_pay",
-            "generator.steps=1600",
+            "generator.steps=9600",
             "generator.batch_size=64",
-            "generator.ema_decay=0.998",
+            "generator.ema_decay=0.999",
             "generator.checkpoint_every=100",
         ],
     ),
 }
-"""By image size: 86,400 and 102,400 training images."""
+"""By image size: 86,400 and 614,400 training images."""
 
 
 def main() -> None:
