@@ -56,6 +56,11 @@ class Ended:
     text: str
 
     @property
+    def complains(self) -> bool:
+        """Whether an error was printed."""
+        return "Error: " in self.text or "Traceback" in self.text
+
+    @property
     def error(self) -> str:
         """The sentence of the error, if that is all the user sees."""
         lines = [line for line in self.text.splitlines() if line.startswith("Error: ")]
@@ -136,14 +141,14 @@ def _processor_seconds(process: int) -> float:
 
 
 def when(folder: Path, pattern: str, act: Callable[[], None]) -> None:
-    """In this process, act once, at the first thing done to a file when one matches."""
+    """In this process, act once, at the first thing done to a file when all patterns match."""
     state = {"looking": False, "acted": False}
 
     def look(action: str, _: object) -> None:
         if action not in FILE_ACTIONS or state["looking"] or state["acted"]:
             return
         state["looking"] = True  # looking is itself an action
-        if any(folder.glob(pattern)):
+        if all(any(folder.glob(part)) for part in pattern.split()):
             state["acted"] = True
             act()
         state["looking"] = False
