@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from svp_lightning.data.augmentation import AugmentationSettings
@@ -18,6 +18,7 @@ from svp_lightning.data.mix import (
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
 from tests.configured import augmentation
+from tests.examples import examples
 
 REAL_BLOCKS = [
     ("silicone_oil", "test", 2),
@@ -48,9 +49,7 @@ def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
 
 
 @given(st.floats(0, 4))
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(40)
 def test_both_enlarging_arms_add_the_same_number_to_rare_classes_only(real, pool, ratio) -> None:
     wanted = added_counts(real.counts("train"), ratio, 0)
     assert wanted == {"silicone_oil": int(np.floor(7 * ratio + 0.5))}

@@ -5,13 +5,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from svp_lightning.data.settings import SplitFractions
 from svp_lightning.data.splits import split_by_group
 from svp_lightning.data.store import SPLITS
 from svp_lightning.errors import DataError
+from tests.examples import examples
 
 FRACTIONS = SplitFractions(val=0.15, test=0.15)
 
@@ -26,7 +27,7 @@ def labelled_groups(draw: st.DrawFn) -> tuple[list[str], list[str]]:
     return labels, groups
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(labelled_groups(), st.integers(0, 3), st.sampled_from([(0.2, 0.2), (0.0, 0.3), (0.1, 0.1)]))
 def test_groups_stay_whole_and_every_class_is_everywhere(
     data: tuple[list[str], list[str]], seed: int, shares: tuple[float, float]
@@ -44,7 +45,7 @@ def test_groups_stay_whole_and_every_class_is_everywhere(
 
 
 @given(st.permutations(range(60)))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_the_order_of_the_images_does_not_matter(order: list[int]) -> None:
     labels = np.array(["a", "b", "a"] * 20)
     groups = np.array([f"g{i // 2}" for i in range(60)])

@@ -1,4 +1,5 @@
 import json
+import shutil
 import time
 import tracemalloc
 from pathlib import Path
@@ -7,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 from scipy.stats import kstest
 
@@ -16,6 +19,7 @@ from svp_lightning.data.mix import train_rows
 from svp_lightning.data.store import SCHEMA, Manifest, Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import ArtifactError, StoreError
+from tests.examples import examples
 
 CLASSES = ("protein", "silicone_oil")
 
@@ -57,16 +61,21 @@ def test_reads_back_what_was_written(tmp_path: Path) -> None:
     assert not isinstance(store.images.base, np.ndarray)  # still a memory map, not a copy
 
 
-@pytest.mark.parametrize("second_chunk", [4, 3, 7])
-def test_resumed_writer_equals_uninterrupted(tmp_path: Path, second_chunk: int) -> None:
+@examples(15)
+@given(chunks=st.tuples(*[st.integers(1, 11)] * 2), data=st.data())
+def test_resumed_writer_equals_uninterrupted(tmp_path: Path, chunks, data) -> None:
+    """Whatever is written first, in pieces of whatever size, by two writers or one."""
+    shutil.rmtree(tmp_path)
     whole = write(tmp_path / "whole")
     first = StoreWriter(tmp_path / "cut", 10, 16)
-    for part in first.pending(4)[:2]:
+    written = data.draw(st.lists(st.sampled_from(first.pending(chunks[0])), unique=True))
+    for part in written:
         first.write(part.start, images(part.start, part.stop), rows(part.start, part.stop))
     del first
     resumed = StoreWriter(tmp_path / "cut", 10, 16)
-    assert [i for part in resumed.pending(second_chunk) for i in part] == [8, 9]
-    for part in resumed.pending(second_chunk):
+    missing = set(range(10)).difference(*written)
+    assert [i for part in resumed.pending(chunks[1]) for i in part] == sorted(missing)
+    for part in resumed.pending(chunks[1]):
         resumed.write(part.start, images(part.start, part.stop), rows(part.start, part.stop))
     resumed.finish(CLASSES, 0.26, {"by": "test"})
     assert Store.open(tmp_path / "cut").sha256 == whole.sha256
@@ -82,11 +91,15 @@ def test_unfinished_store_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["images.npy", "particles.parquet"])
-def test_one_flipped_byte_is_found(tmp_path: Path, name: str) -> None:
+@examples(15)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_a_flipped_bit_and_a_cut_file_are_found(tmp_path: Path, name, place, bit, cut) -> None:
+    shutil.rmtree(tmp_path)
     write(tmp_path)
     content = bytearray((tmp_path / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / name).write_bytes(content)
+    at = int(place * len(content))
+    content[at] ^= 1 << bit
+    (tmp_path / name).write_bytes(content[:at] if cut else content)
     with pytest.raises(StoreError, match=f"{name} has changed"):
         Store.open(tmp_path)
 

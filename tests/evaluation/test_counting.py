@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.metrics import (
@@ -28,6 +28,7 @@ from svp_lightning.evaluation.counting import (
 )
 from svp_lightning.evaluation.predictions import Predictions, prevalence_table
 from svp_lightning.evaluation.priors import prevalence_weights
+from tests.examples import examples
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 IN_USE = {"protein": 1000.0, "silicone_oil": 1.0, "air_bubble": 2.0}
@@ -67,7 +68,7 @@ def scikit_learn(labels, p, weights=None):
     return np.concatenate([macro, [accuracy], np.ravel(per_class)])
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(
     seed=st.integers(0, 10_000),
     signal=st.sampled_from([0.0, 1.5, 9.0]),
@@ -83,7 +84,7 @@ def test_metrics_are_scikit_learns_at_any_prevalence(seed, signal, decimals, pre
     assert flat(found).max() <= 1  # scikit-learn's may exceed it by rounding
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(seed=st.integers(0, 10_000), decimals=st.sampled_from([None, 1, 0]))
 def test_redrawn_metrics_are_those_of_the_drawn_images(seed, decimals):
     labels, p = predictions(seed, decimals=decimals)

@@ -5,11 +5,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from svp_lightning.generator.muon import Muon, orthogonalised, orthogonalised_in_bfloat16
+from tests.examples import examples
 
 
 def with_singular_values(values: Tensor, rows: int, columns: int, seed: int) -> Tensor:
@@ -20,7 +21,7 @@ def with_singular_values(values: Tensor, rows: int, columns: int, seed: int) -> 
     return u @ torch.diag(values) @ v.T
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     rows=st.integers(1, 24),
     columns=st.integers(1, 24),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,6 +22,7 @@ from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import SvpError
 from tests.data.importers.made_runs import HEADER
+from tests.examples import examples
 
 LST = (
     b"017\nnum-fields|8\nid|int32\nimage_x|int32\nimage_y|int32\nimage_w|int32\nimage_h|int32\n"
@@ -86,9 +87,7 @@ def damaged(draw: st.DrawFn, valid: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(40)
 @given(data=st.data())
 def test_any_bytes_give_a_result_or_a_named_error(tmp_path, name, data) -> None:
     read, valid = PARSERS[name]
@@ -102,9 +101,7 @@ def test_any_bytes_give_a_result_or_a_named_error(tmp_path, name, data) -> None:
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("TIFF", "RGB"), ("PNG", "L"), ("JPEG", "RGB")])
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(30)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
 def test_any_picture_gives_pixels_or_a_named_error(tmp_path, kind, mode, data) -> None:
@@ -120,9 +117,7 @@ def test_any_picture_gives_pixels_or_a_named_error(tmp_path, kind, mode, data) -
 
 SIZES = st.floats(0, 1e6, allow_subnormal=True)
 WHOLE = st.integers(-(2**31) + 1, 2**31 - 1)
-TIDY = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+TIDY = examples(25)
 
 
 @TIDY

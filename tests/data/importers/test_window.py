@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from svp_lightning.data.importers.window import choose_window, frame
 from svp_lightning.data.settings import WindowSettings
+from tests.examples import examples
 
 
 def picture(height: int, width: int, y: int, x: int, level: int = 170, noise: float = 3.0):
@@ -23,7 +24,7 @@ def centre_of_dark(image: np.ndarray) -> np.ndarray:
 
 
 @given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([16, 32, 64]))
-@settings(max_examples=80, deadline=None)
+@examples(80)
 def test_any_size_gives_the_crop_size_and_the_same_crop_again(h: int, w: int, size: int) -> None:
     image = picture(h, w, h // 2, w // 2)
     crop, level, scale, _ = frame(image, size)
