@@ -301,7 +301,7 @@ def as_typed(key: str, value: str) -> str:
 
 
 def main() -> None:
-    """Entry point of ``python -m svp_lightning`` and of the ``svp-lightning`` script."""
+    """Entry point of ``python -m svp_lightning``."""
     try:
         refuse_unquoted(sys.argv[1:])
     except SettingsError as error:
