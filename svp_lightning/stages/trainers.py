@@ -146,6 +146,7 @@ def fit(
 
     Raises:
         SystemExit: SIGTERM came; status 143, where Lightning's own would be 0, as of a success.
+        DistributedError: another process has ended.
     """
     newest = newest_checkpoint(folder)
     if is_main_process() and newest is None:
@@ -155,6 +156,14 @@ def fit(
         trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
     except SIGTERMException as error:
         raise SystemExit(128 + signal.SIGTERM) from error
+    except RuntimeError as error:
+        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if trainer.world_size == 1 or not lost:
+            raise
+        raise DistributedError(
+            "Another process of this training has ended, so this one stops.",
+            "Read the message of that process; the same command resumes.",
+        ) from error
 
 
 def require_divisible(name: str, batch_size: int, world_size: int) -> None:

@@ -5,17 +5,19 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.distributed import DistNetworkError
 
 from svp_lightning.errors import ArtifactError, DistributedError, TrainingError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD
 from svp_lightning.stages.resuming import WholeCheckpoints, newest_checkpoint, write_curves
-from svp_lightning.stages.trainers import Trainers, require_divisible, require_finished
+from svp_lightning.stages.trainers import Trainers, fit, require_divisible, require_finished
 
 Build = Callable[..., Pipeline]
 
@@ -38,6 +40,23 @@ def test_training_ended_by_a_signal_is_no_success(svp_pipeline: Build) -> None:
     with pytest.raises(SystemExit) as ended:
         _ = pipeline.generator
     assert ended.value.code == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[gloo/pair.cc:547] Connection closed by peer"), DistNetworkError("eof")]
+)
+def test_the_end_of_another_process_is_one_message(error: RuntimeError, tmp_path: Path) -> None:
+    def ends(*_: Any, **__: Any) -> None:
+        raise error
+
+    def train(processes: int) -> None:
+        trainer: Any = SimpleNamespace(fit=ends, world_size=processes)
+        fit(trainer, pl.LightningModule(), pl.LightningDataModule(), tmp_path, lambda: None)
+
+    with pytest.raises(DistributedError, match="process"):
+        train(processes=2)
+    with pytest.raises(RuntimeError, match=str(error)[-3:]):
+        train(processes=1)
 
 
 def test_training_stopped_early_is_not_a_finished_generator(svp_pipeline: Build) -> None:
