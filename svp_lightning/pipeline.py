@@ -306,9 +306,10 @@ class Pipeline:
         sources = {"generator": self.generator}
         filters = self.config.augmentation.filter is not None
         if not filters:
-            return sources | dict(
-                zip(("synthetic", "simulated"), (p.path for p in self._parts()), strict=False)
-            )
+            if not self.config.augmentation.simulates:
+                return sources | {"synthetic": self.pool.path}
+            generated, simulated = self._parts()
+            return sources | {"synthetic": generated.path, "simulated": simulated.path}
         sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered
 

@@ -109,7 +109,7 @@ def test_generator_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(3)  # on the CPU, as always
     scheduler.set_begin_index(0)
-    monkeypatch.setattr(scheduler, "set_timesteps", lambda *_: None)
+    monkeypatch.setattr(scheduler, "set_timesteps", lambda *_, **__: None)
     with fake():
         denoiser.to(GPU)
         seeds, labels = torch.arange(4, device=GPU), torch.zeros(4, device=GPU).long()

@@ -40,7 +40,9 @@ OBJECTIVE_FILE = "SVP_CELL_RESULT"
 def record_run(run_dir: Path) -> None:
     """Record the hashes of a run's results, last of all: a run with a record is finished."""
     tables = [file for kind in ("parquet", "safetensors") for file in run_dir.glob(f"*.{kind}")]
-    files = [*(run_dir / name for name in (RESULTS, CONFIG, METRICS, CLASSIFIER)), *tables]
+    files = [*(run_dir / name for name in (RESULTS, METRICS, CLASSIFIER)), *tables]
+    if (config := run_dir / CONFIG).is_file():  # a script that calls the stages has none
+        files.append(config)
     write_json(run_dir / CHECKSUMS, {file.name: sha256_of_file(file) for file in files})
 
 

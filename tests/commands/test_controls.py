@@ -43,9 +43,9 @@ def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(
     drawn, totals = [], []
     sample = sampling.sample
 
-    def counting(denoiser, labels, *rest):
+    def counting(denoiser, labels, *rest, **options):
         drawn.append(len(labels))
-        return sample(denoiser, labels, *rest)
+        return sample(denoiser, labels, *rest, **options)
 
     monkeypatch.setattr(sampling, "sample", counting)
     for ratio in (2, 0.5, 1, 3):  # 12 real images of each of two rare classes

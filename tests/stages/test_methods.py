@@ -20,7 +20,7 @@ Build = Callable[..., Pipeline]
     [
         ("diffusion_shared", [0.7, 0.3], [1, 0]),
         ("diffusion_pretrained", [0, 1], [1, 0]),
-        ("diffusion_physics", [0.65, 0.35], None),
+        ("diffusion_physics", [0.5, 0.5], None),
     ],
 )
 def test_pool_has_its_share_until_the_ending(
