@@ -214,6 +214,14 @@ class Pipeline:
         microscopes = arm.microscopes if arm.extra == "simulated" else None
         return self._simulated(self.wanted(arm.ratio, factor), microscopes)
 
+    @cached_property
+    def generated(self) -> "Store | None":
+        """The images of the mix that the generator has drawn: the pool, a part of it, or none."""
+        arm = self.config.augmentation
+        if not arm.needs_generator:
+            return None
+        return self._parts()[0] if arm.simulates else self.pool
+
     def _parts(self, factor: float = 1.0) -> "list[Store]":
         """The generated images of the pool, then the simulated ones added to them, if any."""
         arm = self.config.augmentation
@@ -301,16 +309,15 @@ class Pipeline:
 
         Judging the pool of a filter, one forward pass per image, is no artifact and not here.
         """
-        if not self.config.augmentation.needs_generator:
+        generated = self.generated
+        if generated is None:
             return {"synthetic": self.pool.path}
         sources = {"generator": self.generator}
-        filters = self.config.augmentation.filter is not None
-        if not filters:
-            if not self.config.augmentation.simulates:
-                return sources | {"synthetic": self.pool.path}
-            generated, simulated = self._parts()
-            return sources | {"synthetic": generated.path, "simulated": simulated.path}
+        if self.config.augmentation.simulates:
+            sources |= {"simulated": self._parts()[1].path}
+        if self.config.augmentation.filter is None:
+            return sources | {"synthetic": generated.path}
         sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered
 
-        return sources | {"filter": self.pool.path, "synthetic": unfiltered(self.pool, self.cache)}
+        return sources | {"filter": generated.path, "synthetic": unfiltered(generated, self.cache)}

@@ -12,12 +12,12 @@ RATIO = 1.0
 
 def run(pipeline: Pipeline) -> None:
     """Measure the pool of generated images; write ``fidelity.json``, figures and a page."""
-    config, adds = pipeline.config, pipeline.config.augmentation.needs_generator
+    config = pipeline.config
     folder = build_fidelity(
         config.assess,
         config.scale.name,
         pipeline.store,
-        pipeline.pool if adds else pipeline.images(RATIO),
+        pipeline.generated or pipeline.images(RATIO),
         pipeline.features,
         pipeline.cache,
         pipeline.trainers.device,

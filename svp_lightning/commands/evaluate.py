@@ -68,7 +68,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
     """What the run is and where its results come from: the parts that are not measured."""
     config, store, rows = pipeline.config, pipeline.store, pipeline.rows
     trained = json.loads((pipeline.classifier / RECORD).read_text(encoding="utf-8"))
-    arm, pool = config.augmentation, rows.synthetic
+    arm, pool, drawn = config.augmentation, rows.synthetic, pipeline.generated
     return {
         "experiment": config.name,
         "study": config.study,
@@ -79,11 +79,11 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
         "prevalence": pipeline.prevalence,
         "prevalence_stated": pipeline.prevalence_stated,
         "rare_classes": list(rows.rare),
-        "rejected": rejections(pool) if pool else {},
+        "rejected": rejections(drawn) if drawn else {},
         "validation_score": trained["validation_score"],
         "provenance": {
             "data": store.sha256,
-            "generator": pool.manifest.made_by.get("generator") if pool else None,
+            "generator": drawn.manifest.made_by["generator"] if drawn else None,
             "generator_seed": config.generator.seed if arm.needs_generator else None,
             "synthetic": pool.sha256 if pool else None,
             "rare_images": config.data.rare_images,

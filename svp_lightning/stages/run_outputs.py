@@ -21,6 +21,8 @@ from svp_lightning.stages.run_folder import FIGURES, METRICS
 
 SHEET_IMAGES = 48
 MISTAKES = 24
+TITLES = {"synthetic": "Generated", "simulated": "Simulated"}
+"""Origin of added images -> what they are called."""
 
 
 def write_figures(
@@ -57,7 +59,8 @@ def _sheets(folder: Path, store: Store, rows: Mixture) -> None:
         panels = {"Real": np.asarray(store.images[store.indices("train", label)[:SHEET_IMAGES]])}
         if pool := rows.synthetic:
             drawn = np.asarray(pool.images[pool.indices(label=label)[:SHEET_IMAGES]])
-            title = "Simulated" if "generator" not in pool.manifest.made_by else "Generated"
+            origins = set(pool.particles["origin"])
+            title = TITLES[origins.pop()] if len(origins) == 1 else "Added"
             panels |= {title: drawn} if len(drawn) else {}
         figure = contact_sheet(panels, title=name, pixel_size_um=store.image_pixel_um)
         save_figure(figure, folder / f"contact_sheet_{name}.png")

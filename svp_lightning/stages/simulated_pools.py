@@ -63,10 +63,14 @@ def build_simulated_pool(
 
 
 def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
-    """One pool of the images of several, one after the other."""
+    """One pool of the images of several in random order, so that its beginning has its shares."""
 
     def make(folder: Path) -> None:
-        writer = _joined(folder, [p.images for p in pools], [p.particles for p in pools])
+        order = np.random.default_rng(0).permutation(sum(map(len, pools)))
+        tables = [p.particles.assign(id=f"{at}-" + p.particles["id"]) for at, p in enumerate(pools)]
+        table = pd.concat(tables, ignore_index=True)
+        writer = StoreWriter(folder, len(order), pools[0].image_size)
+        writer.write(0, np.concatenate([p.images for p in pools])[order], table.iloc[order])
         writer.finish(pools[0].class_names, None, {"task": "join_pools", **identity})
 
     identity = {"pools": [pool.sha256 for pool in pools]}
@@ -76,7 +80,7 @@ def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
 def _joined(
     folder: Path, images: Sequence[NDArray[np.uint8]], tables: Sequence[pd.DataFrame]
 ) -> StoreWriter:
-    """A store of all images, to be finished, with identifiers of their own."""
+    """A store of the images of several microscopes, to be finished."""
     writer = StoreWriter(folder, sum(map(len, images)), images[0].shape[-1])
     start = 0
     for at, (part, table) in enumerate(zip(images, tables, strict=True)):

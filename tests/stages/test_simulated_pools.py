@@ -90,6 +90,10 @@ def test_half_of_the_added_images_are_simulated(svp_pipeline: Build) -> None:
         "simulated": 12,
     }
     assert set(pipeline.added_sources) == {"generator", "synthetic", "simulated"}
+    assert pipeline.generated is not None
+    assert set(pipeline.generated.particles["origin"]) == {"synthetic"}
+    first = pipeline.pool.particles["origin"][:12]
+    assert first.nunique() == 2  # the beginning of the pool is mixed, too
 
 
 def test_generated_images_start_from_simulated_ones(svp_pipeline: Build) -> None:
