@@ -177,6 +177,19 @@ def counted_as(judged: Judged) -> NDArray[np.object_]:
     return np.where(judged.unfamiliar, UNFAMILIAR, sure)
 
 
+def particles_of(store: Store, judged: Judged) -> pd.DataFrame:
+    """A row per particle, as :func:`count_particles` takes them."""
+    unknown = pd.Series(np.nan, store.particles.index)
+    grouped = kind_of(store) != "image"
+    return pd.DataFrame(
+        {
+            "sample": store.particles["group"].to_numpy(object) if grouped else all_samples(store),
+            "class": counted_as(judged),
+            "size_um": store.particles.get("ecd_um", unknown).to_numpy(float),
+        }
+    )
+
+
 def _counted_name(class_name: str) -> str:
     return CLASS_ALL if class_name.lower() == ALL else class_name
 

@@ -122,7 +122,7 @@ def calls_of(
 
     Args:
         samples: S runs, each name once.
-        particles: N rows: ``sample``, ``size_um`` (NaN where unknown), ``uncertain``.
+        particles: N rows: ``sample``, ``size_um`` (NaN where unknown), ``class``.
         thresholds_um: sizes counted from.
         raw: N particles, as the classifier gives them.
         test: its labelled test images; None: no correction is possible.
@@ -132,7 +132,7 @@ def calls_of(
     K, bins = len(raw.class_names), size_bins(particles["size_um"].to_numpy(float), thresholds_um)
     called, num_bins = call(raw, shares, known), len(thresholds_um) + 2
     of = pd.Index([one.name for one in samples]).get_indexer(pd.Index(particles["sample"]))
-    place, unsure = of * num_bins + bins, particles["uncertain"].to_numpy(bool)
+    place, unsure = of * num_bins + bins, (particles["class"] == UNCERTAIN).to_numpy()
     shape = len(samples), num_bins
     confusion = None
     if test is not None:

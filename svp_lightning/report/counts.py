@@ -22,8 +22,8 @@ from svp_lightning.evaluation.particle_counts import (
     Sample,
     all_samples,
     count_particles,
-    counted_as,
     kind_of,
+    particles_of,
     together,
 )
 from svp_lightning.evaluation.reference import Judged, Reference, guaranteed
@@ -38,8 +38,6 @@ WHAT_INTERVALS_COVER = (
 UNKNOWN_DEFINITION = "size"
 MAX_RUNS_NAMED = 10
 MAX_RUNS_SHOWN = 20
-_PADDING = (0, 1, 0, 0)
-"""Narrow, so that names are folded in 80 columns, and no number is."""
 
 
 def size_definition(store: Store) -> str:
@@ -81,17 +79,14 @@ def count_table(judged: Judged, store: Store, samples: Sequence[Sample]) -> pd.D
 
     The column ``sample`` has the name of its kind: ``run``, ``group`` or ``image``.
     """
-    everything = all_samples(store)
-    grouped = kind_of(store) != "image"
-    particles = pd.DataFrame(
-        {
-            "sample": store.particles["group"].to_numpy(dtype=object) if grouped else everything,
-            "class": counted_as(judged),
-            "size_um": store.particles["ecd_um"] if _sized(store.particles) else np.nan,
-        }
-    )
     thresholds = SIZE_EDGES_UM if _sized(store.particles) else ()
-    table = count_particles(particles, judged.found.class_names, samples, everything, thresholds)
+    table = count_particles(
+        particles_of(store, judged),
+        judged.found.class_names,
+        samples,
+        all_samples(store),
+        thresholds,
+    )
     table.insert(2, "size_definition", size_definition(store) if thresholds else "")
     return table.rename(columns={"sample": kind_of(store)})
 
@@ -113,18 +108,8 @@ def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> T
     rows = counts[counts[kind_of(store)] == name]
     title = f"{_heading(store, samples)}: {rows['count'].max():,} particles"
     title += f" in the {whole.volume_ml:.4g} mL imaged" if per_ml else ""
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=SIMPLE,
-        padding=_PADDING,
-        show_edge=False,
-        pad_edge=False,
-    )
-    table.add_column("size", no_wrap=True)
-    table.add_column("class", overflow="fold")
-    for heading in ("count", "95 %", "share", *(("per mL", "95 %") if per_ml else ())):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("count", "95 %", "share", *(("per mL", "95 %") if per_ml else ()))
+    table = _table(title, ("size", "class"), headings)
     for least, of in rows.groupby("min_size_um"):
         size = "all" if least == ALL_SIZES else f"≥ {least:g} µm"
         for row in of.to_dict("records"):
@@ -146,17 +131,7 @@ def each_sample(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -
     kind = kind_of(store)
     of_all = counts[(counts["min_size_um"] == ALL_SIZES) & (counts["class"] == ALL)]
     rows = of_all.set_index(kind).to_dict("index")
-    table = Table(
-        title=f"Each {kind}",
-        title_justify="left",
-        box=SIMPLE,
-        padding=_PADDING,
-        show_edge=False,
-        pad_edge=False,
-    )
-    table.add_column(kind, overflow="fold")
-    for heading in ("particles", "95 %", "per mL", "95 %"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(f"Each {kind}", (kind,), ("particles", "95 %", "per mL", "95 %"))
     for name in [one.name for one in samples[:MAX_RUNS_SHOWN]]:
         row = rows[name]
         cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"]), "withheld", ""]
@@ -164,6 +139,17 @@ def each_sample(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -
             cells[2:] = [_short(row["per_ml"])]
             cells.append(f"{_short(row['per_ml_low'])}–{_short(row['per_ml_high'])}")
         table.add_row(name, *cells)
+    return table
+
+
+def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Columns of words, which are folded, then of numbers, which are not; 80 columns wide."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
+    table.show_edge = table.pad_edge = False
+    for heading in words:
+        table.add_column(heading, overflow="fold", no_wrap=heading == "size")
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 

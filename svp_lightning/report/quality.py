@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +10,18 @@ import numpy as np
 import pandas as pd
 
 from svp_lightning.data.classes import PROTEIN
-from svp_lightning.data.store import Store
 from svp_lightning.evaluation.corrected_counts import Confusion
 from svp_lightning.evaluation.intervals import wilson_interval
-from svp_lightning.evaluation.particle_counts import (
-    ALL,
-    ALL_SIZES,
-    UNCERTAIN,
-    Sample,
-    kind_of,
-)
-from svp_lightning.evaluation.quality_table import (
-    DIFFERENCE,
-    KEYS,
-    NET,
-    SINGLE,
-    Calls,
-    Reference,
-)
+from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, Sample, kind_of
+from svp_lightning.evaluation.quality_table import DIFFERENCE, NET, SINGLE, Calls
 from svp_lightning.report.counts import size_definition
 from svp_lightning.report.page import write_page
-from svp_lightning.report.quality_pictures import between, run_pictures, shown_definition
+from svp_lightning.report.quality_pictures import (
+    Contents,
+    between,
+    run_pictures,
+    shown_definition,
+)
 from svp_lightning.report.text import listing, percent, plain_name
 from svp_lightning.runtime.files import replacing
 
@@ -42,54 +31,6 @@ MAX_RUNS = 8
 """Runs shown on the page; the table holds all."""
 SMALL_BIN = 20
 """Test images of a class and size below which the page greys their shares."""
-
-
-Key = tuple[str, str, float, str]
-
-
-@dataclass(frozen=True)
-class Contents:
-    """What a report is made of.
-
-    Attributes:
-        store: N particles.
-        particles: N rows, and those of earlier runs: ``sample``, ``size_um``, ``class`` (as the
-            classifier calls it, or :data:`~.particle_counts.UNCERTAIN`).
-        calls: the same, counted.
-        table: of :func:`~.quality_table.quality_table`.
-        reference: limits to show; None: the container's volume is not given.
-        container_ml: nominal volume, mL.
-        warnings: a sentence each, on what makes the numbers doubtful.
-        provenance: name -> value.
-    """
-
-    store: Store
-    particles: pd.DataFrame
-    calls: Calls
-    table: pd.DataFrame
-    reference: Reference | None
-    container_ml: float | None
-    warnings: Sequence[str]
-    provenance: Mapping[str, str]
-
-    @cached_property
-    def lines(self) -> dict[Key, dict[str, Any]]:
-        """Rows of the table by quantity, run, least size and class."""
-        keys = zip(*(self.table[name] for name in KEYS), strict=True)
-        rows = self.table.to_dict("records")
-        return {
-            key: {str(k): v for k, v in row.items()} for key, row in zip(keys, rows, strict=True)
-        }
-
-    @property
-    def sizes(self) -> list[float]:
-        """Least sizes, all sizes first."""
-        return [ALL_SIZES, *self.calls.thresholds_um]
-
-    @property
-    def names(self) -> list[str]:
-        """Classes of the table."""
-        return [*self.calls.class_names, ALL, UNCERTAIN]
 
 
 def write_quality_report(folder: Path, contents: Contents) -> Path:
@@ -206,9 +147,8 @@ def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
         "dilution": sample.dilution,
         "withheld": sample.withheld,
         "facts": [(key.replace("_", " "), str(value)) for key, value in plain.items()],
-        "figures": run_pictures(contents.store, contents.particles, contents.calls, sample,
-                                contents.table, contents.reference),
-    }  # fmt: skip
+        "figures": run_pictures(contents, sample),
+    }
 
 
 def _limit(contents: Contents, least: float) -> str:

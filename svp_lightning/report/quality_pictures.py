@@ -1,7 +1,11 @@
-"""Pictures of a quality report: sizes, and particles of each size and class."""
+"""What a quality report is made of, and its pictures: sizes, and particles of each class."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +20,7 @@ from svp_lightning.evaluation.particle_counts import (
     UNFAMILIAR,
     Sample,
 )
-from svp_lightning.evaluation.quality_table import SINGLE, Calls, Reference
+from svp_lightning.evaluation.quality_table import KEYS, SINGLE, Calls, Reference
 from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.figures.sheets import Row, sheet
 from svp_lightning.report.figures.size_distribution import size_distribution
@@ -26,17 +30,57 @@ STRIP = 5
 """Images of each class and size."""
 
 
-def run_pictures(
-    store: Store,
-    particles: pd.DataFrame,
-    calls: Calls,
-    sample: Sample,
-    table: pd.DataFrame,
-    reference: Reference | None,
-) -> list[Picture]:
-    """Concentration over size, and images; see :class:`~.report.quality.Contents`."""
-    distribution = _distribution(store, particles, calls, sample, table, reference)
-    return [*distribution, *_strips(store, particles, calls, sample)]
+Key = tuple[str, str, float, str]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report is made of.
+
+    Attributes:
+        store: N particles.
+        particles: N rows, and those of earlier runs: ``sample``, ``size_um``, ``class`` (as the
+            classifier calls it, or :data:`~.particle_counts.UNCERTAIN`).
+        calls: the same, counted.
+        table: of :func:`~.quality_table.quality_table`.
+        reference: limits to show; None: the container's volume is not given.
+        container_ml: nominal volume, mL.
+        warnings: a sentence each, on what makes the numbers doubtful.
+        provenance: name -> value.
+    """
+
+    store: Store
+    particles: pd.DataFrame
+    calls: Calls
+    table: pd.DataFrame
+    reference: Reference | None
+    container_ml: float | None
+    warnings: Sequence[str]
+    provenance: Mapping[str, str]
+
+    @cached_property
+    def lines(self) -> dict[Key, dict[str, Any]]:
+        """Rows of the table by quantity, run, least size and class."""
+        keys = zip(*(self.table[name] for name in KEYS), strict=True)
+        rows = self.table.to_dict("records")
+        return {
+            key: {str(k): v for k, v in row.items()} for key, row in zip(keys, rows, strict=True)
+        }
+
+    @property
+    def sizes(self) -> list[float]:
+        """Least sizes, all sizes first."""
+        return [ALL_SIZES, *self.calls.thresholds_um]
+
+    @property
+    def names(self) -> list[str]:
+        """Classes of the table."""
+        return [*self.calls.class_names, ALL, UNCERTAIN]
+
+
+def run_pictures(contents: Contents, sample: Sample) -> list[Picture]:
+    """Concentration over size, and images."""
+    return [*_distribution(contents, sample), *_strips(contents, sample)]
 
 
 def shown_definition(store: Store) -> str:
@@ -52,15 +96,9 @@ def between(first: float, last: float) -> str:
     return f"≥ {first:g} µm" if math.isinf(last) else f"{first:g} to {last:g} µm"
 
 
-def _distribution(
-    store: Store,
-    particles: pd.DataFrame,
-    calls: Calls,
-    sample: Sample,
-    table: pd.DataFrame,
-    reference: Reference | None,
-) -> list[Picture]:
+def _distribution(contents: Contents, sample: Sample) -> list[Picture]:
     """Concentration over size of one run; nothing where no size is known."""
+    particles, calls, table = contents.particles, contents.calls, contents.table
     own = particles[particles["sample"] == sample.name]
     sized = own[own["size_um"] > 0]
     if sized.empty:
@@ -74,14 +112,14 @@ def _distribution(
     rows = rows[rows["min_size_um"] > ALL_SIZES]
     column = "per_ml" if known else "corrected"
     ends = {column: "value", f"{column}_low": "low", f"{column}_high": "high"}
-    limits = reference.per_ml if reference and known else {}
+    limits = contents.reference.per_ml if contents.reference and known else {}
     figure = size_distribution(
         {ALL: sized["size_um"].to_numpy(), **sizes},
         calls.class_names,
         rows[["class", "min_size_um", *ends]].rename(columns=ends),
         limits,
         sample.per_particle if known else 1.0,
-        f"Size, µm ({shown_definition(store)})",
+        f"Size, µm ({shown_definition(contents.store)})",
         "Particles per mL of at least this size" if known else "Particles of at least this size",
     )
     words = "Lines: as called. Dots: corrected, with 95 % intervals."
@@ -89,9 +127,10 @@ def _distribution(
     return [embedded_figure(figure, name, "Size distribution", words)]
 
 
-def _strips(store: Store, particles: pd.DataFrame, calls: Calls, sample: Sample) -> list[Picture]:
+def _strips(contents: Contents, sample: Sample) -> list[Picture]:
     """Particles of each size and class, drawn at random; nothing of an earlier prediction."""
-    particles = particles[: len(store)]
+    store, calls = contents.store, contents.calls
+    particles = contents.particles[: len(store)]
     chosen = particles["sample"].to_numpy() == sample.name
     kinds = [*calls.class_names, UNCERTAIN, UNFAMILIAR]
     edges = [0.0, *calls.thresholds_um, math.inf]

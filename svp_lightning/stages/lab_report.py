@@ -19,20 +19,15 @@ from svp_lightning.evaluation.particle_counts import (
     UNCERTAIN,
     UNFAMILIAR,
     Sample,
-    all_samples,
-    counted_as,
-    kind_of,
+    particles_of,
 )
 from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_predictions
-from svp_lightning.evaluation.quality_table import (
-    calls_of,
-    quality_table,
-    reference,
-)
+from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.counts import too_many_strangers
-from svp_lightning.report.quality import Contents, headline, write_quality_report
+from svp_lightning.report.quality import headline, write_quality_report
+from svp_lightning.report.quality_pictures import Contents
 from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.environment import git_revision, package_versions
@@ -69,21 +64,11 @@ def lab_report(
         SettingsError: see :func:`~.quality_table.blank_among`.
     """
     limits, predicted = reference(settings.product, settings.container_ml), judged.found
-    sizes = store.particles.get("ecd_um", pd.Series(np.nan, store.particles.index)).to_numpy(float)
+    particles = particles_of(store, judged)
     thresholds: tuple[float, ...] = ()
-    if not len(sizes) or not np.isnan(sizes).all():
+    if particles.empty or particles["size_um"].notna().any():
         further = set(limits.per_ml if limits else ()) - set(SIZE_EDGES_UM)
         thresholds = tuple(sorted({*SIZE_EDGES_UM, *further}))
-    kinds = counted_as(judged)
-    grouped = kind_of(store) != "image"
-    particles = pd.DataFrame(
-        {
-            "sample": store.particles["group"].to_numpy(object) if grouped else all_samples(store),
-            "size_um": sizes,
-            "class": kinds,
-            "uncertain": kinds == UNCERTAIN,
-        }
-    )
     file = run / PREDICTIONS
     test = read_predictions(file, with_ids=False) if file.is_file() else None
     every = raw
@@ -103,7 +88,7 @@ def lab_report(
         "Compared with": str(settings.compare or "nothing earlier"),
         "Class shares used": shares_of_classes(predicted.shares),
         "Uncertain": f"prediction sets hold {settings.coverage:.1%} of each class, at least",
-        "Unfamiliar": f"{judged.unfamiliar.sum():,} of {len(kinds):,} particles; up to "
+        "Unfamiliar": f"{judged.unfamiliar.sum():,} of {len(store):,} particles; up to "
         f"{settings.false_alarms:.1%} of each class by mistake",
         "Program": f"svp_lightning {__version__}",
         "Source revision": git_revision() or "not in a checkout",
@@ -168,5 +153,4 @@ def _earlier(
             "class": np.where(table["unfamiliar"], UNFAMILIAR, kinds),
         }
     )
-    particles["uncertain"] = particles["class"] == UNCERTAIN
     return samples, particles, read_predictions(folder / PREDICTIONS, with_ids=False)

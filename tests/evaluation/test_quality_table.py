@@ -27,7 +27,8 @@ def table_of(samples=RUNS, blank=None, container_ml=None, test=None) -> pd.DataF
     counts = {"a": (100, 20), "b": (30, 30), "water": (10, 0)}
     names = np.repeat(list(counts), [sum(n) for n in counts.values()])
     called = np.concatenate([np.repeat([0, 1], n) for n in counts.values()])
-    particles = pd.DataFrame({"sample": names, "size_um": 3.0, "uncertain": np.arange(190) < 12})
+    kinds = np.where(np.arange(190) < 12, "uncertain", "oil")
+    particles = pd.DataFrame({"sample": names, "size_um": 3.0, "class": kinds})
     calls = calls_of(samples, particles, (2.0, 5.0), said(called), test, SHARES, None)
     table = quality_table(calls, blank, container_ml)
     return table.set_index(["quantity", "sample", "min_size_um", "class"]).sort_index()

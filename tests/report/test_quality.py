@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from svp_lightning.evaluation.particle_counts import counted_as, samples_of
+from svp_lightning.evaluation.particle_counts import particles_of, samples_of
 from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
-from svp_lightning.report.quality import Contents, write_quality_report
+from svp_lightning.report.quality import write_quality_report
+from svp_lightning.report.quality_pictures import Contents
 from tests.report.pages import Page
 from tests.report.test_counts import SHARES, judged, predicted, store_of
 
@@ -17,14 +18,7 @@ HOSTILE = "<script>alert(1)</script> $\\frac{1}{0}$ & \"q'"
 def written(folder: Path, groups: list[str], runs: dict, **table: object) -> Page:
     store = store_of(folder / "store", groups, runs)
     found, samples = predicted(store), samples_of(store)
-    particles = pd.DataFrame(
-        {
-            "sample": store.particles["group"],
-            "size_um": store.particles["ecd_um"],
-            "class": counted_as(judged(found)),
-            "uncertain": judged(found).uncertain,
-        }
-    )
+    particles = particles_of(store, judged(found))
     calls = calls_of(samples, particles, (2.0, 10.0), found, None, SHARES, None)
     limits = reference("injection", table.get("container_ml"))
     contents = Contents(
