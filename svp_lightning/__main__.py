@@ -8,7 +8,7 @@ import importlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,15 @@ def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int) -> None:
         SettingsError: a cell has a setting that is wrong.
     """
     preflight.show([(name, parse_config(_plain(cfg))) for name, cfg in cells], parallel)
+
+
+def needs(cells: Sequence[tuple[str, DictConfig]]) -> preflight.Needs:
+    """What the cells of a sweep use of this machine; the launcher ``process`` calls this."""
+    configs = {}
+    for name, cfg in cells:
+        with suppress(SvpError):  # the cell says so
+            configs[name] = parse_config(_plain(cfg))
+    return preflight.needs(configs)
 
 
 def _carry_out(

@@ -134,6 +134,46 @@ def _images(name: str, config: Config) -> int | None:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What the cells of a sweep use of the machine they share.
+
+    Attributes:
+        accelerated: one of them uses an accelerator where there is one.
+        processes: of a cell, the most; None: one for each accelerator there is.
+        first: name of a cell -> overrides that make its command train a generator. It takes most of
+            a cell's time, so it is trained with all cores before the cells share them.
+    """
+
+    accelerated: bool
+    processes: int | None
+    first: dict[str, list[str]]
+
+
+def needs(cells: Mapping[str, Config]) -> Needs:
+    """The needs of cells, by their names; of generators those that are still to be trained."""
+    trainers = [config.trainer for config in cells.values()]
+    counts = [None if one.num_nodes > 1 else one.processes for one in trainers]
+    known = [count for count in counts if count is not None]
+    generators: dict[str, str] = {}
+    for name, config in cells.items():
+        if "generator" in _parts_of(config):
+            generators.setdefault(_part("generator", config).key, name)
+    untrained = [name for name in generators.values() if _lacks_generator(cells[name])]
+    return Needs(
+        accelerated=any(one.accelerator != "cpu" for one in trainers),
+        processes=max(known, default=1) if len(known) == len(counts) else None,
+        first={name: ["task=train_generator"] for name in untrained},
+    )
+
+
+def _lacks_generator(config: Config) -> bool:
+    try:
+        return "generator" in {part.name for part in missing_parts(config)}
+    except SvpError:  # the cell says so
+        return False
+
+
+@dataclass(frozen=True)
 class _Output:
     """A finished output: how long it took and what it holds, for so many images."""
 

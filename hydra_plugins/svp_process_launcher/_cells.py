@@ -9,9 +9,8 @@ from pathlib import Path
 
 # The module hydra.main itself takes its parser from; hydra is pinned below 1.4.
 from hydra._internal.utils import get_args_parser
-from hydra.errors import CompactHydraException
 
-from svp_lightning.errors import DistributedError
+from hydra_plugins.svp_process_launcher._machine import LauncherError, usable_cores
 
 # Overrides of the sweep itself: they mean nothing to a cell, or would start a sweep in it.
 _OF_THE_SWEEP = re.compile(r"^[~+]*hydra([./](launcher|sweeper|sweep)([./=@]|$)|\.mode=)")
@@ -22,10 +21,6 @@ _STALE = re.compile(
     r"|ROLE_RANK|ROLE_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_.*"
     r"|PL_GLOBAL_SEED|PL_SEED_WORKERS|SVP_LAUNCH_ID|WANDB_RUN_ID)$"
 )
-
-
-class LauncherError(DistributedError, CompactHydraException):
-    """A sweep cannot be run as asked; Hydra prints the message without a traceback."""
 
 
 @dataclass(eq=False)
@@ -88,6 +83,13 @@ def _config_flags(arguments: Sequence[str]) -> list[str]:
     return [word for flag, value in flags.items() if value is not None for word in (flag, value)]
 
 
+def before(cell: Cell, overrides: Sequence[str]) -> Cell:
+    """The command of ``cell`` with further ``overrides``, to be run before the cells."""
+    name = f"{cell.name} {' '.join(overrides)}"
+    log = cell.log and cell.log.with_stem(f"{cell.log.stem}_first")
+    return Cell(name, cell.number, [*cell.overrides], [*cell.command, *overrides], log)
+
+
 def refuse_inside_distributed_job(environ: Mapping[str, str]) -> None:
     """A sweep belongs in one process: every rank would run all of its cells.
 
@@ -102,54 +104,13 @@ def refuse_inside_distributed_job(environ: Mapping[str, str]) -> None:
         )
 
 
-def cell_environment(environ: Mapping[str, str], parallel: int) -> dict[str, str]:
-    """``environ`` as every cell gets it: without stale ranks, with its share of the cores."""
+def cell_environment(environ: Mapping[str, str], shares: int) -> dict[str, str]:
+    """``environ`` as every cell gets it: without stale ranks, with one of ``shares`` of the cores.
+
+    The share is that of each process of a cell; 1 leaves the threads alone.
+    """
     clean = {name: value for name, value in environ.items() if not _STALE.match(name)}
-    if parallel > 1:
-        affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-        cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
-        clean.setdefault("OMP_NUM_THREADS", str(max(1, cores // parallel)))
+    if shares > 1:
+        clean.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // shares)))
         clean["PYTHONUNBUFFERED"] = "1"  # so that the logs can be followed
     return clean
-
-
-def device_groups(
-    devices: Sequence[int] | None, parallel: int, visible: Sequence[str] | None
-) -> list[str]:
-    """``CUDA_VISIBLE_DEVICES`` of each of the cells that run at once.
-
-    At most ``parallel`` groups of equal size, separate from one another; empty: leave the variable
-    alone. ``devices`` are positions in ``visible`` (names as in ``CUDA_VISIBLE_DEVICES``, None if
-    unknown); None for all.
-
-    Raises:
-        LauncherError: if ``devices`` names one that is not visible, one twice, or none.
-    """
-    if devices is None:
-        chosen = list(visible or ()) if parallel > 1 else []
-    else:
-        named = [str(k) for k in range(max([*devices, 0]) + 1)] if visible is None else visible
-        if not devices or len({*devices} & {*range(len(named))}) < len(devices):
-            raise LauncherError(
-                f"hydra.launcher.devices={list(devices)} is empty, names an accelerator twice, or "
-                f"one that is not among the {len(named)} visible ones.",
-                "Count each accelerator once, from 0 among the visible ones; null takes all.",
-            )
-        chosen = [named[k] for k in devices]
-    size = max(1, len(chosen) // parallel)
-    groups = min(parallel, len(chosen))
-    return [",".join(chosen[group * size : (group + 1) * size]) for group in range(groups)]
-
-
-def visible_devices(environ: Mapping[str, str], device_folder: Path) -> list[str] | None:
-    """Names for ``CUDA_VISIBLE_DEVICES`` of what CUDA would find, without starting it.
-
-    ``CUDA_VISIBLE_DEVICES`` decides if set; else ``device_folder`` (``/dev``) holds one
-    ``nvidia<n>`` per device. The numbers may have gaps in a container, where CUDA still counts from
-    0. None if neither source says anything.
-    """
-    if "CUDA_VISIBLE_DEVICES" in environ:
-        names = [name.strip() for name in environ["CUDA_VISIBLE_DEVICES"].split(",")]
-        return [name for name in names if name not in ("", "-1")]
-    count = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in device_folder.iterdir())
-    return [str(position) for position in range(count)] or None

@@ -18,8 +18,10 @@ from typing import Any
 
 from hydra_plugins.svp_process_launcher._cells import (
     Cell,
-    LauncherError,
     cell_environment,
+)
+from hydra_plugins.svp_process_launcher._machine import (
+    LauncherError,
     device_groups,
     visible_devices,
 )
@@ -30,30 +32,41 @@ _REMOTE_POLL_SECONDS = 0.5
 
 
 def processes(
-    sweep: Sweep, *, parallel: int, devices: list[int] | None, stop_on_failure: bool
+    sweep: Sweep,
+    *,
+    parallel: int,
+    processes_of_a_cell: int,
+    devices: list[int] | None,
+    stop_on_failure: bool,
 ) -> None:
-    """Run the cells here, ``parallel`` at a time, each with its share of the accelerators."""
+    """Run the cells here, ``parallel`` at a time, each with its share of cores and accelerators.
+
+    What is to be made before them has the whole machine.
+    """
     groups = device_groups(devices, parallel, visible_devices(os.environ, Path("/dev")))
     shares: SimpleQueue[dict[str, str]] = SimpleQueue()
     for slot in range(parallel):
         shares.put({"CUDA_VISIBLE_DEVICES": groups[slot % len(groups)]} if groups else {})
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="sweep_") as memory:
-        common = {**cell_environment(os.environ, parallel), "SVP_SWEEP_MEMORY": memory}
 
-        def run(cell: Cell) -> None:
+        def run(cell: Cell, environment: dict[str, str]) -> None:
             if sweep.received or (stop_on_failure and any(one.failure for one in sweep.ended)):
                 return
             share = shares.get()
-            environment = {**common, **share, "SVP_SWEEP_CELL": cell.number}
+            environment = {**environment, **share, "SVP_SWEEP_MEMORY": memory}
+            environment["SVP_SWEEP_CELL"] = cell.number
             sweep.begin(cell, "started")
             sweep.settle(
                 cell, partial(run_cell, cell.command, environment, cell.log, sweep.received)
             )
             shares.put(share)
 
+        for cell in sweep.first:
+            run(cell, cell_environment(os.environ, 1))
+        shared = cell_environment(os.environ, parallel * processes_of_a_cell)
         with ThreadPoolExecutor(parallel) as pool:
-            ends = [pool.submit(run, cell) for cell in sweep.cells]
+            ends = [pool.submit(run, cell, shared) for cell in sweep.cells]
             while not all(end.done() for end in ends):  # signals arrive in this thread
                 time.sleep(POLL_SECONDS)
     for end in ends:

@@ -16,10 +16,15 @@ _TAIL_BYTES = 65_536
 
 
 class Sweep:
-    """One batch of ``cells``; ``received`` are signals that ask it to stop."""
+    """One batch of ``cells``; ``received`` are signals that ask it to stop.
 
-    def __init__(self, cells: Sequence[Cell], received: Sequence[int]) -> None:
-        self.cells, self.received = cells, received
+    ``first`` is run before them, alone; it is shown and is no cell.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], received: Sequence[int], first: Sequence[Cell] = ()
+    ) -> None:
+        self.cells, self.received, self.first = cells, received, first
         self.ended: list[Cell] = []
 
     def live(self) -> Any:
@@ -72,12 +77,14 @@ class Sweep:
         for title in ("running cell", "for", "last line"):
             table.add_column(title, no_wrap=True, overflow="ellipsis")
         ended = list(self.ended)
-        running = [one for one in self.cells if one.started and one not in ended]
+        planned = [*self.first, *self.cells]
+        running = [one for one in planned if one.started and one not in ended]
         for cell in running:
             last = _tail(cell.log, cell.log_start, 1) if cell.log else []
             table.add_row(escape(cell.name), duration(_seconds(cell)), escape("".join(last)))
+        ended = [cell for cell in ended if cell in self.cells]
         failures = sum(cell.failure is not None for cell in ended)
-        waiting = len(self.cells) - len(ended) - len(running)
+        waiting = sum(cell.started is None for cell in self.cells)
         counts = f"{len(ended) - failures} finished, {failures} failed, "
         return Group(table, counts + f"{len(running)} running, {waiting} waiting")
 

@@ -4,19 +4,28 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from hydra_plugins.svp_process_launcher._cells import (
     Cell,
-    LauncherError,
+    before,
     plan_cells,
     refuse_inside_distributed_job,
 )
 from hydra_plugins.svp_process_launcher._engines import ENGINES, job_script
+from hydra_plugins.svp_process_launcher._machine import (
+    LauncherError,
+    accelerators_of,
+    asked_threads,
+    cells_at_once,
+    visible_devices,
+)
 from hydra_plugins.svp_process_launcher._processes import stop_signals
 from hydra_plugins.svp_process_launcher._progress import Sweep
 
@@ -25,7 +34,7 @@ _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 def launch(
     config: DictConfig,
-    foresee: Callable[[Sequence[tuple[str, list[str]]], int], None],
+    ask: Callable[..., Any],
     job_overrides: Sequence[Sequence[str]],
     done_before: int,
     engine: str,
@@ -35,21 +44,23 @@ def launch(
 ) -> list[JobReturn]:
     """See :meth:`.launcher.ProcessLauncher.launch`; ``options`` are those of the ``engine``."""
     refuse_inside_distributed_job(os.environ)
-    parallel = options.get("parallel", len(job_overrides))
-    if parallel < 1:
-        raise LauncherError(
-            f"hydra.launcher.parallel={parallel} starts no cell.", "Give 1 or more."
-        )
-    logged = parallel > 1 or engine != "processes"
-    logs = Path(config.hydra.sweep.dir, "logs") if logged else None
+    logs = Path(config.hydra.sweep.dir, "logs")
     cells = plan_cells(job_overrides, config.hydra.overrides.hydra, done_before, logs)
+    first: list[Cell] = []
+    if engine == "processes":
+        shares, first = _shared_out(cells, partial(ask, "needs", cells), **options)
+        options = {**shares, "stop_on_failure": options["stop_on_failure"]}
+        if options["parallel"] == 1:
+            for cell in cells:
+                cell.log = None
     with stop_signals() as received:
-        sweep = Sweep(cells, received)
+        sweep = Sweep(cells, received, first)
         if dry_run:
-            print("\n".join(f"# {cell.name}\n{shlex.join(cell.command)}" for cell in cells))
+            planned = [*first, *cells]
+            print("\n".join(f"# {cell.name}\n{shlex.join(cell.command)}" for cell in planned))
             if engine == "slurm":
                 print(job_script(cells, **options))
-            foresee([(cell.name, cell.overrides) for cell in cells], parallel)
+            ask("dry_run", cells, options.get("parallel", len(cells)))
             raise SystemExit(0)
         with sweep.live():
             ENGINES[engine](sweep, **options)
@@ -60,6 +71,46 @@ def launch(
     if failed and config.hydra.sweeper.get("_target_") == _BASIC_SWEEPER:
         raise SystemExit(1)
     return [_job_return(cell) for cell in cells]
+
+
+def _shared_out(
+    cells: Sequence[Cell],
+    needs: Callable[[], Any],
+    *,
+    parallel: int | str,
+    devices: list[int] | None,
+    cell_gb: float,
+    **_: Any,
+) -> tuple[dict[str, Any], list[Cell]]:
+    """Options of the engine, and what runs before the cells; ``needs`` asks the program.
+
+    Raises:
+        LauncherError: ``parallel`` is no number of cells.
+    """
+    if parallel != "auto":
+        if not isinstance(parallel, int) or parallel < 1:
+            raise LauncherError(
+                f"hydra.launcher.parallel={parallel} starts no cell.", "Give 1 or more, or auto."
+            )
+        return {"parallel": parallel, "processes_of_a_cell": 1, "devices": devices}, []
+    try:
+        found = needs() if len(cells) > 1 else None
+    except HydraException:  # a cell has an impossible override, and will say so
+        found = None
+    processes = 1 if found is None else found.processes
+    visible = visible_devices(os.environ, Path("/dev"))
+    on_cpu = found is not None and not found.accelerated
+    accelerators = 0 if on_cpu else accelerators_of(devices, visible)
+    at_once = 1
+    if processes is not None:
+        at_once = cells_at_once(len(cells), processes, cell_gb, accelerators, asked_threads())
+    asked = {} if found is None else found.first
+    first = [before(cell, asked[cell.name]) for cell in cells if cell.name in asked]
+    # With more of them than places, they use the cores better side by side, in their cells.
+    if accelerators or len(first) >= at_once:
+        first = []
+    shares = {"parallel": at_once, "processes_of_a_cell": processes or 1, "devices": devices}
+    return shares, first
 
 
 def _summarise(cells: Sequence[Cell]) -> bool:

@@ -17,6 +17,9 @@ What a cell gets in its environment:
 - ``CUDA_VISIBLE_DEVICES``, ``OMP_NUM_THREADS``: its share of the machine where several cells
   run at once (``process``). An ``OMP_NUM_THREADS`` set by the caller is kept.
 
+What the program is asked, where its module has such a function of ``[(name, config), …]``: its
+``needs`` of the machine (``svp_lightning/preflight.py``) for ``parallel=auto``, and ``dry_run``.
+
 A cell that is finished already sees its results and exits. Its folder is its own choice, so
 ``hydra.sweep.dir`` only holds ``logs/`` and Hydra's ``multirun.yaml``.
 
@@ -63,14 +66,16 @@ class ProcessLauncher(Launcher):
         from hydra_plugins.svp_process_launcher import _sweep
 
         return _sweep.launch(
-            self.config, self._foresee, job_overrides, initial_job_idx, self.engine, **self.options
+            self.config, self._ask, job_overrides, initial_job_idx, self.engine, **self.options
         )
 
-    def _foresee(self, cells: Sequence[tuple[str, list[str]]], parallel: int) -> None:
-        """Hand the composed config of each cell to ``dry_run`` of the program, if it has one."""
-        if hasattr(self.program, "dry_run"):
-            compose = self.context.config_loader.load_sweep_config
-            self.program.dry_run([(n, compose(self.config, line)) for n, line in cells], parallel)
+    def _ask(self, question: str, cells: Sequence[Any], *more: Any) -> Any:
+        """Hand name and composed config of each cell to a function of the program, if it has it."""
+        if not hasattr(self.program, question):
+            return None
+        compose = self.context.config_loader.load_sweep_config
+        named = [(cell.name, compose(self.config, cell.overrides)) for cell in cells]
+        return getattr(self.program, question)(named, *more)
 
 
 class SlurmLauncher(ProcessLauncher):

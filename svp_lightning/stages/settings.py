@@ -148,6 +148,16 @@ class TrainerSettings(Settings):
             return [int(number) for number in self.devices.split(",") if number.strip().isdigit()]
         return []
 
+    @property
+    def processes(self) -> int | None:
+        """Processes on this machine; None: one for each device that there is."""
+        if self.listed_devices:
+            return len(self.listed_devices)
+        number = str(self.devices)
+        if self.accelerator == "cpu" and not number.isdigit():
+            return 1
+        return int(number) if number.isdigit() else None  # "auto", or -1 for all
+
     def may_start_processes(self, visible: Callable[[], int]) -> bool:
         """Whether Lightning may run the command again for further processes.
 
@@ -156,10 +166,8 @@ class TrainerSettings(Settings):
         """
         if self.num_nodes > 1:
             return True
-        if self.listed_devices:
-            return len(self.listed_devices) > 1
-        number = str(self.devices)
-        return (int(number) if number.isdigit() else visible()) > 1  # "auto", or -1 for all
+        found = self.processes
+        return (visible() if found is None else found) > 1
 
     @model_validator(mode="after")
     def _only_how_and_where(self) -> Self:

@@ -1,5 +1,6 @@
 """Sweeps: one generator for all cells, finished cells skipped, failures reported and survived."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentati
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grid")
-    overrides = tiny(folder / "artifacts", *GRID, "hydra.launcher.parallel=2")
-    fresh_process(folder, "-m", *overrides)
+    overrides = tiny(folder / "artifacts", *GRID, "hydra.launcher.cell_gb=0.1")
+    said = fresh_process(folder, "-m", *overrides).stdout
+    cores = len(os.sched_getaffinity(0))
+    assert said.count("task=train_generator finished in") == (cores > 1)  # once, before the cells
     return folder
 
 
@@ -30,7 +33,8 @@ def test_cells_at_once_share_one_generator_and_one_pool(grid: Path) -> None:
 def test_second_call_does_only_what_is_missing(grid: Path) -> None:
     found = sorted(grid.rglob("results.json"))
     written = [file.stat().st_mtime_ns for file in found]
-    done = fresh_process(grid, "-m", *tiny(grid / "artifacts", *GRID))
+    overrides = tiny(grid / "artifacts", *GRID, "hydra.launcher.parallel=1")
+    done = fresh_process(grid, "-m", *overrides)
     assert done.stdout.count("Already finished") == 2
     assert [file.stat().st_mtime_ns for file in found] == written
 

@@ -69,7 +69,9 @@ class App:
         (folder / "app" / "__main__.py").write_text(PROGRAM)
         (folder / "app" / "conf" / "config.yaml").write_text(CONFIG)
         launchers = REPOSITORY / "conf" / "hydra" / "launcher"
-        shutil.copytree(launchers, folder / "app" / "conf" / "hydra" / "launcher")
+        copied = shutil.copytree(launchers, folder / "app" / "conf" / "hydra" / "launcher")
+        process = copied / "process.yaml"
+        process.write_text(process.read_text().replace("parallel: auto", "parallel: 1"))
 
     def environment(self, **extra: str) -> dict[str, str]:
         """The test's own environment, with the plugin importable and what would steer it out."""

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.svp_process_launcher._cells import (
+from hydra_plugins.svp_process_launcher import _machine
+from hydra_plugins.svp_process_launcher._machine import (
     LauncherError,
+    cells_at_once,
     device_groups,
+    free_gigabytes,
     visible_devices,
 )
 
@@ -78,6 +81,72 @@ def test_one_cell_at_a_time_leaves_devices_and_threads_alone(app: Any) -> None:
     environment = app.records()[2]["environment"]
     assert environment["CUDA_VISIBLE_DEVICES"] == "5"
     assert "OMP_NUM_THREADS" not in environment
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing is shared")
+def test_auto_trains_what_takes_long_first_with_all_cores_and_then_shares_them(app: Any) -> None:
+    """The program's ``needs`` say which; a failure there is no failure of the sweep's cells."""
+    main = app.folder / "app" / "__main__.py"
+    main.write_text(
+        "import types\n"
+        "def needs(cells):\n"
+        "    long = {n: ['value=first', f'number=1{c.number}'] for n, c in cells if c.number > 1}\n"
+        "    return types.SimpleNamespace(accelerated=False, processes=1, first=long)\n"
+        + main.read_text()
+    )
+    auto = ("hydra.launcher.parallel=auto", "hydra.launcher.cell_gb=0.01")
+    done = app.run("-m", "number=1,2", "sleep=1", "fail_at=12", *auto)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index("[2/2] number=2 value=first number=12 FAILED") < done.stdout.index(
+        "[1/2] number=1 started"
+    )
+    records = app.records()
+    threads = {n: record["environment"].get("OMP_NUM_THREADS") for n, record in records.items()}
+    assert threads == dict.fromkeys((1, 2), str(len(os.sched_getaffinity(0)) // 2))
+    assert records[2]["started"] < records[1]["ended"]
+    assert "this is cell 12" in (app.folder / "out" / "logs" / "002_first.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("cells", "processes", "accelerators", "threads", "at_once"),
+    [
+        (5, 1, 0, 1, 5),
+        (20, 1, 0, 1, 8),  # cores
+        (20, 2, 0, 1, 4),
+        (20, 1, 0, 3, 2),  # the caller's threads
+        (20, 1, 4, 1, 4),
+        (20, 3, 4, 1, 1),
+        (20, 1, None, 1, 1),  # GPUs that cannot be counted
+        (20, 9, 0, 1, 1),
+    ],
+)
+def test_auto_runs_one_cell_a_gpu_or_core(
+    monkeypatch: pytest.MonkeyPatch,
+    cells: int,
+    processes: int,
+    accelerators: int | None,
+    threads: int,
+    at_once: int,
+) -> None:
+    monkeypatch.setattr(_machine, "usable_cores", lambda: 8)
+    monkeypatch.setattr(_machine, "free_gigabytes", lambda: 20.0)
+    assert cells_at_once(cells, processes, 2, accelerators, threads) == at_once
+    assert cells_at_once(cells, 1, 10.5, accelerators, threads) == 1  # memory for one
+
+
+def test_free_memory_is_that_of_the_container(tmp_path: Path) -> None:
+    group = tmp_path / "sys" / "fs" / "cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemFree: 1 kB\nMemAvailable:   8000000 kB\n")
+    assert free_gigabytes(tmp_path) == 8.192
+    (group / "memory.max").write_text("max\n")
+    assert free_gigabytes(tmp_path) == 8.192
+    (group / "memory.max").write_text("5000000000\n")
+    (group / "memory.current").write_text("3000000000\n")
+    (group / "memory.stat").write_text("anon 1\ninactive_file 1000000000\n")
+    assert free_gigabytes(tmp_path) == 3.0
+    assert free_gigabytes(tmp_path / "nothing") > 0
 
 
 @pytest.mark.parametrize(
