@@ -14,12 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.evaluation.corrected_counts import (
-    Confusion,
-    Corrector,
-    at_least,
-    count_by_bin,
-)
+from svp_lightning.evaluation.corrected_counts import Confusion, Corrector, at_least, count_by_bin
 from svp_lightning.evaluation.particle_counts import poisson_interval
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import estimated_shares

@@ -86,7 +86,7 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 def checkpoint_callbacks(
-    directory: Path, every_n_epochs: int = 1, keep: Literal["best", "last"] = "best"
+    directory: Path, keep: Literal["best", "last"] = "best"
 ) -> list[MovableCheckpoint]:
     """Write ``best.ckpt``, the weights to keep, and ``last.ckpt`` to resume from.
 
@@ -96,7 +96,6 @@ def checkpoint_callbacks(
 
     Args:
         directory: where the two files go.
-        every_n_epochs: epochs (of ``validate_every`` steps) between writes of the last.
         keep: weights in ``best.ckpt``: of the best validation, or of the newest one.
     """
     best = MovableCheckpoint(
@@ -114,7 +113,6 @@ def checkpoint_callbacks(
         filename=Path(LAST).stem,
         monitor=None,
         save_top_k=1,
-        every_n_epochs=every_n_epochs,
         # Resumed from a checkpoint of the train epoch's end, Trainer(max_steps=...) of
         # Lightning 2.6 counts the epoch twice and leaves out an epoch of data.
         save_on_train_epoch_end=False,

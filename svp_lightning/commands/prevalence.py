@@ -7,11 +7,7 @@ from rich.table import Table
 from svp_lightning.config import Config
 from svp_lightning.data.classes import commonest, display_name
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.evaluation.predictions import (
-    PREDICTIONS,
-    prevalence_table,
-    read_predictions,
-)
+from svp_lightning.evaluation.predictions import PREDICTIONS, prevalence_table, read_predictions
 from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report

@@ -255,10 +255,10 @@ def _units(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
 
 
 def percentile_intervals(
-    redrawn: NDArray[np.float64], class_names: Sequence[str], level: float = 0.95
+    redrawn: NDArray[np.float64], class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """``[low, high]`` of each metric of :meth:`Tally.redrawn`, in the shape of the metrics."""
-    ends = np.quantile(redrawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    """``[low, high]``, 95 %, of each metric of :meth:`Tally.redrawn`, in the metrics' shape."""
+    ends = np.quantile(redrawn, [0.025, 0.975], axis=0)
     return nested(ends.T.tolist(), class_names)
 
 
@@ -279,9 +279,9 @@ def precision_recall(
     return precision[-2::-1], recall[-2::-1], threshold[::-1]
 
 
-def is_precise(precision: Scores, target: float = PRECISION_TARGET) -> NDArray[np.bool_]:
+def is_precise(precision: Scores) -> NDArray[np.bool_]:
     """Where a precision reaches the target: 19 of 20 is 95 %, however weighted sums round it."""
-    return np.asarray(precision >= target - 1e-9)
+    return np.asarray(precision >= PRECISION_TARGET - 1e-9)
 
 
 def recall_at_precision(precision: Scores, recall: Scores) -> float:

@@ -59,9 +59,7 @@ def wilson_interval(
     return low, high
 
 
-def precision(
-    called: Counts, images: Counts, label: int, shares: Shares, level: float = 0.95
-) -> Proportion:
+def precision(called: Counts, images: Counts, label: int, shares: Shares) -> Proportion:
     """Precision of a class at a prevalence, from how much of each class is called it.
 
     With r_j the share of class j that is called class k, and s_j the prevalence of class j,
@@ -74,14 +72,14 @@ def precision(
         images: (K,) test images of each class, above 0.
         label: k.
         shares: (K,) prevalence of each class, in any unit.
-        level: confidence level.
 
     Returns:
-        Precision; [0, 0] where nothing is called: 0 by convention, not by measurement.
+        Precision and its 95 % interval; [0, 0] where nothing is called: 0 by convention, not by
+        measurement.
     """
     if not called.any():
         return Proportion(0.0, 0.0, 0.0)
-    low, high = wilson_interval(called, images, level)
+    low, high = wilson_interval(called, images)
     rate = called / images
     others = np.arange(len(images)) != label
     false = float(shares[others] @ rate[others])

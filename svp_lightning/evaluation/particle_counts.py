@@ -200,7 +200,6 @@ def count_particles(
     samples: Sequence[Sample],
     together_as: str = "all runs",
     thresholds_um: Sequence[float] = (),
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Cumulative counts (≥ each threshold), as flow imaging reports them (USP <1788.3>).
 
@@ -210,7 +209,6 @@ def count_particles(
         samples: at least one; one without particles counts 0.
         together_as: name of all samples together, whose rows come last.
         thresholds_um: sizes counted from; none where no size is known.
-        level: of the intervals, above 0 and below 1.
 
     Returns:
         A row per sample, threshold (:data:`ALL_SIZES` first) and class: ``sample``,
@@ -235,7 +233,7 @@ def count_particles(
     table = long.melt(["sample", "min_size_um"], value_name="count", ignore_index=False)
     table = table.sort_index(kind="stable").reset_index(drop=True)
     total = table.groupby(["sample", "min_size_um"])["count"].transform("max").to_numpy()
-    table = _with_intervals(table, total, level)
+    table = _with_intervals(table, total)
     return _with_concentrations(table, [of[name] for name in table["sample"]])
 
 
@@ -257,10 +255,10 @@ def poisson_interval(
     return np.asarray(low), np.asarray(gammaincinv(counts + 1, 1 - tail))
 
 
-def _with_intervals(table: pd.DataFrame, total: NDArray[np.int64], level: float) -> pd.DataFrame:
+def _with_intervals(table: pd.DataFrame, total: NDArray[np.int64]) -> pd.DataFrame:
     count = table["count"].to_numpy()
-    low, high = poisson_interval(count, level)
-    shares = (count / np.maximum(total, 1), *wilson_interval(count, total, level))
+    low, high = poisson_interval(count)
+    shares = (count / np.maximum(total, 1), *wilson_interval(count, total))
     share, share_low, share_high = (np.where(total > 0, part, np.nan) for part in shares)
     return table.assign(
         count_low=low, count_high=high, share=share, share_low=share_low, share_high=share_high

@@ -125,14 +125,14 @@ def fidelity_report(folder: Path) -> Path:
     return write_page(folder / REPORT, "fidelity.html.j2", values)
 
 
-def print_fidelity(folder: Path, console: Console | None = None) -> None:
+def print_fidelity(folder: Path) -> None:
     """Print the measures of each class with their floors, then the verdicts on copies.
 
     Raises:
         ArtifactError: the folder holds no readable ``fidelity.json``.
     """
     found = read_fidelity(folder / FIDELITY)
-    console = console or Console()
+    console = Console()
     # One space between columns: two classes then fit 80 columns.
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     table.add_column("", no_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.evaluation.counting import MACRO_METRICS
+from svp_lightning.evaluation.counting import metric_names
 from svp_lightning.evaluation.fidelity.stored import Compared, Fidelity
 from svp_lightning.evaluation.schema import Estimate, Results
 from svp_lightning.report.fidelity import verdict_sentence
@@ -93,11 +93,9 @@ def write_classifier_card(
 
 def scores(found: Results) -> Iterator[Measure]:
     """The metrics of a run, and of each class, with their intervals."""
-    for name in MACRO_METRICS:
-        yield _measure("All", name, found.estimate(name))
-    for class_name, one in found.metrics.per_class.items():
-        for name, _ in one:
-            yield _measure(display_name(class_name), name, found.estimate(f"{class_name}/{name}"))
+    for metric in metric_names(found.class_names):
+        class_name, _, name = metric.rpartition("/")
+        yield _measure(display_name(class_name or "all"), name, found.estimate(metric))
 
 
 def measures(found: Fidelity) -> Iterator[Measure]:

@@ -16,12 +16,7 @@ from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, 
 from svp_lightning.evaluation.quality_table import DIFFERENCE, NET, SINGLE, Calls
 from svp_lightning.report.counts import size_definition
 from svp_lightning.report.page import write_page
-from svp_lightning.report.quality_pictures import (
-    Contents,
-    between,
-    run_pictures,
-    shown_definition,
-)
+from svp_lightning.report.quality_pictures import Contents, between, run_pictures, shown_definition
 from svp_lightning.report.text import listing, percent, plain_name
 from svp_lightning.runtime.files import replacing
 

@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.particle_counts import (
-    ALL,
-    ALL_SIZES,
-    UNCERTAIN,
-    UNFAMILIAR,
-    Sample,
-)
+from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, UNFAMILIAR, Sample
 from svp_lightning.evaluation.quality_table import KEYS, SINGLE, Calls, Reference
 from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.figures.sheets import Row, sheet

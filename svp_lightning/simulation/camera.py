@@ -12,12 +12,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from svp_lightning.simulation.imaging import (
-    ImagingGrid,
-    box_transfer,
-    defocus_blur,
-    filter_image,
-)
+from svp_lightning.simulation.imaging import ImagingGrid, box_transfer, defocus_blur, filter_image
 from svp_lightning.simulation.session import Session
 
 AREA_CONTRAST = 0.05

@@ -17,12 +17,7 @@ from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.camera import cut_box, detected, expose, record
 from svp_lightning.simulation.draw import Draw, draw_image
-from svp_lightning.simulation.imaging import (
-    ImagingGrid,
-    abbe_intensity,
-    lattice_side_at,
-    pupil,
-)
+from svp_lightning.simulation.imaging import ImagingGrid, abbe_intensity, lattice_side_at, pupil
 from svp_lightning.simulation.large_bubble import LargeBubble, nominal_optics
 from svp_lightning.simulation.scene import kind, mean_depth_um, scene_spectra
 from svp_lightning.simulation.session import Session, draw_session

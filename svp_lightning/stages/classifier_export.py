@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.module import load_classifier
 from svp_lightning.classifier.onnx_export import OnnxCheck, available, write_onnx
-from svp_lightning.classifier.packaged import (
-    CARD,
-    ONNX,
-    is_packaged,
-    write_packaged,
-)
+from svp_lightning.classifier.packaged import CARD, ONNX, is_packaged, write_packaged
 from svp_lightning.errors import ArtifactError, DataError, SettingsError
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
 from svp_lightning.evaluation.reference import REFERENCE, read_reference

@@ -1,6 +1,6 @@
 """What an evaluated run shows: its pictures, values for its loggers, lines for the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
+from svp_lightning.evaluation.counting import metric_names
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.figures.diagnostics import training_curves
@@ -69,9 +70,10 @@ def _sheets(folder: Path, store: Store, rows: Mixture) -> None:
 def log_results(loggers: Sequence[Logger], results: Results, figures: Path) -> None:
     """Log test metrics, and images and a table where a logger takes them (W&B does)."""
     table = results.metrics.model_dump()["per_class"]
-    flat = {f"test/{name}": value for name, value in _flat(results.metrics.model_dump())}
-    for name, bounds in _flat(results.ci95.model_dump()):
-        flat |= {f"ci95/{name}/{end}": bounds[k] for k, end in enumerate(("low", "high"))}
+    found = {name: results.estimate(name) for name in metric_names(results.class_names)}
+    flat: dict[str, Any] = {f"test/{name}": one.value for name, one in found.items()}
+    for name, one in found.items():
+        flat |= {f"ci95/{name}/low": one.low, f"ci95/{name}/high": one.high}
     facts = results.model_dump(
         mode="json", exclude={"schema_version", "metrics", "ci95", "metrics_as_trained"}
     )
@@ -89,21 +91,12 @@ def log_results(loggers: Sequence[Logger], results: Results, figures: Path) -> N
             logger.log_table("test/per_class", columns=columns, data=rows)
 
 
-def _flat(metrics: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """``macro_auprc`` and ``air_bubble/auprc`` with their values."""
-    for name, value in metrics.items():
-        if name != "per_class":
-            yield name, value
-    for class_name, values in metrics["per_class"].items():
-        yield from ((f"{class_name}/{name}", value) for name, value in values.items())
-
-
 def summary(results: Results, report: Path) -> str:
     """The lines that an evaluation ends with."""
 
     def line(label: str, name: str) -> str:
-        low, high = getattr(results.ci95, name)
-        return f"  {label:<16} {getattr(results.metrics, name):.4f}  [{low:.4f}, {high:.4f}]"
+        one = results.estimate(name)
+        return f"  {label:<16} {one.value:.4f}  [{one.low:.4f}, {one.high:.4f}]"
 
     tested = ", ".join(f"{n:,} {name}" for name, n in results.counts.test.items())
     return "\n".join(

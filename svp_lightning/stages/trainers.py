@@ -26,12 +26,7 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import bar, duration, quieten_libraries, say
-from svp_lightning.stages.environment import (
-    choose_device,
-    device_name,
-    precision_of,
-    wandb_mode,
-)
+from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
 from svp_lightning.stages.resuming import KeepCost, WholeCheckpoints, newest_checkpoint
 from svp_lightning.stages.settings import TrainerSettings
 

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from svp_lightning.evaluation.corrected_counts import (
-    Confusion,
-    Corrector,
-    at_least,
-    size_bins,
-)
+from svp_lightning.evaluation.corrected_counts import Confusion, Corrector, at_least, size_bins
 from svp_lightning.evaluation.particle_counts import poisson_interval
 
 MANY = 10**9

@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from svp_lightning.evaluation.repetitions import (
-    ALPHA,
-    Error,
-    Spread,
-    error_of,
-    holm,
-    moderated,
-)
+from svp_lightning.evaluation.repetitions import ALPHA, Error, Spread, error_of, holm, moderated
 
 LOG_ALPHA = math.log(ALPHA)
 

@@ -1,11 +1,7 @@
 import pytest
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.generator.settings import (
-    GeneratorSettings,
-    SamplerSettings,
-    require_guidable,
-)
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
 from tests import configured
 
 

@@ -13,11 +13,7 @@ from typing import Any
 import numpy as np
 
 from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names, nested
-from svp_lightning.evaluation.predictions import (
-    Predictions,
-    write_predictions,
-    write_resamples,
-)
+from svp_lightning.evaluation.predictions import Predictions, write_predictions, write_resamples
 
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 NAMES = metric_names(CLASSES)

@@ -13,14 +13,7 @@ from svp_lightning.simulation.large_bubble import (
     draw_large_bubble,
     nominal_optics,
 )
-from svp_lightning.simulation.microscopes import (
-    ALIKE,
-    APART,
-    BLUR_UM,
-    DEPTH_UM,
-    SIZE,
-    microscope,
-)
+from svp_lightning.simulation.microscopes import ALIKE, APART, BLUR_UM, DEPTH_UM, SIZE, microscope
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres, magnified
 from svp_lightning.simulation.simulator import Simulator
 from tests.configured import simulation

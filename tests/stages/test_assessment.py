@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_lightning.evaluation.fidelity.class_fidelity import (
-    ClassFidelity,
-    ImageSet,
-    assess_class,
-)
+from svp_lightning.evaluation.fidelity.class_fidelity import ClassFidelity, ImageSet, assess_class
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.fidelity import fidelity_section
 from svp_lightning.stages import assessment

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_lightning.classifier.features import (
-    describe,
-    fit_features,
-    load_features,
-    save_projection,
-)
+from svp_lightning.classifier.features import describe, fit_features, load_features, save_projection
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.errors import CheckpointError
 from svp_lightning.pipeline import Pipeline

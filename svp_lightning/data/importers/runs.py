@@ -12,11 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from svp_lightning.data.importers.images import Picture
-from svp_lightning.data.importers.labels import (
-    class_names,
-    labels_from_table,
-    refuse_single_class,
-)
+from svp_lightning.data.importers.labels import class_names, labels_from_table, refuse_single_class
 from svp_lightning.data.importers.pictures import BOX, Pictures
 from svp_lightning.data.importers.repeats import relative_name, without_repeats
 from svp_lightning.data.importers.tables import Skips

@@ -7,12 +7,7 @@ import pandas as pd
 
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.runs import RunFacts
-from svp_lightning.data.importers.window import (
-    LARGE_BINS,
-    UNKNOWN_SIZE,
-    size_bins,
-    window_counts,
-)
+from svp_lightning.data.importers.window import LARGE_BINS, UNKNOWN_SIZE, size_bins, window_counts
 from svp_lightning.data.settings import MAX_IMAGE_SIZE
 from svp_lightning.data.store import SPLITS, Store
 

@@ -21,6 +21,7 @@ SCALE_BARS_UM = (1, 2, 5, 10, 20, 50, 100, 200)
 LABEL_PX = 190
 MARGIN_PX = 20
 LINE_PX = 26
+GALLERY_COLUMNS = 6
 
 Images = NDArray[np.uint8]
 
@@ -193,15 +194,13 @@ def worst_mistakes(
     predicted: Sequence[str],
     probability: NDArray[np.floating],
     class_names: Sequence[str],
-    *,
-    columns: int = 6,
 ) -> Figure:
     """A gallery of (n, H, W) images, most confident mistake first.
 
     Each has the label ``given``, the class ``predicted``, in its colour, and its probability.
     """
     if not len(images):
-        return sheet([Row([images])], columns, title="No mistakes on the test images.")
+        return sheet([Row([images])], GALLERY_COLUMNS, title="No mistakes on the test images.")
     colours = class_colours(class_names)
     notes = [  # a rounded 100 % would claim a certainty nobody has
         f"labelled {display_name(label).lower()}\n{display_name(called)} "
@@ -209,5 +208,7 @@ def worst_mistakes(
         for label, called, p in zip(given, predicted, probability, strict=True)
     ]
     shown = [colours[name] for name in predicted]
-    lines = [slice(at, at + columns) for at in range(0, len(images), columns)]
-    return sheet([Row([images[at]], "", INK, notes[at], shown[at]) for at in lines], columns)
+    starts = range(0, len(images), GALLERY_COLUMNS)
+    lines = [slice(at, at + GALLERY_COLUMNS) for at in starts]
+    rows = [Row([images[at]], "", INK, notes[at], shown[at]) for at in lines]
+    return sheet(rows, GALLERY_COLUMNS)

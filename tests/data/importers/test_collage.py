@@ -13,14 +13,7 @@ from svp_lightning.data.importers.images import Picture, read_picture
 from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests.data.importers.made_runs import (
-    REFERENCE,
-    WIDTH,
-    draw_collage,
-    imported,
-    plan,
-    save,
-)
+from tests.data.importers.made_runs import REFERENCE, WIDTH, draw_collage, imported, plan, save
 
 
 def page_of(path: Path) -> Picture:

@@ -7,13 +7,7 @@ import pytest
 
 from svp_lightning.data.importers.pictures import Pictures
 from svp_lightning.errors import DataError
-from tests.data.importers.made_runs import (
-    draw_collage,
-    plan,
-    save,
-    write_flowcam,
-    write_mfi,
-)
+from tests.data.importers.made_runs import draw_collage, plan, save, write_flowcam, write_mfi
 
 
 def move_and_link(folder: Path) -> Path:
