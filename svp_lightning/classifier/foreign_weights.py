@@ -189,7 +189,7 @@ def _renamed(key: str) -> str:
 
 
 def _prefix(names: Any, own: Mapping[str, Tensor]) -> str:
-    """What stands before our names in most of the file's."""
+    """The prefix that most of the file's names have before ours."""
     found: Counter[str] = Counter()
     for name in names:
         for rest in _endings(name):

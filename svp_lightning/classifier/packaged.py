@@ -27,6 +27,7 @@ from svp_lightning.classifier.module import ClassifierModule, load_classifier
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
+from svp_lightning.runtime.settings import first_problem
 
 CONFIG, WEIGHTS, CARD, ONNX = "config.json", "model.safetensors", "README.md", "model.onnx"
 CHECKPOINT = "classifier.ckpt"
@@ -180,9 +181,7 @@ def read_config(folder: Path) -> PackagedConfig:
     try:
         config = PackagedConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise ArtifactError(f"{file}: {place}: {first['msg']}.", REMEDY) from error
+        raise ArtifactError(f"{file}: {first_problem(error)}.", REMEDY) from error
     _require_files(folder, config.files)
     return config
 

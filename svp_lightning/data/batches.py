@@ -112,7 +112,7 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
 
 
 def shuffled(positions: NDArray[np.int64], count: int, key: Sequence[int]) -> NDArray[np.int64]:
-    """What stands at some positions of a permutation of 0 to ``count`` - 1 that is not stored.
+    """Values at some positions of a permutation of 0 to ``count`` - 1 that is not stored.
 
     A Feistel network permutes the next power of four (Luby & Rackoff 1988,
     https://doi.org/10.1137/0217022); numbers beyond ``count`` go through it again (Black & Rogaway

@@ -17,6 +17,7 @@ from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.counting import MACRO_METRICS, within_reach
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.files import require_unchanged
+from svp_lightning.runtime.settings import first_problem
 
 RESULTS = "results.json"
 SCHEMA: Literal[4] = 4
@@ -321,6 +322,4 @@ def read_stored(path: Path, model: type[FileT], schema: int, remedy: str) -> Fil
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise ArtifactError(f"{path}: {place}: {first['msg']}.", remedy) from error
+        raise ArtifactError(f"{path}: {first_problem(error)}.", remedy) from error

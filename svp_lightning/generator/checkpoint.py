@@ -18,7 +18,7 @@ from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
-from svp_lightning.runtime.settings import Settings
+from svp_lightning.runtime.settings import Settings, first_problem
 
 INFO = "generator.json"
 SCHEMA = 2
@@ -136,8 +136,6 @@ def _read_info(directory: Path) -> tuple[dict[str, Any], GeneratorInfo]:
             raise ValueError(f"it does not describe a generator of schema {SCHEMA}")
         return content, GeneratorInfo.model_validate(content.get("generator"))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path}: {name}: {first['msg']}.", RETRAIN) from error
+        raise CheckpointError(f"{path}: {first_problem(error)}.", RETRAIN) from error
     except ValueError as error:  # no UTF-8, or no JSON
         raise CheckpointError(f"{path} is damaged: {error}.", RETRAIN) from error

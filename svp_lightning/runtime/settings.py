@@ -38,6 +38,12 @@ def assignment(key: str, value: str) -> str:
     return f"{key}='{escaped}'"
 
 
+def first_problem(error: ValidationError) -> str:
+    """``"counts.test: Field required"``: the first thing wrong with a stored file, and where."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+
+
 class Settings(BaseModel):
     """Immutable, checked settings; unknown names and impossible values are refused."""
 

@@ -30,6 +30,7 @@ from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
 from svp_lightning.errors import DataError, SvpError
 from svp_lightning.report.style import class_colours
+from svp_lightning.runtime.settings import first_problem
 from svp_lightning.web.desk import KINDS, Asked, Desk
 from svp_lightning.web.jobs import Job, counts_of, files_of
 from svp_lightning.web.settings import ServeSettings
@@ -143,9 +144,7 @@ def _calls(desk: Desk) -> list[Route]:
         try:
             asked = Asked.model_validate_json(await request.body())
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise DataError(f"{name}: {first['msg']}.") from error
+            raise DataError(f"{first_problem(error)}.") from error
         await run_in_threadpool(desk.start, asked)
         return JSONResponse(_described(desk.job))
 

@@ -74,8 +74,8 @@ def test_mixup_blends_labels_and_weights_as_it_blends_images(toy, monkeypatch):
     # Each image says its class and its weight, so that a blended image says what it blends.
     monkeypatch.setattr(type(module), "forward", lambda _, x: seen.append(x[:, 0]) or x[:, 0, 0])
     labels, weight = torch.arange(24) % 3, torch.arange(24) / 12
-    told = torch.stack([one_hot(labels, 3), one_hot(labels, 3) * weight[:, None]], dim=1)
-    batch = {"image": told[:, None], "label": labels, "weight": weight}
+    image = torch.stack([one_hot(labels, 3), one_hot(labels, 3) * weight[:, None]], dim=1)
+    batch = {"image": image[:, None], "label": labels, "weight": weight}
     shares = []
     for step in range(50):
         monkeypatch.setattr(type(module), "global_step", step)

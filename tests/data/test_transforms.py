@@ -89,7 +89,7 @@ def disc(count: int, radius: float = 8, level: float = 0.4) -> torch.Tensor:
     return (level - 0.8 * inside).expand(count, 1, SIDE, SIDE).contiguous()
 
 
-def test_the_background_of_a_moved_image_goes_on_to_its_edges() -> None:
+def test_the_background_of_a_moved_image_reaches_its_edges() -> None:
     seen = classical(disc(200), 1.0, generator())
     for corner in (seen[:, 0, :8, :8], seen[:, 0, -8:, -8:]):
         # Smooth but for the sensor's noise, at most 3 grey levels.

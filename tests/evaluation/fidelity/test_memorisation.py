@@ -60,7 +60,7 @@ def test_turned_copy_is_found_at_distance_zero() -> None:
     np.testing.assert_array_equal(back, train + 20)
 
 
-def test_excess_is_exact_under_exchangeability() -> None:
+def test_the_level_is_exact_under_exchangeability() -> None:
     """The test's level holds, though the threshold is estimated from few images."""
     generator = np.random.default_rng(0)
     draws = generator.random((1000, 250))
