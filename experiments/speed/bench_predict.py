@@ -1,9 +1,10 @@
 """Time of ``task=predict`` for 100,000 particles, over the bare forward passes of its network.
 
-The released classifier, on images of noise, which do not change the time. Bare passes, classifying,
-and classifying with flags take turns on the same images; what follows for each particle and for
-the run (sets, tables, suspects, quality report) is timed for all of them at once. Importing the
-images is left out. Prints one JSON line.
+The released classifier, on images of noise, which do not change the time. Bare passes (the network
+as it was trained, in batches of 512 and in those that the program uses), classifying, and
+classifying with flags take turns on the same images; what follows for each particle and for the run
+(sets, tables, suspects, quality report) is timed for all of them at once. Importing the images is
+left out. One thread. Prints one JSON line.
 
 Usage:
     python experiments/speed/bench_predict.py [--images 5000] [--turns 5] [--particles 100000]
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from svp_lightning.classifier.packaged import open_classifier
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.data.transforms import to_model_range
@@ -31,7 +33,7 @@ from svp_lightning.evaluation.reference import judge
 from svp_lightning.report.counts import count_table, write_counts
 from svp_lightning.report.gallery import write_suspects
 from svp_lightning.stages.lab_report import lab_report
-from svp_lightning.stages.measuring import predict_all
+from svp_lightning.stages.measuring import IMAGES_PER_CORE, predict_all
 from svp_lightning.stages.predictor import Predictor, load_predictor
 from svp_lightning.stages.run_folder import RELEASED
 from svp_lightning.stages.settings import LabReportSettings
@@ -74,17 +76,18 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 
 def passes(predictor: Predictor, store: Store, turns: int) -> list[Times]:
     """Each way, in turn; the order is reversed from turn to turn."""
-    module = predictor.seen.classifier
+    network = open_classifier(RELEASED).eval()
 
-    def bare() -> None:
+    def bare(size: int) -> None:
         with torch.inference_mode():
-            for start in range(0, len(store), BATCH):
-                batch = torch.from_numpy(np.array(store.images[start : start + BATCH]))
-                module(to_model_range(batch[:, None]))
+            for start in range(0, len(store), size):
+                batch = torch.from_numpy(np.array(store.images[start : start + size]))
+                network(to_model_range(batch[:, None]))
 
     ways = {
-        "bare": bare,
-        "classifier": lambda: predict_all(module, store, BATCH, CPU),
+        "bare, batches of 512": lambda: bare(BATCH),
+        "bare": lambda: bare(IMAGES_PER_CORE),
+        "classifier": lambda: predict_all(predictor.seen.classifier, store, BATCH, CPU),
         "with flags": lambda: predict_all(predictor.seen, store, BATCH, CPU),
     }
     for call in ways.values():  # imports and kernels

@@ -11,7 +11,7 @@ experiments/out_of_distribution.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,12 +123,12 @@ class Look(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, H, W) uint8 -> blocks of numbers (B, ...), each of one kind."""
         edge = [images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]]
-        background = torch.cat(edge, dim=1).float().median(dim=1).values.clamp(min=1)
-        contrast = images.float() / background[:, None, None] - 1
+        background = _quantiles(torch.cat(edge, dim=1), (0.5,)).clamp(min=1)
+        contrast = images.float().div_(background[:, :, None]).sub_(1)
         return [
             self._angular(contrast),
             *self._power(contrast),
-            _quantiles(images) / background[:, None] - 1,
+            _quantiles(images.flatten(1), QUANTILES) / background - 1,
         ]
 
     def _angular(self, contrast: Tensor) -> Tensor:
@@ -140,9 +140,10 @@ class Look(nn.Module):
     def _power(self, contrast: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the log power in each band."""
         spectrum = torch.fft.rfft2(contrast * self.window).flatten(1)
-        log = (spectrum.real.square() + spectrum.imag.square()).add_(_POWER_FLOOR).log_()
+        real, imaginary = spectrum.real, spectrum.imag
+        log = real.square().addcmul_(imaginary, imaginary).add_(_POWER_FLOOR).log_()
         mean = log @ self.bands
-        return mean, (log.square() @ self.bands - mean.square()).clamp(min=0).sqrt()
+        return mean, (log.square_() @ self.bands - mean.square()).clamp(min=0).sqrt()
 
 
 def _means(number: Tensor, count: int, weight: Tensor | float = 1.0) -> Tensor:
@@ -157,13 +158,13 @@ def _turns(angle: Tensor) -> Tensor:
     return torch.stack([phase.cos(), phase.sin()], dim=1)[None]
 
 
-def _quantiles(images: Tensor) -> Tensor:
-    """(B, Q) grey levels; from histograms, which are faster than sorting."""
-    flat, count = images.flatten(1).int(), len(images)
-    first = 256 * torch.arange(count, dtype=torch.int32, device=flat.device)[:, None]
-    histogram = torch.bincount((flat + first).flatten(), minlength=256 * count).view(count, 256)
-    below = histogram.cumsum(dim=1) / flat.shape[1]
-    at = torch.tensor(QUANTILES, device=flat.device)
+def _quantiles(pixels: Tensor, wanted: Sequence[float]) -> Tensor:
+    """(B, N) uint8 -> (B, Q) grey levels; from histograms, which are faster than sorting."""
+    count = len(pixels)
+    first = 256 * torch.arange(count, dtype=torch.int32, device=pixels.device)[:, None]
+    histogram = torch.bincount((pixels + first).flatten(), minlength=256 * count).view(count, 256)
+    below = histogram.cumsum(dim=1) / pixels.shape[1]
+    at = torch.tensor(wanted, device=pixels.device)
     return torch.searchsorted(below, at.expand(count, -1).contiguous()).float()
 
 

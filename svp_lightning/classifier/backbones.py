@@ -4,7 +4,7 @@ The ImageNet stem shrinks an image four times before the first block, which leav
 positions of a 64-pixel particle at the last. The stem is therefore chosen by image size.
 """
 
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from svp_lightning.classifier.foreign_weights import map_weights, of_head, read_state_dict
@@ -160,6 +161,18 @@ def _patch_stem(network: Any, stride: int) -> None:
     stem[0] = nn.Conv2d(1, stem[0].out_channels, 4, stride=stride, padding=padding)
     nn.init.trunc_normal_(stem[0].weight, std=0.02)
     nn.init.zeros_(stem[0].bias)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Merge each batch norm with the convolution before it, in place: predicts more quickly.
+
+    The network answers the same up to rounding. It can no longer be trained or saved.
+    """
+    for parent in list(network.modules()):
+        for (name, first), (following, norm) in pairwise(list(parent.named_children())):
+            if isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(first.eval(), norm.eval()))
+                setattr(parent, following, nn.Identity())
 
 
 def load_pretrained(network: nn.Module, path: Path) -> None:

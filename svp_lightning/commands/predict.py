@@ -38,10 +38,7 @@ from svp_lightning.stages.run_folder import CONFIG, copy, evaluated_run, weights
 
 
 def run(pipeline: Pipeline) -> None:
-    """Write the predictions, the counts and how the images were prepared; print the counts.
-
-    Particles are counted at the class shares that ``predict.prevalence`` says.
-    """
+    """Write predictions, how the images were prepared, and counts at ``predict.prevalence``."""
     config, folder = pipeline.config, pipeline.run_dir
     run = evaluated_run(config.predict.run)
     if config.predict.run is None:
@@ -54,6 +51,7 @@ def run(pipeline: Pipeline) -> None:
     store = build_store(data, config.paths.own, pipeline.cache)
     # Imported when needed: torch takes seconds, and a mistake in the images should not wait for it.
     from svp_lightning.evaluation.calibration import for_new_images
+    from svp_lightning.stages.environment import device_name
     from svp_lightning.stages.lab_report import lab_report
     from svp_lightning.stages.measuring import predict_all
     from svp_lightning.stages.predictor import load_predictor
@@ -77,7 +75,7 @@ def run(pipeline: Pipeline) -> None:
     start, known, settings = time.monotonic(), predictor.results, config.predict
     how_to = config.evaluation.batch_size, pipeline.trainers.device
     raw, strangeness = predict_all(predictor.seen, store, *how_to)
-    say(rate(len(store), time.monotonic() - start))
+    say(rate(len(store), time.monotonic() - start, device_name(pipeline.trainers.device)))
     write_predictions(folder / PREDICTIONS, raw)
     how = "given" if data.prevalence else config.predict.prevalence
     predicted = for_new_images(raw, how, data.prevalence, known)

@@ -158,9 +158,10 @@ def _whole(low: float, high: float) -> str:
     return f"{math.floor(low):,}–{math.ceil(high):,}"
 
 
-def rate(images: int, seconds: float) -> str:
-    """The line that says how fast images were classified."""
-    return f"Classified {images:,} images in {seconds:.1f} s, {images / seconds:,.0f} a second."
+def rate(images: int, seconds: float, device: str) -> str:
+    """The line that says how fast images were classified, and on what."""
+    speed = f"{images / seconds:,.0f} images/s"
+    return f"Classified {images:,} images in {seconds:.1f} s, {speed} ({device})."
 
 
 def what_is_promised(

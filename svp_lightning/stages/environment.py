@@ -137,5 +137,6 @@ def device_name(device: torch.device, processes: int = 1) -> str:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{device.type.upper()}, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        name = f"{device.type.upper()}, {threads} thread{'s'[: threads > 1]}"
     return name if processes == 1 else f"{processes} × {name}"

@@ -47,6 +47,8 @@ DRAW_SEED = 0
 
 VAL_IMAGES = 5000
 """Validation images of a class that a reference keeps the numbers of, at most."""
+IMAGES_PER_CORE = 64
+"""Predicted at once on a CPU: memory for larger batches is asked of the system for each layer."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def predict_all(
     Args:
         seen: the classifier.
         store: of the images.
-        batch_size: images at a time.
+        batch_size: images at a time, at most.
         device: where to compute.
         rows: (N,) of the store; None: all.
 
@@ -131,6 +133,8 @@ def predict_all(
             f"{store.image_size} px.",
             "Import the images at the classifier's size.",
         )
+    if device.type == "cpu":
+        batch_size = min(batch_size, IMAGES_PER_CORE * torch.get_num_threads())
     names, seen = module.class_names, seen.to(device).eval()
     strange_to = len(names) if isinstance(seen, Appearance) else 0
     probability = np.empty((len(rows), len(names)), np.float32)

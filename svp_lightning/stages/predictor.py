@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from svp_lightning.classifier.appearance import Appearance
+from svp_lightning.classifier.backbones import fold_batch_norms
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.packaged import open_classifier
 from svp_lightning.evaluation.reference import REFERENCE, Reference, read_reference
@@ -15,8 +16,8 @@ class Predictor:
     """A classifier and what is known of it.
 
     Attributes:
-        seen: network, class names and trained shares; with a reference, also how far an image is
-            from each class.
+        seen: network (its batch norms folded), class names and trained shares; with a reference,
+            also how far an image is from each class.
         reference: what prediction sets and flags come from; None: there are none.
         results: calibration and mistakes; None: it was not evaluated.
     """
@@ -37,6 +38,7 @@ def load_predictor(folder: Path) -> Predictor:
         CheckpointError: the weights cannot be used.
     """
     classifier, reference = open_classifier(folder), read_reference(folder / REFERENCE)
+    fold_batch_norms(classifier.network)
     results = read_results(folder / RESULTS) if (folder / RESULTS).is_file() else None
     if reference is None:
         return Predictor(classifier, None, results)

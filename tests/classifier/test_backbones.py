@@ -10,6 +10,7 @@ from svp_lightning.classifier.backbones import (
     SmallMapConv2d,
     auto_stem_stride,
     build_backbone,
+    fold_batch_norms,
     load_pretrained,
 )
 from svp_lightning.classifier.settings import ClassifierSettings
@@ -35,6 +36,18 @@ def test_every_parameter_learns_and_the_stem_shrinks_as_asked(name, stride):
         assert parameter.grad is not None, label
         assert parameter.grad.isfinite().all(), label
         assert parameter.grad.any(), label
+
+
+@pytest.mark.parametrize("name", ["resnet18_quarter", "resnet50", "convnext_tiny"])
+def test_folded_batch_norms_answer_alike(name):
+    torch.manual_seed(0)
+    network, images = build_backbone(name, 3, 32), torch.randn(16, 1, 32, 32)
+    network(images)  # batch norms learn the statistics
+    with torch.inference_mode():
+        expected = network.eval()(images)
+        fold_batch_norms(network)
+        torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in network.modules())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from tests.conftest import only_run
 from tests.data.importers.made_runs import write_discs
@@ -80,7 +81,12 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
         f"data.root={tmp_path / 'runs' / 'vial2'}",
         "data.volume_ml=0.04",
     )
-    svp(*again, f"predict.compare={file.parent}", "study=later")
+    torch.set_num_threads(3)  # as many as PyTorch finds cores, where nothing limits them
+    try:
+        svp(*again, f"predict.compare={file.parent}", "study=later")
+    finally:
+        torch.set_num_threads(1)
+    assert "images/s (CPU, 3 threads)" in capsys.readouterr().out
     (later,) = tmp_path.glob("outputs/later/*/quality_report.csv")
     report = pd.read_csv(later)
     found = report[report["class"] == "all"].set_index(["quantity", "sample", "min_size_um"])
