@@ -230,9 +230,7 @@ def forecast(part: Part, config: Config) -> tuple[float, float] | None:
 def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
     """Print a table of the cells: what each has still to make, and about how long it takes.
 
-    Args:
-        cells: name and configuration of each.
-        parallel: cells that run at once.
+    ``parallel`` cells run at once.
     """
     table = Table("cell", "still to make", "about", box=None, pad_edge=False)
     made: set[str] = set()

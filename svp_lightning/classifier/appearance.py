@@ -94,11 +94,7 @@ class Appearance(nn.Module):
 
 
 class Look(nn.Module):
-    """Numbers that describe images of one size, whatever the classifier.
-
-    Args:
-        size: H = W, px.
-    """
+    """Numbers that describe images of one ``size`` (H = W, px), whatever the classifier."""
 
     harmonics: Tensor
     bands: Tensor
@@ -182,13 +178,9 @@ def fit_appearance(
     labels: NDArray[np.int64],
     device: torch.device | str = "cpu",
 ) -> dict[str, NDArray[np.float32]]:
-    """The tensors of an :class:`Appearance`, from real training images.
+    """The tensors of an :class:`Appearance`, from real training images (n, H, W) and labels (n,).
 
-    Args:
-        classifier: trained on them.
-        images: (n, H, W); at most :data:`IMAGES` of a class are of use.
-        labels: (n,) class indices; every class has an image.
-        device: where to compute.
+    At most :data:`IMAGES` of a class are of use; every class has one.
     """
     classifier, look = classifier.to(device).eval(), Look(classifier.image_size).to(device)
     with torch.inference_mode():

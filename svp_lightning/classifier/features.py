@@ -47,10 +47,8 @@ class Described:
 class FeatureNetwork(nn.Module):
     """A trained classifier, read at all its stages, with a linear projection behind.
 
-    Args:
-        classifier: in evaluation mode.
-        mean: (C,) subtracted from the pooled stage outputs.
-        basis: (C, D) multiplied from the right.
+    ``mean`` (C,) is subtracted from the pooled stage outputs, ``basis`` (C, D) multiplied from the
+    right. The classifier is in evaluation mode.
     """
 
     mean: Tensor
@@ -116,13 +114,9 @@ def fit_features(
     components: int,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
-    """Find the projection for a trained classifier.
+    """Find the projection of a trained classifier to at most ``components`` features D.
 
-    Args:
-        classifier: trained on real images.
-        images: (n, H, W) real training images, classes about equally often.
-        components: wanted number of features D.
-        device: where to compute.
+    ``images`` (n, H, W) are real training images, classes about equally often.
     """
     classifier = classifier.to(device).eval()
     with torch.inference_mode():
@@ -136,11 +130,9 @@ def fit_features(
 def whitening(
     blocks: Sequence[NDArray[np.float64]], components: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Whitened principal components of blocks of numbers that weigh alike.
+    """At most ``components`` D whitened principal components of blocks that weigh alike.
 
-    Args:
-        blocks: (n, ...) each, of the same images.
-        components: D, at most.
+    The ``blocks`` are (n, ...) each, of the same images.
 
     Returns:
         Mean (C,) of all blocks side by side, and basis (C, D) that is multiplied from the right.

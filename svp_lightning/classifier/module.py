@@ -253,10 +253,7 @@ class ClassifierModule(pl.LightningModule):
 
 
 def load_classifier(path: Path) -> ClassifierModule:
-    """Rebuild a classifier from a checkpoint, ready to test.
-
-    Args:
-        path: ``best.ckpt`` or ``last.ckpt`` of :func:`~.validation.checkpoint_callbacks`.
+    """Rebuild a classifier from a checkpoint (``best.ckpt`` or ``last.ckpt``), ready to test.
 
     Returns:
         The module in evaluation mode, on the CPU.

@@ -82,12 +82,9 @@ def available() -> bool:
 
 
 def write_onnx(path: Path, module: ClassifierModule, images: Images) -> OnnxCheck:
-    """Write ``path``, if it says of the images what PyTorch says.
+    """Write ``path``, if it says of real images (n, H, W) of all classes what PyTorch says.
 
-    Args:
-        path: of the new file.
-        module: in evaluation mode, on the CPU.
-        images: (n, H, W) real images of all classes.
+    The ``module`` is in evaluation mode, on the CPU.
 
     Raises:
         SettingsError: the extra ``onnx`` is not installed.

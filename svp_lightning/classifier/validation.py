@@ -90,13 +90,10 @@ def checkpoint_callbacks(
 ) -> list[MovableCheckpoint]:
     """Write ``best.ckpt``, the weights to keep, and ``last.ckpt`` to resume from.
 
-    The best comes first, so that the last checkpoint knows of it: a run resumed from there
-    replaces it only by a better one. Both are written at the end of the validation, which is
-    after the last step of an epoch.
-
-    Args:
-        directory: where the two files go.
-        keep: weights in ``best.ckpt``: of the best validation, or of the newest one.
+    ``keep`` says which weights are the best: of the best validation, or of the newest one. They
+    come first, so that the last checkpoint knows of them: a run resumed from there replaces them
+    only by better ones. Both are written at the end of the validation, which is after the last step
+    of an epoch.
     """
     best = MovableCheckpoint(
         dirpath=directory,

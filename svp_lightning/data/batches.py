@@ -112,16 +112,12 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
 
 
 def shuffled(positions: NDArray[np.int64], count: int, key: Sequence[int]) -> NDArray[np.int64]:
-    """Values at some positions of a permutation of 0 to ``count`` - 1 that is not stored.
+    """Values at (n,) positions of a permutation of 0 to ``count`` - 1 that is not stored.
 
     A Feistel network permutes the next power of four (Luby & Rackoff 1988,
     https://doi.org/10.1137/0217022); numbers beyond ``count`` go through it again (Black & Rogaway
-    2002, https://doi.org/10.1007/3-540-45760-7_9), at most four times on average.
-
-    Args:
-        positions: (n,) positions, 0 to ``count`` - 1.
-        count: numbers that are permuted.
-        key: decides on the permutation.
+    2002, https://doi.org/10.1007/3-540-45760-7_9), at most four times on average. ``key`` decides
+    on the permutation.
     """
     half = np.uint64(((count - 1).bit_length() + 1) // 2)
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -154,14 +150,8 @@ def _bounds(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 class ShardedSampler(Sampler[NDArray[np.int64]]):
     """Every row exactly once over all processes, in order, without padding.
 
-    Process r of R takes rows r, r + R, r + 2R, ...; processes may differ by one row, and so
-    by one batch: metrics must gather at the epoch's end, not per step.
-
-    Args:
-        num_rows: rows to go through.
-        batch_size: rows per batch of one process.
-        rank: this process.
-        world_size: number of processes.
+    Process r of R takes rows r, r + R, r + 2R, ..., ``batch_size`` at a time; processes may differ
+    by one row, and so by one batch: metrics must gather at the epoch's end, not per step.
 
     Raises:
         DistributedError: there are fewer rows than processes.

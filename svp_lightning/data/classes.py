@@ -14,17 +14,11 @@ RARE_BELOW = 0.5
 
 
 def rare_classes(train_counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Classes worth augmenting, judged from the number of training images of each.
+    """Classes worth augmenting, in the order given, by the number of training images of each.
 
     A class is rare when it has fewer than :data:`RARE_BELOW` times the images of the
     largest one. In a balanced set none is, and every class counts as rare: each could use
     more images, and a ratio then enlarges the set as a whole.
-
-    Args:
-        train_counts: class name -> number of training images, in class order.
-
-    Returns:
-        The rare class names, in the order given.
     """
     limit = RARE_BELOW * max(train_counts.values())
     rare = tuple(name for name, count in train_counts.items() if count < limit)
@@ -32,12 +26,7 @@ def rare_classes(train_counts: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def commonest(train: Mapping[str, int], stated: Mapping[str, float] | None = None) -> str:
-    """The class most common in use.
-
-    Args:
-        train: class name -> training images, which decide where nothing is stated.
-        stated: class name -> prevalence.
-    """
+    """The class most common in use: as a prevalence states it, or else by its training images."""
     return max(train, key=lambda name: ((stated or {}).get(name, 0.0), train[name]))
 
 

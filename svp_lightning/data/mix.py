@@ -90,10 +90,8 @@ def added_counts(
 ) -> dict[str, int]:
     """Images to be added to each class that gets any: its ratio times its real images, rounded.
 
-    Args:
-        train_counts: class name -> real training images, in class order.
-        ratio: of the rare classes.
-        plentiful_ratio: of the others.
+    ``train_counts``: class name -> real training images, in class order; ``ratio`` is that of the
+    rare classes, ``plentiful_ratio`` of the others.
     """
     rare = rare_classes(train_counts)
     ratios = {c: ratio if c in rare else plentiful_ratio for c in train_counts}
@@ -146,9 +144,7 @@ def mix(
 def train_rows(real: Store, balanced: bool = False) -> Mixture:
     """Every labelled real image of the train split, and nothing else.
 
-    Args:
-        real: the store.
-        balanced: draw every class equally often, as for a class-conditional generator.
+    ``balanced`` draws every class equally often, as for a class-conditional generator.
 
     Raises:
         StoreError: a class has no training image, or the store holds synthetic images.

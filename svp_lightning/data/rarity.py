@@ -55,11 +55,7 @@ def limit_rare(store: Store, rare_images: int, seed: int) -> Store:
 
 
 def only_classes(mixture: Mixture, class_names: Sequence[str]) -> Mixture:
-    """The rows of ``class_names``, relabelled in that order.
-
-    Args:
-        mixture: the rows.
-        class_names: some of its classes, each once.
+    """The rows of some classes, each named once, relabelled in that order.
 
     Raises:
         SettingsError: the data has no such class.

@@ -58,15 +58,11 @@ def apply_symmetry(images: Tensor, codes: Tensor) -> Tensor:
 
 
 def illumination(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
-    """Random lamp brightness and camera offset of each image.
+    """Random lamp brightness and camera offset of each image in [-1, 1].
 
-    Grey values g in [0, 1] become a*g + b with a in 1 ± ``amount`` and b in ± ``amount``/2:
-    the background level is a property of the run and must not give the class away.
-
-    Args:
-        images: in [-1, 1].
-        amount: 0 to 1.
-        generator: on the device of the images.
+    Grey values g in [0, 1] become a*g + b with a in 1 ± ``amount`` (0 to 1) and b in ±
+    ``amount``/2: the background level is a property of the run and must not give the class away.
+    The ``generator`` is on the device of the images.
     """
     gain = 1 + amount * _uniform(images, generator)
     offset = amount * _uniform(images, generator)  # ± amount/2 on [0, 1]
@@ -74,15 +70,11 @@ def illumination(images: Tensor, amount: float, generator: torch.Generator) -> T
 
 
 def classical(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Rotation, scale, shift, defocus, light and sensor noise, each drawn for every image.
+    """Rotation, scale, shift, defocus, light and sensor noise, drawn for each image in [-1, 1].
 
     Images whose particle the window cuts are not moved: what lies beyond the window is unknown,
-    and a background in its place would show where the window ended.
-
-    Args:
-        images: in [-1, 1].
-        strength: 0 (none) to 1.
-        generator: on the device of the images.
+    and a background in its place would show where the window ended. ``strength`` is 0 (none) to 1,
+    the ``generator`` on the device of the images.
     """
     # On the background: what comes in at the edges is 0, and so is what blur mixes in.
     level = background(images)
@@ -161,14 +153,11 @@ def _move(images: Tensor, strength: float, generator: torch.Generator) -> Tensor
 
 
 def defocus(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Blur by a disc of 0 to ``share`` of the side, the geometric image of a defocused point.
+    """Blur images in [-1, 1] by a disc of 0 to ``share`` (0 to 0.5) of the side.
 
-    Its transfer function is 2 J1(x) / x (Goodman, Introduction to Fourier Optics, section 6.4.4).
-
-    Args:
-        images: in [-1, 1].
-        share: 0 to 0.5.
-        generator: on the device of the images.
+    That is the geometric image of a defocused point; its transfer function is 2 J1(x) / x (Goodman,
+    Introduction to Fourier Optics, section 6.4.4). The ``generator`` is on the device of the
+    images.
     """
     side = images.shape[-1]
     margin = math.ceil(2 * share * side)  # the spectrum is that of a periodic image

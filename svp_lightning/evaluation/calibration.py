@@ -53,13 +53,10 @@ class Scaling:
 
 
 def fit_scaling(validation: Predictions) -> Scaling:
-    """The scaling that makes the labels most likely.
+    """The scaling that makes the labels of validation images most likely, an image of each class.
 
     Standard normal priors on log T and on each bias keep it near none where a few images, all
     recognised, would leave it without bounds; among hundreds of images they do not count.
-
-    Args:
-        validation: labelled, every class with an image.
     """
     labels, K = validation.labels, len(validation.class_names)
     scores, target = _log_likelihoods(validation), np.eye(K)[validation.labels]

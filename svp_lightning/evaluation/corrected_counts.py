@@ -86,7 +86,7 @@ class Confusion:
         num_classes: int,
         least: int = LEAST_IMAGES,
     ) -> "Confusion":
-        """From labelled test images.
+        """From N labelled test images, K classes and B bins.
 
         Args:
             given: (N,) class; each of the K classes needs an image.

@@ -60,8 +60,7 @@ class Predictions:
     def at(self, prevalence: Mapping[str, float]) -> "Predictions":
         """The same images, with the probabilities that hold at other class shares.
 
-        Args:
-            prevalence: class name -> relative frequency.
+        ``prevalence``: class name -> relative frequency.
 
         Raises:
             SettingsError: see :func:`~.priors.class_shares`.
@@ -171,14 +170,10 @@ def _filled(path: Path, file: parquet.ParquetFile, with_ids: bool) -> Prediction
 
 
 def prevalence_table(tested: Predictions, common: str, ratios: Sequence[float]) -> pd.DataFrame:
-    """``prevalence.csv``: metrics at ``ratio`` particles of a class per one of each other.
+    """``prevalence.csv``: metrics of labelled test images at several shares of a ``common`` class.
 
-    Each row has the probabilities corrected to its mixture.
-
-    Args:
-        tested: labelled test images.
-        common: the plentiful class.
-        ratios: such as 1, 10, 100, 1000.
+    Each row has the probabilities corrected to its mixture: ``ratio`` particles of the common class
+    for one of each other.
 
     Returns:
         One row per ratio: ``ratio``, ``common`` (the name), the macro metrics, and

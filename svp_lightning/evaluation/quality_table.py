@@ -154,12 +154,10 @@ def calls_of(
 def quality_table(
     calls: Calls, blank: str | None = None, container_ml: float | None = None
 ) -> pd.DataFrame:
-    """All numbers of a report, a row each.
+    """All numbers of a report of S runs, a row each.
 
-    Args:
-        calls: of S runs.
-        blank: name of the run to subtract from each other one.
-        container_ml: nominal volume of a container, mL.
+    The run named ``blank`` is subtracted from each other one; ``container_ml`` is the nominal
+    volume of a container, mL.
 
     Returns:
         ``quantity`` (:data:`SINGLE`, :data:`NET` or :data:`DIFFERENCE`), ``sample``,

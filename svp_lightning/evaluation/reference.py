@@ -53,14 +53,10 @@ class Reference:
     appearance: Mapping[str, Values]
 
     def sets(self, raw: Predictions, coverage: float) -> NDArray[np.bool_]:
-        """(N, K) which classes an image may be of.
+        """(N, K) which classes an image may be of, from the classifier's own probabilities.
 
-        An image of class y has y in its set with a chance of at least ``coverage``, or of
-        :func:`guaranteed` where the validation images are too few for that.
-
-        Args:
-            raw: the classifier's own probabilities.
-            coverage: above 0, below 1.
+        An image of class y has y in its set with a chance of at least ``coverage`` (above 0, below
+        1), or of :func:`guaranteed` where the validation images are too few for that.
         """
         least = [lowest(self.probability[name], 1 - coverage) for name in raw.class_names]
         return np.asarray(raw.probabilities >= np.array(least))
@@ -70,13 +66,9 @@ class Reference:
     ) -> NDArray[np.bool_]:
         """(N,) which images are further from every class than its own images are.
 
-        An image of any class is flagged with a chance of at most ``false_alarms``, or of 1 less
-        :func:`guaranteed` where the validation images are too few for that.
-
-        Args:
-            strangeness: (N, K), to each class.
-            class_names: K names.
-            false_alarms: above 0, below 1.
+        ``strangeness`` is (N, K). An image of any class is flagged with a chance of at most
+        ``false_alarms`` (above 0, below 1), or of 1 less :func:`guaranteed` where the validation
+        images are too few for that.
         """
         most = [-lowest(-self.strangeness[name][::-1], false_alarms) for name in class_names]
         return np.asarray((strangeness > np.array(most)).all(axis=1))
@@ -135,15 +127,11 @@ def judge(
     coverage: float,
     false_alarms: float,
 ) -> Judged:
-    """Prediction sets and flags of new images.
+    """Prediction sets and flags of N new images.
 
-    Args:
-        raw: N images, the classifier's own probabilities.
-        found: the same at the class shares in use.
-        strangeness: (N, K), to each class.
-        reference: of the classifier.
-        coverage: of each class by the sets, above 0 and below 1.
-        false_alarms: of each class among the unfamiliar, above 0 and below 1.
+    ``raw`` holds the classifier's own probabilities, ``found`` those at the class shares in use;
+    ``strangeness`` is (N, K). ``coverage`` of each class by the sets, and ``false_alarms`` of each
+    class among the unfamiliar, are above 0 and below 1.
     """
     # A set that the rule leaves empty, or without the class that is counted, only gains by it.
     sets = np.eye(len(found.class_names), dtype=bool)[found.probabilities.argmax(axis=1)]
@@ -161,13 +149,9 @@ def judge(
 def lowest(ascending: Values, misses: float) -> float:
     """The value below which a new one of the same class falls with a chance of ``misses`` at most.
 
-    The k-th lowest of n, k = floor(misses (n + 1)). Where that is 0 (n < 1 / misses - 1) no value
-    keeps the promise but minus infinity, which says nothing; the lowest is taken, which misses
-    1 / (n + 1).
-
-    Args:
-        ascending: (n,) validation values, n at least 1.
-        misses: above 0, below 1.
+    The k-th lowest of n (at least 1) validation values, k = floor(misses (n + 1)). Where that is 0
+    (n < 1 / misses - 1) no value keeps the promise but minus infinity, which says nothing; the
+    lowest is taken, which misses 1 / (n + 1).
     """
     return float(ascending[max(_rank(len(ascending), misses), 1) - 1])
 

@@ -149,12 +149,9 @@ class _Ladder:
         return table.reshape(-1, places)
 
     def rates(self, split: str, resamples: int, random: np.random.Generator) -> Values:
-        """(K, R, T) share of each class's images at or above each threshold.
+        """(R draws) share (K, R, T) of each class's images at or above each threshold.
 
-        Args:
-            split: ``validation`` draws sets of its size from both splits, ``test`` from its own.
-            resamples: R.
-            random: decides the draws.
+        ``split`` ``validation`` draws sets of its size from both splits, ``test`` from its own.
         """
         rates = []
         for validation, test in zip(self._validation, self._test, strict=True):

@@ -169,11 +169,8 @@ def what_is_promised(
 ) -> list[str]:
     """What ``uncertain`` and ``unfamiliar`` mean, and how far validation images vouch for it.
 
-    Args:
-        reference: of the classifier.
-        coverage: of each class by the prediction sets.
-        false_alarms: of each class among the unfamiliar.
-        particles: that were judged.
+    ``coverage`` is that of each class by the prediction sets, ``false_alarms`` the share of each
+    class among the unfamiliar; ``particles`` were judged.
     """
     if reference is None:
         return ["The classifier has no reference: nothing is called uncertain or unfamiliar."]

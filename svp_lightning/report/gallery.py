@@ -55,10 +55,7 @@ def write_gallery(
 def write_suspects(path: Path, store: Store, judged: Judged) -> Path | None:
     """Write a gallery of the unfamiliar particles, the strangest first, then of the least certain.
 
-    Args:
-        path: the new file.
-        store: of the images, labelled or not.
-        judged: what is said of each of them.
+    ``judged`` is what is said of each image of the store, labelled or not.
 
     Returns:
         The file; None where there is no particle.

@@ -28,11 +28,9 @@ class Divergence:
         self._first[what] = first.minimum(self._first.get(what, first))
 
     def refuse(self, remedy: str, earliest: Callable[[Tensor], Tensor] = lambda own: own) -> None:
-        """Stop a diverged training.
+        """Stop a diverged training; ``remedy`` says what to do about it.
 
-        Args:
-            remedy: what to do about it.
-            earliest: the smallest of all processes' numbers; every process calls it alike.
+        ``earliest`` gives the smallest of all processes' numbers; every process calls it alike.
 
         Raises:
             TrainingError: naming the quantity that failed first, and the step.

@@ -30,14 +30,10 @@ CHECKED_PER_CLASS = 100
 def export_classifier(
     folder: Path, run: Path, images: NDArray[np.uint8] | None, licence: str, origin: str
 ) -> OnnxCheck | None:
-    """Write the classifier of an evaluated run into ``folder``.
+    """Write the classifier of an evaluated run into ``folder``, which the caller makes whole.
 
-    Args:
-        folder: new, made whole by the caller.
-        run: the run, with its results.
-        images: (n, H, W) validation images that ``model.onnx`` is checked on; None: no such file.
-        licence: SPDX name, or ``other``.
-        origin: where the training images come from, as a sentence.
+    ``model.onnx`` is checked on validation images (n, H, W); None: no such file. ``licence`` is an
+    SPDX name, or ``other``; ``origin`` says where the training images come from, as a sentence.
 
     Raises:
         ArtifactError: the run's results are missing or have changed.

@@ -64,15 +64,8 @@ def build_filtered(
     """The store of kept images, in the order of the pool.
 
     Each image is judged for itself, so a smaller ratio's images are a subset of a larger one's.
-
-    Args:
-        settings: what is rejected.
-        features: folder of the feature network that judges.
-        store: the real images.
-        wanted: class name -> images to keep.
-        draw: gives a pool of ``factor`` times the images wanted.
-        cache: where filtered pools are kept.
-        device: where to judge.
+    ``draw`` gives a pool of ``factor`` times the images ``wanted`` (class name -> images to keep);
+    the feature network in the folder ``features`` judges it.
 
     Raises:
         DataError: even ``filter.max_draws`` times as many images do not give enough.

@@ -58,12 +58,9 @@ def write_samples(
 
 
 def fidelity_of(weights: str, given: Path | None, folders: Iterable[Path]) -> Fidelity | None:
-    """What ``task=assess`` has measured of these very weights.
+    """What ``task=assess`` has measured of these very weights, by their SHA-256.
 
-    Args:
-        weights: their SHA-256.
-        given: the file; None: it is looked for.
-        folders: where, with all below them.
+    It is in the file ``given``, or is looked for in ``folders`` with all below them.
 
     Raises:
         ArtifactError: the file cannot be read.

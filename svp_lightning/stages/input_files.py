@@ -44,10 +44,7 @@ def fingerprint(
 ) -> str:
     """SHA-256 over the relative names and contents of files below ``root``, links followed.
 
-    Args:
-        root: a folder, or one file.
-        left_out: folders below it that are none of the user's data.
-        used: which files count; others are not opened.
+    Files in folders ``left_out``, and those that are not ``used``, are not opened.
 
     Raises:
         DataError: neither a folder nor a file is there, or the folder holds no file.

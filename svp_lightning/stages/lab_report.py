@@ -110,13 +110,10 @@ def _earlier(
 ) -> tuple[Sequence[Sample], pd.DataFrame, Predictions]:
     """What an earlier ``task=predict`` has left: its runs, particles and probabilities.
 
-    Args:
-        folder: of its results.
-        classifier: SHA-256 of the weights in use.
-        taken: names of other runs.
+    Runs named as one that is ``taken`` get the folder's name.
 
     Raises:
-        SettingsError: it holds no prediction, or one of another classifier.
+        SettingsError: it holds no prediction, or one of another classifier (SHA-256).
     """
     where = f"predict.compare={folder}"
     try:

@@ -108,14 +108,7 @@ def predict_all(
     device: torch.device,
     rows: NDArray[np.int64] | None = None,
 ) -> tuple[Predictions, NDArray[np.float32]]:
-    """Images of a store, in its order and as if unlabelled, on one device.
-
-    Args:
-        seen: the classifier.
-        store: of the images.
-        batch_size: images at a time, at most.
-        device: where to compute.
-        rows: (N,) of the store; None: all.
+    """``rows`` (N,) of a store or all, in its order and as if unlabelled, on one device.
 
     Returns:
         N predictions, and the strangeness (N, K) of each image to each class, or (N, 0) of a
@@ -162,12 +155,8 @@ def store_reference(
 ) -> None:
     """Write what new images are compared with; see :mod:`svp_lightning.evaluation.reference`.
 
-    Args:
-        run_dir: of the file.
-        checkpoint: of the classifier.
-        store: that it was trained on; every class has training and validation images.
-        settings: of the evaluation.
-        device: where to compute.
+    Every class of the store, which the classifier was trained on, has training and validation
+    images.
     """
     module = load_classifier(checkpoint)
     train, held = (_spread(store, *of) for of in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)))
@@ -275,9 +264,8 @@ def write_tables(
 def costs(stages: Mapping[str, Path | Clock | None]) -> dict[str, dict[str, Any]]:
     """The ``costs`` part: what each stage took, from its artifact's record or its clock.
 
-    Args:
-        stages: stage -> folder of its artifact, the clock of work done now, or None for a
-            stage this run does without. Artifacts without a record of costs are left out.
+    ``stages``: stage -> folder of its artifact, the clock of work done now, or None for a stage
+    this run does without. Artifacts without a record of costs are left out.
     """
     found: dict[str, dict[str, Any]] = {}
     for stage, source in stages.items():

@@ -44,14 +44,9 @@ def build_pool(
     A pool that another ratio has drawn already is the beginning of this one: image k of a class is
     the same in every pool of a generator and sampler, so only the rest is drawn.
 
-    Args:
-        generator: folder of the trained generator.
-        sampler: how to draw.
-        counts: class name -> images wanted.
-        class_names: those of the real store, which the pool shares.
-        cache: where pools are kept.
-        trainers: for drawing on the run's devices.
-        starts: as many images of each class that ``sampler.start_ratio`` starts from.
+    ``counts``: class name -> images wanted. ``class_names`` are those of the real store, which the
+    pool shares; ``starts`` holds as many images of each class that ``sampler.start_ratio`` starts
+    from.
     """
     resolved = resolve_precision(sampler, trainers.device)
     weights = weights_hash(generator)

@@ -28,10 +28,7 @@ class Predictor:
 
 
 def load_predictor(folder: Path) -> Predictor:
-    """Read a classifier's folder.
-
-    Args:
-        folder: of an evaluated run, or of a packaged classifier.
+    """Read the folder of an evaluated run, or of a packaged classifier.
 
     Raises:
         ArtifactError: a file is broken or not the one that was recorded.

@@ -32,12 +32,8 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
     """The store of real (or simulated) images, built if missing.
 
     Where ``data.label_overrides`` changes labels or ``data.rare_images`` limits the rare classes,
-    it is a view of the same store.
-
-    Args:
-        data: where the images come from.
-        own: folders of results, which are no images where they lie among them.
-        cache: of artifacts.
+    it is a view of the same store. Folders of results in ``own`` are no images where they lie among
+    them.
     """
     if isinstance(data, SimulatedData):
         identity = {

@@ -112,11 +112,7 @@ def without_drawn(path: Path, page: Picture) -> Picture:
 
 
 def find_tiles(page: Picture, path: Path) -> tuple[NDArray[np.int64], list[tuple[Box, str]]]:
-    """Split a collage into tiles.
-
-    Args:
-        page: in 8 bit, from :func:`without_drawn`.
-        path: for the message.
+    """Split a collage, in 8 bit from :func:`without_drawn`, into tiles.
 
     Returns:
         Boxes of tiles, (n, 4) int64 px in reading order; box and reason of what is no tile.

@@ -84,10 +84,7 @@ def read_particles(
 ) -> pd.DataFrame:
     """Particles of a list, or of its export with or without units in the header.
 
-    Args:
-        path: the file.
-        skips: where rows left out go; None refuses the first that cannot be used.
-        columns: of the store, those to read.
+    ``columns`` are those of the store to read; rows left out go to ``skips``.
 
     Returns:
         One row per particle, indexed by its row in the file; numbers as floats (NaN where

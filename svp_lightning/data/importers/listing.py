@@ -219,13 +219,9 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
     """Images listed by a CSV with the columns ``path`` and ``label`` (if ``labelled``).
 
     Optional: ``id``, ``group`` (or ``vial``, ``sample``, ``run``), ``split``, ``ecd_um``,
-    ``label_confidence``. Paths are relative to the CSV.
-
-    Args:
-        file: the CSV.
-        root: the folder that must hold all images.
-        labelled: whether every row needs a label; if not, none is read.
-        skips: where rows go whose picture is missing, or that are too long.
+    ``label_confidence``. Paths are relative to the CSV, and all images lie in ``root``. Unless
+    every row needs a label, none is read. Rows whose picture is missing, or that are too long, go
+    to ``skips``.
 
     Returns:
         A listing (see the module), sorted by ``id``.

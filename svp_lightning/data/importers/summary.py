@@ -154,10 +154,8 @@ def window_table(particles: pd.DataFrame) -> pd.DataFrame:
 def too_large(window: pd.DataFrame, image_size: int, remedy: str = "") -> list[str]:
     """Sentences on the particles of 10 µm and more (or of any size) that are cut or shrunk.
 
-    Args:
-        window: from :func:`window_table`.
-        image_size: side of the images, px.
-        remedy: what to do with the settings that keep particles whole (``"train with "``).
+    ``window`` is that of :func:`window_table`; ``remedy`` says what to do with the settings that
+    keep particles whole (``"train with "``).
     """
     large = window[window.index.isin(LARGE_BINS)] if len(window) else window
     kind = "particles ≥ 10 µm"
@@ -202,10 +200,6 @@ def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Se
 
     NaN where the volume of one of its runs is unknown or withheld, or a run is in several
     groups. Runs without particles are groups of their own.
-
-    Args:
-        particles: of a store of runs.
-        made_by: of its manifest.
     """
     facts = _facts(made_by)
     if not facts:

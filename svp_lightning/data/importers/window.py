@@ -54,14 +54,9 @@ def choose_window(
 ) -> int:
     """Side of the window, px: a multiple of 16 from 16 to 128.
 
-    It holds the share ``settings.holds`` of the particles of at least ``settings.at_least_um``.
-    Where no particle is known to be that large, it holds that share of the largest fifth of
-    the crops.
-
-    Args:
-        larger_sides: (N,) larger side of each crop, px.
-        ecd_um: (N,) diameters, µm, NaN where unknown; None where none is known.
-        settings: see there.
+    It holds the share ``settings.holds`` of the particles of at least ``settings.at_least_um``, by
+    the larger side of each crop (N,), px, and the diameters (N,), µm, NaN where unknown. Where no
+    particle is known to be that large, it holds that share of the largest fifth of the crops.
     """
     large = larger_sides[:0] if ecd_um is None else larger_sides[ecd_um >= settings.at_least_um]
     if not larger_sides.size:

@@ -98,10 +98,8 @@ def compared_precision_recall(
 ) -> Figure:
     """Curves of several classifiers over each other, precision on a log scale of the errors.
 
-    Args:
-        runs: name of a run -> labels (n,), probabilities (n, K) and weights (n,).
-        class_names: K names.
-        shown: the classes that get a panel.
+    ``runs``: name -> labels (n,), probabilities (n, K), weights (n,). The classes ``shown`` get a
+    panel.
     """
     figure = new_figure(max(4.6, 4.0 * len(shown)), 3.7)
     for axes, name in zip(panels(figure, len(shown), len(shown)), shown, strict=True):

@@ -187,9 +187,8 @@ def _curve_panel(axes: Axes, groups: Sequence[Group], metric: str) -> None:
 def differences_from_control(arms: Mapping[str, Sequence[Difference]]) -> Figure:
     """A panel per metric, a row per arm in the order given (the first on top).
 
-    Args:
-        arms: name of the arm -> its difference from the control in each metric, in percentage
-            points; filled where it counts as a difference.
+    ``arms``: name of the arm -> its difference from the control in each metric, in percentage
+    points; filled where it counts as a difference.
     """
     metrics = [metric_name(one.metric) for one in next(iter(arms.values()))]
     figure = new_figure(max(4.5, 2.2 * len(metrics) + 3.2), ROW_INCHES * len(arms) + 1.25)

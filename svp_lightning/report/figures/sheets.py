@@ -97,16 +97,11 @@ def sheet(
     footer: str = "",
     pixel_size_um: float | None = None,
 ) -> Figure:
-    """Rows of images, one above the other.
+    """Rows of images, one above the other, all with as many blocks and every image of one size.
 
-    Args:
-        rows: all with as many blocks; every image of one size.
-        columns: images in a line of each block.
-        title: a line above.
-        headings: what to write above each block.
-        column_labels: what to write above each column of every block.
-        footer: a line below.
-        pixel_size_um: µm per px; draws a scale bar where it is known.
+    A line of a block has ``columns`` images. ``title`` is a line above, ``footer`` one below;
+    ``headings`` are above the blocks, ``column_labels`` above the columns of every block. A scale
+    bar is drawn where ``pixel_size_um`` (µm per px) is known.
     """
     size, across = rows[0].blocks[0].shape[-1], columns * len(rows[0].blocks)
     zoom = max(1, min(TARGET_WIDTH_PX // across, MAX_TILE_PX) // size)
@@ -177,11 +172,8 @@ def contact_sheet(
 ) -> Figure:
     """Panels of images side by side, such as ``{"Real": …, "Generated": …}`` of one class.
 
-    Args:
-        panels: heading -> (n, H, W) uint8 images; n may differ.
-        columns: images per row in each panel.
-        title: name of a class.
-        pixel_size_um: µm per px; draws a scale bar where it is known.
+    ``panels``: heading -> (n, H, W) uint8 images, ``columns`` in a row; n may differ. ``title`` is
+    the name of a class. A scale bar is drawn where ``pixel_size_um`` (µm per px) is known.
     """
     headings = [f"{name}  (n = {len(images)})" for name, images in panels.items()]
     rows, title = [Row(list(panels.values()))], display_name(title)
