@@ -212,6 +212,11 @@ class Store:
         return type(self)(self.path, manifest.model_copy(update=changes), columns)
 
 
+def spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly over them."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).round().astype(np.int64)]
+
+
 def check_particles(
     particles: pd.DataFrame, num_images: int, class_names: Sequence[str], path: Path
 ) -> None:

@@ -254,14 +254,6 @@ def _units(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
     return np.asarray(unit, dtype=np.intp)
 
 
-def percentile_intervals(
-    redrawn: NDArray[np.float64], class_names: Sequence[str]
-) -> dict[str, Any]:
-    """``[low, high]``, 95 %, of each metric of :meth:`Tally.redrawn`, in the metrics' shape."""
-    ends = np.quantile(redrawn, [0.025, 0.975], axis=0)
-    return nested(ends.T.tolist(), class_names)
-
-
 def precision_recall(
     truth: NDArray[np.bool_], score: Scores, weights: Scores | None = None
 ) -> tuple[Weights, Weights, Weights]:

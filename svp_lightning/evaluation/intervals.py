@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from svp_lightning.evaluation.counting import percentile_intervals
+from svp_lightning.evaluation.counting import nested
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.evaluation.schema import Estimate
 
@@ -109,6 +109,14 @@ def _ratio_interval(
         return low, np.inf
     root = (a * b) ** 2 - a_high * b_low * (2 * a - a_high) * (2 * b - b_low)
     return low, (a * b + np.sqrt(max(0.0, root))) / (b_low * (2 * b - b_low))
+
+
+def percentile_intervals(
+    redrawn: NDArray[np.float64], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """``[low, high]``, 95 %, of each metric of :meth:`Tally.redrawn`, in the metrics' shape."""
+    ends = np.quantile(redrawn, [0.025, 0.975], axis=0)
+    return nested(ends.T.tolist(), class_names)
 
 
 def confidence_intervals(

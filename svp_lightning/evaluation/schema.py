@@ -4,20 +4,18 @@ The tables of a run are in :mod:`~.predictions`, ``fidelity.json`` in :mod:`~.fi
 files refuse unknown keys and values that are no numbers; a value that is not defined is null.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from svp_lightning.errors import ArtifactError
 from svp_lightning.evaluation.counting import MACRO_METRICS, within_reach
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.files import require_unchanged
-from svp_lightning.runtime.settings import first_problem
+from svp_lightning.runtime.settings import read_stored
 
 RESULTS = "results.json"
 SCHEMA: Literal[4] = 4
@@ -32,7 +30,6 @@ Interval = tuple[Share, Share]
 """[low, high] of a 95 % interval."""
 
 ValueT = TypeVar("ValueT", float, Interval)
-FileT = TypeVar("FileT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -304,22 +301,3 @@ def read_results(path: Path) -> Results:
     """
     require_unchanged(path)
     return read_stored(path, Results, SCHEMA, "Run task=evaluate again for this run.")
-
-
-def read_stored(path: Path, model: type[FileT], schema: int, remedy: str) -> FileT:
-    """A stored file as its model.
-
-    Raises:
-        ArtifactError: it is missing, no JSON, of another schema, or incomplete.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}).", remedy) from error
-    found = values.get("schema") if isinstance(values, dict) else None
-    if found != schema:
-        raise ArtifactError(f"{path} has schema {found}, expected {schema}.", remedy)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ArtifactError(f"{path}: {first_problem(error)}.", remedy) from error

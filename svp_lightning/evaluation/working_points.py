@@ -149,7 +149,7 @@ class _Ladder:
         return table.reshape(-1, places)
 
     def rates(self, split: str, resamples: int, random: np.random.Generator) -> Values:
-        """(R draws) share (K, R, T) of each class's images at or above each threshold.
+        """(K, R, T) share of each class's images at or above each threshold, in R draws.
 
         ``split`` ``validation`` draws sets of its size from both splits, ``test`` from its own.
         """

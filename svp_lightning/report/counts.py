@@ -11,7 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.data.importers.summary import IngestSummary
+from svp_lightning.data.importers.summary import IngestSummary, cut_by_frame
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.intervals import wilson_interval
@@ -260,10 +260,9 @@ def _about_sizes(store: Store) -> list[str]:
     lines = [f"Sizes: {shown}."]
     if unknown := int(particles["ecd_um"].isna().sum()):
         lines.append(f"Of unknown size: {unknown:,}, counted under all sizes alone.")
-    cut = particles.get("edge_of_frame", pd.Series(dtype=object)).dropna().astype(bool)
-    if cut.any():
+    if cut := cut_by_frame(particles):
         lines.append(
-            f"Cut by the edge of the frame: {cut.sum():,} (edge_of_frame in predictions.csv). "
+            f"Cut by the edge of the frame: {cut:,} (edge_of_frame in predictions.csv). "
             "They are counted, with a size that is too small."
         )
     return lines

@@ -6,13 +6,16 @@ Each component keeps its own settings next to its code, free of heavy imports, s
 command line can check a configuration without importing torch.
 """
 
+import json
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from svp_lightning.errors import SettingsError
+from svp_lightning.errors import ArtifactError, SettingsError
+
+FileT = TypeVar("FileT", bound=BaseModel)
 
 
 def config_folder() -> Path:
@@ -42,6 +45,25 @@ def first_problem(error: ValidationError) -> str:
     """``"counts.test: Field required"``: the first thing wrong with a stored file, and where."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+
+
+def read_stored(path: Path, model: type[FileT], schema: int, remedy: str) -> FileT:
+    """A stored file as its model.
+
+    Raises:
+        ArtifactError: it is missing, no JSON, of another schema, or incomplete.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}).", remedy) from error
+    found = values.get("schema") if isinstance(values, dict) else None
+    if found != schema:
+        raise ArtifactError(f"{path} has schema {found}, expected {schema}.", remedy)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ArtifactError(f"{path}: {first_problem(error)}.", remedy) from error
 
 
 class Settings(BaseModel):

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
-from svp_lightning.data.store import Store
+from svp_lightning.data.store import Store, spread
 from svp_lightning.data.transforms import SYMMETRIES
 from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSet, assess_class
 from svp_lightning.evaluation.fidelity.copies import Neighbours, symmetric_images
@@ -143,13 +143,6 @@ def _assess(
     save_figure(distance_histograms(distances, name), figures / f"fidelity_distances_{name}.png")
     save_figure(closest_pairs(pairs, name), figures / f"fidelity_pairs_{name}.png")
     return found
-
-
-def spread(rows: NDArray[np.int64], at_most: int) -> NDArray[np.int64]:
-    """At most so many of the rows, evenly over all runs: the plentiful class may have millions."""
-    if len(rows) <= at_most:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, at_most).round().astype(np.int64)]
 
 
 def _pairs(

@@ -26,7 +26,7 @@ from svp_lightning.classifier.validation import (
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix
-from svp_lightning.data.store import Store
+from svp_lightning.data.store import Store, spread
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.predictions import Predictions
@@ -231,12 +231,9 @@ def build_features(
     def make(folder: Path) -> None:
         shutil.copyfile(classifier / BEST, folder / CLASSIFIER)
         trained = load_classifier(folder / CLASSIFIER)
-        chosen = []
-        for label in range(len(store.class_names)):  # spread over all training rows
-            rows = store.indices("train", label)
-            at = np.linspace(0, len(rows) - 1, min(len(rows), IMAGES_PER_CLASS)).round()
-            chosen.append(rows[at.astype(np.int64)])
-        images = np.asarray(store.images[np.sort(np.concatenate(chosen))])
+        of_classes = (store.indices("train", label) for label in range(len(store.class_names)))
+        chosen = np.concatenate([spread(rows, IMAGES_PER_CLASS) for rows in of_classes])
+        images = np.asarray(store.images[np.sort(chosen)])
         save_projection(folder, fit_features(trained, images, settings.components, device))
 
     # The name of the classifier's folder is the hash of its settings and data.

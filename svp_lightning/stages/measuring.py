@@ -43,8 +43,6 @@ from svp_lightning.stages.trainers import Trainers
 
 DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
-
-
 VAL_IMAGES = 5000
 """Validation images of a class that a reference keeps the numbers of, at most."""
 IMAGES_PER_CORE = 64
@@ -108,7 +106,7 @@ def predict_all(
     device: torch.device,
     rows: NDArray[np.int64] | None = None,
 ) -> tuple[Predictions, NDArray[np.float32]]:
-    """``rows`` (N,) of a store or all, in its order and as if unlabelled, on one device.
+    """Predict ``rows`` (N,) of a store, or all, as if unlabelled, on one device.
 
     Returns:
         N predictions, and the strangeness (N, K) of each image to each class, or (N, 0) of a

@@ -21,11 +21,11 @@ from svp_lightning.evaluation.counting import (
     SUPPORTED,
     Tally,
     metric_names,
-    percentile_intervals,
     precision_recall,
     recall_at_precision,
     within_reach,
 )
+from svp_lightning.evaluation.intervals import percentile_intervals
 from svp_lightning.evaluation.predictions import Predictions, prevalence_table
 from svp_lightning.evaluation.priors import prevalence_weights
 from tests.examples import examples

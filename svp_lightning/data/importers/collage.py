@@ -53,9 +53,7 @@ Box = tuple[int, ...]
 
 
 def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Split all collages and decide what the store will hold.
-
-    Folders ``left_out`` below the root are none of the user's data.
+    """Split all collages and decide what the store will hold, without folders ``left_out``.
 
     Raises:
         DataError: naming the picture that is wrong.

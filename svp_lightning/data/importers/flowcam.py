@@ -43,9 +43,7 @@ _CALIBRATION_TOLERANCE = 0.005
 
 
 def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Read all particle lists and decide what the store will hold.
-
-    Folders ``left_out`` below the root are none of the user's data.
+    """Read all particle lists and decide what the store will hold, without folders ``left_out``.
 
     Raises:
         DataError: naming the file, particle or class that is wrong.

@@ -84,7 +84,7 @@ def read_particles(
 ) -> pd.DataFrame:
     """Particles of a list, or of its export with or without units in the header.
 
-    ``columns`` are those of the store to read; rows left out go to ``skips``.
+    ``columns`` are those of the store to read; rows left out go to ``skips``, or are refused.
 
     Returns:
         One row per particle, indexed by its row in the file; numbers as floats (NaN where

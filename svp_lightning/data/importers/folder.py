@@ -39,9 +39,7 @@ _COLUMNS = ["id", "label", "split", "group", "origin", "source"]
 
 
 def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Look at every image of ``settings.root`` and decide what the store will hold.
-
-    Folders ``left_out`` below the root are none of the user's data.
+    """Look at all images of ``settings.root`` but for folders ``left_out``; plan their store.
 
     Raises:
         DataError: naming the file, row or class that is wrong.

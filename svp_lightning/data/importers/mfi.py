@@ -53,9 +53,7 @@ _LEAST_IN_PICTURE = 4
 
 
 def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Read all particle tables and decide what the store will hold.
-
-    Folders ``left_out`` below the root are none of the user's data.
+    """Read all particle tables and decide what the store will hold, without folders ``left_out``.
 
     Raises:
         DataError: naming the file, row or particle that is wrong.

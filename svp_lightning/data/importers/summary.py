@@ -78,13 +78,8 @@ class IngestSummary:
         if self._definition:
             lines.append(f"Sizes (ecd_um): {self._definition}.")
         lines += too_large(self.window, side)
-        edge = (
-            self._store.particles.get("edge_of_frame", pd.Series(dtype=object))
-            .dropna()
-            .astype(bool)
-        )
-        if edge.any():
-            lines.append(f"On the edge of a camera frame: {edge.sum():,} (edge_of_frame)")
+        if edge := cut_by_frame(self._store.particles):
+            lines.append(f"On the edge of a camera frame: {edge:,} (edge_of_frame)")
         lines += [f"Left out: {count:,} ({reason})" for reason, count in self.skipped.items()]
         if self.skipped:
             lines.append("All that was left out is listed in skipped.csv.")
@@ -141,6 +136,12 @@ def as_range(ends: tuple[float, float], how: str = ".4g") -> str:
     """``"0.5"``, or ``"0.5 to 1.4"`` where the ends differ."""
     low, high = (format(end, how) for end in ends)
     return low if low == high else f"{low} to {high}"
+
+
+def cut_by_frame(particles: pd.DataFrame) -> int:
+    """How many particles the frame of the camera cuts, as far as that is known."""
+    edge = particles.get("edge_of_frame", pd.Series(dtype=object))
+    return int(edge.dropna().astype(bool).sum())
 
 
 def window_table(particles: pd.DataFrame) -> pd.DataFrame:

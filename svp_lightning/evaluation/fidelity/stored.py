@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from svp_lightning.evaluation.schema import Count, Estimate, Part, Share, read_stored
+from svp_lightning.evaluation.schema import Count, Estimate, Part, Share
+from svp_lightning.runtime.settings import read_stored
 
 FIDELITY = "fidelity.json"
 FIDELITY_SCHEMA: Literal[1] = 1
