@@ -19,6 +19,8 @@ from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import SimulatedData, fresh_data
 
 if TYPE_CHECKING:
+    import torch
+
     from svp_lightning.data.mix import Mixture
     from svp_lightning.data.store import Store
     from svp_lightning.stages.trainers import Trainers
@@ -99,6 +101,13 @@ class Pipeline:
         return Trainers(self.config.trainer, self._build)
 
     @cached_property
+    def device(self) -> "torch.device":
+        """Where a stage without a trainer computes."""
+        from svp_lightning.stages.environment import choose_device
+
+        return choose_device(self.config.trainer)
+
+    @cached_property
     def store(self) -> "Store":
         """The real (or simulated) images."""
         from svp_lightning.stages.real_store import build_store
@@ -154,7 +163,7 @@ class Pipeline:
             self.store,
             self.feature_classifier,
             self.cache,
-            self.trainers.device,
+            self.device,
         )
 
     def wanted(self, ratio: float, factor: float = 1.0) -> dict[str, int]:
@@ -196,7 +205,7 @@ class Pipeline:
             self.wanted(ratio, factor),
             lambda more: self.draw(self.wanted(ratio, factor * more)),
             self.cache,
-            self.trainers.device,
+            self.device,
         )
 
     @cached_property
@@ -267,7 +276,7 @@ class Pipeline:
         if arm.extra == "hard_negatives" and arm.adds:
             from svp_lightning.stages.filtering import build_hardest
 
-            hardest = build_hardest(self.features, view, self.cache, self.trainers.device)
+            hardest = build_hardest(self.features, view, self.cache, self.device)
         return mix(view, pool, arm, self.config.seed, hardest)
 
     @cached_property

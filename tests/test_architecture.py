@@ -119,9 +119,11 @@ def test_a_task_imports_only_what_it_uses() -> None:
         "stages.real_store data.importers.flowcam": "numpy pandas tifffile",
         "commands.ingest commands.report commands.prevalence": "matplotlib.figure",
         "commands.doctor": "torch",
-        "commands.train_classifier stages.classifier_training stages.trainers commands.predict "
-        "stages.lab_report stages.measuring stages.predictor commands.export "
-        "commands.import_weights stages.classifier_export": "torchvision pytorch_lightning",
+        "commands.predict stages.lab_report stages.predictor commands.export "
+        "commands.import_weights stages.classifier_export stages.preparation": "torchvision",
+        "commands.train_classifier stages.classifier_training stages.trainers stages.measuring": (
+            "pytorch_lightning"
+        ),
         "commands.train_generator stages.generator_training commands.sample stages.pools "
         "generator.networks": "diffusers",
         "stages.generator_export commands.evaluate commands.assess": "sklearn",

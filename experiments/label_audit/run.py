@@ -112,7 +112,7 @@ def audited(arm: str, kind: str, seed: int, artifacts: Path, outputs: Path) -> C
             pd.DataFrame({"id": ids, "label": names}).to_csv(csv, index=False)
             overrides += (f"data.label_overrides={csv}",)
         pipeline = Pipeline(configured(*overrides), outputs)
-        settings, device = pipeline.config.audit, pipeline.trainers.device
+        settings, device = pipeline.config.audit, pipeline.device
         _, seen = examine_labels(settings, pipeline.store, pipeline.classifier_on, 512, device)
         np.savez(file, **vars(seen))
     diameter = clean.particles["ecd_um"].to_numpy(float)

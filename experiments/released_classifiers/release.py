@@ -20,7 +20,8 @@ from instruments import SIZE
 from PIL import Image
 from train import PREVALENCE, RECIPE, WORK, configuration, plan
 
-from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
@@ -63,7 +64,7 @@ def main() -> None:
     for ratio in (1000.0, 100.0):
         by_instrument(tested, store, ratio)
     if arguments.reference is not None:
-        real_images(load_classifier(run / CLASSIFIER), arguments.reference, arguments.work)
+        real_images(Classifier.load(run / CLASSIFIER), arguments.reference, arguments.work)
 
 
 def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:

@@ -25,7 +25,7 @@ MODULES = {
     "sample": "stages.pools generator.networks",
     "assess": "commands.assess generator.networks stages.pools",
     "audit": "commands.audit stages.classifier_training",
-    "predict": "commands.predict stages.lab_report stages.measuring stages.predictor",
+    "predict": "commands.predict stages.lab_report stages.predictor",
     "export (classifier)": "commands.export stages.classifier_export",
     "serve": "commands.serve web.application",
 }

@@ -28,7 +28,8 @@ from torch.nn.functional import cross_entropy
 from svp_lightning.__main__ import configured
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.data.batches import StepBatchSampler
-from svp_lightning.data.loading import ParticleDataModule, ParticleDataset
+from svp_lightning.data.dataset import ParticleDataset
+from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.data.transforms import TrainTransform, to_model_range

@@ -33,8 +33,12 @@ from svp_lightning.evaluation.reference import judge
 from svp_lightning.report.counts import count_table, write_counts
 from svp_lightning.report.gallery import write_suspects
 from svp_lightning.stages.lab_report import lab_report
-from svp_lightning.stages.measuring import IMAGES_PER_CORE, predict_all
-from svp_lightning.stages.predictor import Predictor, load_predictor
+from svp_lightning.stages.predictor import (
+    IMAGES_PER_CORE,
+    Predictor,
+    load_predictor,
+    predict_all,
+)
 from svp_lightning.stages.run_folder import RELEASED
 from svp_lightning.stages.settings import LabReportSettings
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from svp_lightning.data.batches import StepBatchSampler
-from svp_lightning.data.loading import ParticleDataset
+from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.data.transforms import TrainTransform

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from svp_lightning.classifier.features import pooled_stages, signed_root, whitening
-from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError
 
@@ -60,7 +60,7 @@ class Appearance(nn.Module):
     weights: Tensor
 
     def __init__(
-        self, classifier: ClassifierModule, tensors: Mapping[str, NDArray[np.floating[Any]]]
+        self, classifier: Classifier, tensors: Mapping[str, NDArray[np.floating[Any]]]
     ) -> None:
         super().__init__()
         self.classifier = classifier.eval()
@@ -164,16 +164,14 @@ def _quantiles(pixels: Tensor, wanted: Sequence[float]) -> Tensor:
     return torch.searchsorted(below, at.expand(count, -1).contiguous()).float()
 
 
-def described(
-    classifier: ClassifierModule, look: Look, images: Tensor
-) -> tuple[list[Tensor], Tensor]:
+def described(classifier: Classifier, look: Look, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """Blocks of numbers (B, ...) of (B, 1, H, W) uint8 images, and the classifier's logits."""
     stages, logits = pooled_stages(classifier, to_model_range(images))
     return [*stages, *look(images[:, 0])], logits
 
 
 def fit_appearance(
-    classifier: ClassifierModule,
+    classifier: Classifier,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     device: torch.device | str = "cpu",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError
 from svp_lightning.runtime.files import replacing
@@ -54,7 +54,7 @@ class FeatureNetwork(nn.Module):
     mean: Tensor
     basis: Tensor
 
-    def __init__(self, classifier: ClassifierModule, mean: Tensor, basis: Tensor) -> None:
+    def __init__(self, classifier: Classifier, mean: Tensor, basis: Tensor) -> None:
         super().__init__()
         self.classifier = classifier.eval().requires_grad_(False)
         self.register_buffer("mean", mean)
@@ -77,7 +77,7 @@ class FeatureNetwork(nn.Module):
         return features, logits.float().softmax(dim=1)
 
 
-def pooled_stages(classifier: ClassifierModule, images: Tensor) -> tuple[list[Tensor], Tensor]:
+def pooled_stages(classifier: Classifier, images: Tensor) -> tuple[list[Tensor], Tensor]:
     """Root of the mean over positions of each stage, (B, C) float32 each, and logits (B, K).
 
     A mean below 0, which ConvNeXt has, keeps its sign.
@@ -109,7 +109,7 @@ def _stages(network: Any) -> list[nn.Module]:
 
 
 def fit_features(
-    classifier: ClassifierModule,
+    classifier: Classifier,
     images: NDArray[np.uint8],
     components: int,
     device: torch.device | str = "cpu",
@@ -175,7 +175,7 @@ def load_features(folder: Path) -> FeatureNetwork:
     Raises:
         CheckpointError: a file is missing or broken.
     """
-    classifier = load_classifier(folder / CLASSIFIER)
+    classifier = Classifier.load(folder / CLASSIFIER)
     try:
         tensors = load_file(folder / PROJECTION)
         return FeatureNetwork(classifier, tensors["mean"], tensors["basis"])

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
-from svp_lightning.classifier.backbones import build_backbone, load_pretrained
+from svp_lightning.classifier.backbones import load_pretrained
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.optimisation import (
     optimizer_of,
     seed_step,
@@ -27,14 +27,14 @@ from svp_lightning.classifier.validation import (
     Collected,
     Collector,
 )
-from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
+from svp_lightning.errors import DistributedError, TrainingError
 from svp_lightning.runtime.divergence import Divergence
 
 FINITE_CHECK_STEPS = 50
 """Steps between looks at the loss: each look makes the CPU wait for the GPU."""
 
 
-class ClassifierModule(pl.LightningModule):
+class ClassifierModule(Classifier, pl.LightningModule):
     """Trains, validates and tests a particle classifier.
 
     Batches are dicts: ``image`` (B, 1, H, W) float in [-1, 1], ``label`` (B,) int64, ``index``
@@ -44,15 +44,13 @@ class ClassifierModule(pl.LightningModule):
 
     Args:
         settings: network, optimiser and schedule.
-        class_names: K names, in the order of the logits.
-        image_size: H = W, px.
+        class_names: see :class:`.Classifier`, as ``image_size`` and ``trained_shares``, which are
+            kept in the checkpoint.
         seed: of the initial weights and stochastic depth.
         logit_shift: K numbers added to the logits in the loss alone (logit adjustment, Menon et
             al. 2021, https://arxiv.org/abs/2007.07314). Predictions leave them out.
         mixup: Beta parameter of mixup (Zhang et al. 2018, https://arxiv.org/abs/1710.09412),
             one share per batch of a process; 0 for none.
-        trained_shares: class name -> share that its probabilities answer for (see
-            :attr:`.Mixture.trained_shares`), kept in the checkpoint; None: all alike.
         score: what validation logs (:data:`~.validation.VALIDATION_SCORE`), from the predictions
             of the whole split; None: nothing.
 
@@ -77,10 +75,9 @@ class ClassifierModule(pl.LightningModule):
         trained_shares: Mapping[str, float] | None = None,
         score: Callable[[Collected], Mapping[str, float]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(settings, class_names, image_size, seed, trained_shares)
         # A process without test images still joins the others (see ``teardown``).
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        shares = dict(trained_shares or dict.fromkeys(class_names, 1 / len(class_names)))
         # Plain data only: checkpoints must load with weights_only=True.
         self.save_hyperparameters(
             {
@@ -90,33 +87,17 @@ class ClassifierModule(pl.LightningModule):
                 "seed": seed,
                 "logit_shift": _plain(logit_shift),
                 "mixup": mixup,
-                "trained_shares": shares,
+                "trained_shares": self.trained_shares,
             },
             logger=False,
         )
-        self.settings = settings
-        self.class_names = tuple(class_names)
-        self.image_size = image_size
-        self.seed = seed
-        self.trained_shares = shares
         self.score = score
-        self.network = _seeded_network(settings, len(class_names), image_size, seed)
         shift = None if logit_shift is None else torch.tensor(_plain(logit_shift))
         self.register_buffer("logit_shift", shift, persistent=False)
         self.mixup = mixup
         self.test_predictions: Collected | None = None
         self._collector = Collector(len(class_names))
         self._divergence = Divergence()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 1, H, W) images in [-1, 1] -> (B, K) logits."""
-        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
-        return logits
-
-    def probabilities(self, images: Tensor) -> Tensor:
-        """(B, 1, H, W) images in [-1, 1] -> (B, K) float32 probabilities."""
-        probabilities: Tensor = self(images).float().softmax(dim=1)
-        return probabilities
 
     # Training
 
@@ -250,45 +231,6 @@ class ClassifierModule(pl.LightningModule):
     def _collect(self, batch: dict[str, Tensor]) -> None:
         probability = self.probabilities(batch["image"])
         self._collector.add(batch["index"], batch["label"], probability)
-
-
-def load_classifier(path: Path) -> ClassifierModule:
-    """Rebuild a classifier from a checkpoint (``best.ckpt`` or ``last.ckpt``), ready to test.
-
-    Returns:
-        The module in evaluation mode, on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, broken, or not a classifier's.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        saved = dict(checkpoint["hyper_parameters"])
-        settings = ClassifierSettings.model_validate(saved.pop("settings"))
-        module = ClassifierModule(settings, **saved)
-        module.load_state_dict(checkpoint["state_dict"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{path} cannot be used as a classifier ({type(error).__name__}: {reason}).",
-            "Give the best.ckpt of a trained classifier, or train it again.",
-        ) from error
-    return module.eval()
-
-
-def _seeded_network(
-    settings: ClassifierSettings, num_classes: int, image_size: int, seed: int
-) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = build_backbone(
-            settings.backbone,
-            num_classes,
-            image_size,
-            settings.stem_stride,
-            pretrained=settings.pretrained_weights is not None,
-        )
-    return network.to(memory_format=torch.channels_last)
 
 
 def _plain(numbers: Sequence[float] | None) -> list[float] | None:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.runtime.files import replacing
@@ -81,7 +81,7 @@ def available() -> bool:
     return all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 
 
-def write_onnx(path: Path, module: ClassifierModule, images: Images) -> OnnxCheck:
+def write_onnx(path: Path, module: Classifier, images: Images) -> OnnxCheck:
     """Write ``path``, if it says of real images (n, H, W) of all classes what PyTorch says.
 
     The ``module`` is in evaluation mode, on the CPU.

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from svp_lightning.classifier.backbones import fixed_stem_stride
-from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
@@ -111,7 +111,7 @@ class PackagedConfig(_Part):
 
 def write_packaged(
     folder: Path,
-    module: ClassifierModule,
+    module: Classifier,
     *,
     name: str,
     further: Iterable[str] = (),
@@ -145,7 +145,7 @@ def write_packaged(
     return config
 
 
-def network_facts(module: ClassifierModule) -> dict[str, Any]:
+def network_facts(module: Classifier) -> dict[str, Any]:
     """The fields of :class:`PackagedConfig` that decide the network and name its outputs."""
     settings = module.settings
     stride = fixed_stem_stride(settings.backbone, module.image_size, settings.stem_stride)
@@ -195,7 +195,7 @@ def _require_files(folder: Path, files: Mapping[str, str]) -> None:
             raise ArtifactError(f"{file} is not the file that {CONFIG} names (SHA-256).", REMEDY)
 
 
-def read_packaged(folder: Path) -> tuple[PackagedConfig, ClassifierModule]:
+def read_packaged(folder: Path) -> tuple[PackagedConfig, Classifier]:
     """Read a folder of :func:`write_packaged`; the classifier is in evaluation mode, on the CPU.
 
     Raises:
@@ -229,7 +229,7 @@ def empty_module(
     image_size: int,
     class_names: tuple[str, ...],
     trained_shares: Mapping[str, float],
-) -> ClassifierModule:
+) -> Classifier:
     """A classifier with weights yet to come; arguments as in :class:`PackagedConfig`.
 
     Raises:
@@ -251,7 +251,7 @@ def empty_module(
         label_smoothing=0.0,
         keep="last",
     )
-    return ClassifierModule(settings, class_names, image_size, trained_shares=trained_shares)
+    return Classifier(settings, class_names, image_size, trained_shares=trained_shares)
 
 
 def apply_preprocessing(network: nn.Module, wanted: Preprocessing) -> None:
@@ -266,7 +266,7 @@ def apply_preprocessing(network: nn.Module, wanted: Preprocessing) -> None:
     network.register_forward_pre_hook(rescale)
 
 
-def open_classifier(folder: Path) -> ClassifierModule:
+def open_classifier(folder: Path) -> Classifier:
     """The classifier of an evaluated run's folder, or of a packaged one.
 
     Raises:
@@ -275,7 +275,7 @@ def open_classifier(folder: Path) -> ClassifierModule:
     """
     if is_packaged(folder):
         return read_packaged(folder)[1]
-    return load_classifier(folder / CHECKPOINT)
+    return Classifier.load(folder / CHECKPOINT)
 
 
 def is_packaged(folder: Path) -> bool:

@@ -20,7 +20,7 @@ def run(pipeline: Pipeline) -> None:
         pipeline.generated or pipeline.images(RATIO),
         pipeline.features,
         pipeline.cache,
-        pipeline.trainers.device,
+        pipeline.device,
     )
     if not is_main_process():
         return

@@ -24,7 +24,7 @@ def run(pipeline: Pipeline) -> None:
         store,
         pipeline.classifier_on,
         config.evaluation.batch_size,
-        pipeline.trainers.device,
+        pipeline.device,
     )
     if not is_main_process():
         return

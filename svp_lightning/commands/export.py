@@ -45,7 +45,7 @@ def _generator(pipeline: Pipeline, source: Path) -> Path | None:
     target = config.export.to or config.paths.outputs / config.study / f"generator_{weights[:12]}"
     # The defaults of the pipeline and the precision it computes in.
     sampler = config.sampler.model_copy(update={"precision": "float32", "compile": False})
-    each, device = config.export.samples_per_class, pipeline.trainers.device
+    each, device = config.export.samples_per_class, pipeline.device
     with writing_whole(target) as folder:
         write_pipeline(folder, generator, sampler)
         write_samples(folder / "samples", generator, sampler, each, device, weights)

@@ -53,8 +53,7 @@ def run(pipeline: Pipeline) -> None:
     from svp_lightning.evaluation.calibration import for_new_images
     from svp_lightning.stages.environment import device_name
     from svp_lightning.stages.lab_report import lab_report
-    from svp_lightning.stages.measuring import predict_all
-    from svp_lightning.stages.predictor import load_predictor
+    from svp_lightning.stages.predictor import load_predictor, predict_all
 
     predictor = load_predictor(run)
     stated = (data.volume_ml, data.dilution) if isinstance(data, VolumeSettings) else ()
@@ -73,7 +72,7 @@ def run(pipeline: Pipeline) -> None:
     for line in doubts:
         say(line)
     start, known, settings = time.monotonic(), predictor.results, config.predict
-    how_to = config.evaluation.batch_size, pipeline.trainers.device
+    how_to = config.evaluation.batch_size, pipeline.device
     raw, strangeness = predict_all(predictor.seen, store, *how_to)
     say(rate(len(store), time.monotonic() - start, device_name(pipeline.trainers.device)))
     write_predictions(folder / PREDICTIONS, raw)

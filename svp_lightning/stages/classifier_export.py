@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.onnx_export import OnnxCheck, available, write_onnx
 from svp_lightning.classifier.packaged import CARD, ONNX, is_packaged, write_packaged
 from svp_lightning.data.store import spread
@@ -40,7 +40,7 @@ def export_classifier(
         ArtifactError: the run's results are missing or have changed.
         CheckpointError: the weights cannot be used, or the ONNX file computes something else.
     """
-    results, module = read_results(run / RESULTS), load_classifier(run / CLASSIFIER)
+    results, module = read_results(run / RESULTS), Classifier.load(run / CLASSIFIER)
     shutil.copyfile(run / RESULTS, folder / RESULTS)
     further = [RESULTS]
     for name in (PREDICTIONS, VALIDATION):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from svp_lightning.classifier.features import CLASSIFIER, fit_features, save_projection
-from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.classifier.validation import (
     BEST,
@@ -230,7 +231,7 @@ def build_features(
 
     def make(folder: Path) -> None:
         shutil.copyfile(classifier / BEST, folder / CLASSIFIER)
-        trained = load_classifier(folder / CLASSIFIER)
+        trained = Classifier.load(folder / CLASSIFIER)
         of_classes = (store.indices("train", label) for label in range(len(store.class_names)))
         chosen = np.concatenate([spread(rows, IMAGES_PER_CLASS) for rows in of_classes])
         images = np.asarray(store.images[np.sort(chosen)])

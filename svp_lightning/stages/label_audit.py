@@ -10,9 +10,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from svp_lightning.classifier.module import ClassifierModule, load_classifier
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.validation import BEST
-from svp_lightning.data.loading import loader_of_rows
+from svp_lightning.data.dataset import loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import apply_symmetry, to_model_range
@@ -64,7 +64,7 @@ def examine_labels(
     for number in range(count):
         say(f"Fold {number + 1} of {count}")
         folder, mixture = train(fold_view(store, rows, fold, number))
-        module = load_classifier(folder / BEST).to(device).eval()
+        module = Classifier.load(folder / BEST).to(device).eval()
         vectors, raw = _describe(module, store, rows, batch_size, device)
         judged, next_one = fold == number, fold == (number + 1) % count
         unseen, known = np.flatnonzero(judged | next_one), np.flatnonzero(~judged & ~next_one)
@@ -121,7 +121,7 @@ def fold_view(store: Store, rows: NDArray[np.int64], fold: NDArray[np.int64], nu
 
 
 def _describe(
-    module: ClassifierModule,
+    module: Classifier,
     store: Store,
     rows: NDArray[np.int64],
     batch_size: int,

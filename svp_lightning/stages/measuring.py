@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.appearance import IMAGES as TRAIN_IMAGES
 from svp_lightning.classifier.appearance import Appearance, fit_appearance
-from svp_lightning.classifier.module import ClassifierModule, load_classifier
-from svp_lightning.data.loading import ParticleDataModule, loader_of_rows
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.network import Classifier
+from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
-from svp_lightning.data.transforms import to_model_range
-from svp_lightning.errors import CheckpointError
 from svp_lightning.evaluation.calibration import calibration_of
 from svp_lightning.evaluation.counting import Tally, metric_names
 from svp_lightning.evaluation.intervals import confidence_intervals
@@ -35,8 +34,8 @@ from svp_lightning.evaluation.slices import recall_slices
 from svp_lightning.evaluation.working_points import working_points
 from svp_lightning.runtime.artifacts import Clock, cost_of
 from svp_lightning.runtime.files import sha256_of_json
-from svp_lightning.runtime.terminal import counting
 from svp_lightning.stages.environment import device_name
+from svp_lightning.stages.predictor import predict_all
 from svp_lightning.stages.run_folder import VALIDATION, write_prevalence
 from svp_lightning.stages.settings import EvaluationSettings
 from svp_lightning.stages.trainers import Trainers
@@ -45,8 +44,6 @@ DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
 VAL_IMAGES = 5000
 """Validation images of a class that a reference keeps the numbers of, at most."""
-IMAGES_PER_CORE = 64
-"""Predicted at once on a CPU: memory for larger batches is asked of the system for each layer."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def predict_splits(
     Returns:
         The predictions of each split, the same on every process, and the device's name.
     """
-    module, trainer = load_classifier(checkpoint), trainers.make("Testing")
+    module, trainer = ClassifierModule.load(checkpoint), trainers.make("Testing")
     found = []
     for split in splits:
         datamodule = ParticleDataModule(
@@ -99,51 +96,6 @@ def predict_splits(
     return found, device_name(trainer.strategy.root_device, trainer.world_size)
 
 
-def predict_all(
-    seen: ClassifierModule | Appearance,
-    store: Store,
-    batch_size: int,
-    device: torch.device,
-    rows: NDArray[np.int64] | None = None,
-) -> tuple[Predictions, NDArray[np.float32]]:
-    """Predict ``rows`` (N,) of a store, or all, as if unlabelled, on one device.
-
-    Returns:
-        N predictions, and the strangeness (N, K) of each image to each class, or (N, 0) of a
-        classifier alone.
-
-    Raises:
-        CheckpointError: the images are of another size than the classifier reads.
-    """
-    rows = np.arange(len(store)) if rows is None else rows
-    ids, unknown = store.particles["id"].to_numpy(dtype=object)[rows], np.full(len(rows), -1)
-    module = seen.classifier if isinstance(seen, Appearance) else seen
-    if store.image_size != module.image_size:
-        raise CheckpointError(
-            f"The classifier reads images of {module.image_size} px, {store.path} holds "
-            f"{store.image_size} px.",
-            "Import the images at the classifier's size.",
-        )
-    if device.type == "cpu":
-        batch_size = min(batch_size, IMAGES_PER_CORE * torch.get_num_threads())
-    names, seen = module.class_names, seen.to(device).eval()
-    strange_to = len(names) if isinstance(seen, Appearance) else 0
-    probability = np.empty((len(rows), len(names)), np.float32)
-    strangeness, at = np.empty((len(rows), strange_to), np.float32), 0
-    with torch.inference_mode(), counting("Classifying", len(rows)) as progress:
-        for batch in loader_of_rows(store, rows, batch_size) if len(rows) else ():
-            images, end = batch["image"].to(device), at + len(batch["image"])
-            if isinstance(seen, Appearance):
-                found, strange = seen(images)
-                strangeness[at:end] = strange.cpu()
-            else:
-                found = seen.probabilities(to_model_range(images))
-            probability[at:end] = found.cpu()
-            progress(end - at)
-            at = end
-    return Predictions(ids, unknown, probability, names, module.trained_shares), strangeness
-
-
 def store_reference(
     run_dir: Path,
     checkpoint: Path,
@@ -156,7 +108,7 @@ def store_reference(
     Every class of the store, which the classifier was trained on, has training and validation
     images.
     """
-    module = load_classifier(checkpoint)
+    module = Classifier.load(checkpoint)
     train, held = (_spread(store, *of) for of in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)))
     fitted = fit_appearance(module, np.asarray(store.images[train]), store.labels[train], device)
     seen = Appearance(module, fitted)

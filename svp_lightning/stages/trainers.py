@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from svp_lightning.data.loading import ParticleDataset
+from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from svp_lightning.classifier import module as module_under_test
+from svp_lightning.classifier import network as network_under_test
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.validation import checkpoint_callbacks
 from svp_lightning.stages.classifier_training import validation_score
@@ -131,7 +131,7 @@ def toy():
     """Toy data and a toy backbone."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module_under_test, "build_backbone", small_network)
+        patch.setattr(network_under_test, "build_backbone", small_network)
         yield Toy
 
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from svp_lightning.classifier.module import load_classifier
 from svp_lightning.classifier.validation import BEST
 
 PRIOR = np.array([0.9, 0.07, 0.03])
@@ -100,4 +99,5 @@ def test_mixup_is_a_function_of_the_seed_and_the_step(toy, tmp_path):
         weights.append(module.state_dict())
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name])
-    assert load_classifier(tmp_path / "0" / BEST).mixup == 0.2
+    saved = torch.load(tmp_path / "0" / BEST, weights_only=True)["hyper_parameters"]
+    assert saved["mixup"] == 0.2

@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import average_precision_score
 
-from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.module import ClassifierModule
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.optimisation import optimizer_of, warmup_cosine
 from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
@@ -52,7 +53,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(toy, trained, tmp_path, kill
     trainer.fit(resumed, *loaders, ckpt_path=tmp_path / LAST)
     assert trainer.global_step == settings.steps
     assert same_weights(resumed, whole)
-    assert same_weights(load_classifier(tmp_path / BEST), load_classifier(directory / BEST))
+    assert same_weights(Classifier.load(tmp_path / BEST), Classifier.load(directory / BEST))
     best, best_whole = trainer.checkpoint_callbacks[0], trainer_whole.checkpoint_callbacks[0]
     assert best.best_model_score == best_whole.best_model_score
 
@@ -73,7 +74,7 @@ def test_the_last_weights_are_kept_where_asked_for(trained, toy, tmp_path):
     settings = toy.settings(keep="last", learning_rate=1.0)  # its score does not rise
     module, trainer = toy.module(settings), toy.trainer(tmp_path, settings)
     trainer.fit(module, toy.train_loader(settings), toy.eval_loader())
-    assert same_weights(load_classifier(tmp_path / BEST), module)
+    assert same_weights(Classifier.load(tmp_path / BEST), module)
 
 
 def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
@@ -97,7 +98,7 @@ def test_checkpoints_are_plain_data_and_rebuild_the_module(toy, trained):
     directory, module, _ = trained
     assert {path.name for path in directory.glob("*.ckpt")} == {BEST, LAST}
     state = torch.get_rng_state()
-    loaded = load_classifier(directory / LAST)
+    loaded = Classifier.load(directory / LAST)
     assert torch.equal(torch.get_rng_state(), state)
     assert loaded.class_names == toy.names
     assert loaded.settings == module.settings
@@ -112,16 +113,16 @@ def test_a_broken_checkpoint_is_refused(trained, tmp_path):
     path = tmp_path / "broken.ckpt"
     path.write_bytes((trained[0] / BEST).read_bytes()[:5000])
     with pytest.raises(CheckpointError, match=r"broken\.ckpt"):
-        load_classifier(path)
+        Classifier.load(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(CheckpointError, match="hyper_parameters"):
-        load_classifier(path)
+        Classifier.load(path)
     with pytest.raises(CheckpointError, match="absent"):
-        load_classifier(tmp_path / "absent.ckpt")
+        Classifier.load(tmp_path / "absent.ckpt")
 
 
 def test_test_predictions_are_each_image_once_whatever_the_batches(toy, trained):
-    module = load_classifier(trained[0] / BEST)
+    module = ClassifierModule.load(trained[0] / BEST)
     found = []
     for batch_size in (45, 7):
         trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False,
@@ -161,7 +162,7 @@ def test_validation_score_is_that_of_the_prevalence_in_use(toy, tmp_path):
         ]
     )
     assert trainer.callback_metrics[VALIDATION_SCORE].item() == pytest.approx(expected, abs=1e-5)
-    assert load_classifier(tmp_path / BEST).trained_shares == trained
+    assert Classifier.load(tmp_path / BEST).trained_shares == trained
 
 
 def test_a_diverged_run_stops_with_a_remedy(toy, tmp_path):

@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-from svp_lightning.classifier.module import load_classifier
+from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.onnx_export import available
 from svp_lightning.classifier.packaged import read_packaged
 from svp_lightning.data.store import Store
@@ -106,7 +106,7 @@ def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
     with pytest.MonkeyPatch.context() as patch:
         use_narrow_backbones(patch)
         config, module = read_packaged(mine)
-        own = load_classifier(run / "classifier.ckpt")
+        own = Classifier.load(run / "classifier.ckpt")
     weights = own.network.state_dict()
     found = module.network.state_dict()
     assert all(torch.equal(value, found[name]) for name, value in weights.items())

@@ -8,7 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from svp_lightning.data.loading import ParticleDataModule, ParticleDataset, loader_of_rows
+from svp_lightning.data.dataset import ParticleDataset, loader_of_rows
+from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix, train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from scipy.stats import kstest
 
 from svp_lightning.data.batches import StepBatchSampler
-from svp_lightning.data.loading import ParticleDataset
+from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.store import SCHEMA, Manifest, Store
 from svp_lightning.data.store_writer import StoreWriter

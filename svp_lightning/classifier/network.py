@@ -1,0 +1,101 @@
+"""A classifier as it is used: network, classes and what its probabilities answer for.
+
+Without Lightning, whose import takes seconds; training adds it in :mod:`.module`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from svp_lightning.classifier.backbones import build_backbone
+from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.errors import CheckpointError
+
+
+class Classifier(nn.Module):
+    """Takes images (B, 1, H, W) in [-1, 1].
+
+    Args:
+        settings: of the network; those of its training play no part.
+        class_names: K names, in the order of the logits.
+        image_size: H = W, px.
+        seed: of the initial weights.
+        trained_shares: class name -> share that its probabilities answer for (see
+            :attr:`.Mixture.trained_shares`); None: all alike.
+
+    Raises:
+        SettingsError: the backbone cannot be built for this image size.
+    """
+
+    def __init__(
+        self,
+        settings: ClassifierSettings,
+        class_names: Sequence[str],
+        image_size: int,
+        seed: int = 0,
+        trained_shares: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.class_names = tuple(class_names)
+        self.image_size = image_size
+        self.seed = seed
+        alike = dict.fromkeys(class_names, 1 / len(class_names))
+        self.trained_shares = dict(trained_shares or alike)
+        self.network = _seeded_network(settings, len(class_names), image_size, seed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) images in [-1, 1] -> (B, K) logits."""
+        logits: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return logits
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, 1, H, W) images in [-1, 1] -> (B, K) float32 probabilities."""
+        probabilities: Tensor = self(images).float().softmax(dim=1)
+        return probabilities
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Rebuild a classifier from a checkpoint, ready to test but not to be trained further.
+
+        Args:
+            path: ``best.ckpt`` or ``last.ckpt`` of :func:`~.validation.checkpoint_callbacks`.
+
+        Returns:
+            The classifier in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: the file is missing, broken, or not a classifier's.
+        """
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            saved = checkpoint["hyper_parameters"]
+            settings = ClassifierSettings.model_validate(saved["settings"])
+            facts = {name: saved[name] for name in ("image_size", "seed", "trained_shares")}
+            module = cls(settings, saved["class_names"], **facts)
+            module.load_state_dict(checkpoint["state_dict"])
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"{path} cannot be used as a classifier ({type(error).__name__}: {reason}).",
+                "Give the best.ckpt of a trained classifier, or train it again.",
+            ) from error
+        return module.eval()
+
+
+def _seeded_network(
+    settings: ClassifierSettings, num_classes: int, image_size: int, seed: int
+) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_backbone(
+            settings.backbone,
+            num_classes,
+            image_size,
+            settings.stem_stride,
+            pretrained=settings.pretrained_weights is not None,
+        )
+    return network.to(memory_format=torch.channels_last)
