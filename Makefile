@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-ha
 	--python-version 3.11.5 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench notebooks docs lock audit wheel clean
+.PHONY: help install demo test coverage mutation lint format bench notebooks docs lock audit wheel clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ demo: $(STAMP)  ## The whole pipeline on simulated data, with and without synthe
 
 test: lint  ## Lint, types and all tests
 	$(BIN)/pytest -n 2 --dist worksteal
+
+coverage: $(STAMP)  ## Branch coverage of all tests, other processes included (half an hour)
+	@mkdir -p build/coverage
+	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=html:build/coverage/html --cov-report=term:skip-covered
+
+mutation: $(STAMP)  ## Share of small mistakes in the code that tests notice, where numbers are made (an hour)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lint: $(STAMP)  ## Style and types
 	$(BIN)/ruff check .
@@ -67,5 +76,5 @@ wheel: $(STAMP)  ## Build the wheel into dist/, with a list of what it needs (SB
 		requirements --pyproject pyproject.toml --output-file dist/svp_lightning.cdx.json -
 
 clean:  ## Remove caches and builds (keeps .venv, artifacts and outputs)
-	rm -rf dist build .ruff_cache .mypy_cache .pytest_cache .hypothesis
+	rm -rf dist build mutants .ruff_cache .mypy_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -16,5 +16,6 @@ for one in found:
 if len(audited) < len(report) or not report:
     missing = len(report) - len(audited) or "any"
     print(f"Not audited: there are no data on vulnerabilities of {missing} packages here.")
-print(f"{len(audited)} packages audited, {len(found)} with known vulnerabilities.")
+if audited:
+    print(f"{len(audited)} packages audited, {len(found)} with known vulnerabilities.")
 sys.exit(bool(found))
