@@ -4,7 +4,6 @@ The tables of a run are in :mod:`~.predictions`, ``fidelity.json`` in :mod:`~.fi
 files refuse unknown keys and values that are no numbers; a value that is not defined is null.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from svp_lightning.evaluation.counting import MACRO_METRICS, within_reach
+from svp_lightning.evaluation.counting import metric_names, within_reach
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.files import require_unchanged
 from svp_lightning.runtime.settings import read_stored
@@ -279,18 +278,11 @@ class Results(Part):
                 raise ValueError(f"metrics are of {names}, {part} of {sorted(values)}")
         if strange := set(self.rare_classes) - set(names):
             raise ValueError(f"rare_classes holds {sorted(strange)}, not in {names}")
-        for path, (low, high) in _intervals(self.ci95):
-            if low > high:
-                raise ValueError(f"ci95.{path} is [{low}, {high}], low before high")
+        for name in metric_names(names):
+            one = self.estimate(name)
+            if (one.low or 0.0) > (one.high or 0.0):
+                raise ValueError(f"ci95.{name} is [{one.low}, {one.high}], low before high")
         return self
-
-
-def _intervals(ci95: Metrics[Interval]) -> Iterator[tuple[str, Interval]]:
-    for name in MACRO_METRICS:
-        yield name, getattr(ci95, name)
-    for class_name, metrics in ci95.per_class.items():
-        for name, interval in metrics:
-            yield f"per_class.{class_name}.{name}", interval
 
 
 def read_results(path: Path) -> Results:

@@ -45,7 +45,7 @@ def augment(
 
     # Rounded to bfloat16, a grid is off by up to a quarter of a pixel at 64 px.
     with torch.autocast(device.type, enabled=False):
-        warped = _warp(images, log_scale, angle, shift)
+        warped = warp(images, log_scale, angle, shift)
     untouched = ~on[:, :3].any(dim=1).view(-1, 1, 1, 1)
     images = torch.where(untouched, images, warped)
     images = images * (1 + gain.view(-1, 1, 1, 1)) + offset.view(-1, 1, 1, 1)
@@ -53,7 +53,7 @@ def augment(
     return images.clamp_(-1, 1), torch.cat(amounts, dim=1)
 
 
-def _warp(images: Tensor, log_scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+def warp(images: Tensor, log_scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
     """Turn and enlarge about the centre, then move; mirrored where the image ends."""
     shrink = torch.exp2(-log_scale)  # a grid says where each output pixel comes from
     cosine, sine = angle.cos() * shrink, angle.sin() * shrink

@@ -18,7 +18,7 @@ from svp_lightning.simulation.session import Session
 AREA_CONTRAST = 0.05
 WHITE = 255
 _GRAIN_PER_PIXEL = 0.62
-"""Width of the noise's grain after enlargement, in sensor pixels (see :func:`_grain`)."""
+"""Width of the noise's grain after enlargement, in sensor pixels (see :func:`grain_kernel`)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def expose(
 
 
 @lru_cache(maxsize=64)
-def _grain(size: int, sensor_px: float) -> NDArray[np.float32]:
+def grain_kernel(size: int, sensor_px: float) -> NDArray[np.float32]:
     """Interpolate white noise as the enlargement of sensor pixels does; float32 (size, size).
 
     Rows have unit length, so noise keeps its strength. The width is that of the noise in
@@ -126,7 +126,7 @@ def record(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Te
     seen = _rolled_off(seen, WHITE / illumination - 1)
     noise = torch.from_numpy(np.stack([shot.noise for shot in exposures])).to(device)
     sensor_px = session.sensor_pixel_um / session.pixel_um
-    grain = torch.from_numpy(_grain(size, sensor_px)).to(device)
+    grain = torch.from_numpy(grain_kernel(size, sensor_px)).to(device)
     noise = grain @ noise @ grain.T
     sigma = (session.read_noise**2 + session.shot_noise**2 * seen).sqrt()
     columns = torch.from_numpy(session.columns).to(device)

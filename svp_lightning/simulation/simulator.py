@@ -133,7 +133,7 @@ class Simulator:
         images = np.empty((len(class_names), self.image_size, self.image_size), np.uint8)
         rows: dict[int, dict[str, object]] = {}
         pending = list(range(len(class_names)))
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), one_thread():
             for attempt in range(MAX_ATTEMPTS):
                 if attempt or drawn is None:
                     names = [class_names[row] for row in pending]
@@ -222,7 +222,7 @@ class Simulator:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Matrices this small gain nothing from threads, and bits must not depend on them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

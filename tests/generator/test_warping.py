@@ -11,7 +11,7 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.networks import AMOUNTS
 from svp_lightning.generator.settings import GeneratorSettings
-from svp_lightning.generator.warping import _warp, augment
+from svp_lightning.generator.warping import augment, warp
 
 MakeSettings = Callable[..., GeneratorSettings]
 SIDE = 64
@@ -30,9 +30,9 @@ def centre(image: torch.Tensor) -> tuple[float, float]:
     return float((image.sum(-2) * at).sum() / mass), float((image.sum(-1) * at).sum() / mass)
 
 
-def warp(image: torch.Tensor, log_scale: float = 0, angle: float = 0, shift: Any = (0, 0)) -> Any:
+def moved(image: torch.Tensor, log_scale: float = 0, angle: float = 0, shift: Any = (0, 0)) -> Any:
     column = torch.tensor([[1.0]])
-    return _warp(image, column * log_scale, column * angle, torch.tensor([shift]).float())
+    return warp(image, column * log_scale, column * angle, torch.tensor([shift]).float())
 
 
 def test_images_without_amounts_are_unchanged() -> None:
@@ -63,19 +63,19 @@ def test_mixed_precision_does_not_blur_where_a_pixel_comes_from() -> None:
 @pytest.mark.parametrize("log_scale", [-0.5, 0.4])
 def test_scale_enlarges_the_area(log_scale: float) -> None:
     before = discs(10)
-    after = warp(before, log_scale=log_scale)
+    after = moved(before, log_scale=log_scale)
     assert after.sum() / before.sum() == pytest.approx(4**log_scale, rel=0.02)
 
 
 def test_shift_moves_by_a_share_of_the_side() -> None:
-    x, y = centre(warp(discs(8), shift=(0.1, -0.05)))
+    x, y = centre(moved(discs(8), shift=(0.1, -0.05)))
     assert x == pytest.approx(6.4, abs=0.05)
     assert y == pytest.approx(-3.2, abs=0.05)
 
 
 @pytest.mark.parametrize("angle", [0.3, math.pi / 2, 4.0])
 def test_turning_keeps_the_distance_from_the_centre(angle: float) -> None:
-    x, y = centre(warp(discs(5, x=14), angle=angle))
+    x, y = centre(moved(discs(5, x=14), angle=angle))
     assert math.hypot(x, y) == pytest.approx(14, abs=0.1)
     assert math.cos(math.atan2(y, x)) == pytest.approx(math.cos(angle), abs=0.01)
 

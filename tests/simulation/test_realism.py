@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from svp_lightning.simulation.camera import _grain
+from svp_lightning.simulation.camera import grain_kernel
 from svp_lightning.simulation.large_bubble import draw_large_bubble
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
@@ -23,7 +23,7 @@ def render(settings: SimulationSettings, name: str, **changes: object) -> np.nda
 @pytest.mark.parametrize(("sensor_px", "low", "high"), [(1.0, -0.05, 0.05), (2.5, 0.6, 0.95)])
 def test_enlarged_noise_is_smooth_and_as_strong(sensor_px: float, low: float, high: float) -> None:
     white = np.random.default_rng(0).standard_normal((64, 64), dtype=np.float32)
-    grain = _grain(64, sensor_px)
+    grain = grain_kernel(64, sensor_px)
     noise = grain @ white @ grain.T
     assert noise.std() == pytest.approx(1, abs=0.1)
     neighbours = np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]

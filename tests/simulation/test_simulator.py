@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_info
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.simulator import Simulator, _one_thread
+from svp_lightning.simulation.simulator import Simulator, one_thread
 
 NAMES = [PAPER_CLASSES[i % 3] for i in range(18)]
 INDICES = np.arange(18)
@@ -179,6 +179,6 @@ def test_rendering_uses_one_thread_and_gives_them_back() -> None:
         return [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
 
     before = threads()
-    with _one_thread():
+    with one_thread():
         assert set(threads()) == {1}
     assert threads() == before
