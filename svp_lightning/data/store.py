@@ -192,14 +192,10 @@ class Store:
         return {name: held.get(name, 0) for name in self.class_names}
 
     def changed(self, columns: Mapping[str, Any], made_by: Mapping[str, Any]) -> Self:
-        """A view of the same images with other columns in the table; nothing is written.
+        """A view of the same images with other columns (N,) in the table; nothing is written.
 
-        Its hash changes, so whatever is made from the view is another artifact than what is made
-        from the whole.
-
-        Args:
-            columns: name -> N values, in place of those of the particle table.
-            made_by: what decides them, for the hash and the manifest.
+        Its hash changes by ``made_by``, what decides them, so whatever is made from the view is
+        another artifact than what is made from the whole.
         """
         manifest, particles = self.manifest, self.particles.assign(**columns)
         table = sha256_of_json({"table": manifest.sha256[PARTICLES], **made_by})

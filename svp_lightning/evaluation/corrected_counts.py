@@ -42,9 +42,8 @@ Term = tuple[Counts, float]
 def size_bins(size_um: NDArray[np.floating[Any]], edges_um: Sequence[float]) -> NDArray[np.intp]:
     """(N,) bin of each particle: 0 of unknown size, 1 below the first edge, … E + 1 above the last.
 
-    Args:
-        size_um: (N,), NaN where unknown.
-        edges_um: E ascending thresholds; a particle of just that size is in the bin above.
+    ``size_um`` is (N,), NaN where unknown; of E ascending thresholds ``edges_um``, a particle of
+    just that size is in the bin above.
     """
     return np.where(np.isnan(size_um), 0, 1 + np.searchsorted(edges_um, size_um, side="right"))
 
@@ -156,11 +155,9 @@ def _joined(images: Counts, least: int) -> NDArray[np.intp]:
 
 
 class Corrector:
-    """Corrected counts and their intervals.
+    """Corrected counts and their intervals; ``seed`` decides the draws.
 
-    Args:
-        confusion: None: every particle is taken for what it is counted as.
-        seed: of the draws.
+    Without a ``confusion``, every particle is taken for what it is counted as.
     """
 
     def __init__(self, confusion: Confusion | None, seed: int = 0) -> None:

@@ -77,8 +77,7 @@ class Tally:
     def metrics(self, prevalence: Mapping[str, float] | None = None) -> dict[str, Any]:
         """The ``metrics`` part of ``results.json``.
 
-        Args:
-            prevalence: class name -> relative frequency; None: that of the images.
+        ``prevalence``: class name -> relative frequency; None: that of the images.
 
         Raises:
             SettingsError: the prevalence names other classes or is not positive.

@@ -45,15 +45,11 @@ def corrected(probabilities: NDArray[np.floating[Any]], answer_for: Shares, use:
 
 
 def estimated_shares(probabilities: NDArray[np.floating[Any]], answer_for: Shares) -> Shares:
-    """The class shares of unlabelled images, as their probabilities make most likely.
+    """The class shares of unlabelled images, as their probabilities (N, K) make most likely.
 
-    The EM algorithm of Saerens, Latinne and Decaestecker (2002), equation 2.9. It takes calibrated
-    probabilities and images that look as those of training do; then it is consistent. With no
-    image, ``answer_for``.
-
-    Args:
-        probabilities: (N, K).
-        answer_for: (K,) shares behind them; the iteration starts there.
+    The EM algorithm of Saerens, Latinne and Decaestecker (2002), equation 2.9, from the (K,) shares
+    behind them, ``answer_for``. It takes calibrated probabilities and images that look as those of
+    training do; then it is consistent. With no image, ``answer_for``.
     """
     share = answer_for
     for _ in range(MAX_ITERATIONS if len(probabilities) else 0):

@@ -61,11 +61,9 @@ SMALL_VOLUME_ML = 100.0
 def reference(product: Product, container_ml: float | None) -> Reference | None:
     """The limits of light obscuration for a container; None: its volume is not given.
 
-    Flow imaging detects more particles than light obscuration, so the limits are a reference.
-
-    Args:
-        product: ``injection`` (USP <787>, <788>) or ``ophthalmic`` (USP <789>).
-        container_ml: nominal volume, mL.
+    Flow imaging detects more particles than light obscuration, so the limits are a reference. The
+    ``product`` is an injection (USP <787>, <788>) or ophthalmic (USP <789>); ``container_ml`` is
+    its nominal volume, mL.
     """
     if product == "ophthalmic":
         return Reference("USP <789>", {}, {10.0: 50.0, 25.0: 5.0, 50.0: 2.0})

@@ -46,6 +46,7 @@ class Spread:
 def moderated(observed: Sequence[Array]) -> list[Spread]:
     """Variances of A comparisons, each shrunk towards their common prior (Smyth 2004, limma).
 
+    ``observed`` are the (S,) differences of each comparison, S at least 2 and not always the same.
     With f = S - 1, s^2 is taken as s0^2 times an F variate of f and d0 degrees of freedom; s0 and
     d0 follow from mean and variance of log s^2 (equation 6.2 there). The moderated variance is
     (d0 s0^2 + f s^2) / (d0 + f), with d0 + f degrees of freedom.
@@ -55,9 +56,6 @@ def moderated(observed: Sequence[Array]) -> list[Spread]:
     are expected to vary by 3/4 of what independent ones do, and A comparisons know a common
     variance with 4 A f / (A + 3) degrees of freedom. The prior counts for no more than these less
     the comparison's own f: one comparison keeps its own variance.
-
-    Args:
-        observed: the (S,) differences of each comparison, S at least 2 and not always the same.
     """
     own = np.array([values.var(ddof=1) for values in observed])
     f = np.array([len(values) - 1.0 for values in observed])

@@ -69,8 +69,7 @@ def finished(run_dir: Path) -> bool:
 def evaluated_run(run: Path | None) -> Path:
     """The folder of the classifier that ``task=predict`` uses.
 
-    Args:
-        run: of an evaluated run, or of a packaged classifier; None: the released one.
+    ``run`` is that of an evaluated run or of a packaged classifier; None: the released one.
 
     Raises:
         SettingsError: none is given, and none is released with this installation.

@@ -201,11 +201,9 @@ def copied(images: Neighbours, heldout: Neighbours) -> NDArray[np.bool_]:
 def lower_tail(
     values: NDArray[np.floating[Any]], reference: NDArray[np.floating[Any]]
 ) -> TailCount:
-    """Count the values below the reference's lowest 5 %, and say what chance would give.
+    """Count the values (n,) below the lowest 5 % of a reference, and say what chance would give.
 
-    Args:
-        values: (n,).
-        reference: (m,) values of the same kind from images known to be new.
+    The ``reference`` (m,) is of values of the same kind, from images known to be new.
     """
     n, m = len(values), len(reference)
     threshold, rank = _threshold(reference)

@@ -51,14 +51,11 @@ def shows_something(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def segment(images: NDArray[np.uint8]) -> Segmented:
-    """Segment each image by its difference from its own background.
+    """Segment images (n, H, W), grey levels 0 to 255, by their differences from the background.
 
     Background and noise are the median and the scaled median deviation of the border pixels;
     what differs by more than 4 times the noise, 4 grey levels and 15 % of the strongest contrast
     is particle. Its outline lies about 1 px outside a sharp edge.
-
-    Args:
-        images: (n, H, W), grey levels 0 to 255.
     """
     grey = images.astype(np.float32)
     background = border_level(grey)

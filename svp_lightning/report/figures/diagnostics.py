@@ -98,13 +98,9 @@ def _draw_bins(axes: Axes, found: Calibrated, name: str, colour: str, label: str
 
 @figure_style()
 def metrics_by_prevalence(table: pd.DataFrame, class_names: Sequence[str], common: str) -> Figure:
-    """Per-class metrics over particles of the common class per particle of each other class.
+    """Per-class metrics over particles of the ``common`` class per particle of each other class.
 
-    Args:
-        table: ``prevalence.csv``: ``ratio``, ``<class>/<metric>``, and where the test images
-            support it; other points are hollow.
-        class_names: K names.
-        common: the class whose share the table varies.
+    ``table`` is ``prevalence.csv``; points that the test images do not support are hollow.
     """
     colours, figure = class_colours(class_names), new_figure(8.0, 3.3)
     for axes, (metric, title) in zip(

@@ -84,10 +84,8 @@ def distance_histograms(
 ) -> Figure:
     """Distances to the nearest training image, of generated and of held-out real images.
 
-    Args:
-        distances: axis label with unit -> of generated images (n,), of held-out images (m,), and
-            where the lowest 5 % of the latter end.
-        class_name: decides the colour.
+    ``distances``: axis label with unit -> of generated images (n,), of held-out images (m,), and
+    where the lowest 5 % of the latter end. ``class_name`` decides the colour.
     """
     colour, figure = class_colours([class_name])[class_name], new_figure(8, 2.6)
     grid = panels(figure, len(distances), len(distances))
@@ -111,10 +109,8 @@ def closest_pairs(
 ) -> Figure:
     """Images above their nearest training images, closest first.
 
-    Args:
-        rows: what the images are -> images (n, H, W), their nearest training images, turned alike
-            (n, H, W), and what to write below each pair.
-        title: the class's name.
+    ``rows``: what the images are -> images (n, H, W), their nearest training images, turned alike
+    (n, H, W), and what to write below each pair. ``title`` is the class's name.
     """
     pairs = []
     for name, (images, nearest, notes) in rows.items():
