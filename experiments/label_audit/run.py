@@ -7,6 +7,8 @@ classifiers are kept in ``--artifacts``, the evidence on each cell's labels in `
 """
 
 import argparse
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -139,12 +141,13 @@ def main() -> None:
     options = parser.parse_args()
     audit = partial(audited, artifacts=options.artifacts, outputs=options.outputs)
     rows: Rows = {}
-    for kind in options.kinds:
-        plain = {seed: audit("plain", kind, seed) for seed in options.plain}
-        right = {s: plain[s].seen_by(audit("plain", "none", s)) for s in options.right_labels}
-        rows[kind, "plain"] = plain
-        rows[kind, "oracle"] = {seed: audit("oracle", kind, seed) for seed in options.oracle}
-        rows[kind, "plain, trained on right labels"] = right
+    with redirect_stdout(sys.stderr):  # what the task says; the tables alone are printed
+        for kind in options.kinds:
+            plain = {seed: audit("plain", kind, seed) for seed in options.plain}
+            right = {s: plain[s].seen_by(audit("plain", "none", s)) for s in options.right_labels}
+            rows[kind, "plain"] = plain
+            rows[kind, "oracle"] = {seed: audit("oracle", kind, seed) for seed in options.oracle}
+            rows[kind, "plain, trained on right labels"] = right
     rows = {key: cells for key, cells in rows.items() if cells}
     print_found(rows)
     print_missed(rows)

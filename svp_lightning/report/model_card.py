@@ -11,6 +11,7 @@ from svp_lightning.evaluation.fidelity.stored import Compared, Fidelity
 from svp_lightning.evaluation.schema import Estimate, Results
 from svp_lightning.report.fidelity import verdict_sentence
 from svp_lightning.report.page import write_page
+from svp_lightning.report.text import metric_name
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def _compared(of: str, name: str, pair: Compared) -> Measure:
 def _measure(of: str, name: str, one: Estimate, floor: str = "") -> Measure:
     known = one.low is not None and one.high is not None
     interval = f"{_number(one.low)} to {_number(one.high)}" if known else ""
-    return Measure(of, display_name(name), _number(one.value), interval, floor)
+    return Measure(of, metric_name(name), _number(one.value), interval, floor)
 
 
 def _number(value: float | None) -> str:
