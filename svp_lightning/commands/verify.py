@@ -17,10 +17,10 @@ def run(pipeline: Pipeline) -> None:
     changed, gone = changed_files(outputs, lines)
     say(f"{outputs / TRAIL}: {len(lines):,} lines, unbroken. Last hash: {lines[-1]['hash']}")
     if gone:
-        say(f"{len(gone):,} recorded files are no longer there, the first: {gone[0]}")
+        say(f"Recorded files that are no longer there: {len(gone):,}, the first {gone[0]}")
     if changed:
         raise ArtifactError(
-            f"{len(changed):,} results have changed since they were recorded, the first: "
+            f"Results that have changed since they were recorded: {len(changed):,}, the first "
             f"{outputs / changed[0]}.",
             "Restore them from a backup, or delete their folders and run the commands again.",
         )

@@ -180,16 +180,17 @@ def what_is_promised(
         "Unfamiliar: unlike the validation images of every class. Of each class, at most "
         f"{100 * false_alarms:.3g} % are flagged by mistake, here {particles * false_alarms:,.0f}.",
     ]
-    for promise, few in (
-        ("sets hold {:.1f} % at least", reference.too_few(1 - coverage)),
-        ("{:.1f} % at least are not flagged", reference.too_few(false_alarms)),
-    ):
-        for name, images in few.items():
-            vouched = promise.format(100 * guaranteed(images, 1.0))
-            lines.append(
-                f"Warning: {images} validation images of {display_name(name)} are too few for "
-                f"that; {vouched}."
-            )
+    few = "Warning: {} validation images of {} are too few for "
+    for name, images in reference.too_few(1 - coverage).items():
+        lines.append(
+            f"{few.format(images, display_name(name))}a coverage of {100 * coverage:.3g} %: "
+            f"its sets hold {100 * guaranteed(images, 1.0):.1f} % at least."
+        )
+    for name, images in reference.too_few(false_alarms).items():
+        lines.append(
+            f"{few.format(images, display_name(name))}{100 * false_alarms:.3g} % of false alarms: "
+            f"up to {100 - 100 * guaranteed(images, 1.0):.1f} % of it may be flagged by mistake."
+        )
     return lines
 
 

@@ -131,7 +131,8 @@ def verify(folder: Path) -> list[dict[str, Any]]:
     last = _parsed((folder / LAST).read_text()) if (folder / LAST).is_file() else {}
     # A task that was killed between the two files leaves one line more than the second one names.
     if last.get("hash") not in [line["hash"] for line in lines[-2:]]:
-        raise _broken(trail, len(lines), f"is not the last one that {LAST} names")
+        raise _broken(trail, len(lines), f"is not the last that {LAST} names: "
+                      "lines are missing at the end")  # fmt: skip
     return lines
 
 

@@ -107,12 +107,13 @@ class Job:
             self.lines.append(line)
 
     def _without_places(self, line: str) -> str:
-        """A line that names files as the user knows them."""
+        """A line that names files and settings as the user knows them."""
         root = self._upload.root
         for place, words in (
             (f"data.root={root}", "The upload"),
             (f"{root}/", ""),
             (str(root), "The upload"),
+            ("data.unreadable=skip", "“Skip files that cannot be read”"),
         ):
             line = line.replace(place, words)
         return line

@@ -47,7 +47,8 @@ def test_predict_counts_every_particle(
     assert of["uncertain"] == (predictions["uncertain"] & ~predictions["unfamiliar"]).sum()
     # Sets hold the counted class; 8 validation images of a rare class promise 8 of 9.
     assert all(p in held.split("|") for p, held in predictions[["predicted", "set"]].to_numpy())
-    assert "8 validation images of Air bubble are too few for that; sets hold 88.9 %" in out
+    assert "8 validation images of Air bubble are too few for a coverage of 95 %" in out
+    assert "its sets hold 88.9 % at least" in out
     # Files and folder name the classifier that was used, not the one of the default settings.
     assert folder.name.startswith(f"predict_{run.name}_")
     assert (folder / "classifier_config.yaml").read_text() == (run / "config.yaml").read_text()
@@ -127,7 +128,7 @@ def test_verify_finds_a_changed_result_of_any_task(
     assert "2 lines, unbroken" in " ".join(capsys.readouterr().out.split())
     (file,) = tmp_path.glob("outputs/mine/*/counts.csv")
     file.write_text(file.read_text().replace("protein", "silicone_oil", 1))
-    assert "1 results have changed" in fails("task=verify")
+    assert "since they were recorded: 1, the first" in fails("task=verify")
 
 
 def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise DataError(f"{path} is empty (0 bytes).", _COPY_AGAIN)
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height} px")
+                raise Image.DecompressionBombError
             if (pages := getattr(image, "n_frames", 1)) > 1:
                 raise DataError(f"{path} holds {pages} pages.", "Save one image per file.")
             yield image
@@ -102,9 +102,9 @@ def _explained(path: Path, error: Exception) -> DataError:
         case FileNotFoundError():
             return DataError(f"{path} does not exist.", "Check the path.")
         case Image.DecompressionBombError():
-            limit = f"the limit is {MAX_PIXELS // 1_000_000} megapixels"
+            limit = f"more than {MAX_PIXELS // 1_000_000} megapixels"
             return DataError(
-                f"{path} is too large to be a particle image or a frame ({error}; {limit}).",
+                f"{path} is too large to be a particle image or a frame ({limit}).",
                 "Remove it, or cut the particles out of it first.",
             )
         case PermissionError():

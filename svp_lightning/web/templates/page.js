@@ -19,7 +19,7 @@
     const [first, ...others] = new Set([...chosen.keys()].map((path) => path.split("/")[0]));
     $("chosen").hidden = !chosen.size;
     $("chosen_files").textContent = chosen.size
-      ? `${plural(chosen.size, "file")}, ${(bytes / 1e6).toFixed(1)} MB (${first}${others.length ? ", …" : ""})` : "";
+      ? `${plural(chosen.size, "file")}, ${Math.max(bytes / 1e6, 0.1).toFixed(1)} MB (${first}${others.length ? ", …" : ""})` : "";
     $("runs").replaceChildren(...runs().map((name) => new Option(name, name)));
     ready();
   }
