@@ -274,13 +274,12 @@ def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
     can_give = store.manifest.made_by.get("source") != "simulated"
     if stated := [_stated(one) for one in samples if one.stated_ml is not None]:
         lines.append(f"The volume imaged is stated (data.volume_ml): {_listed(stated)}.")
+    diluted = [one for one in samples if one.dilution not in (None, 1) and not one.withheld]
+    if diluted:
+        factors = _listed([f"{one.name} diluted {one.dilution:g} times" for one in diluted])
+        lines.append(f"{factors}: volumes and concentrations are those of the original sample.")
     for one in samples:
         reasons.setdefault(one.withheld, []).append(one.name)
-        if one.dilution not in (None, 1) and not one.withheld:
-            lines.append(
-                f"{one.name} was diluted {one.dilution:g} times: volume and concentrations are "
-                "those of the original sample."
-            )
     for reason, names in reasons.items():
         if reason:
             shown = "" if len(names) == len(samples) else f" of {_listed(names)}"

@@ -77,7 +77,7 @@ def _values(contents: Contents) -> dict[str, Any]:
         "left_out": len(calls.samples) - len(shown),
         "sizes": [_size(least) for least in contents.sizes],
         "compared": _compared(contents, names),
-        "reference": contents.reference,
+        "reference": contents.reference if calls.thresholds_um else None,
         "container": contents.container_ml,
         "blank": _blank(contents),
         "confusion": [] if confusion is None else _confusion_rows(calls),
