@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -99,6 +100,13 @@ class Mapped:
         }
 
 
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with a file, without PyTorch's advice to run the code in it."""
+    if isinstance(error, UnpicklingError):
+        return "it is damaged, or holds more than tensors and plain values, which is never run"
+    return " ".join(str(error).split())[:300]
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by their names.
 
@@ -111,7 +119,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path} cannot be read as weights ({' '.join(str(error).split())[:300]}).",
+            f"{path} cannot be read as weights ({why_unreadable(error)}).",
             "Give a local .safetensors file, or a .pt or .pth file that holds only a state dict.",
         ) from error
     held = weights if isinstance(weights, dict) else {}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from svp_lightning.classifier.backbones import build_backbone
+from svp_lightning.classifier.foreign_weights import why_unreadable
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.errors import CheckpointError
 
@@ -78,9 +79,9 @@ class Classifier(nn.Module):
             module = cls(settings, saved["class_names"], **facts)
             module.load_state_dict(checkpoint["state_dict"])
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = f"{type(error).__name__}: {why_unreadable(error)}"
             raise CheckpointError(
-                f"{path} cannot be used as a classifier ({type(error).__name__}: {reason}).",
+                f"{path} cannot be used as a classifier ({reason}).",
                 "Give the best.ckpt of a trained classifier, or train it again.",
             ) from error
         return module.eval()

@@ -70,7 +70,7 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no stem of 1 or 3 channels"):
         map_weights(state, own("resnet50"))
     torch.save(nn.Linear(1, 1), tmp_path / "code.pth")
-    with pytest.raises(CheckpointError, match=r"code\.pth cannot be read"):
+    with pytest.raises(CheckpointError, match=r"code\.pth cannot be read .* never run"):
         read_state_dict(tmp_path / "code.pth")
     with pytest.raises(CheckpointError, match=r"gone\.pth cannot be read"):
         read_state_dict(tmp_path / "gone.pth")
