@@ -175,10 +175,10 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
     less = lines[quantity, sample.name, least, name]["other"]
     others = [plain_name(one) for one in calls.class_names if one != name]
     removed = f", with {listing(others)} removed" if name == PROTEIN and others else ""
-    size = f"of {_size(least)}" if least == ALL_SIZES else _size(least)
+    sizes = f"of {_size(least)}" if least == ALL_SIZES else _size(least)
     what = "particles" if name == ALL else f"{plain_name(name)} particles"
     sentences = [
-        f"{sample.name}: {cell['shown']} {what} {unit} {size} (95 %: {cell['ends']})"
+        f"{sample.name}: {cell['shown']} {what} {unit} {sizes} (95 %: {cell['ends']})"
         f"{removed}{f', less {less}' * bool(less)}.".replace("  ", " ")
     ]
     found = contents.reference
