@@ -65,6 +65,13 @@ def test_both_enlarging_arms_add_the_same_number_to_rare_classes_only(real, pool
         check_training_rows(mixture)
 
 
+def test_real_rows_are_drawn_as_they_are_or_each_class_equally_often(real) -> None:
+    plain, balanced = train_rows(real), train_rows(real, balanced=True)
+    assert plain.composition.shares.tolist() == [[40 / 47, 7 / 47], [0, 0]]
+    assert balanced.composition.shares.tolist() == [[0.5, 0.5], [0, 0]]
+    assert balanced.row.tolist() == plain.row.tolist()
+
+
 @pytest.mark.parametrize("method", ["duplicate", "diffusion"])
 def test_a_smaller_ratio_is_the_start_of_a_larger_one(real, pool, method) -> None:
     small, large = (mix(real, pool, arm(method, ratio), seed=3) for ratio in (1.3, 4.0))
@@ -96,6 +103,18 @@ def test_generated_images_of_every_class_come_each_from_its_own_class(real, pool
     assert np.bincount(mixture.label[drawn]).tolist() == [6, 14]
     assert (pool.labels[mixture.row[drawn]] == mixture.label[drawn]).all()
     check_training_rows(mixture)
+
+
+def test_hard_negatives_are_the_first_of_their_order_and_real(real) -> None:
+    hardest = real.indices("train", 0)[::-1]
+    settings = augmentation(
+        method="hard_negatives", extra="hard_negatives", ratio=0, plentiful_ratio=0.1
+    )
+    mixture = mix(real, None, settings, seed=0, hardest=hardest)
+    assert mixture.added == {"protein": 4, "silicone_oil": 0}
+    assert mixture.row[mixture.added_row].tolist() == hardest[:4].tolist()
+    assert set(mixture.store_id) == {REAL}
+    assert set(mixture.label[mixture.added_row]) == {0}
 
 
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:

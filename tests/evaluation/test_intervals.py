@@ -36,6 +36,42 @@ def test_precision_covers_the_truth_where_the_bootstrap_collapses():
     assert held >= 930
 
 
+def ends(k: int, n: int) -> tuple[float, float]:
+    found = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return found.low, found.high
+
+
+def test_the_ends_of_precision_solve_the_equations_of_mover():
+    """Of the ratio t of false to true calls: (a - t b)² is the sum of both squared distances."""
+    called, images = np.array([6, 50, 3]), np.array([100, 60, 80])
+    shares = np.array([0.5, 0.2, 0.3])
+    found = precision(called, images, 1, shares)
+    rate = called / images
+    low, high = np.transpose([ends(*each) for each in zip(called, images, strict=True)])
+    a, b = shares[[0, 2]] @ rate[[0, 2]], shares[1] * rate[1]
+    assert found.value == pytest.approx(b / (a + b))
+    for end, false, true in ((found.high, low, high), (found.low, high, low)):
+        t = 1 / end - 1
+        distance = np.sum((shares * (rate - false))[[0, 2]] ** 2)
+        distance += t**2 * (shares[1] * (rate - true)[1]) ** 2
+        assert (a - t * b) ** 2 == pytest.approx(distance)
+    assert found.low < found.value < found.high
+
+
+def test_macro_recall_has_the_ends_of_a_mean_of_independent_shares():
+    confusion = np.array([[20, 10], [4, 6]])
+    redrawn = Tally(np.arange(2), np.eye(2), NAMES).redrawn(resamples=1)
+    redrawn = np.full_like(redrawn, 0.62)  # between the ends of both classes and of their mean
+    ci95 = confidence_intervals(redrawn, confusion, NAMES, dict.fromkeys(NAMES, 1.0))
+    parts = np.array([[20 / 30, *ends(20, 30)], [6 / 10, *ends(6, 10)]])
+    value, low, high = parts.T
+    expected = value.mean() + np.array(
+        [-np.linalg.norm(value - low) / 2, np.linalg.norm(high - value) / 2]
+    )
+    assert ci95["macro_recall"] == pytest.approx(expected)
+    assert ci95["per_class"]["protein"]["recall"] == pytest.approx(parts[0, 1:])
+
+
 @pytest.mark.parametrize("called", [(0, 20), (5, 0), (50, 20), (0, 1)])
 def test_precision_at_the_edges(called):
     found = precision(np.array(called), np.array([50, 20]), 1, np.array([0.99, 0.01]))
