@@ -9,7 +9,7 @@ from svp_lightning.classifier.settings import Backbone, ClassifierSettings, Feat
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_learnt
 from svp_lightning.runtime.settings import Settings, runtime
 from svp_lightning.stages.settings import (
     DataSettings,
@@ -202,5 +202,5 @@ def parse_config(values: dict[str, Any]) -> Config:
     if config.needs_simulator:
         fresh_data(config.data, config.sampler.seed)
     if config.draws_images:
-        require_guidable(config.sampler, config.generator.diffusion)
+        require_learnt(config.sampler, config.generator)
     return config

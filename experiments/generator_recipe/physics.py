@@ -1,25 +1,25 @@
-"""Train a generator on simulated images of many microscopes, for others to start from.
+"""Train the generator that comes with the package, on simulated images of many microscopes.
 
-    python experiments/generator_recipe/physics.py --size 64
+    cd experiments/generator_recipe
+    python physics.py --to ../../svp_lightning/pretrained/physics_32px
 
 Draws microscopes at random, of every optics, pixel, contrast, noise, size and depth but those near
 the default instrument, on which everything else of this project is measured; renders droplets and
-bubbles of each; trains on all of them; and links ``<work>/physics_<size>px`` to the generator.
-Resumable.
+bubbles of each; trains on all of them; and writes the weights as ``generator.initial=physics``
+reads them, in half precision. Resumable.
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from recipes import EDM
 from train import WORK, configuration
 
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
+from svp_lightning.generator.checkpoint import load_generator, save_generator
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say
 from svp_lightning.simulation.microscopes import microscope
@@ -28,74 +28,47 @@ from svp_lightning.simulation.simulated_store import simulate_store
 from svp_lightning.stages.generator_training import build_generator, generator_rows
 
 CLASSES = ("silicone_oil", "air_bubble")
-HELDOUT = 2
-"""Microscopes to measure the denoising error on."""
+SIZE = 32
+MICROSCOPES, HELDOUT = 36, 2
+"""To train on, and to measure the denoising error on."""
+IMAGES = 500
+"""Of each class and microscope."""
 SESSIONS = 8
 """Instrument runs of each microscope."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How many microscopes, how many images of each class of each, and how to train on them."""
-
-    microscopes: int
-    images: int
-    training: list[str]
-
-
-COMMON = ["trainer=cpu", "generator.classes=all", "generator.initial=null"]
-RECIPES = {
-    64: Recipe(
-        18,
-        800,
-        [
-            *COMMON,
-            "scale=demo",
-            *EDM,
-            "generator.steps=1350",
-            "generator.batch_size=64",
-            "generator.decay=constant",
-            "generator.checkpoint_every=50",
-        ],
-    ),
-    32: Recipe(
-        36,
-        500,
-        [
-            *COMMON,
-            "+experiment=where_images_pay",
-            "generator.steps=9600",
-            "generator.batch_size=64",
-            "generator.ema_decay=0.999",
-            "generator.checkpoint_every=100",
-        ],
-    ),
-}
-"""By image size: 86,400 and 614,400 training images."""
+TRAINING = [
+    "trainer=cpu",
+    "+experiment=where_images_pay",
+    "generator.classes=all",
+    "generator.initial=null",
+    "generator.steps=9600",
+    "generator.batch_size=64",
+    "generator.ema_decay=0.999",
+    "generator.checkpoint_every=100",
+]
+"""614,400 training images."""
 
 
 def main() -> None:
     """Render, train, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, choices=RECIPES, default=64, help="of the images, px")
     parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--to", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    recipe, name = RECIPES[arguments.size], f"physics_{arguments.size}px"
-    store = joined_store(recipe, arguments.size, arguments.work / f"{name}_images")
-    pipeline = Pipeline(configuration(arguments.work, recipe.training), arguments.work)
+    store = joined_store(arguments.work / f"physics_{SIZE}px_images")
+    pipeline = Pipeline(configuration(arguments.work, TRAINING), arguments.work)
     settings = pipeline.config.generator
     rows = generator_rows(settings, store)
-    path = build_generator(settings, rows, pipeline.cache, pipeline.trainers)
-    link = arguments.work / name
-    link.unlink(missing_ok=True)
-    link.symlink_to(path.resolve())
+    trained = load_generator(build_generator(settings, rows, pipeline.cache, pipeline.trainers))
+    arguments.to.mkdir(parents=True, exist_ok=True)
+    save_generator(arguments.to, trained.denoiser, trained.info, torch.float16)
+    say(f"{arguments.to}: {trained.info.training['selection']}")
 
 
-def settings_of(number: int, recipe: Recipe, work: Path) -> SimulationSettings:
+def settings_of(number: int, work: Path) -> SimulationSettings:
     """The simulator's settings of one microscope."""
-    split = "train" if number < recipe.microscopes else "val"
-    counts = "{" + split + ":{" + ",".join(f"{n}:{recipe.images}" for n in CLASSES) + "}}"
+    split = "train" if number < MICROSCOPES else "val"
+    counts = "{" + split + ":{" + ",".join(f"{n}:{IMAGES}" for n in CLASSES) + "}}"
     config = configuration(
         work,
         [
@@ -107,20 +80,19 @@ def settings_of(number: int, recipe: Recipe, work: Path) -> SimulationSettings:
     return microscope(config.data.simulation, number)
 
 
-def joined_store(recipe: Recipe, size: int, work: Path) -> Store:
+def joined_store(work: Path) -> Store:
     """The images of all microscopes in one store."""
     path = work / "joined"
     if (path / "manifest.json").is_file():
         return Store.open(path)
     parts = []
-    for number in range(recipe.microscopes + HELDOUT):
+    for number in range(MICROSCOPES + HELDOUT):
         part = work / f"{number:02d}"
         if not (part / "manifest.json").is_file():
             say(f"Microscope {number}")
-            settings = settings_of(number, recipe, work)
-            simulate_store(part, settings, size, number, lambda _: None)
+            simulate_store(part, settings_of(number, work), SIZE, number, lambda _: None)
         parts.append(Store.open(part))
-    writer = StoreWriter(path, sum(len(part) for part in parts), size)
+    writer = StoreWriter(path, sum(len(part) for part in parts), SIZE)
     start = 0
     for number, part in enumerate(parts):
         table = part.particles.assign(id=lambda t, n=number: f"{n:02d}-" + t["id"])

@@ -17,11 +17,13 @@ and as small as it may be."""
 FROM_SCRATCH = ["generator.initial=null", "generator.steps=2000", "generator.batch_size=16"]
 """32,000 training images."""
 PHYSICS = [
-    "generator.initial=outputs/generator_recipe/physics_64px",
-    "generator.steps=600",
+    "generator.initial=physics",
+    "generator.steps=500",
     "generator.batch_size=16",
+    "generator.learning_rate=5.0e-4",
+    "generator.ema_decay=0.98",
 ]
-"""9,600 training images."""
+"""8,000 training images, as in the demo."""
 
 EDM = [
     "generator.diffusion.weighting=edm",
@@ -33,7 +35,6 @@ RECIPES: dict[str, list[str]] = {
     "scratch": FROM_SCRATCH,
     "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
-    "physics_edm": [*PHYSICS, *EDM],
 }
 """At 64 px."""
 
@@ -61,7 +62,7 @@ SMALL_RECIPES = {
         "generator=paper",
         "sampler=ddpm",
         "generator.network.block_channels=[16,32,64,128]",
-        "generator.steps=500",
+        "generator.steps=800",
         "generator.learning_rate=1.0e-3",
     ],
 }

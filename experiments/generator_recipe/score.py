@@ -41,7 +41,7 @@ KINDS = {
     "large bubbles": "air_bubble",
     "droplets": "silicone_oil",
 }
-SHOWN = {"scratch": "from scratch", "physics": "physics", "physics_edm": "physics, EDM"}
+SHOWN = {"scratch": "from scratch", "physics": "physics"}
 """Recipes on the sheets."""
 HEADER = "| recipe | kind | AUC | KID × 1000 | FD | recall | recognised | copies | training, s |"
 Images = Mapping[str, NDArray[np.uint8]]

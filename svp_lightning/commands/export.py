@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svp_lightning.config import Config
-from svp_lightning.generator.settings import SamplerSettings, require_guidable
+from svp_lightning.generator.settings import SamplerSettings, require_learnt
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.model_card import Card, write_model_card
 from svp_lightning.runtime.artifacts import cost_of
@@ -41,7 +41,7 @@ def _generator(pipeline: Pipeline, source: Path) -> Path | None:
     if not is_main_process():
         return None
     generator, weights = load_generator(source), weights_hash(source)
-    require_guidable(config.sampler, generator.info.settings.diffusion)
+    require_learnt(config.sampler, generator.info.settings)
     target = config.export.to or config.paths.outputs / config.study / f"generator_{weights[:12]}"
     # The defaults of the pipeline and the precision it computes in.
     sampler = config.sampler.model_copy(update={"precision": "float32", "compile": False})

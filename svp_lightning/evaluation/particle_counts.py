@@ -27,8 +27,6 @@ UNFAMILIAR = "unfamiliar"
 """Class of particles that are unlike those of every class, uncertain or not."""
 ALL = "all"
 """Class of the rows that count every particle, uncertain and unfamiliar ones too."""
-CLASS_ALL = "all (class)"
-"""What a class of the user's that is named as these rows is counted as."""
 ALL_SIZES = 0.0
 """Threshold of the rows that count every particle, those of unknown size too."""
 INSTRUMENTS = ("flowcam", "mfi", "collage")
@@ -170,9 +168,9 @@ def together(samples: Sequence[Sample], name: str) -> Sample:
 def counted_as(judged: Judged) -> NDArray[np.object_]:
     """(N,) class each image counts as: the likeliest, :data:`UNCERTAIN` or :data:`UNFAMILIAR`.
 
-    A class named as the rows of all particles is :data:`CLASS_ALL`.
+    Classes are called as :func:`counted_name` does.
     """
-    names = np.array([_counted_name(name) for name in judged.found.class_names], dtype=object)
+    names = np.array([counted_name(name) for name in judged.found.class_names], dtype=object)
     sure = np.where(judged.uncertain, UNCERTAIN, names[judged.likeliest])
     return np.where(judged.unfamiliar, UNFAMILIAR, sure)
 
@@ -190,8 +188,10 @@ def particles_of(store: Store, judged: Judged) -> pd.DataFrame:
     )
 
 
-def _counted_name(class_name: str) -> str:
-    return CLASS_ALL if class_name.lower() == ALL else class_name
+def counted_name(class_name: str) -> str:
+    """What a class of the user's is called among the rows :data:`ALL`, :data:`UNCERTAIN`, …"""
+    rows = (ALL, UNCERTAIN, UNFAMILIAR)
+    return f"{class_name} (class)" if class_name.lower() in rows else class_name
 
 
 def count_particles(
@@ -219,8 +219,7 @@ def count_particles(
     """
     everything = together(samples, together_as)
     of = {one.name: one for one in (*samples, everything)}
-    # A class may be named as one of these rows.
-    kinds = list(dict.fromkeys([*map(_counted_name, class_names), UNCERTAIN, UNFAMILIAR]))
+    kinds = [*map(counted_name, class_names), UNCERTAIN, UNFAMILIAR]
     wide = {}
     for least in (ALL_SIZES, *thresholds_um):
         large = particles if least == ALL_SIZES else particles[particles["size_um"] >= least]

@@ -23,7 +23,13 @@ from svp_lightning.evaluation.corrected_counts import (
     count_by_bin,
     size_bins,
 )
-from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, Sample
+from svp_lightning.evaluation.particle_counts import (
+    ALL,
+    ALL_SIZES,
+    UNCERTAIN,
+    Sample,
+    counted_name,
+)
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.schema import Results
 
@@ -142,7 +148,7 @@ def calls_of(
     return Calls(
         samples,
         thresholds_um,
-        tuple(f"{n} (class)" if n.lower() in (ALL, UNCERTAIN) else n for n in raw.class_names),
+        tuple(map(counted_name, raw.class_names)),
         count_by_bin(place, called, len(samples) * num_bins, K).reshape(*shape, K),
         np.bincount(place[unsure], minlength=len(samples) * num_bins).reshape(shape),
         Corrector(confusion),

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.denoiser import Denoiser
@@ -60,9 +61,11 @@ class Generator:
         return self.info.class_names.index(class_name)
 
 
-def save_generator(directory: Path, denoiser: Denoiser, info: GeneratorInfo) -> None:
-    """Write the weights (float32) and ``info`` into ``directory``."""
-    weights = {name: value.float().contiguous() for name, value in denoiser.state_dict().items()}
+def save_generator(
+    directory: Path, denoiser: Denoiser, info: GeneratorInfo, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write the weights and ``info`` into ``directory``."""
+    weights = {name: value.to(dtype).contiguous() for name, value in denoiser.state_dict().items()}
     with replacing(directory / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     content = {
@@ -100,16 +103,27 @@ def load_generator(directory: Path) -> Generator:
 def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence[str]) -> None:
     """Start ``denoiser`` from a trained generator; its classes, in label order, by their names.
 
+    Images of another size fit where both networks fold them to equally many blocks.
+
     Raises:
         CheckpointError: they do not fit one another.
     """
+    known, source = generator.info.class_names, generator.denoiser
+    rows = [known.index(c) if c in known else source.null_label for c in (*class_names, "")]
+    weights = source.state_dict()
+    for name, module in source.named_modules():
+        if isinstance(module, nn.Embedding):
+            weights[f"{name}.weight"] = weights[f"{name}.weight"][rows]
+    patches = [getattr(d.network, "patch", 1) for d in (source, denoiser)]
+    blocks_agree = source.image_size * patches[1] == denoiser.image_size * patches[0]
+    if blocks_agree and patches[0] < patches[1]:
+        _refold(weights, *patches)
     theirs, ours = (
         (
             d.settings.model_dump(include={"timesteps", "schedule", "prediction"}),
-            # Not the number of classes, the first dimension of their embedding.
-            {name: value.shape[1:] for name, value in d.state_dict().items()},
+            {name: value.shape for name, value in state.items()},
         )
-        for d in (generator.denoiser, denoiser)
+        for d, state in ((source, weights), (denoiser, denoiser.state_dict()))
     )
     if theirs != ours:
         raise CheckpointError(
@@ -117,13 +131,29 @@ def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence
             "generator.network, generator.diffusion and the image size ask for.",
             "Set generator.initial=null, or take the settings that it was trained with.",
         )
-    known, source = generator.info.class_names, generator.denoiser
-    rows = [known.index(c) if c in known else source.null_label for c in (*class_names, "")]
-    weights = source.state_dict()
-    for name, module in source.named_modules():
-        if isinstance(module, nn.Embedding):
-            weights[f"{name}.weight"] = weights[f"{name}.weight"][rows]
     denoiser.load_state_dict(weights)
+
+
+def _refold(weights: dict[str, Tensor], old: int, new: int) -> None:
+    """Make a network of ``old`` x ``old`` blocks of pixels one of ``new`` x ``new`` finer ones.
+
+    A block then reads the mean of the finer pixels in place of a pixel, and answers all of them
+    alike. The time steps keep their meaning: the schedule's ``signal`` allows for such means.
+    """
+    ratio = new / old
+    for name, value in weights.items():
+        pixels = old**2
+        if name.endswith("conv_in.weight"):  # (out, pixels and radial maps, 3, 3)
+            fine = _spread(value[:, :pixels].movedim(1, 0), old, new).movedim(0, 1) / ratio**2
+            weights[name] = torch.cat((fine, value[:, pixels:]), dim=1)
+        elif name.endswith(("conv_out.weight", "conv_out.bias")):  # (pixels, ...)
+            weights[name] = _spread(value, old, new)
+
+
+def _spread(value: Tensor, old: int, new: int) -> Tensor:
+    """(old^2, ...) values of the pixels of a block -> (new^2, ...), the nearest old pixel's."""
+    nearest = torch.arange(new) * old // new
+    return value.unflatten(0, (old, old))[nearest][:, nearest].flatten(0, 1)
 
 
 def _read_info(directory: Path) -> tuple[dict[str, Any], GeneratorInfo]:

@@ -156,6 +156,7 @@ def build_pipeline(denoiser: Denoiser, settings: SamplerSettings, **facts: Any) 
         guidance_scale=settings.guidance,
         guidance_interval=settings.guidance_interval and list(settings.guidance_interval),
         num_inference_steps=settings.steps,
+        reorient=settings.reorient,
         **facts,
     )
 

@@ -130,6 +130,19 @@ def uniform_times(timesteps: int, steps: int) -> NDArray[np.int64]:
     return (np.linspace(timesteps, 0, steps + 1)[:-1].round() - 1).astype(np.int64)
 
 
+def oriented(images: Tensor, orientation: int, back: bool = False) -> Tensor:
+    """Images (n, C, H, W) in one of eight orientations; ``back`` undoes it.
+
+    Neighbouring numbers differ by a turn and a reflection.
+    """
+    mirrored, turns = orientation % 2, orientation // 2
+    if back:
+        images = images.flip(3) if mirrored else images
+        return torch.rot90(images, -turns, (2, 3)).contiguous()
+    turned = torch.rot90(images, turns, (2, 3))
+    return (turned.flip(3) if mirrored else turned).contiguous()
+
+
 class ParticlePipeline(DiffusionPipeline):
     """Draws grey images of particles.
 
@@ -142,9 +155,11 @@ class ParticlePipeline(DiffusionPipeline):
         guidance_interval: default ``[low, high]`` of sigma / alpha between which that weight acts;
             None: everywhere.
         num_inference_steps: default steps of the sampler.
+        reorient: whether every step sees the images in another of their eight orientations.
         pixel_size_um: µm per px, where known.
     """
 
+    _orientation = 0
     bfloat16 = False
     """Whether the network multiplies in bfloat16, whatever its weights are."""
 
@@ -157,6 +172,7 @@ class ParticlePipeline(DiffusionPipeline):
         guidance_scale: float = 1.0,
         guidance_interval: list[float] | None = None,
         num_inference_steps: int = 20,
+        reorient: bool = False,
         pixel_size_um: float | None = None,
     ) -> None:
         super().__init__()
@@ -167,6 +183,7 @@ class ParticlePipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             guidance_interval=guidance_interval,
             num_inference_steps=num_inference_steps,
+            reorient=reorient,
             pixel_size_um=pixel_size_um,
         )
 
@@ -246,6 +263,7 @@ class ParticlePipeline(DiffusionPipeline):
         for number, t in enumerate(self.progress_bar(self.scheduler.timesteps.tolist())):
             inside = low <= self.scheduler.config.noise_ratio[t] <= high
             fresh = draw_noise(number + 1) if self.scheduler.config.sampler == "ddpm" else None
+            self._orientation = number % 8 if self.config.reorient else 0
             before, x = x, self._step(x, t, labels, weight if inside else 1.0, fresh)
             yield before, self.scheduler.model_outputs[-1]
         yield x, x
@@ -266,11 +284,10 @@ class ParticlePipeline(DiffusionPipeline):
         return stepped
 
     def _predict(self, x: Tensor, t: int, labels: Tensor) -> Tensor:
+        seen = oriented(x.to(self.unet.dtype), self._orientation)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            prediction: Tensor = self.unet(
-                x.to(self.unet.dtype), torch.full_like(labels, t), labels
-            )
-        return prediction.float()
+            prediction: Tensor = self.unet(seen, torch.full_like(labels, t), labels)
+        return oriented(prediction.float(), self._orientation, back=True)
 
     @property
     def _null_label(self) -> int:

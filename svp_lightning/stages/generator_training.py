@@ -46,6 +46,7 @@ SAMPLER = SamplerSettings(
     spacing="karras",
     precision="auto",
     start_ratio=None,
+    reorient=False,
     compile=False,
     seed=0,
     batch_size=64,
@@ -79,7 +80,7 @@ def build_generator(
     identity: dict[str, Any] = {
         "generator": settings.identity() | start,
         "data": rows.stores[0].sha256,
-        "pictures": SAMPLER.identity(),
+        "pictures": _sampler(settings).identity(),
     }
     make = partial(_train, settings, rows, initial, images, trainers)
     return cache.build("generator", identity, make, every_rank=True)
@@ -179,9 +180,16 @@ def _train(
             training["selection"] = _selected(selection, module, trainer.global_step)
         save_generator(folder, module.trained_denoiser, _info(settings, rows, training))
         device = trainer.strategy.root_device
-        write_pictures(load_generator(folder), store, SAMPLER, folder / "figures", device)
+        write_pictures(
+            load_generator(folder), store, _sampler(settings), folder / "figures", device
+        )
         for file in folder.glob("*.ckpt"):
             file.unlink()
+
+
+def _sampler(settings: GeneratorSettings) -> SamplerSettings:
+    """What draws the pictures of a generator."""
+    return SAMPLER.model_copy(update={"reorient": settings.symmetry})
 
 
 def _selected(

@@ -95,22 +95,17 @@ def test_intervals_are_exact_poisson_and_wilson() -> None:
     )
 
 
-def test_a_class_named_uncertain_counts_with_the_uncertain() -> None:
-    table = count_particles(PARTICLES, ("oil", "air", "uncertain"), [A, B])
-    whole = table[table["sample"] == "all runs"].set_index("class")["count"]
-    assert whole.to_dict() == {"oil": 3, "air": 1, "uncertain": 1, "unfamiliar": 0, "all": 5}
-
-
-def test_a_class_named_all_is_kept_apart_from_the_row_of_all() -> None:
+@pytest.mark.parametrize("name", ["All", "uncertain", "Unfamiliar"])
+def test_a_class_named_as_a_row_is_kept_apart_from_it(name: str) -> None:
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.5, 0.5]], np.float32)
-    ids, shares = np.arange(4).astype(object), {"All": 0.5, "oil": 0.5}
-    found = Predictions(ids, np.full(4, -1), probabilities, ("All", "oil"), shares)
+    ids, shares = np.arange(4).astype(object), {name: 0.5, "oil": 0.5}
+    found = Predictions(ids, np.full(4, -1), probabilities, (name, "oil"), shares)
     classes = counted_as(Judged(found, probabilities > 0.3, np.zeros(4, bool), None))
     particles = pd.DataFrame({"sample": "a", "class": classes, "size_um": np.nan})
     table = count_particles(particles, found.class_names, [A])
     whole = table[table["sample"] == "all runs"].set_index("class")["count"]
     assert whole.to_dict() == {
-        "all (class)": 2, "oil": 1, "uncertain": 1, "unfamiliar": 0, "all": 4,
+        f"{name} (class)": 2, "oil": 1, "uncertain": 1, "unfamiliar": 0, "all": 4,
     }  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.checkpoint import (
     INFO,
     WEIGHTS,
+    Generator,
     GeneratorInfo,
+    copy_weights,
     load_generator,
     save_generator,
 )
@@ -19,6 +21,7 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.__main__ import configured as configured_program
 from tests import configured
 
 MakeSettings = Callable[..., GeneratorSettings]
@@ -103,3 +106,45 @@ def test_a_damaged_or_foreign_folder_is_refused(
     damage(folder)
     with pytest.raises(CheckpointError, match=named):
         load_generator(folder)
+
+
+def test_weights_for_finer_pixels_see_their_means_and_answer_them_alike(
+    make_settings: MakeSettings, denoiser: Denoiser
+) -> None:
+    names = ("protein", "silicone_oil")
+    coarse = Generator(
+        denoiser.eval(), GeneratorInfo(settings=make_settings(), class_names=names, image_size=16)
+    )
+    network = {"block_channels": (8, 16), "attention": (False, True), "patch": 4}
+    fine = Denoiser(make_settings(network=network), 32, 2).eval()
+    copy_weights(coarse, fine, names)
+    x_t, t, labels = torch.randn(3, 1, 16, 16), torch.tensor([0, 40, 99]), torch.tensor([0, 1, 2])
+    expected = denoiser(x_t, t, labels)
+    # Deviations that leave the mean of four pixels as it is are not seen.
+    unseen = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(16, 16)
+    given = x_t.repeat_interleave(2, 2).repeat_interleave(2, 3) + unseen
+    answer = fine(given, t, labels)
+    torch.testing.assert_close(
+        answer, expected.repeat_interleave(2, 2).repeat_interleave(2, 3), atol=1e-5, rtol=1e-4
+    )
+    assert expected.std() > 0
+
+
+@pytest.mark.parametrize("overrides", ["+experiment=demo", "+experiment=where_images_pay"])
+def test_the_packaged_generator_fits_where_it_is_asked_for(overrides: str) -> None:
+    settings = configured_program(overrides, "generator.initial=physics").generator
+    weights = settings.initial_weights
+    assert weights is not None and weights.stat().st_size < 10e6
+    generator = load_generator(weights.parent)
+    assert generator.info.class_names == ("silicone_oil", "air_bubble")
+    size = configured_program(overrides).data.image_size
+    denoiser = Denoiser(settings, size, 2).eval()
+    copy_weights(generator, denoiser, ("air_bubble", "silicone_oil"))
+    # It takes noise off a dark disc, of which random weights know nothing.
+    place = torch.linspace(-1, 1, size)
+    x = 0.35 - 0.8 * torch.sigmoid(20 * (0.4 - place.hypot(place[:, None]))).expand(1, 1, -1, -1)
+    t = torch.tensor([150])
+    x_t = denoiser.schedule.add_noise(x, torch.randn_like(x), t)
+    clean = denoiser.schedule.x_0(denoiser(x_t, t, torch.tensor([0])), x_t, t)
+    ratio = denoiser.schedule.noise_ratio[150]
+    assert (clean - x).square().mean() < 0.1 * ratio**2

@@ -15,7 +15,7 @@ from svp_lightning.generator.drawing import (
     trajectory,
 )
 from svp_lightning.generator.noise import gaussian, image_seeds
-from svp_lightning.generator.sampling import ParticleScheduler
+from svp_lightning.generator.sampling import ParticleScheduler, oriented
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import SamplerSettings
 from tests import configured
@@ -235,6 +235,28 @@ def test_denoising_starts_from_images_with_the_noise_asked_for(denoiser: Denoise
 def test_samplers_of_equal_steps_start_from_noise_alone(other: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="start_ratio"):
         settings(start_ratio=1.0, **other)
+
+
+def test_orientations_are_the_eight_and_can_be_undone() -> None:
+    image = torch.arange(9.0).view(1, 1, 3, 3)
+    seen = [oriented(image, k) for k in range(8)]
+    assert len({tuple(one.flatten().tolist()) for one in seen}) == 8
+    assert all(torch.equal(oriented(one, k, back=True), image) for k, one in enumerate(seen))
+
+
+def test_steps_see_the_images_in_turn_in_all_orientations(denoiser: Denoiser) -> None:
+    pipeline = build_pipeline(denoiser, settings(reorient=True, steps=9, precision="float32"))
+    seen: list[torch.Tensor] = []
+    hook = denoiser.network.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    labels, noise = torch.tensor([0, 1]), torch.randn(10, 2, 1, 16, 16)
+    states = list(pipeline.states(labels, lambda number: noise[number]))
+    hook.remove()
+    for step, (x, clean) in enumerate(states[:-1]):
+        assert torch.equal(seen[step], oriented(x, step % 8))
+        t = torch.full((2,), int(pipeline.scheduler.timesteps[step]))
+        prediction = oriented(denoiser(seen[step], t, labels), step % 8, back=True)
+        expected = denoiser.schedule.x_0(prediction, x, t)
+        torch.testing.assert_close(clean, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_second_order_beats_first_order() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_guidable
+from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_learnt
 from tests import configured
 
 
@@ -37,11 +37,19 @@ def test_what_changes_images_is_part_of_the_identity() -> None:
 
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
 def test_guidance_needs_a_generator_that_has_seen_hidden_classes(guidance: float) -> None:
-    guided, unhidden = configured.sampler(guidance=guidance), configured.diffusion(class_dropout=0)
+    guided = configured.sampler(guidance=guidance)
+    unhidden = configured.generator(diffusion={"class_dropout": 0})
     with pytest.raises(SettingsError, match=r"class_dropout is 0. Set sampler\.guidance=1"):
-        require_guidable(guided, unhidden)
-    require_guidable(guided, configured.diffusion(class_dropout=0.1))
-    require_guidable(configured.sampler(guidance=1), unhidden)
+        require_learnt(guided, unhidden)
+    require_learnt(guided, configured.generator(diffusion={"class_dropout": 0.1}))
+    require_learnt(configured.sampler(guidance=1), unhidden)
+
+
+def test_orientations_need_a_generator_that_has_seen_them_all() -> None:
+    plain = configured.generator(symmetry=False)
+    with pytest.raises(SettingsError, match=r"Set sampler\.reorient=false"):
+        require_learnt(configured.sampler(reorient=True), plain)
+    require_learnt(configured.sampler(reorient=False), plain)
 
 
 @pytest.mark.parametrize("signal", [0, -1, "sometimes", float("inf")])
