@@ -35,6 +35,7 @@ RECIPES: dict[str, list[str]] = {
     "scratch": FROM_SCRATCH,
     "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
+    "physics_one_orientation": [*PHYSICS, "sampler.reorient=false"],
 }
 """At 64 px."""
 
