@@ -189,7 +189,7 @@ def particles_of(store: Store, judged: Judged) -> pd.DataFrame:
 
 
 def counted_name(class_name: str) -> str:
-    """What a class of the user's is called among the rows :data:`ALL`, :data:`UNCERTAIN`, …"""
+    """What a class of the user's is called among the rows :data:`ALL`, :data:`UNCERTAIN`, …."""
     rows = (ALL, UNCERTAIN, UNFAMILIAR)
     return f"{class_name} (class)" if class_name.lower() in rows else class_name
 

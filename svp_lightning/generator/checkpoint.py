@@ -153,7 +153,8 @@ def _refold(weights: dict[str, Tensor], old: int, new: int) -> None:
 def _spread(value: Tensor, old: int, new: int) -> Tensor:
     """(old^2, ...) values of the pixels of a block -> (new^2, ...), the nearest old pixel's."""
     nearest = torch.arange(new) * old // new
-    return value.unflatten(0, (old, old))[nearest][:, nearest].flatten(0, 1)
+    spread: Tensor = value.unflatten(0, (old, old))[nearest][:, nearest].flatten(0, 1)
+    return spread
 
 
 def _read_info(directory: Path) -> tuple[dict[str, Any], GeneratorInfo]:
