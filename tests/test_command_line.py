@@ -65,7 +65,7 @@ def test_every_option_composes(group: str, tmp_path: Path) -> None:
 
 def test_scales_have_the_same_keys() -> None:
     """So that what composes at one scale does so at all."""
-    has_default = {"pool_ratio", "initial", "further_steps"}  # where it is read
+    has_default = {"pool_ratio"}  # where it is read
 
     def keys(values: Any) -> Any:
         if not isinstance(values, dict):

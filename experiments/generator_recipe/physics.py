@@ -62,7 +62,7 @@ def main() -> None:
     trained = load_generator(build_generator(settings, rows, pipeline.cache, pipeline.trainers))
     arguments.to.mkdir(parents=True, exist_ok=True)
     save_generator(arguments.to, trained.denoiser, trained.info, torch.float16)
-    say(f"{arguments.to}: {trained.info.training['selection']}")
+    say(f"Generator: {arguments.to}")
 
 
 def settings_of(number: int, work: Path) -> SimulationSettings:

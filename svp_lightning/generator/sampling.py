@@ -133,7 +133,7 @@ def uniform_times(timesteps: int, steps: int) -> NDArray[np.int64]:
 def oriented(images: Tensor, orientation: int, back: bool = False) -> Tensor:
     """Images (n, C, H, W) in one of eight orientations; ``back`` undoes it.
 
-    Neighbouring numbers differ by a turn and a reflection.
+    Even numbers are quarter turns, the odd ones after them their mirror images.
     """
     mirrored, turns = orientation % 2, orientation // 2
     if back:

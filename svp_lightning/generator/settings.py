@@ -224,8 +224,9 @@ class SamplerSettings(Settings):
     reorient: bool
     """Whether every step sees the images in another of their eight orientations (quarter turns,
     mirrored or not). A network trained on all of them answers nearly alike, and the error that
-    depends on the orientation averages out over the steps instead of adding up: rounder outlines at
-    no cost. Needs a generator trained with ``symmetry``."""
+    depends on the orientation averages out over the steps instead of adding up. Large particles
+    come out nearer to real ones, small ones farther (experiments/generator_recipe). Needs a
+    generator trained with ``symmetry``."""
     compile: bool
     """Fuse the network with ``torch.compile`` (needs a C++ compiler on a CPU): some 20 s of
     start-up, then faster steps. In bfloat16 it rounds less often, which changes images a little."""
