@@ -41,7 +41,7 @@ STAGE_VERSIONS = {
     "store": 8,
     "generator": 7,
     "synthetic": 2,
-    "simulated": 2,
+    "simulated": 3,
     "joined": 2,
     "classifier": 5,
     "features": 1,

@@ -51,7 +51,8 @@ def build_simulated_pool(
             values = instrument.model_dump() | {"counts": {SPLIT: wanted}}
             values["label_noise"]["rate"] = 0.0
             asked = SimulationSettings.parse(values, "data.simulation")
-            parts.append(data.model_copy(update={"simulation": asked}))
+            # With one seed every microscope would see the same particles, and the same noise.
+            parts.append(data.model_copy(update={"simulation": asked, "seed": data.seed + at}))
     identity = {
         "class_names": list(class_names),
         "image_size": data.image_size,

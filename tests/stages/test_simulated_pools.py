@@ -70,6 +70,16 @@ def test_images_of_other_microscopes_take_turns(svp_pipeline: Build) -> None:
     assert rows.added == {"protein": 0, "silicone_oil": 3, "air_bubble": 3}
 
 
+def test_each_microscope_sees_particles_of_its_own(svp_pipeline: Build) -> None:
+    arm = ("augmentation=simulated", "augmentation.microscopes=2")
+    particles = svp_pipeline(*arm, "augmentation.ratio=0.5").pool.particles
+    oil = particles[particles["label"] == "silicone_oil"]
+    of_first = oil["group"].str.startswith("pool-00-")
+    radii = [oil["radius_um"][of].to_numpy() for of in (of_first, ~of_first)]
+    assert len(radii[0]) == len(radii[1]) == 3
+    assert np.ptp(np.log(radii[0] / radii[1])) > 0.05  # else the same droplets, magnified
+
+
 def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeline) -> None:
     data = fresh_data(configured("scale=tiny").data, 0)
     counts, names = {"silicone_oil": 3, "air_bubble": 3}, oracle.store.class_names
