@@ -216,30 +216,9 @@ class Pipeline:
     def _pool(self, factor: float) -> "Store":
         arm = self.config.augmentation
         if arm.needs_generator:
-            from svp_lightning.stages.simulated_pools import join_pools
-
-            pools = self._parts(factor)
-            return pools[0] if len(pools) == 1 else join_pools(pools, self.cache)
+            return self.images(arm.ratio, factor)
         microscopes = arm.microscopes if arm.extra == "simulated" else None
         return self._simulated(self.wanted(arm.ratio, factor), microscopes)
-
-    @cached_property
-    def generated(self) -> "Store | None":
-        """The images of the mix that the generator has drawn: the pool, a part of it, or none."""
-        arm = self.config.augmentation
-        if not arm.needs_generator:
-            return None
-        return self._parts()[0] if arm.simulates else self.pool
-
-    def _parts(self, factor: float = 1.0) -> "list[Store]":
-        """The generated images of the pool, then the simulated ones added to them, if any."""
-        arm = self.config.augmentation
-        own = arm.ratio * (1 - arm.simulated_share)
-        if not arm.simulates:
-            return [self.images(own, factor)]
-        generated, every = self.wanted(own, factor), self.wanted(arm.ratio, factor)
-        others = {name: count - generated[name] for name, count in every.items()}
-        return [self.images(own, factor), self._simulated(others, arm.microscopes)]
 
     @property
     def _background(self) -> float:
@@ -318,15 +297,13 @@ class Pipeline:
 
         Judging the pool of a filter, one forward pass per image, is no artifact and not here.
         """
-        generated = self.generated
-        if generated is None:
+        if not self.config.augmentation.needs_generator:
             return {"synthetic": self.pool.path}
         sources = {"generator": self.generator}
-        if self.config.augmentation.simulates:
-            sources |= {"simulated": self._parts()[1].path}
         if self.config.augmentation.filter is None:
-            return sources | {"synthetic": generated.path}
+            return sources | {"synthetic": self.pool.path}
         sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered
 
-        return sources | {"filter": generated.path, "synthetic": unfiltered(generated, self.cache)}
+        pool = self.pool
+        return sources | {"filter": pool.path, "synthetic": unfiltered(pool, self.cache)}

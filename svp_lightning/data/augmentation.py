@@ -52,8 +52,6 @@ class AugmentationSettings(Settings):
     classes, copies of the real images that a network takes for a rare class most readily."""
     microscopes: int = Field(ge=1, le=1000)
     """How many microscopes simulated images are of."""
-    simulated_share: float = Field(ge=0, lt=1)
-    """Share of the images added by ``diffusion`` that are simulated ones of other microscopes."""
     ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0, le=1000)
@@ -102,7 +100,6 @@ class AugmentationSettings(Settings):
         kept = self.filter if generated else None
         return {
             **{name: name == self.extra for name in get_args(Extra)},
-            "simulated": self.extra == "simulated" or (generated and self.simulated_share > 0),
             "all_classes": self.plentiful_ratio > 0 and generated,
             "filtered": kept is not None and kept.hardest is None,
             "hard": kept is not None and kept.hardest is not None,
@@ -125,7 +122,7 @@ class AugmentationSettings(Settings):
     @property
     def simulates(self) -> bool:
         """Whether simulated images are added."""
-        return self.needs_pool and (not self.needs_generator or self.simulated_share > 0)
+        return self.needs_pool and not self.needs_generator
 
     @property
     def needs_generator(self) -> bool:
@@ -183,9 +180,7 @@ class AugmentationSettings(Settings):
             values["extra"] = "none"
             for name in ("ratio", "pool_share", "pool_weight", "real_end"):
                 del values[name]
-        if not self.needs_generator:
-            del values["simulated_share"]
-        if self.extra != "simulated" and not values.get("simulated_share"):
+        if self.extra != "simulated":
             del values["microscopes"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]

@@ -13,9 +13,9 @@ from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings, runtime
 
 WEIGHTS = "model.safetensors"
+"""In the folder of a generator."""
 PHYSICS = Path(__file__).parents[1] / "pretrained" / "physics_32px"
 """The generator that ``initial=physics`` starts from."""
-"""In the folder of a generator."""
 UNSHIFTED_SIZE = 32
 """Image size, px, at which ``signal: auto`` is 1."""
 

@@ -49,7 +49,6 @@ FEATURE_ARM = AugmentationSettings(
     method="balanced_sampling",
     extra="none",
     microscopes=1,
-    simulated_share=0,
     ratio=0,
     plentiful_ratio=0,
     pool_share=None,

@@ -89,23 +89,6 @@ def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeli
         assert background_level(pool.images[of_it]) == pytest.approx(160, abs=1)
 
 
-def test_half_of_the_added_images_are_simulated(svp_pipeline: Build) -> None:
-    pipeline = svp_pipeline(
-        "augmentation=diffusion", "augmentation.method=diffusion_simulated",
-        "augmentation.simulated_share=0.5", "augmentation.microscopes=2",
-    )  # fmt: skip
-    assert pipeline.pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
-    assert pipeline.pool.particles["origin"].value_counts().to_dict() == {
-        "synthetic": 12,
-        "simulated": 12,
-    }
-    assert set(pipeline.added_sources) == {"generator", "synthetic", "simulated"}
-    assert pipeline.generated is not None
-    assert set(pipeline.generated.particles["origin"]) == {"synthetic"}
-    first = pipeline.pool.particles["origin"][:12]
-    assert first.nunique() == 2  # the beginning of the pool is mixed, too
-
-
 def test_generated_images_start_from_simulated_ones(svp_pipeline: Build) -> None:
     arm = ("augmentation=diffusion", "augmentation.microscopes=2")
     pools = [
