@@ -1,6 +1,7 @@
 """``task=predict``: classify a run of one's own and print the counts of each class."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from svp_lightning.data.importers.summary import too_large, window_table
@@ -58,7 +59,8 @@ def run(pipeline: Pipeline) -> None:
     predictor = load_predictor(run)
     stated = (data.volume_ml, data.dilution) if isinstance(data, VolumeSettings) else ()
     samples = samples_of(store, *stated)
-    blank_among(samples, config.predict.blank)  # before the images are classified
+    for at in blank_among(samples, config.predict.blank):  # before the images are classified
+        samples[at] = replace(samples[at], blank=True)
     found = Preparation.of(data, store)
     record: dict[str, Any] = {
         "trained_on": trained and trained.model_dump(),

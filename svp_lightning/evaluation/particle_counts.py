@@ -49,6 +49,7 @@ class Sample:
         withheld: why there is no concentration; empty where there is one.
         stated_ml: volume imaged that the user states, in mL of what was imaged; None: the files do.
         files_say: of the volume where the user states it, if they say anything.
+        blank: whether it is subtracted from the others, and so is not part of all together.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Sample:
     withheld: str = ""
     stated_ml: float | None = None
     files_say: str = ""
+    blank: bool = False
 
     @property
     def per_particle(self) -> float:
@@ -155,7 +157,8 @@ def _given_volumes(
 
 
 def together(samples: Sequence[Sample], name: str) -> Sample:
-    """All samples as one: the sum of their volumes, if every one has a concentration."""
+    """All but the blank as one: the sum of their volumes, if each has a concentration."""
+    samples = without_blank(samples)
     volumes = [one.volume_ml for one in samples if one.volume_ml is not None]
     volume = sum(volumes) if len(volumes) == len(samples) else None
     dilutions = {one.dilution for one in samples}
@@ -163,6 +166,11 @@ def together(samples: Sequence[Sample], name: str) -> Sample:
     reasons = {one.withheld for one in samples if one.withheld}
     withheld = reasons.pop() if len(reasons) == 1 else "withheld of several runs" * bool(reasons)
     return Sample(name, volume, dilution, withheld)
+
+
+def without_blank(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples but the blank, unless there is nothing else."""
+    return [one for one in samples if not one.blank] or list(samples)
 
 
 def counted_as(judged: Judged) -> NDArray[np.object_]:
@@ -207,7 +215,7 @@ def count_particles(
         particles: a row per particle: ``sample``, ``class``, ``size_um`` (NaN where unknown).
         class_names: K names; :data:`UNCERTAIN`, :data:`UNFAMILIAR` and :data:`ALL` follow them.
         samples: at least one; one without particles counts 0.
-        together_as: name of all samples together, whose rows come last.
+        together_as: name of all samples but the blank together, whose rows come last.
         thresholds_um: sizes counted from; none where no size is known.
 
     Returns:
@@ -225,7 +233,7 @@ def count_particles(
         large = particles if least == ALL_SIZES else particles[particles["size_um"] >= least]
         counts = pd.crosstab(large["sample"], large["class"])
         counts = counts.reindex(index=[one.name for one in samples], columns=kinds, fill_value=0)
-        counts.loc[together_as] = counts.sum()
+        counts.loc[together_as] = counts.loc[[one.name for one in without_blank(samples)]].sum()
         wide[least] = counts.assign(**{ALL: counts.sum(axis=1)})
     rows = pd.concat(wide, names=["min_size_um", "sample"]).rename_axis("class", axis=1)
     long = rows.swaplevel().loc[list(of)].reset_index()

@@ -303,7 +303,9 @@ def _listed(names: Sequence[str]) -> str:
 def _heading(store: Store, samples: Sequence[Sample]) -> str:
     if len(samples) == 1:
         return samples[0].name.capitalize() if kind_of(store) == "image" else samples[0].name
-    return f"{len(samples)} {kind_of(store)}s together"
+    blanks = [one.name for one in samples if one.blank]
+    heading = f"{len(samples) - len(blanks)} {kind_of(store)}s together"
+    return f"{heading}, without the blank {blanks[0]}" if blanks else heading
 
 
 def _sized(particles: pd.DataFrame) -> bool:

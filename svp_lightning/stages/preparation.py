@@ -179,9 +179,10 @@ def _usual(source: str) -> dict[str, Any]:
 def differences(run: Path, trained: Preparation | None, found: Preparation) -> list[str]:
     """A sentence for each way in which images differ from those that ``run`` was trained on."""
     if trained is None:
+        evaluated = (run / RESULTS).is_file()  # imported weights cannot be
         return [
             f"Warning: {run} does not record how its images were prepared: background and pixel "
-            "size are not compared. Evaluate it again to have that checked."
+            "size are not compared." + " Evaluate it again to have that checked." * evaluated
         ]
     if found.background_grey is None or trained.background_grey is None:
         return []  # a blank has no background

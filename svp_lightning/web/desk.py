@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import CHECKSUMS
 from svp_lightning.runtime.settings import assignment
-from svp_lightning.stages.run_folder import CLASSIFIER, PACKAGED_WEIGHTS, RELEASED, weights_of
+from svp_lightning.stages.run_folder import (
+    CLASSIFIER,
+    PACKAGED_CONFIG,
+    PACKAGED_WEIGHTS,
+    RELEASED,
+    RESULTS,
+    weights_of,
+)
 from svp_lightning.web.jobs import Job
 from svp_lightning.web.settings import ServeSettings
 from svp_lightning.web.uploads import Upload
@@ -68,15 +75,18 @@ class Desk:
         self._results: dict[str, Path] = {}
 
     def classifiers(self) -> dict[str, Path]:
-        """Name -> folder: the preferred one, finished runs and exports, and the released one.
+        """Name -> folder: the preferred one, evaluated ones, the released one, and others.
 
-        The newest come first.
+        Evaluated are finished runs and their exports, others are imported weights. The newest come
+        first.
         """
-        runs = [file.parent for file in self._outputs.glob(f"*/*/{CLASSIFIER}")]
-        found = [run for run in runs if (run / CHECKSUMS).is_file()]
-        found += [file.parent for file in self._outputs.glob(f"*/*/{PACKAGED_WEIGHTS}")]
+        runs = [file.parent for file in self._outputs.glob(f"*/*/{CHECKSUMS}")]
+        found = [run for run in runs if (run / CLASSIFIER).is_file()]
+        exports = [file.parent for file in self._outputs.glob(f"*/*/{PACKAGED_CONFIG}")]
+        found += [folder for folder in exports if (folder / PACKAGED_WEIGHTS).is_file()]
         found.sort(key=lambda folder: weights_of(folder).stat().st_mtime, reverse=True)
         found += [RELEASED] if weights_of(RELEASED).is_file() else []
+        found.sort(key=lambda folder: not (folder / RESULTS).is_file())
         found = [*([self._preferred] if self._preferred else []), *found]
         return {f"{folder.parent.name}/{folder.name}": folder.resolve() for folder in found}
 

@@ -74,9 +74,10 @@ def judged(found: Predictions) -> Judged:
     return Judged(found, held, np.zeros(len(held), bool), np.ones(len(held)))
 
 
-def reported(store: Store, folder: Path, volume_ml: Volume = None) -> str:
+def reported(store: Store, folder: Path, volume_ml: Volume = None, blank: str = "") -> str:
     """Write the tables and give what is printed, spaces joined."""
     found, samples = judged(predicted(store)), samples_of(store, volume_ml)
+    samples = [replace(one, blank=one.name == blank) for one in samples]
     counts = count_table(found, store, samples)
     write_counts(folder, store, found, counts)
     console = Console(width=80)
@@ -142,6 +143,17 @@ def test_a_blank_among_runs_has_rows_of_its_own(tmp_path: Path) -> None:
     assert "blank 0 0–4 0 0–7.4 run 2 0–8 4 0.48–14" in said
     assert counts.loc[("blank", 0, "all"), "count"] == 0
     assert counts.loc[("all runs", 0, "all"), "per_ml"] == 2
+
+
+def test_all_runs_together_are_without_the_blank_that_is_subtracted(tmp_path: Path) -> None:
+    volumes = {"a": {"volume_ml": 0.5}, "b": {"volume_ml": 0.25}, "water": {"volume_ml": 1.0}}
+    store = store_of(tmp_path / "store", ["a"] * 2 + ["b"] + ["water"] * 3, volumes)
+    said = reported(store, tmp_path, blank="water")
+    counts = written(tmp_path)
+    whole = counts.loc[("all runs", 0, "all")]
+    assert whole[["count", "volume_ml", "per_ml"]].tolist() == [3, 0.75, 4]
+    assert counts.loc[("water", 0, "all"), "count"] == 3
+    assert "2 runs together, without the blank water: 3 particles in the 0.75 mL imaged" in said
 
 
 @pytest.mark.parametrize(

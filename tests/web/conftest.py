@@ -52,7 +52,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     script.write_text(PREDICT)
     run = tmp_path / "outputs" / "study" / "run"
     run.mkdir(parents=True)
-    for name in (CLASSIFIER, "checksums.json"):
+    for name in (CLASSIFIER, "checksums.json", "results.json"):
         (run / name).write_text("{}")
     opened = ExitStack()
 

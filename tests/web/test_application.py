@@ -205,13 +205,21 @@ def test_the_page_may_load_and_call_nothing_else(serve: Serve) -> None:
 def test_released_exported_and_trained_classifiers_are_offered(
     serve: Serve, tmp_path: Path
 ) -> None:
-    exported = tmp_path / "outputs" / "study" / "exported"
-    exported.mkdir()
-    (exported / "model.safetensors").write_text("")
+    """Imported weights come last, and those to start from, which are no classifier, not at all."""
+    study = tmp_path / "outputs" / "study"
+    for name, more in {
+        "exported": ["config.json", "results.json"],
+        "imported": ["config.json"],
+        "start": ["mapping.json"],
+    }.items():
+        (study / name).mkdir()
+        for file in ("model.safetensors", *more):
+            (study / name / file).write_text("")
     page = serve().get("/").text
     offered = [line.strip() for line in page.splitlines() if line.startswith("<option>")]
     named = [f"<option>{name}</option>" for name in ("study/exported", "study/run")]
-    assert offered == [*named, "<option>pretrained/flow_imaging_64px</option>"]
+    named.append("<option>pretrained/flow_imaging_64px</option>")
+    assert offered == [*named, "<option>study/imported</option>"]
 
 
 def test_without_a_classifier_the_page_says_what_to_do(
