@@ -1,14 +1,13 @@
 """``task=predict``: classify a run of one's own and print the counts of each class."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 from svp_lightning.data.importers.summary import too_large, window_table
 from svp_lightning.data.settings import VolumeSettings
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import PREDICTIONS, write_predictions
-from svp_lightning.evaluation.quality_table import blank_among
+from svp_lightning.evaluation.quality_table import with_blank
 from svp_lightning.evaluation.reference import judge
 from svp_lightning.pipeline import Pipeline, run_identity
 from svp_lightning.report.counts import (
@@ -58,9 +57,7 @@ def run(pipeline: Pipeline) -> None:
 
     predictor = load_predictor(run)
     stated = (data.volume_ml, data.dilution) if isinstance(data, VolumeSettings) else ()
-    samples = samples_of(store, *stated)
-    for at in blank_among(samples, config.predict.blank):  # before the images are classified
-        samples[at] = replace(samples[at], blank=True)
+    samples = with_blank(samples_of(store, *stated), config.predict.blank)
     found = Preparation.of(data, store)
     record: dict[str, Any] = {
         "trained_on": trained and trained.model_dump(),

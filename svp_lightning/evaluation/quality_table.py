@@ -5,7 +5,7 @@ known, and has a 95 % interval that includes the classifier's mistakes (:mod:`~.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -184,6 +184,16 @@ def quality_table(
     for end in ENDS:
         table[f"per_container{end}"] = table[f"per_ml{end}"] * (container_ml or np.nan)
     return table[[*KEYS, "other", "called", *(f"{one}{end}" for one in NUMBERS for end in ENDS)]]
+
+
+def with_blank(samples: Sequence[Sample], blank: str | None) -> list[Sample]:
+    """The samples, with the one named ``blank`` marked.
+
+    Raises:
+        SettingsError: see :func:`blank_among`.
+    """
+    blanks = blank_among(samples, blank)
+    return [replace(one, blank=at in blanks) for at, one in enumerate(samples)]
 
 
 def blank_among(samples: Sequence[Sample], blank: str | None) -> list[int]:
