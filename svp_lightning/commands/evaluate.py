@@ -26,10 +26,9 @@ from svp_lightning.stages.run_outputs import log_results, summary, write_figures
 
 def run(pipeline: Pipeline) -> None:
     """Train what is missing, test it, and write results, predictions, figures and report."""
-    start = time.monotonic()
+    start, clock, trainers = time.monotonic(), Clock(), pipeline.trainers
     config, store, rows = pipeline.config, pipeline.store, pipeline.rows
     best, settings, folder = pipeline.classifier / BEST, config.evaluation, pipeline.run_dir
-    clock, trainers = Clock(), pipeline.trainers
     (validated, tested), device = measuring.predict_splits(
         best, store, ("val", "test"), settings.batch_size, trainers
     )
