@@ -7,7 +7,7 @@ finished outputs of the same kind in ``paths.artifacts`` and ``paths.outputs``, 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -58,6 +58,11 @@ class _MissingError(Exception):
 
 
 class _Planning(ArtifactCache):
+    @contextmanager
+    def lock(self, path: Path) -> Iterator[None]:
+        """What another process builds is missing until it is there; nobody waits for it."""
+        yield
+
     def build(self, stage: str, identity: Mapping[str, Any], *_: Any, **__: Any) -> Path:
         path = self.path(stage, identity)
         if not (path / RECORD).is_file():

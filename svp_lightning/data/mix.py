@@ -215,7 +215,10 @@ def _enlarge(
     if settings.extra == "hard_negatives" and hardest is not None:
         wanted = added_counts(base.real, 0, settings.plentiful_ratio)
         of_class = {name: real.class_names.index(name) for name in wanted}
-        rows = {c: hardest[real.labels[hardest] == of_class[c]][:n] for c, n in wanted.items()}
+        # As copies are: above a ratio of 1 in one more pass over them.
+        rows = {
+            c: np.resize(hardest[real.labels[hardest] == of_class[c]], n) for c, n in wanted.items()
+        }
         return _extend(base, (real,), REAL, rows)
     if settings.needs_pool:
         pool = check_pool(real, synthetic, settings.extra)

@@ -118,11 +118,12 @@ class ArtifactCache:
                 path.rename(aside)
 
     def finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Folder and identity of every finished artifact of a stage."""
+        """Folder and identity of every finished artifact of a stage, of its present version."""
         for record in sorted((self.root / stage).glob(f"*/{RECORD}")):
-            identity = _read(record).get("identity")
-            if identity is not None and not record.parent.suffix:  # .partial or .damaged-…
-                yield record.parent, identity
+            found = _read(record)
+            current = found.get("version") == STAGE_VERSIONS[stage]
+            if current and "identity" in found and not record.parent.suffix:  # .damaged-…
+                yield record.parent, found["identity"]
 
     def _make(
         self, path: Path, stage: str, identity: Mapping[str, Any], make: Callable[[Path], None]

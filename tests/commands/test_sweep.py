@@ -8,6 +8,7 @@ import pytest
 from svp_lightning.__main__ import configured
 from svp_lightning.data.store import Store
 from svp_lightning.preflight import Part, forecast, missing_parts, show
+from svp_lightning.runtime.artifacts import ArtifactCache
 from tests.conftest import fresh_process, in_process, results, tiny
 
 GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=1")
@@ -77,6 +78,8 @@ def test_a_foreseen_pool_holds_the_images_that_are_drawn(
     config = configured(*tiny(grid / "artifacts", *one, "sampler.seed=5"))
     (pool,) = grid.glob("artifacts/synthetic/*/manifest.json")
     drawn = Store.open(pool.parent)
+    # What another process draws at the moment is not waited for.
+    monkeypatch.setattr(ArtifactCache, "lock", lambda *_: pytest.fail("waits for a lock"))
     assert missing_parts(config)[0].images == len(drawn)
 
 

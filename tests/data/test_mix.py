@@ -115,6 +115,9 @@ def test_hard_negatives_are_the_first_of_their_order_and_real(real) -> None:
     assert mixture.row[mixture.added_row].tolist() == hardest[:4].tolist()
     assert set(mixture.store_id) == {REAL}
     assert set(mixture.label[mixture.added_row]) == {0}
+    more = settings.model_copy(update={"plentiful_ratio": 1.5})
+    mixture = mix(real, None, more, seed=0, hardest=hardest)
+    assert mixture.row[mixture.added_row].tolist() == [*hardest, *hardest[:20]]
 
 
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:

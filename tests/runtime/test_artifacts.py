@@ -13,6 +13,7 @@ import pytest
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.runtime.artifacts import (
     RECORD,
+    STAGE_VERSIONS,
     ArtifactCache,
     Clock,
     cost_of,
@@ -41,6 +42,16 @@ def test_what_matters_is_in_the_key_and_order_is_not(tmp_path: Path) -> None:
     assert cache.path("store", {"a": 1, "b": 2}) == cache.path("store", {"b": 2, "a": 1})
     assert cache.path("store", {"a": 1}) != cache.path("store", {"a": 2})
     assert cache.path("store", {"a": 1}).name != cache.path("generator", {"a": 1}).name
+
+
+def test_what_an_earlier_version_of_a_stage_made_is_not_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ArtifactCache(tmp_path)
+    path = cache.build("store", IDENTITY, make)
+    assert list(cache.finished("store")) == [(path, IDENTITY)]
+    monkeypatch.setitem(STAGE_VERSIONS, "store", STAGE_VERSIONS["store"] + 1)
+    assert list(cache.finished("store")) == []
 
 
 def crash(folder: Path) -> None:
