@@ -183,6 +183,8 @@ class Config(Settings):
             values |= {"audit": self.audit.identity()}
         if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
+        if self.draws_images and self.sampler.start_ratio is not None:
+            values["augmentation"] |= {"microscopes": self.augmentation.microscopes}
         if self.augmentation.simulates and "sampler" not in values:
             values |= {"sampler": {"seed": self.sampler.seed}}
         return values | {"task": self.task, "seed": self.seed}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from svp_lightning.data.settings import (
     CollageSettings,
@@ -168,6 +168,16 @@ class TrainerSettings(Settings):
             return True
         found = self.processes
         return (visible() if found is None else found) > 1
+
+    @field_validator("precision")
+    @classmethod
+    def _weights_of_enough_digits(cls, value: str | None) -> str | None:
+        if value in ("16-true", "bf16-true"):
+            raise ValueError(
+                "keeps the weights themselves in 16 bit, where averages and small steps round to "
+                f"nothing; choose {value.replace('true', 'mixed')}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _only_how_and_where(self) -> Self:

@@ -20,6 +20,13 @@ def test_what_would_cut_a_training_short_is_refused(name: str) -> None:
     assert INSTEAD[name] in str(error.value)
 
 
+@pytest.mark.parametrize("kind", ["16", "bf16"])
+def test_weights_are_not_kept_in_16_bit(kind: str) -> None:
+    with pytest.raises(SettingsError, match=f"trainer.precision.*{kind}-mixed"):
+        trainer(precision=f"{kind}-true")
+    assert trainer(precision=f"{kind}-mixed").precision == f"{kind}-mixed"
+
+
 def test_how_to_run_is_handed_on() -> None:
     extras = {"detect_anomaly": True, "profiler": "simple", "benchmark": True}
     assert trainer(**extras).model_extra == extras

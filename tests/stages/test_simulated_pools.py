@@ -120,6 +120,20 @@ def test_seed_of_the_pool_decides_the_result(svp_pipeline: Build) -> None:
     assert "generator" not in first
 
 
+def test_microscopes_decide_a_result_where_their_images_are_used() -> None:
+    def changes(*arm: str) -> bool:
+        first, second = (
+            configured("scale=tiny", *arm, f"augmentation.microscopes={n}").identity()
+            for n in (2, 3)
+        )
+        return first != second
+
+    assert changes("augmentation=simulated")
+    assert changes("augmentation=diffusion", "sampler.start_ratio=1")
+    assert not changes("augmentation=diffusion")
+    assert not changes("augmentation=none", "sampler.start_ratio=1")
+
+
 def test_images_that_no_simulator_made_have_no_oracle(tmp_path: Path) -> None:
     for arm in ("oracle", "simulated"):
         with pytest.raises(SettingsError, match="data=folder is not simulated"):
