@@ -49,8 +49,8 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     state = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
     # torch.manual_seed seeds all devices and, without a GPU, formats a stack trace each time.
     torch.default_generator.manual_seed(state)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(state)
+    if device.type != "cpu":
+        getattr(torch, device.type).manual_seed(state)
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):

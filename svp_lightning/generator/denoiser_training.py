@@ -96,8 +96,8 @@ class GeneratorModule(pl.LightningModule):
         state = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         # torch.manual_seed seeds all devices and, without a GPU, formats a stack trace each time.
         torch.default_generator.manual_seed(state)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(state)
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).manual_seed(state)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch with ``image`` (B, 1, H, W) in [-1, 1] and ``label`` (B,)."""

@@ -143,7 +143,7 @@ def _describe(
                     module.probabilities(apply_symmetry(images, codes))
                     for codes in torch.tensor(ROTATIONS, device=device)[:, None]
                 ]
-                parts.append(torch.stack(turned).mean(dim=0).double().cpu())
+                parts.append(torch.stack(turned).mean(dim=0).cpu().double())
                 vectors.append(torch.stack(seen).mean(dim=0).flatten(1))
                 seen.clear()
     finally:

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier
-from svp_lightning.classifier.optimisation import optimizer_of, warmup_cosine
+from svp_lightning.classifier.optimisation import optimizer_of, seed_step, warmup_cosine
 from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
 from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
 from svp_lightning.stages.classifier_training import validation_score
@@ -219,6 +219,15 @@ def test_weight_decay_spares_biases_and_normalisation(toy, optimizer):
     assert {p.ndim for p in spared["params"]} == {1}
     assert spared["weight_decay"] == 0 < decayed["weight_decay"]
     assert len(decayed["params"]) + len(spared["params"]) == len(list(module.parameters()))
+
+
+def test_apples_gpus_are_seeded_by_seed_step_and_process(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+    for of in ((1, 2, 0), (1, 2, 0), (1, 3, 0), (1, 2, 1)):
+        seed_step(*of, torch.device("mps"))
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds)) == 3
 
 
 def test_building_a_module_is_a_function_of_its_seed(toy):
