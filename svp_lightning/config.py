@@ -10,7 +10,7 @@ from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_learnt
-from svp_lightning.runtime.settings import Settings, runtime
+from svp_lightning.runtime.settings import Seed, Settings, runtime
 from svp_lightning.stages.settings import (
     DataSettings,
     EvaluationSettings,
@@ -123,7 +123,7 @@ class Config(Settings):
     """Name of the run, shown in reports and part of its folder's name."""
     study: str
     """Runs of one study share a folder under ``paths.outputs`` and a W&B group."""
-    seed: int = Field(ge=0)
+    seed: Seed
     artifacts: Literal["check", "rebuild"]
     """What happens to a damaged stage output: it is refused, or set aside and made again."""
     scale: ScaleSettings

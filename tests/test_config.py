@@ -50,3 +50,9 @@ def test_guidance_of_a_generator_that_hid_no_class_is_refused_at_once(task: str)
 )
 def test_guidance_does_not_matter_where_nothing_is_drawn(overrides: tuple[str, ...]) -> None:
     configured(*UNGUIDABLE, *overrides)
+
+
+@pytest.mark.parametrize("name", ["seed", "generator.seed", "audit.seed", "assess.seed"])
+def test_seeds_that_no_library_takes_are_refused_at_once(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        configured("scale=tiny", f"{name}={2**63}")

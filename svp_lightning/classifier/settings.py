@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from svp_lightning.runtime.files import sha256_of_given
-from svp_lightning.runtime.settings import Settings
+from svp_lightning.runtime.settings import Seed, Settings
 
 Backbone = Literal[
     "resnet18",
@@ -82,7 +82,7 @@ class FeatureSettings(Settings):
     classifier: ClassifierSettings
     components: int = Field(ge=2)
     """Principal components kept; fewer where there are fewer training images."""
-    seed: int = Field(ge=0)
+    seed: Seed
 
     def identity(self) -> dict[str, Any]:
         """As the classifier's own, where a file of weights counts by its contents."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from svp_lightning.runtime.files import sha256_of_given
-from svp_lightning.runtime.settings import Settings, runtime
+from svp_lightning.runtime.settings import Seed, Settings, runtime
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 """Files that importers read as images."""
@@ -60,7 +60,7 @@ class UseSettings(Settings):
     (:func:`svp_lightning.data.overrides.with_overrides`). ``None``: labels as given."""
     rare_images: int | None = Field(ge=1)
     """Real training images kept of each rare class, for learning curves. ``None``: all."""
-    rare_seed: int = Field(ge=0)
+    rare_seed: Seed
     """Which images are kept: with one seed, fewer are a subset of more."""
 
     def identity(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class _IngestSettings(UseSettings):
     """Grey level every crop's background is scaled to, so that a run is not recognised by its
     lamp; ``data=mfi`` takes the usual MFI level. ``None`` keeps the levels as recorded."""
     fractions: SplitFractions
-    seed: int = Field(ge=0)
+    seed: Seed
     labelled: bool
     """``False`` imports images without class names, for prediction: no split is made."""
     unreadable: Literal["refuse", "skip"]

@@ -12,7 +12,7 @@ class AssessSettings(Settings):
     """Generated images, and held-out real ones, of each class that are looked at, at most."""
     draws: int = Field(ge=2)
     """Random halves behind each interval."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)  # scikit-learn takes no larger ones
 
 
 class AuditSettings(Settings):
@@ -26,4 +26,4 @@ class AuditSettings(Settings):
     """Nearest training images whose labels are compared."""
     shown: int = runtime(ge=1)
     """Most suspect images in the gallery; the table lists all."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)  # scikit-learn takes no larger ones

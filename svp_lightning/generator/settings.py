@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.settings import Settings, runtime
+from svp_lightning.runtime.settings import Seed, Settings, runtime
 
 WEIGHTS = "model.safetensors"
 """In the folder of a generator."""
@@ -160,7 +160,7 @@ class GeneratorSettings(Settings):
     """Largest gradient norm."""
     ema_decay: float | None = Field(gt=0, lt=1)
     """Decay of the exponential moving average of the weights; ``None``: no average."""
-    seed: int = Field(ge=0)
+    seed: Seed
     checkpoint_every: int = runtime(ge=1)
     """Optimiser steps between checkpoints for resuming."""
     selection: SelectionSettings
@@ -230,7 +230,7 @@ class SamplerSettings(Settings):
     compile: bool
     """Fuse the network with ``torch.compile`` (needs a C++ compiler on a CPU): some 20 s of
     start-up, then faster steps. In bfloat16 it rounds less often, which changes images a little."""
-    seed: int = Field(ge=0)
+    seed: Seed
     batch_size: int = runtime(ge=1)
     """Images in flight at once."""
 

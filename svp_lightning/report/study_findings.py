@@ -204,6 +204,9 @@ def _shared(groups: Sequence[Group]) -> list[str]:
     generators = [{one.generator for one in own} for own in made_by]
     if any(own != {None} and len(own) == 1 for own in generators):
         shared.append("the generator (generator.seed)")
+    pools = [{one.synthetic for one in own} for own in made_by]
+    if any(own != {None} and len(own) == 1 for own in pools):
+        shared.append("the images added (sampler.seed)")
     return shared
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, NoReturn
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -38,7 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: the disk is full or the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # Not by the process: those of two containers may have one number.
+    temporary = path.with_name(f".{path.stem}.{token_hex(4)}{path.suffix}")
     try:
         with explaining_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

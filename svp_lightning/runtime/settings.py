@@ -9,13 +9,15 @@ command line can check a configuration without importing torch.
 import json
 import re
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from svp_lightning.errors import ArtifactError, SettingsError
 
 FileT = TypeVar("FileT", bound=BaseModel)
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""torch takes no larger ones."""
 
 
 def config_folder() -> Path:

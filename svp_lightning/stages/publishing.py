@@ -1,10 +1,10 @@
 """A directory that is published: whole or not there, and where its training images come from."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from svp_lightning.errors import ArtifactError
 from svp_lightning.runtime.files import explaining_write_errors
@@ -29,7 +29,7 @@ def writing_whole(target: Path) -> Iterator[Path]:
         ArtifactError: ``target`` exists, or cannot be written.
     """
     refuse_existing(target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial = target.with_name(f".{target.name}.{token_hex(4)}")
     try:
         with explaining_write_errors(target):
             partial.mkdir(parents=True)

@@ -144,11 +144,13 @@ def test_brief_trainings_are_a_caveat(small, drawn, said):
 def test_what_repetitions_share_is_a_caveat(small, apart):
     def same(facts):
         seed = facts["seed"] if apart else 1
-        facts["provenance"].update(rare_images=50, rare_seed=seed, generator=f"g{seed}")
+        facts["provenance"] |= {"rare_images": 50, "rare_seed": seed}
+        facts["provenance"] |= {"generator": f"g{seed}", "synthetic": f"s{seed}"}
 
     change_results(small, same)
     notes = " ".join(caveats(compared(small)[0]))
-    assert ("data.rare_seed" in notes) == ("generator.seed" in notes) == (not apart)
+    for name in ("data.rare_seed", "generator.seed", "sampler.seed"):
+        assert (name in notes) == (not apart)
 
 
 def test_too_few_test_images_for_the_prevalence_are_a_caveat(small):

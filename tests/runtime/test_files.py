@@ -19,9 +19,11 @@ from svp_lightning.runtime.files import (
     checked_hash,
     files_below,
     locked,
+    replacing,
     sha256_of_file,
     sha256_of_given,
     subfolders,
+    write_json,
 )
 from svp_lightning.stages.input_files import fingerprint
 
@@ -37,6 +39,15 @@ def root(tmp_path: Path) -> Path:
 
 def names(root: Path, *left_out: Path, hidden: bool = False) -> list[str]:
     return [p.relative_to(root).as_posix() for p in files_below(root, left_out, hidden)]
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    with replacing(file) as first:
+        first.write_text("1")
+        write_json(file, 2)
+    assert file.read_text() == "1"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_links_are_followed_and_hidden_folders_only_if_asked_for(root) -> None:
