@@ -15,12 +15,15 @@ from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.particle_counts import UNFAMILIAR
 from svp_lightning.evaluation.reference import Judged
+from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.page import data_uri, write_page
 from svp_lightning.report.style import class_colours
 from svp_lightning.runtime.files import sha256_of_json
 
-COLUMNS = 32
-"""Images along one side of a sheet."""
+COLUMNS = 8
+"""Images along one side of a sheet, which is decoded as a whole when one of them is shown."""
+FIRST_SHEETS = 4
+"""Before the script, which shows them while the others and the details are loaded."""
 QUALITY = 90
 """Of the JPEG sheets: about a third of the bytes of the images, and no grey level off by more than
 the noise of a camera."""
@@ -103,18 +106,20 @@ def _write(
 ) -> Path:
     """As :func:`write_gallery`, with (N,) classes ``given`` to the store's images."""
     rows = issues["row"].to_numpy()
-    images, place = np.unique(np.concatenate([rows, neighbours.ravel()]), return_inverse=True)
+    # In the order of the suspects, so that those on one screen are of few sheets.
+    place, images = pd.factorize(np.concatenate([rows, neighbours.ravel()]))
     names = list(class_names)
     particles = store.particles.iloc[images]
     runs, run = np.unique(particles["group"].to_numpy(dtype=str), return_inverse=True)
     colours = class_colours(names)
-    ids = particles["id"].astype(str).tolist()
+    ids, definition = particles["id"].astype(str).tolist(), size_definition(store)
     data = {
         "key": f"svp-audit-{sha256_of_json([store.sha256, ids])[:16]}",
         "classes": [
             {"name": name, "display": display_name(name), "colour": colours[name]} for name in names
         ],
         "given_is": given_is,
+        "size_is": "Diameter" if definition == UNKNOWN_DEFINITION else definition,
         "runs": runs.tolist(),
         "sheet": {"columns": COLUMNS, "tile": store.image_size},
         "images": {
@@ -128,13 +133,19 @@ def _write(
             "image": place[: len(rows)].tolist(),
             "suggested": [names.index(name) for name in issues["suggested"]],
             "score": issues["score"].round(4).tolist(),
-            "probability": np.round(probability, 4).tolist(),
-            "neighbours": place[len(rows) :].reshape(neighbours.shape).tolist(),
-            "reason": issues["reason"].tolist(),
         },
     }
+    reason, reasons = pd.factorize(issues["reason"])
+    details = {
+        "probability": np.round(probability, 4).tolist(),
+        "neighbours": place[len(rows) :].reshape(neighbours.shape).tolist(),
+        "reasons": reasons.tolist(),
+        "reason": reason.tolist(),
+    }
     sheets = [_sheet(store.images[part]) for part in _parts(images)]
-    values = {"title": title, "given_is": given_is, "data": data, "sheets": sheets}
+    first, others = ("\n".join(s) for s in (sheets[:FIRST_SHEETS], sheets[FIRST_SHEETS:]))
+    values = {"title": title, "given_is": given_is, "data": data, "details": details}
+    values |= {"first_sheets": Markup(first), "other_sheets": Markup(others)}
     return write_page(path, "gallery.html.j2", values)
 
 

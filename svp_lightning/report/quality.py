@@ -70,7 +70,9 @@ def _values(contents: Contents) -> dict[str, Any]:
     return {
         "title": names[0] if len(calls.samples) == 1 else f"{len(calls.samples)} {kind}s",
         "headline": headline(contents),
-        "warnings": [*contents.warnings, *_doubts(contents)],
+        "warnings": [
+            line.removeprefix("Warning: ") for line in (*contents.warnings, *_doubts(contents))
+        ],
         "definition": shown_definition(contents.store),
         "class_names": calls.class_names,
         "runs": [_run(contents, one) for one in shown],
@@ -175,7 +177,9 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
     less = lines[quantity, sample.name, least, name]["other"]
     others = [plain_name(one) for one in calls.class_names if one != name]
     removed = f", with {listing(others)} removed" if name == PROTEIN and others else ""
-    sizes = f"of {_size(least)}" if least == ALL_SIZES else _size(least)
+    sizes = f"of {_size(least)}"
+    if least != ALL_SIZES:
+        sizes = f"{_size(least)} by {shown_definition(contents.store)}"
     what = "particles" if name == ALL else f"{plain_name(name)} particles"
     sentences = [
         f"{sample.name}: {cell['shown']} {what} {unit} {sizes} (95 %: {cell['ends']})"

@@ -131,7 +131,7 @@ class Counts:
     """Numbers of the classes of all samples together, as text; what is not known is empty.
 
     Attributes:
-        title: what is counted.
+        title: what is counted, and by which diameter where sizes are known.
         sizes: smallest diameter of each column.
         rows: class -> (number, its 95 % interval) of each column.
     """
@@ -147,6 +147,8 @@ def counts_of(folder: Path) -> list[Counts]:
         rows = [row for row in csv.DictReader(file) if next(iter(row.values())).startswith("all ")]
     sizes = [float(size) for size in dict.fromkeys(row["min_size_um"] for row in rows)]
     shown = [f"≥ {size:g} µm" if size else "All sizes" for size in sizes]
+    definition = rows[0].get("size_definition", "")
+    by = f" by {definition}" if definition else ""
     found = []
     for title, column in (("Particles", "count"), ("Particles per mL", "per_ml")):
         cells: dict[str, list[tuple[str, str]]] = {}
@@ -158,7 +160,7 @@ def counts_of(folder: Path) -> list[Counts]:
             interval = f"{_whole(low)}–{_whole(high)}" if number else ""
             cells.setdefault(row["class"], []).append((_whole(number), interval))
         if any(row[column] for row in rows):
-            found.append(Counts(title, shown, cells))
+            found.append(Counts(f"{title}{by}", shown, cells))
     return found
 
 

@@ -19,12 +19,25 @@
     return made;
   };
   const number = (value, digits) => (value === null ? "unknown" : value.toFixed(digits));
+  let parsed = null;
+  const details = () => (parsed ??= JSON.parse($("details").textContent)); // further down the page
+  const reason = (suspect) => details().reasons[details().reason[suspect]];
   const percent = (share) => `${Math.round(100 * share)}%`;
   const given = (suspect) => images.given[suspects.image[suspect]];
 
+  const uris = $("first_sheets").textContent.split("\n"); // of the sheets
+  const styled = new Set(); // sheets that have a rule
+  const styles = new CSSStyleSheet();
+  document.adoptedStyleSheets = [styles];
+
   function picture(image, size) {
     const place = image % (sheet.columns * sheet.columns);
-    const made = element("div", `picture s${Math.floor(image / (sheet.columns * sheet.columns))}`);
+    const number = Math.floor(image / (sheet.columns * sheet.columns));
+    if (!styled.has(number) && uris[number]) { // else it is not loaded yet
+      styles.insertRule(`.s${number} { background-image: url(${uris[number]}); }`);
+      styled.add(number);
+    }
+    const made = element("div", `picture s${number}`);
     const x = (place % sheet.columns) * size;
     const y = Math.floor(place / sheet.columns) * size;
     made.style.cssText = `width:${size}px;height:${size}px;` +
@@ -90,22 +103,22 @@
     const seen = element("div", "seen");
     seen.append(picture(image, LARGE), scaleBar(image));
     const facts = element("div", "facts");
-    facts.append(element("h2", "", images.id[image]), element("p", "", suspects.reason[suspect]));
+    facts.append(element("h2", "", images.id[image]), element("p", "", reason(suspect)));
     const table = element("table");
     const rows = [
       [data.given_is, classes[given(suspect)].display],
       ["Decision", decided(suspect) || "none yet"],
       ["Score", suspects.score[suspect].toFixed(3)],
       ["Run", data.runs[images.run[image]]],
-      ["Diameter", images.um[image] === null ? "unknown" : `${number(images.um[image], 1)} µm`],
-      ...suspects.probability[suspect].map((p, k) => [classes[k].display, percent(p)]),
+      [data.size_is, images.um[image] === null ? "unknown" : `${number(images.um[image], 1)} µm`],
+      ...details().probability[suspect].map((p, k) => [classes[k].display, percent(p)]),
     ];
     for (const [name, value] of rows) {
       const row = table.insertRow();
       row.append(element("th", "", name), element("td", "", value));
     }
     const near = element("div", "neighbours");
-    for (const other of suspects.neighbours[suspect]) {
+    for (const other of details().neighbours[suspect]) {
       const one = element("figure");
       one.append(picture(other, 88), element("figcaption", "", classes[images.given[other]].display));
       near.append(one);
@@ -207,7 +220,7 @@
     for (const [suspect, made] of [...decisions].sort((a, b) => a[0] - b[0])) {
       const id = images.id[suspects.image[suspect]];
       lines.push([id, classes[given(suspect)].name, made.decision, classes[made.label].name,
-        $("who").value, made.when, suspects.reason[suspect]]);
+        $("who").value, made.when, reason(suspect)]);
     }
     return lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n";
   }
@@ -243,7 +256,14 @@
     changed();
   }
 
+  function loading() {
+    if (document.readyState !== "loading") return false;
+    $("count").textContent = "The page is still loading.";
+    return true;
+  }
+
   function save() {
+    if (loading()) return;
     const link = element("a");
     link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
     link.download = "label_overrides.csv";
@@ -253,7 +273,7 @@
 
   function toggleLarge() {
     if ($("large").open) $("large").close();
-    else if (shown.length) { $("large").showModal(); drawLarge(); }
+    else if (shown.length && !loading()) { $("large").showModal(); drawLarge(); }
   }
 
   function move(step) {
@@ -357,4 +377,8 @@
   window.addEventListener("resize", draw);
   restore();
   filter();
+  document.addEventListener("DOMContentLoaded", () => {
+    uris.push(...$("other_sheets").textContent.split("\n"));
+    draw();
+  });
 }
