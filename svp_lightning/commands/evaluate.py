@@ -26,9 +26,9 @@ from svp_lightning.stages.run_outputs import log_results, summary, write_figures
 
 def run(pipeline: Pipeline) -> None:
     """Train what is missing, test it, and write results, predictions, figures and report."""
-    start, clock, trainers = time.monotonic(), Clock(), pipeline.trainers
+    start, trainers, folder = time.monotonic(), pipeline.trainers, pipeline.run_dir
     config, store, rows = pipeline.config, pipeline.store, pipeline.rows
-    best, settings, folder = pipeline.classifier / BEST, config.evaluation, pipeline.run_dir
+    best, settings, clock = pipeline.classifier / BEST, config.evaluation, Clock()  # of the test
     (validated, tested), device = measuring.predict_splits(
         best, store, ("val", "test"), settings.batch_size, trainers
     )

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from svp_lightning.__main__ import configured
+from svp_lightning.commands import evaluate
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.stages import filtering
 from tests.configured import changed
 from tests.conftest import only_run, results
@@ -50,9 +52,21 @@ def every_third(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("every_third")
 def test_count_is_matched_and_rejections_are_reported(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    svp: Callable[..., None],
+    tmp_path: Path,
+    shared_artifacts: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    svp(*FILTERED)
+    trained = []  # when the clock of the test begins
+
+    def clock() -> Clock:
+        trained.append(len(list(shared_artifacts.glob("classifier/*/artifact.json"))))
+        return Clock()
+
+    monkeypatch.setattr(evaluate, "Clock", clock)
+    svp(*FILTERED, "seed=77")
+    assert trained == [len(list(shared_artifacts.glob("classifier/*/artifact.json")))]
     assert "Filter rejected" in capsys.readouterr().out
     run = only_run(tmp_path / "outputs")
     found = results(run)
