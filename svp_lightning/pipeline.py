@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svp_lightning.config import Config
+from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.terminal import say
@@ -173,6 +174,20 @@ class Pipeline:
         plentiful = self.config.augmentation.plentiful_ratio
         return added_counts(self.store.counts("train"), ratio * factor, plentiful * factor)
 
+    def drawn_and_simulated(
+        self, ratio: float, factor: float = 1.0
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """The same, of the classes that the generator draws and of those that are simulated."""
+        every = self.wanted(ratio, factor)
+        chosen = self.config.augmentation.simulated_classes
+        if unknown := sorted(set(chosen) - set(every)):
+            raise SettingsError(
+                f"augmentation.simulated_classes: no images are added to {', '.join(unknown)}.",
+                f"Name some of {', '.join(every)}.",
+            )
+        simulated = {name: every.pop(name) for name in chosen}
+        return every, simulated
+
     def draw(self, counts: Mapping[str, int]) -> "Store":
         """A pool of so many images of each class, as the generator makes them."""
         from svp_lightning.stages.pools import build_pool, require_drawable
@@ -194,16 +209,17 @@ class Pipeline:
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
         """``factor`` times the generated images of a ratio, filtered where the arm says so."""
         settings = self.config.augmentation.filter
+        wanted = self.drawn_and_simulated(ratio, factor)[0]
         if settings is None:
-            return self.draw(self.wanted(ratio, factor))
+            return self.draw(wanted)
         from svp_lightning.stages.filtering import build_filtered
 
         return build_filtered(
             settings,
             self.features,
             self.store,
-            self.wanted(ratio, factor),
-            lambda more: self.draw(self.wanted(ratio, factor * more)),
+            wanted,
+            lambda more: self.draw(self.drawn_and_simulated(ratio, factor * more)[0]),
             self.cache,
             self.device,
         )
@@ -216,9 +232,24 @@ class Pipeline:
     def _pool(self, factor: float) -> "Store":
         arm = self.config.augmentation
         if arm.needs_generator:
-            return self.images(arm.ratio, factor)
+            from svp_lightning.stages.simulated_pools import join_pools
+
+            pools = self._parts(factor)
+            return pools[0] if len(pools) == 1 else join_pools(pools, self.cache)
         microscopes = arm.microscopes if arm.extra == "simulated" else None
         return self._simulated(self.wanted(arm.ratio, factor), microscopes)
+
+    @cached_property
+    def generated(self) -> "Store | None":
+        """The images of the mix that the generator has drawn: the pool, a part of it, or none."""
+        return self._parts()[0] if self.config.augmentation.needs_generator else None
+
+    def _parts(self, factor: float = 1.0) -> "list[Store]":
+        """The generated images of the pool, then the simulated ones added to them, if any."""
+        arm = self.config.augmentation
+        simulated = self.drawn_and_simulated(arm.ratio, factor)[1]
+        others = [self._simulated(simulated, arm.microscopes)] if simulated else []
+        return [self.images(arm.ratio, factor), *others]
 
     @property
     def _background(self) -> float:
@@ -297,13 +328,15 @@ class Pipeline:
 
         Judging the pool of a filter, one forward pass per image, is no artifact and not here.
         """
-        if not self.config.augmentation.needs_generator:
+        generated = self.generated
+        if generated is None:
             return {"synthetic": self.pool.path}
         sources = {"generator": self.generator}
+        if self.config.augmentation.simulates:
+            sources |= {"simulated": self._parts()[1].path}
         if self.config.augmentation.filter is None:
-            return sources | {"synthetic": self.pool.path}
+            return sources | {"synthetic": generated.path}
         sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered
 
-        pool = self.pool
-        return sources | {"filter": pool.path, "synthetic": unfiltered(pool, self.cache)}
+        return sources | {"filter": generated.path, "synthetic": unfiltered(generated, self.cache)}

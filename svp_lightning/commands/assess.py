@@ -12,12 +12,12 @@ RATIO = 1.0
 
 def run(pipeline: Pipeline) -> None:
     """Measure the pool of generated images; write ``fidelity.json``, figures and a page."""
-    config, arm = pipeline.config, pipeline.config.augmentation
+    config = pipeline.config
     folder = build_fidelity(
         config.assess,
         config.scale.name,
         pipeline.store,
-        pipeline.pool if arm.needs_generator else pipeline.images(RATIO),
+        pipeline.generated or pipeline.images(RATIO),
         pipeline.features,
         pipeline.cache,
         pipeline.device,

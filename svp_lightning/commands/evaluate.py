@@ -67,8 +67,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
     """What the run is and where its results come from: the parts that are not measured."""
     config, store, rows = pipeline.config, pipeline.store, pipeline.rows
     trained = json.loads((pipeline.classifier / RECORD).read_text(encoding="utf-8"))
-    arm, pool = config.augmentation, rows.synthetic
-    drawn = pipeline.pool if arm.needs_generator else None
+    arm, pool, drawn = config.augmentation, rows.synthetic, pipeline.generated
     return {
         "experiment": config.name,
         "study": config.study,

@@ -10,7 +10,7 @@ def run(pipeline: Pipeline) -> None:
 
     A generator that has learnt only some of the rare classes (``generator.classes``) draws those.
     """
-    wanted = pipeline.wanted(pipeline.config.augmentation.ratio)
+    wanted, _ = pipeline.drawn_and_simulated(pipeline.config.augmentation.ratio)
     learnt = pipeline.generator_rows.class_names
     pool = pipeline.draw({name: n for name, n in wanted.items() if name in learnt})
     say("\n".join([*IngestSummary(pool).lines(), f"Store: {pool.path}"]))

@@ -52,6 +52,9 @@ class AugmentationSettings(Settings):
     classes, copies of the real images that a network takes for a rare class most readily."""
     microscopes: int = Field(ge=1, le=1000)
     """How many microscopes simulated images are of."""
+    simulated_classes: tuple[str, ...]
+    """Rare classes whose images ``diffusion`` takes from other simulated microscopes instead of the
+    generator."""
     ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0, le=1000)
@@ -100,6 +103,7 @@ class AugmentationSettings(Settings):
         kept = self.filter if generated else None
         return {
             **{name: name == self.extra for name in get_args(Extra)},
+            "simulated": self.extra == "simulated" or (generated and bool(self.simulated_classes)),
             "all_classes": self.plentiful_ratio > 0 and generated,
             "filtered": kept is not None and kept.hardest is None,
             "hard": kept is not None and kept.hardest is not None,
@@ -122,7 +126,7 @@ class AugmentationSettings(Settings):
     @property
     def simulates(self) -> bool:
         """Whether simulated images are added."""
-        return self.needs_pool and not self.needs_generator
+        return self.needs_pool and (not self.needs_generator or bool(self.simulated_classes))
 
     @property
     def needs_generator(self) -> bool:
@@ -180,8 +184,10 @@ class AugmentationSettings(Settings):
             values["extra"] = "none"
             for name in ("ratio", "pool_share", "pool_weight", "real_end"):
                 del values[name]
-        if self.extra != "simulated":
-            del values["microscopes"]
+        if not self.needs_generator or not self.simulated_classes:
+            del values["simulated_classes"]
+            if self.extra != "simulated":
+                del values["microscopes"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]
         if self.loss != "logit_adjustment":

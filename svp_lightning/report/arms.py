@@ -32,6 +32,7 @@ ARMS = {
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
     "diffusion_hard": Arm("Diffusion, hard images", "#ee3377", "8"),
     "diffusion_physics": Arm("Diffusion from physics", "#bbcc33", "3"),
+    "diffusion_physics_simulated": Arm("Diffusion from physics, simulated", "#cc3311", "+"),
     "diffusion_shared": Arm("Diffusion, fixed share", "#4477aa", "P"),
     "diffusion_pretrained": Arm("Diffusion, then real images", "#009988", "2"),
     "hard_negatives": Arm("Hard negatives", "#aa3377", "1"),

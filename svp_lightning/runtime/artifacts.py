@@ -42,6 +42,7 @@ STAGE_VERSIONS = {
     "generator": 7,
     "synthetic": 2,
     "simulated": 3,
+    "joined": 2,
     "classifier": 5,
     "features": 1,
     "hardest": 1,

@@ -63,6 +63,21 @@ def build_simulated_pool(
     return Store.open(cache.build("simulated", identity, partial(_make, parts, identity)))
 
 
+def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
+    """One pool of the images of several in random order, so that its beginning has its shares."""
+
+    def make(folder: Path) -> None:
+        order = np.random.default_rng(0).permutation(sum(map(len, pools)))
+        tables = [p.particles.assign(id=f"{at}-" + p.particles["id"]) for at, p in enumerate(pools)]
+        table = pd.concat(tables, ignore_index=True)
+        writer = StoreWriter(folder, len(order), pools[0].image_size)
+        writer.write(0, np.concatenate([p.images for p in pools])[order], table.iloc[order])
+        writer.finish(pools[0].class_names, None, {"task": "join_pools", **identity})
+
+    identity = {"pools": [pool.sha256 for pool in pools]}
+    return Store.open(cache.build("joined", identity, make))
+
+
 def _joined(
     folder: Path, images: Sequence[NDArray[np.uint8]], tables: Sequence[pd.DataFrame]
 ) -> StoreWriter:

@@ -89,6 +89,27 @@ def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeli
         assert background_level(pool.images[of_it]) == pytest.approx(160, abs=1)
 
 
+def test_images_of_a_class_are_simulated_instead_of_generated(svp_pipeline: Build) -> None:
+    arm = ("augmentation=diffusion", "augmentation.method=diffusion_simulated")
+    pipeline = svp_pipeline(
+        *arm, "augmentation.simulated_classes=[air_bubble]", "augmentation.microscopes=2"
+    )
+    assert pipeline.pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
+    origins = pipeline.pool.particles.groupby("label")["origin"].unique().to_dict()
+    assert origins == {"silicone_oil": ["synthetic"], "air_bubble": ["simulated"]}
+    assert set(pipeline.added_sources) == {"generator", "synthetic", "simulated"}
+    assert pipeline.generated is not None
+    assert set(pipeline.generated.particles["label"]) == {"silicone_oil"}
+    first = pipeline.pool.particles["label"][:12]
+    assert first.nunique() == 2  # the beginning of the pool is mixed, too
+
+
+def test_a_class_that_gets_no_images_cannot_be_simulated(svp_pipeline: Build) -> None:
+    arm = ("augmentation=diffusion", "augmentation.method=diffusion_simulated")
+    with pytest.raises(SettingsError, match="protein"):
+        svp_pipeline(*arm, "augmentation.simulated_classes=[protein]").pool  # noqa: B018
+
+
 def test_generated_images_start_from_simulated_ones(svp_pipeline: Build) -> None:
     arm = ("augmentation=diffusion", "augmentation.microscopes=2")
     pools = [
