@@ -197,7 +197,8 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
             )
         if parts:
             unit = f"a container of {contents.container_ml:g} mL" * bool(found.per_container)
-            sentences.append(f"All particles in {unit or 'a mL'}: {listing(parts)}.")
+            unit = f"{unit or 'a mL'}{', the blank not subtracted' * (quantity == NET)}"
+            sentences.append(f"All particles in {unit}: {listing(parts)}.")
     return sentences
 
 

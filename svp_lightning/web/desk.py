@@ -143,6 +143,8 @@ class Desk:
         ]
         self._upload = None
         title = f"{KINDS[kind]}, classified by {asked.classifier}"
+        if asked.blank:
+            title += f", counted without the blank {asked.blank}"
         self.job = Job([*self._predict, f"data={kind}", *words], upload, title)
 
     def results(self, job: str) -> Path | None:

@@ -24,6 +24,13 @@ MAX_LINES, MAX_LINE = 2000, 1000
 SECONDS_TO_END = 5.0
 _PROGRESS = re.compile(r"(\w[^:|]*?)\s*:\s*(\d+)%\|")
 _ERROR, _WARNING = "Error: ", "Warning: "
+_FIELDS = {
+    "predict.blank=": "Blank run ",
+    "data.volume_ml": "“Volume imaged”",
+    "data.dilution": "“Dilution”",
+    "data.pixel_size_um": "“Pixel size”",
+}
+"""Setting in an error -> what the page calls it."""
 UNEXPECTED = "The program stopped unexpectedly; the last lines that it printed are below."
 
 
@@ -103,6 +110,8 @@ class Job:
         line = self._without_places(line)
         if line.startswith(_ERROR):
             self.error = line.removeprefix(_ERROR)
+            for setting, words in _FIELDS.items():
+                self.error = self.error.replace(setting, words)
         if len(self.lines) < MAX_LINES:
             self.lines.append(line)
 

@@ -71,6 +71,7 @@ def test_an_upload_is_classified_shown_and_removed(serve: Serve, tmp_path: Path)
     # Kept below one folder; loose files of an archive in one of its name.
     for name in ("run 1/a.png", "run 1/b.PNG", "more/d.png", "more/e/f.tif"):
         assert f"\n{name}\n" in job["html"]
+    assert "classified by study/run, counted without the blank it&#39;s 1, 2." in job["html"]
     assert "notes" not in job["html"]
     assert "c.png" not in job["html"]
     assert "data=folder" in job["html"]
@@ -107,11 +108,12 @@ def test_a_job_can_be_watched_and_cancelled_and_is_the_only_one(serve: Serve) ->
     assert ended(client)["state"] == "done"
 
 
-def test_an_error_of_the_command_is_one_sentence_without_temporary_places(serve: Serve) -> None:
+def test_an_error_of_the_command_is_one_sentence_in_the_words_of_the_page(serve: Serve) -> None:
     client = serve()
     send(client, {"broken.png": b"no image"})
     job = ended(client)
-    assert (job["state"], job["error"]) == ("failed", "broken.png is no image. Export it again.")
+    words = "broken.png is no image. Export it again, or set “Volume imaged”."
+    assert (job["state"], job["error"]) == ("failed", words)
 
 
 @pytest.mark.parametrize(

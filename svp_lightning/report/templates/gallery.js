@@ -124,7 +124,7 @@
       near.append(one);
     }
     facts.append(table);
-    if (near.children.length) facts.append(element("h3", "", "Nearest images of other runs"), near);
+    if (near.children.length) facts.append(element("h3", "", "Nearest training images"), near);
     $("content").replaceChildren(seen, facts);
   }
 
