@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from svp_lightning.config import Config
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.artifacts import STAGE_VERSIONS, ArtifactCache
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.input_files import input_hashes
@@ -53,11 +53,13 @@ def run_folder(config: Config) -> Path:
 def run_identity(config: Config) -> dict[str, Any]:
     """As :meth:`Config.identity`, where the contents of files count and not their place.
 
+    The versions of the stages count, too: a finished run of an earlier one is not taken for this.
+
     Raises:
         DataError: ``data.root`` is not there.
         SvpError: there is no classifier to predict with.
     """
-    identity, data = config.identity(), config.data
+    identity, data = config.identity() | {"versions": _versions(config)}, config.data
     memory = config.paths.artifacts / MEMORY
     if "generator" in identity and (initial := config.generator.initial_weights) is not None:
         identity["generator"] |= {"initial": cached_hash(initial, sha256_of_file, memory)}
@@ -68,6 +70,23 @@ def run_identity(config: Config) -> dict[str, Any]:
         return identity
     hashes = input_hashes(data, config.paths.own, memory)
     return identity | {"data": identity["data"] | hashes}
+
+
+def _versions(config: Config) -> dict[str, int]:
+    arm, task = config.augmentation, config.task
+    used = {
+        "store": True,
+        "generator": config.draws_images,
+        "synthetic": config.draws_images,
+        "simulated": config.needs_simulator,
+        "joined": config.needs_simulator,
+        "classifier": task != "predict",
+        "features": arm.needs_features or task == "assess",
+        "filtered": arm.filters,
+        "hardest": arm.needs_features,
+        "fidelity": task == "assess",
+    }
+    return {stage: STAGE_VERSIONS[stage] for stage, counts in used.items() if counts}
 
 
 class Pipeline:

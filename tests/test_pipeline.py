@@ -7,6 +7,7 @@ import pytest
 
 from svp_lightning.errors import CheckpointError, DataError
 from svp_lightning.pipeline import Pipeline, run_folder, run_identity
+from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 
 Build = Callable[..., Pipeline]
 
@@ -76,8 +77,20 @@ def test_results_among_the_images_make_no_other_run(
 
 
 def test_simulated_data_is_its_settings(svp_pipeline: Build) -> None:
-    config = svp_pipeline().config
-    assert run_identity(config) == config.identity()
+    config = svp_pipeline("augmentation=none").config
+    identity = run_identity(config)
+    assert identity.pop("versions").keys() == {"store", "classifier"}
+    assert identity == config.identity()
+
+
+def test_runs_of_another_version_of_a_used_stage_are_other_runs(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, generated = (svp_pipeline(f"augmentation={arm}").config for arm in ("none", "diffusion"))
+    before = run_folder(plain), run_folder(generated)
+    monkeypatch.setitem(STAGE_VERSIONS, "generator", STAGE_VERSIONS["generator"] + 1)
+    assert run_folder(plain) == before[0]
+    assert run_folder(generated) != before[1]
 
 
 @pytest.mark.parametrize("part", ["classifier", "features.classifier"])
