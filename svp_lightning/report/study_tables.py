@@ -18,6 +18,7 @@ from svp_lightning.report.study_findings import Answer, Comparison
 from svp_lightning.report.study_runs import Group, Run, group_runs
 from svp_lightning.report.text import backbone_name, metric_name, with_interval
 from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.terminal import wide_console
 
 KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatment", "seeds")
 LOW, HIGH = "_low", "_high"
@@ -197,9 +198,14 @@ def write_tables(
 
 
 def print_table(table: pd.DataFrame, console: Console | None = None) -> None:
-    """Print the main metrics of :func:`study_table`; fits a terminal of 100 columns."""
-    console = console or Console()
+    """Print the main metrics of :func:`study_table`.
+
+    Those of one classifier fit a terminal of 80 columns, of several one of 100.
+    """
+    console = console or wide_console()
     words = readable(table[[*KEY_COLUMNS, *(m + end for m in CONSOLE_METRICS for end in ENDS)]])
+    if len(set(table["backbone"])) == 1:
+        console.print(escape(words.pop("Classifier").iloc[0]), style="bold")
     pretty = Table(box=None, header_style="bold", pad_edge=False)
     for name in map(str, words):
         pretty.add_column(

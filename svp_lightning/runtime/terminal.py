@@ -72,9 +72,14 @@ def counting(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def print_table(table: Table) -> None:
-    """Print a table; a file or pipe, which has no width of its own, gets it uncut."""
+    """Print a table; a file or pipe gets it uncut."""
+    wide_console().print(table)
+
+
+def wide_console() -> Console:
+    """The terminal; a file or pipe, which has no width of its own, is 160 columns wide."""
     console = Console()
-    (console if console.is_terminal else Console(width=160)).print(table)
+    return console if console.is_terminal else Console(width=160)
 
 
 def duration(seconds: float) -> str:
