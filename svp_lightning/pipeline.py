@@ -196,7 +196,12 @@ class Pipeline:
     def drawn_and_simulated(
         self, ratio: float, factor: float = 1.0
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """The same, of the classes that the generator draws and of those that are simulated."""
+        """As :meth:`wanted`: of the classes that the generator draws, and of those simulated.
+
+        Raises:
+            SettingsError: ``augmentation.simulated_classes`` names a class that gets no images, or
+                leaves none to the generator.
+        """
         every = self.wanted(ratio, factor)
         chosen = self.config.augmentation.simulated_classes
         if unknown := sorted(set(chosen) - set(every)):
@@ -204,8 +209,13 @@ class Pipeline:
                 f"augmentation.simulated_classes: no images are added to {', '.join(unknown)}.",
                 f"Name some of {', '.join(every)}.",
             )
-        simulated = {name: every.pop(name) for name in chosen}
-        return every, simulated
+        drawn = {name: count for name, count in every.items() if name not in chosen}
+        if not drawn:
+            raise SettingsError(
+                "augmentation.simulated_classes leaves no class to the generator.",
+                "Use augmentation=simulated.",
+            )
+        return drawn, {name: count for name, count in every.items() if name in chosen}
 
     def draw(self, counts: Mapping[str, int]) -> "Store":
         """A pool of so many images of each class, as the generator makes them."""

@@ -92,7 +92,7 @@ def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeli
 def test_images_of_a_class_are_simulated_instead_of_generated(svp_pipeline: Build) -> None:
     arm = ("augmentation=diffusion", "augmentation.method=diffusion_simulated")
     pipeline = svp_pipeline(
-        *arm, "augmentation.simulated_classes=[air_bubble]", "augmentation.microscopes=2"
+        *arm, "augmentation.simulated_classes=[air_bubble,air_bubble]", "augmentation.microscopes=2"
     )
     assert pipeline.pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
     origins = pipeline.pool.particles.groupby("label")["origin"].unique().to_dict()
@@ -104,10 +104,16 @@ def test_images_of_a_class_are_simulated_instead_of_generated(svp_pipeline: Buil
     assert first.nunique() == 2  # the beginning of the pool is mixed, too
 
 
-def test_a_class_that_gets_no_images_cannot_be_simulated(svp_pipeline: Build) -> None:
+@pytest.mark.parametrize(
+    ("classes", "complaint"),
+    [("protein", "protein"), ("silicone_oil,air_bubble", "leaves no class to the generator")],
+)
+def test_simulated_classes_are_some_that_get_images(
+    svp_pipeline: Build, classes: str, complaint: str
+) -> None:
     arm = ("augmentation=diffusion", "augmentation.method=diffusion_simulated")
-    with pytest.raises(SettingsError, match="protein"):
-        svp_pipeline(*arm, "augmentation.simulated_classes=[protein]").pool  # noqa: B018
+    with pytest.raises(SettingsError, match=complaint):
+        svp_pipeline(*arm, f"augmentation.simulated_classes=[{classes}]").pool  # noqa: B018
 
 
 def test_generated_images_start_from_simulated_ones(svp_pipeline: Build) -> None:
