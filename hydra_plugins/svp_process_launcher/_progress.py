@@ -100,9 +100,12 @@ def _seconds(cell: Cell) -> float:
 
 
 def _tail(log: Path, start: int, lines: int) -> list[str]:
-    """The last lines of a log from byte ``start`` on that say something."""
-    with log.open("rb") as file:
-        file.seek(max(start, file.seek(0, 2) - _TAIL_BYTES))
-        text = file.read().decode(errors="replace")
+    """The last lines of a log from byte ``start`` on that say something; people delete logs."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, 2) - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError as error:
+        text = f"(no log: {error.strerror})"
     said = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))  # bars: last state
     return [one for one in said if one.strip() and "HYDRA_FULL_ERROR" not in one][-lines:]

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from hydra_plugins.svp_process_launcher import _machine
+from hydra_plugins.svp_process_launcher._cells import Cell
 from hydra_plugins.svp_process_launcher._machine import (
     LauncherError,
     cells_at_once,
@@ -17,6 +19,8 @@ from hydra_plugins.svp_process_launcher._machine import (
     free_gigabytes,
     visible_devices,
 )
+from hydra_plugins.svp_process_launcher._processes import CellError
+from hydra_plugins.svp_process_launcher._progress import Sweep
 
 
 def test_runs_as_many_cells_at_once_as_asked_each_with_a_log(app: Any) -> None:
@@ -208,3 +212,20 @@ def test_terminal_shows_running_cells_and_their_last_lines(app: Any) -> None:
     assert b"this is cell 2" in shown  # in the table, from the log
     assert b"0 finished, 0 failed, 2 running, 0 waiting" in shown
     assert b"2 finished." in shown
+
+
+def test_a_log_that_is_deleted_meanwhile_is_said_and_ends_no_sweep(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = Cell("[1/1] seed=1", "1/1", [], ["program"], log=tmp_path / "logs" / "001.log")
+    sweep = Sweep([cell], [])
+    sweep.begin(cell, "started")
+    shutil.rmtree(tmp_path / "logs")
+
+    def fail() -> float:
+        raise CellError("exit status 1")
+
+    sweep.settle(cell, fail)
+    shown = capsys.readouterr().out
+    assert "[1/1] seed=1 FAILED" in shown
+    assert "No such file" in shown
