@@ -72,6 +72,18 @@ def test_dependency_rules(file: Path) -> None:
         assert not {i for i in own if i.split(".")[1] in SIBLINGS}
 
 
+def test_nothing_is_unpickled() -> None:
+    for file in MODULES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name, where = ast.unparse(node.func), f"{file}:{node.lineno}"
+                given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+                assert "pickle" not in name.lower(), where
+                assert given.get("allow_pickle", "False") == "False", where
+                if name == "torch.load" or "ckpt_path" in given:
+                    assert given.get("weights_only") == "True", where
+
+
 def test_no_module_needs_itself() -> None:
     """Imports inside functions count: one put there to hide a cycle is a cycle."""
     modules = {name_of(file): file for file in MODULES}

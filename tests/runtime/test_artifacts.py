@@ -5,8 +5,10 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -193,6 +195,21 @@ def test_reads_wall_and_processor_time() -> None:
     assert read["wall_seconds"] >= 0.05
     assert read["cpu_seconds"] >= 0.04  # the kernel counts in ticks of 10 ms
     assert read["gpu_seconds"] == 0
+
+
+def test_counts_children_and_the_gpus_of_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "times", lambda: os.times_result((1.0, 2.0, 3.0, 4.0, 0.0)))
+    running = Clock()
+    monkeypatch.setattr(os, "times", lambda: os.times_result((2.0, 4.0, 7.0, 12.0, 9.0)))
+    assert running.read()["cpu_seconds"] == 15
+
+    cuda = SimpleNamespace(is_initialized=lambda: True)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(time, "monotonic", iter([100.0, 102.0, 200.0, 202.0]).__next__)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert Clock().read()["gpu_seconds"] == 2
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert Clock().read()["gpu_seconds"] == 8
 
 
 def test_cost_of_a_stage_counts_all_its_attempts(tmp_path: Path) -> None:

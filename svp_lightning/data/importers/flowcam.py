@@ -9,7 +9,7 @@ where the folder holds no run: the folder of a library is its label.
 ``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``). The vendor's sizes and recomputed
 ones are both kept and never mixed. With the fringe f = fringe_size * cal_const, the ABD diameter
 is max(D - f, D / 2) of D = cal_const * sqrt(4 * raw_area / pi), and the ESD diameter is the same
-of D = cal_const * mean Feret diameter. This rule reproduces the vendor's sizes of 12,937 particles.
+of D = cal_const * mean Feret diameter. This rule reproduces the vendor's sizes of a real run.
 """
 
 import os
