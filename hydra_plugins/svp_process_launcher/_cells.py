@@ -3,14 +3,14 @@
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # The module hydra.main itself takes its parser from; hydra is pinned below 1.4.
 from hydra._internal.utils import get_args_parser
 
-from hydra_plugins.svp_process_launcher._machine import LauncherError, usable_cores
+from hydra_plugins.svp_process_launcher._machine import usable_cores
 
 # Overrides of the sweep itself: they mean nothing to a cell, or would start a sweep in it.
 _OF_THE_SWEEP = re.compile(r"^[~+]*hydra([./](launcher|sweeper|sweep)([./=@]|$)|\.mode=)")
@@ -28,9 +28,10 @@ class Cell:
     """One cell.
 
     ``name`` is as ``[2/12] seed=2``, with the overrides not common to all cells, ``number``
-    ``2/12``. No shell is involved in ``command``, so nothing is quoted again. ``started`` is a
-    time, in s; ``log`` is None if the cell writes to the terminal, ``log_start`` the byte at which
-    this start's output begins; ``failure`` is why it has no result.
+    ``2/12``. No shell is involved in ``command``, so nothing is quoted again. ``log`` is None if
+    the cell writes to the terminal, ``log_start`` the byte at which this start's output begins.
+    ``started`` is a time, in s; ``took`` is None until it has ended; ``failure`` is why it has no
+    result.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Cell:
     log: Path | None = None
     log_start: int = 0
     started: float | None = None
+    took: float | None = None
     failure: str | None = "not started"
     objective: float | None = None
 
@@ -55,7 +57,6 @@ def plan_cells(
     ``job_overrides`` are in Hydra's grammar, quotes included; of the sweep's ``hydra_overrides``
     those meant for a cell are passed on; ``done_before`` counts the cells in earlier batches.
     """
-    start = [*_program(), *_config_flags(sys.argv[1:])]
     # The mode is given because the config itself may set hydra.mode to MULTIRUN.
     end = [*(line for line in hydra_overrides if not _OF_THE_SWEEP.match(line)), "hydra.mode=RUN"]
     common = set(job_overrides[0]).intersection(*job_overrides) if len(job_overrides) > 1 else set()
@@ -64,52 +65,34 @@ def plan_cells(
         number = f"{position}/{done_before + len(job_overrides)}"
         name = f"[{number}] {' '.join(line for line in overrides if line not in common)}".rstrip()
         log = logs / f"{position:03d}.log" if logs else None
-        cells.append(Cell(name, number, list(overrides), [*start, *overrides, *end], log))
+        cells.append(Cell(name, number, list(overrides), [*_program(), *overrides, *end], log))
     return cells
 
 
 def _program() -> list[str]:
-    """How to start the running program again: as a module if it is one, else its script."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is not None and spec.name != "__main__":
-        return [sys.executable, "-m", spec.name.removesuffix(".__main__")]
-    return [sys.executable, os.path.abspath(sys.argv[0])]
-
-
-def _config_flags(arguments: Sequence[str]) -> list[str]:
-    """The flags among Hydra's command-line ``arguments`` that say where configs come from."""
-    given, _ = get_args_parser().parse_known_args(list(arguments))
+    """How to start the running program again: a module or a script, with its config flags."""
+    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "__main__")
+    script, module = [os.path.abspath(sys.argv[0])], ["-m", name.removesuffix(".__main__")]
+    program = script if name == "__main__" else module
+    given, _ = get_args_parser().parse_known_args(sys.argv[1:])
     flags = {f"--config-{n}": getattr(given, f"config_{n}") for n in ("path", "name", "dir")}
-    return [word for flag, value in flags.items() if value is not None for word in (flag, value)]
+    return [sys.executable, *program, *(w for one in flags.items() if one[1] for w in one)]
 
 
 def before(cell: Cell, overrides: Sequence[str]) -> Cell:
     """The command of ``cell`` with further ``overrides``, to be run before the cells."""
-    name = f"{cell.name} {' '.join(overrides)}"
+    name, command = f"{cell.name} {' '.join(overrides)}", [*cell.command, *overrides]
     log = cell.log and cell.log.with_stem(f"{cell.log.stem}_first")
-    return Cell(name, cell.number, [*cell.overrides], [*cell.command, *overrides], log)
+    return replace(cell, name=name, command=command, log=log)
 
 
-def refuse_inside_distributed_job(environ: Mapping[str, str]) -> None:
-    """A sweep belongs in one process: every rank would run all of its cells.
-
-    Raises:
-        LauncherError: if a rank is set in ``environ``.
-    """
-    for name in {"LOCAL_RANK", "RANK"} & environ.keys():
-        raise LauncherError(
-            f"This sweep was started inside a distributed job ({name}={environ[name]}).",
-            "Start it as one process, without torchrun; each cell starts its own ranks "
-            f"(trainer.devices). If {name} is a leftover, unset it.",
-        )
-
-
-def cell_environment(environ: Mapping[str, str], shares: int) -> dict[str, str]:
-    """``environ`` as every cell gets it: without stale ranks, with one of ``shares`` of the cores.
+def cell_environment(cell: Cell, shares: int) -> dict[str, str]:
+    """The environment as a cell gets it: without stale ranks, with one of ``shares`` of the cores.
 
     The share is that of each process of a cell; 1 leaves the threads alone.
     """
-    clean = {name: value for name, value in environ.items() if not _STALE.match(name)}
+    clean = {name: value for name, value in os.environ.items() if not _STALE.match(name)}
+    clean["SVP_SWEEP_CELL"] = cell.number
     if shares > 1:
         clean.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // shares)))
         clean["PYTHONUNBUFFERED"] = "1"  # so that the logs can be followed

@@ -4,6 +4,7 @@ The same command runs everywhere, in the same folder and with the same log, so a
 resumed on another of them. submitit and Ray only carry the command to a machine that is free.
 """
 
+import importlib
 import os
 import signal
 import tempfile
@@ -12,19 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
+from types import ModuleType
 from typing import Any
 
-from hydra_plugins.svp_process_launcher._cells import (
-    Cell,
-    cell_environment,
-)
-from hydra_plugins.svp_process_launcher._machine import (
-    LauncherError,
-    device_groups,
-    visible_devices,
-)
+from hydra_plugins.svp_process_launcher._cells import Cell, cell_environment
+from hydra_plugins.svp_process_launcher._machine import LauncherError
 from hydra_plugins.svp_process_launcher._processes import POLL_SECONDS, adopt_orphans, run_cell
 from hydra_plugins.svp_process_launcher._progress import Sweep, say
 
@@ -36,26 +30,26 @@ def processes(
     *,
     parallel: int,
     processes_of_a_cell: int,
-    devices: list[int] | None,
+    groups: Sequence[str],
     stop_on_failure: bool,
 ) -> None:
     """Run the cells here, ``parallel`` at a time, each with its share of cores and accelerators.
 
-    What is to be made before them has the whole machine.
+    What is to be made before them has the whole machine. ``groups`` of accelerators are as
+    :func:`device_groups` makes them.
     """
-    groups = device_groups(devices, parallel, visible_devices(os.environ, Path("/dev")))
     shares: SimpleQueue[dict[str, str]] = SimpleQueue()
     for slot in range(parallel):
         shares.put({"CUDA_VISIBLE_DEVICES": groups[slot % len(groups)]} if groups else {})
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="sweep_") as memory:
 
-        def run(cell: Cell, environment: dict[str, str]) -> None:
-            if sweep.received or (stop_on_failure and any(one.failure for one in sweep.ended)):
+        def run(cell: Cell, cells_and_processes: int) -> None:
+            if sweep.received or (stop_on_failure and sweep.has_failed()):
                 return
             share = shares.get()
-            environment = {**environment, **share, "SVP_SWEEP_MEMORY": memory}
-            environment["SVP_SWEEP_CELL"] = cell.number
+            environment = cell_environment(cell, cells_and_processes) | share
+            environment["SVP_SWEEP_MEMORY"] = memory
             sweep.begin(cell, "started")
             sweep.settle(
                 cell, partial(run_cell, cell.command, environment, cell.log, sweep.received)
@@ -63,9 +57,9 @@ def processes(
             shares.put(share)
 
         for cell in sweep.first:
-            run(cell, cell_environment(os.environ, 1))
-        shared = cell_environment(os.environ, parallel * processes_of_a_cell)
+            run(cell, 1)
         with ThreadPoolExecutor(parallel) as pool:
+            shared = parallel * processes_of_a_cell
             ends = [pool.submit(run, cell, shared) for cell in sweep.cells]
             while not all(end.done() for end in ends):  # signals arrive in this thread
                 time.sleep(POLL_SECONDS)
@@ -77,25 +71,16 @@ def processes(
 class Job:
     """A cell on another machine of the cluster, which shares this one's folders."""
 
-    command: Sequence[str]
-    number: str
+    cell: Cell
     folder: str
-    log: Path
-
-    @classmethod
-    def of(cls, cell: Cell) -> "Job":
-        """The job of a planned cell."""
-        assert cell.log is not None
-        return cls(cell.command, cell.number, os.getcwd(), cell.log.absolute())
 
     def __call__(self) -> float | None:
         """Run the cell, or one rank of it; the log is that of rank 0."""
         os.chdir(self.folder)
-        environment = {**cell_environment(os.environ, 1), "SVP_SWEEP_CELL": self.number}
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         # SLURM's warning reaches all processes; it is for submitit, which ends the cell.
-        command = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *self.command]
-        return run_cell(command, environment, self.log if first else None)
+        command = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *self.cell.command]
+        return run_cell(command, cell_environment(self.cell, 1), self.cell.log if first else None)
 
     def checkpoint(self) -> Any:
         """What submitit queues again after preemption: the cell resumes from its checkpoint."""
@@ -107,21 +92,16 @@ class Job:
 def slurm(sweep: Sweep, *, cluster: str, requeues: int, **settings: Any) -> None:
     """Submit the cells as an array of jobs; a signal ends the waiting, not SLURM's jobs."""
     executor = _executor(sweep.cells, cluster, requeues, settings)
-    for cell in sweep.cells:
-        sweep.begin(cell, "submitted")
-    jobs = executor.submit_array([Job.of(cell) for cell in sweep.cells])
+    jobs = executor.submit_array(_submitted(sweep))
     array = jobs[0].job_id.partition("_")[0]
     say(f"Submitted as job {array}.")
-    _watch(sweep, [(job.done, partial(_result, job)) for job in jobs])
+    results = [lambda job=job: job.results()[0] for job in jobs]  # of rank 0
+    _watch(sweep, [job.done for job in jobs], results)
     if sweep.received and cluster == "slurm":
         say(f"The jobs run on without this process. To end them: scancel {array}")
     elif sweep.received:
         for job in jobs:
             job.cancel()
-
-
-def _result(job: Any) -> Any:
-    return job.results()[0]  # of rank 0
 
 
 def job_script(cells: Sequence[Cell], *, cluster: str, requeues: int, **settings: Any) -> str:
@@ -136,12 +116,9 @@ def job_script(cells: Sequence[Cell], *, cluster: str, requeues: int, **settings
 def _executor(
     cells: Sequence[Cell], cluster: str, requeues: int, settings: Mapping[str, Any]
 ) -> Any:
-    try:
-        import submitit
-    except ImportError as error:
-        raise _lacking("slurm", "submitit") from error
+    submitit: Any = _library("slurm", "submitit")
 
-    class Script(submitit.SlurmExecutor):  # can be read where there is no SLURM
+    class Script(submitit.SlurmExecutor):  # type: ignore[misc]  # can be read where there is no SLURM
         affinity = classmethod(lambda _: 1)
 
     kinds: dict[str, Any] = {"slurm": submitit.SlurmExecutor, "local": submitit.LocalExecutor}
@@ -163,10 +140,7 @@ def ray(
     sweep: Sweep, *, address: str | None, num_cpus: float, num_gpus: float, retries: int
 ) -> None:
     """Run the cells as tasks of the Ray cluster at ``address``; a signal ends them."""
-    try:
-        import ray
-    except ImportError as error:
-        raise _lacking("ray", "Ray") from error
+    ray: Any = _library("ray", "ray")
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False)
@@ -177,12 +151,9 @@ def ray(
         ) from error
     signal.signal(signal.SIGTERM, handler)  # Ray has set its own
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(Job.__call__)
-    tasks = []
-    for cell in sweep.cells:
-        sweep.begin(cell, "submitted")
-        tasks.append(task.remote(Job.of(cell)))
+    tasks = [task.remote(job) for job in _submitted(sweep)]
     futures = [one.future() for one in tasks]
-    _watch(sweep, [(future.done, future.result) for future in futures])
+    _watch(sweep, [future.done for future in futures], [future.result for future in futures])
     if sweep.received:
         for one in tasks:
             ray.cancel(one)
@@ -190,27 +161,35 @@ def ray(
     ray.shutdown()
 
 
-def _watch(
-    sweep: Sweep, jobs: Sequence[tuple[Callable[[], bool], Callable[[], float | None]]]
-) -> None:
-    """Report the cells as they end, until all have or a signal comes.
+def _submitted(sweep: Sweep) -> list[Job]:
+    """The jobs of the cells, which count as begun."""
+    for cell in sweep.cells:
+        sweep.begin(cell, "submitted")
+    return [Job(cell, os.getcwd()) for cell in sweep.cells]
 
-    ``jobs`` are of the cells in their order: whether one has ended, and what with.
-    """
-    running = dict(zip(sweep.cells, jobs, strict=True))
+
+def _watch(
+    sweep: Sweep,
+    ended: Sequence[Callable[[], bool]],
+    results: Sequence[Callable[[], float | None]],
+) -> None:
+    """Report the cells as they end, until all have or a signal comes."""
+    running = list(zip(sweep.cells, ended, results, strict=True))
     while running and not sweep.received:
-        for cell, (done, result) in list(running.items()):
-            if done():
-                del running[cell]
-                sweep.settle(cell, result)
+        for cell, _, result in (done := [one for one in running if one[1]()]):
+            sweep.settle(cell, result)
+        running = [one for one in running if one not in done]
         time.sleep(_REMOTE_POLL_SECONDS)
 
 
-def _lacking(extra: str, name: str) -> LauncherError:
-    return LauncherError(
-        f"hydra/launcher={extra} needs {name}, which is not installed.",
-        f"Install the extra: pip install 'svp-lightning[{extra}]'.",
-    )
+def _library(extra: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise LauncherError(
+            f"hydra/launcher={extra} needs {name}, which is not installed.",
+            f"Install the extra: pip install 'svp-lightning[{extra}]'.",
+        ) from error
 
 
 ENGINES: dict[str, Callable[..., None]] = {"processes": processes, "slurm": slurm, "ray": ray}

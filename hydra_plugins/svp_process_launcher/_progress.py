@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from hydra_plugins.svp_process_launcher._cells import Cell
@@ -25,7 +24,11 @@ class Sweep:
         self, cells: Sequence[Cell], received: Sequence[int], first: Sequence[Cell] = ()
     ) -> None:
         self.cells, self.received, self.first = cells, received, first
-        self.ended: list[Cell] = []
+        self.planned = [*first, *cells]
+
+    def has_failed(self) -> bool:
+        """Whether one of those that have ended has no result."""
+        return any(cell.took is not None and cell.failure for cell in self.planned)
 
     def live(self) -> Any:
         """A context in which a terminal shows the cells with a log below what is printed."""
@@ -57,15 +60,14 @@ class Sweep:
         except Exception as error:  # submitit's and Ray's quote that of the cell
             quoted = re.findall(r"CellError: (.+)", str(error)) or str(error).strip().split("\n")
             cell.failure = quoted[0]
-        self.ended.append(cell)
-        took = duration(_seconds(cell))
+        cell.took = _seconds(cell)
         if not cell.failure:
-            said = f"{cell.name} finished in {took}"
+            said = f"{cell.name} finished in {duration(cell.took)}"
         else:
-            said = f"{cell.name} FAILED after {took}: {cell.failure}"
+            said = f"{cell.name} FAILED after {duration(cell.took)}: {cell.failure}"
             if cell.log:
                 said += f"\n{cell.log} ends with:"
-                said += "".join(f"\n  | {line}" for line in _tail(cell.log, cell.log_start, 15))
+                said += "".join(f"\n  | {line}" for line in _tail(cell, 15))
         say(said)
 
     def _table(self) -> Any:
@@ -76,13 +78,11 @@ class Sweep:
         table = Table(box=None, pad_edge=False)
         for title in ("running cell", "for", "last line"):
             table.add_column(title, no_wrap=True, overflow="ellipsis")
-        ended = list(self.ended)
-        planned = [*self.first, *self.cells]
-        running = [one for one in planned if one.started and one not in ended]
+        running = [one for one in self.planned if one.started and one.took is None]
         for cell in running:
-            last = _tail(cell.log, cell.log_start, 1) if cell.log else []
-            table.add_row(escape(cell.name), duration(_seconds(cell)), escape("".join(last)))
-        ended = [cell for cell in ended if cell in self.cells]
+            last = "".join(_tail(cell, 1))
+            table.add_row(escape(cell.name), duration(_seconds(cell)), escape(last))
+        ended = [cell for cell in self.cells if cell.took is not None]
         failures = sum(cell.failure is not None for cell in ended)
         waiting = sum(cell.started is None for cell in self.cells)
         counts = f"{len(ended) - failures} finished, {failures} failed, "
@@ -99,11 +99,12 @@ def _seconds(cell: Cell) -> float:
     return time.monotonic() - (cell.started or 0)
 
 
-def _tail(log: Path, start: int, lines: int) -> list[str]:
-    """The last lines of a log from byte ``start`` on that say something; people delete logs."""
+def _tail(cell: Cell, lines: int) -> list[str]:
+    """The last lines of this start of a cell that say something; people delete logs."""
+    assert cell.log is not None  # as where there are several at once, or one to be quoted
     try:
-        with log.open("rb") as file:
-            file.seek(max(start, file.seek(0, 2) - _TAIL_BYTES))
+        with cell.log.open("rb") as file:
+            file.seek(max(cell.log_start, file.seek(0, 2) - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
     except OSError as error:
         text = f"(no log: {error.strerror})"

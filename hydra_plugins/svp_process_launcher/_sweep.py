@@ -4,26 +4,24 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from hydra_plugins.svp_process_launcher._cells import (
-    Cell,
-    before,
-    plan_cells,
-    refuse_inside_distributed_job,
-)
+from hydra_plugins.svp_process_launcher._cells import Cell, before, plan_cells
 from hydra_plugins.svp_process_launcher._engines import ENGINES, job_script
 from hydra_plugins.svp_process_launcher._machine import (
     LauncherError,
     accelerators_of,
     asked_threads,
     cells_at_once,
+    device_groups,
     visible_devices,
 )
 from hydra_plugins.svp_process_launcher._processes import stop_signals
@@ -43,7 +41,12 @@ def launch(
     **options: Any,
 ) -> list[JobReturn]:
     """See :meth:`.launcher.ProcessLauncher.launch`; ``options`` are those of the ``engine``."""
-    refuse_inside_distributed_job(os.environ)
+    for name in {"LOCAL_RANK", "RANK"} & os.environ.keys():  # every rank would run all cells
+        raise LauncherError(
+            f"This sweep was started inside a distributed job ({name}={os.environ[name]}).",
+            "Start it as one process, without torchrun; each cell starts its own ranks "
+            f"(trainer.devices). If {name} is a leftover, unset it.",
+        )
     logs = Path(config.hydra.sweep.dir, "logs")
     cells = plan_cells(job_overrides, config.hydra.overrides.hydra, done_before, logs)
     first: list[Cell] = []
@@ -56,8 +59,8 @@ def launch(
     with stop_signals() as received:
         sweep = Sweep(cells, received, first)
         if dry_run:
-            planned = [*first, *cells]
-            print("\n".join(f"# {cell.name}\n{shlex.join(cell.command)}" for cell in planned))
+            for cell in sweep.planned:
+                print(f"# {cell.name}\n{shlex.join(cell.command)}")
             if engine == "slurm":
                 print(job_script(cells, **options))
             ask("dry_run", cells, options.get("parallel", len(cells)))
@@ -87,30 +90,27 @@ def _shared_out(
     Raises:
         LauncherError: ``parallel`` is no number of cells.
     """
-    if parallel != "auto":
-        if not isinstance(parallel, int) or parallel < 1:
-            raise LauncherError(
-                f"hydra.launcher.parallel={parallel} starts no cell.", "Give 1 or more, or auto."
-            )
-        return {"parallel": parallel, "processes_of_a_cell": 1, "devices": devices}, []
-    try:
-        found = needs() if len(cells) > 1 else None
-    except HydraException:  # a cell has an impossible override, and will say so
-        found = None
-    processes = 1 if found is None else found.processes
     visible = visible_devices(os.environ, Path("/dev"))
-    on_cpu = found is not None and not found.accelerated
-    accelerators = 0 if on_cpu else accelerators_of(devices, visible)
-    at_once = 1
-    if processes is not None:
-        at_once = cells_at_once(len(cells), processes, cell_gb, accelerators, asked_threads())
-    asked = {} if found is None else found.first
-    first = [before(cell, asked[cell.name]) for cell in cells if cell.name in asked]
-    # With more of them than places, they use the cores better side by side, in their cells.
-    if accelerators or len(first) >= at_once:
-        first = []
-    shares = {"parallel": at_once, "processes_of_a_cell": processes or 1, "devices": devices}
-    return shares, first
+    found = SimpleNamespace(accelerated=True, processes=1, first={})
+    first: list[Cell] = []
+    if parallel == "auto":
+        with suppress(HydraException):  # a cell has an impossible override, and will say so
+            found = (len(cells) > 1 and needs()) or found
+        accelerators = accelerators_of(devices, visible) if found.accelerated else 0
+        parallel = 1
+        if found.processes is not None:
+            several = (len(cells), found.processes, cell_gb, accelerators)
+            parallel = cells_at_once(*several, asked_threads())
+        # With more of them than places, they use the cores better side by side, in their cells.
+        if not accelerators and len(found.first) < parallel:
+            first = [before(one, found.first[one.name]) for one in cells if one.name in found.first]
+    elif not isinstance(parallel, int) or parallel < 1:
+        raise LauncherError(
+            f"hydra.launcher.parallel={parallel} starts no cell.", "Give 1 or more, or auto."
+        )
+    groups = device_groups(devices, parallel, visible)
+    shared = {"parallel": parallel, "processes_of_a_cell": found.processes or 1, "groups": groups}
+    return shared, first
 
 
 def _summarise(cells: Sequence[Cell]) -> bool:
