@@ -7,8 +7,8 @@ so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 import importlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning import preflight
-from svp_lightning.config import Config, parse_config
+from svp_lightning.config import OF_IMAGES, Config, parse_config, run_folder, run_identity
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
-from svp_lightning.pipeline import Pipeline, run_folder, run_identity
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.distributed import (
     is_main_process,
     launch_id,
@@ -41,23 +41,13 @@ from svp_lightning.runtime.files import (
 )
 from svp_lightning.runtime.settings import assignment, config_folder
 from svp_lightning.runtime.trail import record, recorded
-from svp_lightning.stages.run_folder import (
-    CONFIG,
-    RESULTS,
-    finished,
-    report_objective,
-    wandb_run_id,
-)
+from svp_lightning.stages import run_folder as kept
 from svp_lightning.stages.settings import SimulatedData
 
 UNTYPED = ("logger", "callbacks", "hydra")
 """Groups that are not part of the typed settings."""
 TRACED = ("evaluate", "assess", "audit", "predict", "export", "import_weights")
 """Tasks whose results the audit trail records."""
-OF_IMAGES = (
-    *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
-)
-"""Tasks that begin with the store of real images."""
 
 
 def configured(*overrides: str) -> Config:
@@ -71,36 +61,32 @@ def configured(*overrides: str) -> Config:
         return parse_config(_plain(hydra.compose("config", overrides=list(overrides))))
 
 
-def run(cfg: DictConfig) -> None:
-    """Run one composed configuration; a user's mistake ends with one line and status 1."""
+@contextmanager
+def _mistakes_in_one_line() -> Iterator[None]:
+    """What the user can correct ends the program with one line and status 1."""
     try:
-        execute(cfg)
+        yield
     except SvpError as error:
         print(f"\nError: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
 
 
-def execute(cfg: DictConfig) -> None:
-    """Check the configuration, name the run and hand over to the command.
-
-    Raises:
-        SvpError: whatever the user can correct.
-    """
-    _refuse_experiment_in_debug()
+@_mistakes_in_one_line()
+def run(cfg: DictConfig) -> None:
+    """Check a composed configuration, name the run and hand over to the command."""
     config = parse_config(_plain(cfg))
-    _refuse_predict_without_data(config)
-    _refuse_ddp_in_process_sweep(config)
+    _refuse_impossible_runs(config)
     launch_id()  # before any child process starts, so that all of a launch share it
     run_dir = run_folder(config)
     # Loggers may refer to the run's folder, which is known only now.
     OmegaConf.update(cfg, "paths.run", str(run_dir), force_add=True)
     with explaining_write_errors(run_dir):
-        done = config.task == "evaluate" and finished(run_dir)
+        done = config.task == "evaluate" and kept.finished(run_dir)
     if done:
         print(f"Already finished: {run_dir} (delete the folder to run it again)")
-        if is_main_process() and not recorded(config.paths.outputs, run_dir, RESULTS):
+        if is_main_process() and not recorded(config.paths.outputs, run_dir, kept.RESULTS):
             _trace(config, run_dir)  # it was interrupted before this line
-        report_objective(run_dir)
+        kept.report_objective(run_dir)
         return
     try:
         with closing(Pipeline(config, run_dir, partial(_build, cfg))) as pipeline:
@@ -112,7 +98,7 @@ def execute(cfg: DictConfig) -> None:
         note_failure(config.paths.artifacts, error)
         raise
     if is_main_process() and config.task == "evaluate":
-        report_objective(run_dir)
+        kept.report_objective(run_dir)
 
 
 def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int) -> None:
@@ -206,7 +192,7 @@ def _build(cfg: DictConfig, group: str) -> list[Any]:
 def _continued(cfg: DictConfig, node: DictConfig) -> dict[str, str]:
     """What makes a logger continue the run of an attempt that was interrupted."""
     new = str(node.get("_target_")).endswith(".WandbLogger") and "id" not in node
-    return {"id": wandb_run_id(Path(cfg.paths.run))} if new and is_main_process() else {}
+    return {"id": kept.wandb_run_id(Path(cfg.paths.run))} if new and is_main_process() else {}
 
 
 def _used_by_predict(cfg: DictConfig) -> DictConfig:
@@ -219,19 +205,24 @@ def _used_by_predict(cfg: DictConfig) -> DictConfig:
 
 def _record(cfg: DictConfig, run_dir: Path) -> None:
     """Keep the resolved configuration and the command with the results."""
-    with explaining_write_errors(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-    with replacing(run_dir / CONFIG) as temporary:
+    with replacing(run_dir / kept.CONFIG) as temporary:
         OmegaConf.save(cfg, temporary, resolve=True)
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     with replacing(run_dir / "command.txt") as temporary:
         temporary.write_text(command + "\n", encoding="utf-8")
 
 
-def _refuse_experiment_in_debug() -> None:
-    """An appended experiment is composed last: it would lead a debug run into its own study."""
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-    debug, experiment = choices.get("debug"), choices.get("experiment")
+def _refuse_impossible_runs(config: Config) -> None:
+    """Refuse what no single setting shows.
+
+    An experiment is composed last, so it would lead a debug run into its own study; the default
+    data of a prediction would be thousands of simulated images; and in a sweep in one process,
+    Lightning's relaunch would re-enter the whole sweep (hydra #2070) and go wrong silently.
+    """
+    if not HydraConfig.initialized():
+        return
+    called, trainer = HydraConfig.get(), config.trainer
+    debug, experiment = (called.runtime.choices.get(group) for group in ("debug", "experiment"))
     if debug is not None and experiment is not None:
         raise SettingsError(
             f"debug={debug} and +experiment={experiment} exclude one another: the experiment "
@@ -239,27 +230,15 @@ def _refuse_experiment_in_debug() -> None:
             "Leave out one of them; with debug, choose what to try by its groups "
             "(classifier=resnet50 augmentation=diffusion).",
         )
-
-
-def _refuse_predict_without_data(config: Config) -> None:
-    """The default would classify images of the simulator, thousands of them."""
-    if config.task != "predict" or not HydraConfig.initialized():
-        return
-    if not any(one.startswith("data=") for one in HydraConfig.get().overrides.task):
+    if config.task == "predict" and not any(o.startswith("data=") for o in called.overrides.task):
         raise SettingsError(
             "task=predict has no images: data is not given.",
             "Add data=flowcam, data=mfi, data=collage or data=folder, and data.root=… "
             "(data=simulated classifies simulated images).",
         )
-
-
-def _refuse_ddp_in_process_sweep(config: Config) -> None:
-    """Lightning's relaunch would re-enter the whole sweep (hydra #2070) and go wrong silently."""
-    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    if not in_sweep or started_by_srun():
+    if called.mode != RunMode.MULTIRUN or started_by_srun():
         return
-    trainer = config.trainer
-    if trainer.may_start_processes(lambda: _visible_devices(trainer.accelerator)):
+    if trainer.may_start_processes(_visible_devices):
         raise DistributedError(
             f"trainer.devices={trainer.devices} with strategy={trainer.strategy} inside a sweep "
             "that runs its cells in one process would repeat the sweep on each device.",
@@ -268,9 +247,7 @@ def _refuse_ddp_in_process_sweep(config: Config) -> None:
         )
 
 
-def _visible_devices(accelerator: str) -> int:
-    if accelerator == "cpu":  # where Lightning's "auto" is one process
-        return 1
+def _visible_devices() -> int:
     import torch
 
     return torch.cuda.device_count()
@@ -311,11 +288,8 @@ def as_typed(key: str, value: str) -> str:
 
 def main() -> None:
     """Entry point of ``python -m svp_lightning``."""
-    try:
+    with _mistakes_in_one_line():
         refuse_unquoted(sys.argv[1:])
-    except SettingsError as error:
-        print(f"\nError: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(run)()
 
 

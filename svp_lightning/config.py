@@ -1,4 +1,4 @@
-"""The whole configuration as typed settings, the counterpart of the ``conf/`` tree."""
+"""The whole configuration as typed settings, the counterpart of ``conf/``; what names a run."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,32 +10,33 @@ from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
 from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_learnt
+from svp_lightning.runtime.artifacts import STAGE_VERSIONS
+from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.settings import Seed, Settings, runtime
+from svp_lightning.stages.input_files import input_hashes
+from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import (
     DataSettings,
     EvaluationSettings,
     LabReportSettings,
+    SimulatedData,
     TrainerSettings,
     fresh_data,
 )
 from svp_lightning.web.settings import ServeSettings
 
+HASH_LENGTH = 8
+MEMORY = "fingerprints"
+"""Folder of known hashes, below ``paths.artifacts``."""
+WITH_RESULTS = ("evaluate", "assess", "predict")
+"""Tasks whose run folders hold results of the data."""
+OF_IMAGES = (
+    *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
+)
+"""Tasks that begin with the store of real images."""
 TASKS = (
-    "ingest",
-    "train_generator",
-    "sample",
-    "train_classifier",
-    "evaluate",
-    "assess",
-    "audit",
-    "predict",
-    "prevalence",
-    "export",
-    "import_weights",
-    "report",
-    "verify",
-    "serve",
-    "doctor",
+    *OF_IMAGES,
+    *("predict", "prevalence", "export", "import_weights", "report", "verify", "serve", "doctor"),
 )
 
 
@@ -206,3 +207,57 @@ def parse_config(values: dict[str, Any]) -> Config:
     if config.draws_images:
         require_learnt(config.sampler, config.generator)
     return config
+
+
+def run_folder(config: Config) -> Path:
+    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes.
+
+    Predictions are named after the run whose classifier they use, imports after their source.
+    """
+    key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
+    task = "" if config.task == "evaluate" else f"{config.task}_"
+    name = f"{config.name}_seed{config.seed}"
+    if config.task == "predict":
+        name = evaluated_run(config.predict.run).name
+    elif config.task == "ingest":
+        name = config.data.source
+    return config.paths.outputs / config.study / f"{task}{name}_{key}"
+
+
+def run_identity(config: Config) -> dict[str, Any]:
+    """As :meth:`Config.identity`, where the contents of files count and not their place.
+
+    The versions of the stages count, too: a finished run of an earlier one is not taken for this.
+
+    Raises:
+        DataError: ``data.root`` is not there.
+        SvpError: there is no classifier to predict with.
+    """
+    identity, data = config.identity() | {"versions": _versions(config)}, config.data
+    memory = config.paths.artifacts / MEMORY
+    if "generator" in identity and (initial := config.generator.initial_weights) is not None:
+        identity["generator"] |= {"initial": cached_hash(initial, sha256_of_file, memory)}
+    if config.task == "predict":
+        weights = weights_of(evaluated_run(config.predict.run))
+        identity |= {"classifier": cached_hash(weights, sha256_of_file, memory)}
+    if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
+        return identity
+    hashes = input_hashes(data, config.paths.own, memory)
+    return identity | {"data": identity["data"] | hashes}
+
+
+def _versions(config: Config) -> dict[str, int]:
+    arm, task = config.augmentation, config.task
+    used = {
+        "store": True,
+        "generator": config.draws_images,
+        "synthetic": config.draws_images,
+        "simulated": config.needs_simulator,
+        "joined": config.needs_simulator,
+        "classifier": task != "predict",
+        "features": arm.needs_features or task == "assess",
+        "filtered": arm.filters,
+        "hardest": arm.needs_features,
+        "fidelity": task == "assess",
+    }
+    return {stage: STAGE_VERSIONS[stage] for stage, counts in used.items() if counts}

@@ -12,12 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from svp_lightning.config import Config
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.artifacts import STAGE_VERSIONS, ArtifactCache
-from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
+from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.input_files import input_hashes
-from svp_lightning.stages.run_folder import evaluated_run, weights_of
-from svp_lightning.stages.settings import SimulatedData, fresh_data
+from svp_lightning.stages.settings import fresh_data
 
 if TYPE_CHECKING:
     import torch
@@ -26,67 +23,8 @@ if TYPE_CHECKING:
     from svp_lightning.data.store import Store
     from svp_lightning.stages.trainers import Trainers
 
-HASH_LENGTH = 8
-MEMORY = "fingerprints"
-"""Folder of known hashes, below ``paths.artifacts``."""
 BACKGROUND_IMAGES = 2000
 """Training images that the grey level around particles is measured on."""
-WITH_RESULTS = ("evaluate", "assess", "predict")
-"""Tasks whose run folders hold results of the data."""
-
-
-def run_folder(config: Config) -> Path:
-    """``<outputs>/<study>/<name>_seed<seed>_<hash>``: stable, so that a rerun resumes.
-
-    Predictions are named after the run whose classifier they use, imports after their source.
-    """
-    key = sha256_of_json(run_identity(config))[:HASH_LENGTH]
-    task = "" if config.task == "evaluate" else f"{config.task}_"
-    name = f"{config.name}_seed{config.seed}"
-    if config.task == "predict":
-        name = evaluated_run(config.predict.run).name
-    elif config.task == "ingest":
-        name = config.data.source
-    return config.paths.outputs / config.study / f"{task}{name}_{key}"
-
-
-def run_identity(config: Config) -> dict[str, Any]:
-    """As :meth:`Config.identity`, where the contents of files count and not their place.
-
-    The versions of the stages count, too: a finished run of an earlier one is not taken for this.
-
-    Raises:
-        DataError: ``data.root`` is not there.
-        SvpError: there is no classifier to predict with.
-    """
-    identity, data = config.identity() | {"versions": _versions(config)}, config.data
-    memory = config.paths.artifacts / MEMORY
-    if "generator" in identity and (initial := config.generator.initial_weights) is not None:
-        identity["generator"] |= {"initial": cached_hash(initial, sha256_of_file, memory)}
-    if config.task == "predict":
-        weights = weights_of(evaluated_run(config.predict.run))
-        identity |= {"classifier": cached_hash(weights, sha256_of_file, memory)}
-    if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
-        return identity
-    hashes = input_hashes(data, config.paths.own, memory)
-    return identity | {"data": identity["data"] | hashes}
-
-
-def _versions(config: Config) -> dict[str, int]:
-    arm, task = config.augmentation, config.task
-    used = {
-        "store": True,
-        "generator": config.draws_images,
-        "synthetic": config.draws_images,
-        "simulated": config.needs_simulator,
-        "joined": config.needs_simulator,
-        "classifier": task != "predict",
-        "features": arm.needs_features or task == "assess",
-        "filtered": arm.filters,
-        "hardest": arm.needs_features,
-        "fidelity": task == "assess",
-    }
-    return {stage: STAGE_VERSIONS[stage] for stage, counts in used.items() if counts}
 
 
 class Pipeline:
@@ -179,11 +117,7 @@ class Pipeline:
         from svp_lightning.stages.classifier_training import build_features
 
         return build_features(
-            self.config.features,
-            self.store,
-            self.feature_classifier,
-            self.cache,
-            self.device,
+            self.config.features, self.store, self.feature_classifier, self.cache, self.device
         )
 
     def wanted(self, ratio: float, factor: float = 1.0) -> dict[str, int]:
@@ -224,7 +158,8 @@ class Pipeline:
         require_drawable(counts, self.generator_rows.class_names)
         starts = None
         if self.config.sampler.start_ratio is not None:
-            starts = self._simulated(counts, self.config.augmentation.microscopes, self._background)
+            microscopes = self.config.augmentation.microscopes
+            starts = self._simulated(counts, microscopes, levelled=True)
         return build_pool(
             self.generator,
             self.config.sampler,
@@ -280,20 +215,19 @@ class Pipeline:
         others = [self._simulated(simulated, arm.microscopes)] if simulated else []
         return [self.images(arm.ratio, factor), *others]
 
-    @property
-    def _background(self) -> float:
-        """Grey level around the particles of the real images."""
-        from svp_lightning.stages.simulated_pools import background_level
-
-        rows = self.store.indices(split="train")[:BACKGROUND_IMAGES]
-        return background_level(self.store.images[rows])
-
     def _simulated(
-        self, counts: Mapping[str, int], microscopes: int | None, background: float | None = None
+        self, counts: Mapping[str, int], microscopes: int | None, levelled: bool = False
     ) -> "Store":
-        """Simulated images of the data's instrument (None) or of other microscopes."""
-        from svp_lightning.stages.simulated_pools import build_simulated_pool
+        """Simulated images of the data's instrument (None) or of other microscopes.
 
+        ``levelled``: brought to the grey level around the particles of the real images.
+        """
+        from svp_lightning.stages.simulated_pools import background_level, build_simulated_pool
+
+        background = None
+        if levelled:
+            rows = self.store.indices(split="train")[:BACKGROUND_IMAGES]
+            background = background_level(self.store.images[rows])
         return build_simulated_pool(
             fresh_data(self.config.data, self.config.sampler.seed),
             microscopes,
@@ -326,15 +260,9 @@ class Pipeline:
     def _trained(self, rows: "Mixture") -> Path:
         from svp_lightning.stages.classifier_training import build_classifier
 
-        config = self.config
+        config, arm = self.config, self.config.augmentation
         return build_classifier(
-            config.classifier,
-            config.augmentation,
-            config.seed,
-            rows,
-            self.prevalence,
-            self.cache,
-            self.trainers,
+            config.classifier, arm, config.seed, rows, self.prevalence, self.cache, self.trainers
         )
 
     def classifier_on(self, view: "Store") -> tuple[Path, "Mixture"]:

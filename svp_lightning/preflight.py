@@ -16,10 +16,10 @@ from typing import Any
 
 from rich.table import Table
 
-from svp_lightning.config import Config, PathSettings
+from svp_lightning.config import Config, PathSettings, run_folder
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.errors import SvpError
-from svp_lightning.pipeline import Pipeline, run_folder
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD, ArtifactCache, cost_of
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import duration, print_table

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from svp_lightning.config import run_folder, run_identity
 from svp_lightning.errors import CheckpointError, DataError
-from svp_lightning.pipeline import Pipeline, run_folder, run_identity
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 
 Build = Callable[..., Pipeline]

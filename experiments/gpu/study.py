@@ -24,8 +24,9 @@ from typing import Any
 from pacing import SHARES, Clock, DoesNotFitError, pace
 
 from svp_lightning.__main__ import configured
+from svp_lightning.config import run_folder
 from svp_lightning.errors import SvpError, TrainingError
-from svp_lightning.pipeline import Pipeline, run_folder
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.files import SWEEP_MEMORY
 from svp_lightning.runtime.terminal import duration, say
 from svp_lightning.stages.run_folder import finished

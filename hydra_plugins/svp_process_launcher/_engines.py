@@ -169,9 +169,7 @@ def _submitted(sweep: Sweep) -> list[Job]:
 
 
 def _watch(
-    sweep: Sweep,
-    ended: Sequence[Callable[[], bool]],
-    results: Sequence[Callable[[], float | None]],
+    sweep: Sweep, ended: Sequence[Callable[[], bool]], results: Sequence[Callable[[], float | None]]
 ) -> None:
     """Report the cells as they end, until all have or a signal comes."""
     running = list(zip(sweep.cells, ended, results, strict=True))

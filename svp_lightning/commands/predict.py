@@ -3,13 +3,14 @@
 import time
 from typing import Any
 
+from svp_lightning.config import run_identity
 from svp_lightning.data.importers.summary import too_large, window_table
 from svp_lightning.data.settings import VolumeSettings
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import PREDICTIONS, write_predictions
 from svp_lightning.evaluation.quality_table import with_blank
 from svp_lightning.evaluation.reference import judge
-from svp_lightning.pipeline import Pipeline, run_identity
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.counts import (
     count_table,
     each_sample,
@@ -73,7 +74,7 @@ def run(pipeline: Pipeline) -> None:
     start, known, settings = time.monotonic(), predictor.results, config.predict
     how_to = config.evaluation.batch_size, pipeline.device
     raw, strangeness = predict_all(predictor.seen, store, *how_to)
-    say(rate(len(store), time.monotonic() - start, device_name(pipeline.trainers.device)))
+    say(rate(len(store), time.monotonic() - start, device_name(pipeline.device)))
     write_predictions(folder / PREDICTIONS, raw)
     how = "given" if data.prevalence else config.predict.prevalence
     predicted = for_new_images(raw, how, data.prevalence, known)

@@ -54,10 +54,7 @@ class Draw:
 
 
 def draw_image(
-    settings: SimulationSettings,
-    session: Session,
-    window: Session,
-    key: tuple[int, str, int, int],
+    settings: SimulationSettings, session: Session, window: Session, key: tuple[int, str, int, int]
 ) -> Draw:
     """Draw the image of a ``key``: seed, class name, number of the image, attempt.
 

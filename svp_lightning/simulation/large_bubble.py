@@ -187,8 +187,7 @@ _Points = list[tuple[int, int, float]]
 
 
 def _lattice_spectra(
-    optics: Microscope,
-    radius_node: int,
+    optics: Microscope, radius_node: int
 ) -> tuple[ImagingGrid, list[tuple[Microscope, torch.Tensor, _Points]]]:
     """The lattice; of each wavelength the microscope, the sphere's spectrum and the source points.
 

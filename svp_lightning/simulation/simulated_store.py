@@ -73,9 +73,7 @@ def _named(part: pd.DataFrame, seed: int) -> pd.DataFrame:
     )
 
 
-def _drawn_by(
-    part: pd.DataFrame,
-) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+def _drawn_by(part: pd.DataFrame) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """Class names, numbers and sessions, as :class:`Simulator` takes them."""
     return part["label"].tolist(), part["index"].to_numpy(), part["session"].to_numpy()
 

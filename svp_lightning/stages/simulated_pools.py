@@ -78,19 +78,6 @@ def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
     return Store.open(cache.build("joined", identity, make))
 
 
-def _joined(
-    folder: Path, images: Sequence[NDArray[np.uint8]], tables: Sequence[pd.DataFrame]
-) -> StoreWriter:
-    """A store of the images of several microscopes, to be finished."""
-    writer = StoreWriter(folder, sum(map(len, images)), images[0].shape[-1])
-    start = 0
-    for at, (part, table) in enumerate(zip(images, tables, strict=True)):
-        own = {name: f"pool-{at:02d}-" + table[name] for name in ("id", "group")}
-        writer.write(start, part, table.assign(split="", **own))
-        start += len(part)
-    return writer
-
-
 def background_level(images: NDArray[np.uint8]) -> float:
     """Grey level around the particles of (n, H, W) images: the median of the outermost pixels."""
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
@@ -110,10 +97,13 @@ def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: P
         if not (to / MANIFEST).is_file():
             simulate(data, to)
     stores = [Store.open(path) for path in rendered]
-    images = [_scaled(store.images, identity["background"]) for store in stores]
-    tables = [store.particles.assign(source="simulated pool") for store in stores]
     pixel = stores[0].pixel_size_um if len(stores) == 1 else None
-    writer = _joined(folder, images, tables)
+    writer, start = StoreWriter(folder, sum(map(len, stores)), stores[0].image_size), 0
+    for at, store in enumerate(stores):
+        own = {name: f"pool-{at:02d}-" + store.particles[name] for name in ("id", "group")}
+        table = store.particles.assign(source="simulated pool", split="", **own)
+        writer.write(start, _scaled(store.images, identity["background"]), table)
+        start += len(store)
     writer.finish(identity["class_names"], pixel, {"task": "simulate_pool", **identity})
     for path in rendered:
         shutil.rmtree(path)

@@ -172,10 +172,7 @@ def test_device_groups(
     assert device_groups(devices, parallel, visible) == groups
 
 
-@pytest.mark.parametrize(
-    "devices",
-    [[2], [-1], [], [1, 1]],
-)
+@pytest.mark.parametrize("devices", [[2], [-1], [], [1, 1]])
 def test_impossible_devices_are_refused(devices: list[int]) -> None:
     with pytest.raises(LauncherError, match="2 visible"):
         device_groups(devices, 1, ["0", "1"])

@@ -23,9 +23,7 @@ def test_cells_run_one_after_the_other_under_their_headers(app: Any) -> None:
     assert [records[n]["environment"]["SVP_SWEEP_CELL"] for n in (3, 1, 2)] == ["1/3", "2/3", "3/3"]
 
 
-def test_broken_cells_stop_no_other_and_fail_the_sweep_without_a_second_traceback(
-    app: Any,
-) -> None:
+def test_broken_cells_stop_no_other_and_fail_the_sweep_without_a_second_traceback(app: Any) -> None:
     done = app.run("-m", "number=1,2,3", "fail_at=1", "killed_at=2")
     assert done.returncode == 1
     assert sorted(app.records()) == [3]

@@ -44,14 +44,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.mark.parametrize(
     ("devices", "local_rank", "number"),
-    [
-        (1, None, 0),
-        ([1], None, 1),
-        ("2,", None, 2),
-        ([1, 3], 1, 3),
-        ("auto", 2, 2),
-        (4, 3, 3),
-    ],
+    [(1, None, 0), ([1], None, 1), ("2,", None, 2), ([1, 3], 1, 3), ("auto", 2, 2), (4, 3, 3)],
 )
 def test_gpu_is_the_one_that_lightning_takes(
     machine: Machine, devices: Any, local_rank: int | None, number: int

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from svp_lightning.config import run_identity
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, DataError, SettingsError
 from svp_lightning.evaluation.fidelity.class_fidelity import pixel_closeness
@@ -16,7 +17,7 @@ from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.generator.checkpoint_selection import denoising_error
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
-from svp_lightning.pipeline import Pipeline, run_identity
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages.generator_training import compared_images
 from tests import configured
 
