@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,37 +35,53 @@ def shared_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("artifacts")
 
 
+@dataclass(frozen=True)
+class Program:
+    """``svp("+experiment=x", "key=value")`` is a command at ``scale=tiny`` on one CPU process.
+
+    Where the test is not marked ``draws``, figures are left blank and a generator leaves no
+    pictures: they take most of the time of a run.
+    """
+
+    folder: Path
+    artifacts: Path
+    draws: bool
+    captured: pytest.CaptureFixture[str]
+
+    def __call__(self, *overrides: str) -> None:
+        in_process(self.folder, self.artifacts, *overrides, draws=self.draws)
+
+    def fails(self, *overrides: str) -> str:
+        """The one sentence that says why a command is refused."""
+        with pytest.raises(SystemExit) as error:
+            self(*overrides)
+        assert error.value.code == 1
+        text = self.captured.readouterr().err.strip().splitlines()[-1]
+        assert text.startswith("Error: ")
+        return text
+
+    def said(self) -> str:
+        """What was printed since this was last asked, on one line."""
+        return " ".join(self.captured.readouterr().out.split())
+
+    @property
+    def run(self) -> Path:
+        """The folder of the one evaluated run."""
+        return only_run(self.folder / "outputs")
+
+
 @pytest.fixture
 def svp(
     tmp_path: Path,
     shared_artifacts: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
-) -> Callable[..., None]:
-    """Call ``svp("+experiment=x", "key=value")`` at ``scale=tiny`` on one CPU process.
-
-    Where the test is not marked ``draws``, figures are left blank and a generator leaves no
-    pictures: they take most of the time of a run.
-    """
+) -> Program:
+    """The program, called in the test's own folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    draws = "draws" in request.keywords
-    return lambda *overrides: in_process(tmp_path, shared_artifacts, *overrides, draws=draws)
-
-
-@pytest.fixture
-def fails(svp: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """As ``svp``, of what is refused: the one sentence that says why."""
-
-    def call(*overrides: str) -> str:
-        with pytest.raises(SystemExit) as error:
-            svp(*overrides)
-        assert error.value.code == 1
-        text = capsys.readouterr().err.strip().splitlines()[-1]
-        assert text.startswith("Error: ")
-        return text
-
-    return call
+    return Program(tmp_path, shared_artifacts, "draws" in request.keywords, capsys)
 
 
 @pytest.fixture

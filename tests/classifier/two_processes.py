@@ -1,4 +1,4 @@
-"""Run by test_distributed: tests and trains a small classifier in two forked processes."""
+"""Run by test_two_processes: tests and trains a small classifier in two forked processes."""
 
 import sys
 from functools import partial

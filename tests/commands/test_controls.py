@@ -13,32 +13,28 @@ import yaml
 import svp_lightning.stages.pools as sampling
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.pipeline import Pipeline
-from tests.conftest import clean_environment, fresh_process, only_run, results, tiny
-
-Run = Callable[..., None]
+from tests.conftest import Program, clean_environment, fresh_process, results, tiny
 
 
-def test_generator_pool_and_classifier_learn_from_the_few_images_alone(
-    svp: Run, tmp_path: Path, shared_artifacts: Path
-) -> None:
+def test_generator_pool_and_classifier_learn_from_the_few_images_alone(svp: Program) -> None:
     svp("+experiment=learning_curve", "data.rare_images=5")
-    found = results(only_run(tmp_path / "outputs"))
+    found = results(svp.run)
     few = {"silicone_oil": 5, "air_bubble": 5}
     assert found["counts"]["train"] == {"protein": 60, **few}
     assert found["counts"]["synthetic"] == {"protein": 0, **few}
     assert found["counts"]["test"] == {"protein": 60, "silicone_oil": 12, "air_bubble": 12}
     assert found["provenance"]["rare_images"] == 5
-    trained = [load_generator(file.parent) for file in shared_artifacts.glob("generator/*/*.json")
+    trained = [load_generator(file.parent) for file in svp.artifacts.glob("generator/*/*.json")
                if file.name == "artifact.json"]  # fmt: skip
     (few_seen,) = [g for g in trained if g.info.training["data"] == found["provenance"]["data"]]
     assert few_seen.info.training["images"] == few
-    pools = [json.loads(f.read_text()) for f in shared_artifacts.glob("synthetic/*/manifest.json")]
+    pools = [json.loads(f.read_text()) for f in svp.artifacts.glob("synthetic/*/manifest.json")]
     own = [p for p in pools if p["made_by"]["generator"] == found["provenance"]["generator"]]
     assert [p["counts"][""] for p in own] == [few]
 
 
 def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(
-    svp: Run, monkeypatch: pytest.MonkeyPatch
+    svp: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn, totals = [], []
     sample = sampling.sample

@@ -8,10 +8,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.errors import ArtifactError
-from tests.conftest import fresh_process, only_run, tiny
-
-Svp = Callable[..., None]
-Fails = Callable[..., str]
+from tests.conftest import Program, fresh_process, only_run, tiny
 
 
 def draw(path: Path, level: int) -> None:
@@ -38,13 +35,13 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_bad_image_folders(
-    fails: Fails, folder: Path, shared_artifacts: Path, spoil: Callable[[Path], object], named: str
+    svp: Program, folder: Path, spoil: Callable[[Path], object], named: str
 ) -> None:
     """The importers' tests have the many ways in which a folder or table can be wrong."""
     spoil(folder)
-    before = set(shared_artifacts.glob("store/*/"))
-    assert named in fails("task=ingest", "data=folder", f"data.root={folder}")
-    assert set(shared_artifacts.glob("store/*/")) <= before
+    before = set(svp.artifacts.glob("store/*/"))
+    assert named in svp.fails("task=ingest", "data=folder", f"data.root={folder}")
+    assert set(svp.artifacts.glob("store/*/")) <= before
 
 
 @pytest.mark.parametrize(
@@ -72,80 +69,78 @@ def test_bad_image_folders(
         ("+callbacks.x._target_=no.such.Thing", "no.such.Thing"),
     ],
 )
-def test_bad_settings(fails: Fails, tmp_path: Path, override: str, named: str) -> None:
-    assert named in fails(override)
+def test_bad_settings(svp: Program, tmp_path: Path, override: str, named: str) -> None:
+    assert named in svp.fails(override)
     assert not list(tmp_path.rglob("results.json"))
 
 
 @pytest.mark.parametrize("stage", ["generator", "classifier"])
-def test_diverged_training_is_reported(fails: Fails, tmp_path: Path, stage: str) -> None:
-    text = fails("augmentation=diffusion", f"{stage}.learning_rate=1e30", "seed=9")
+def test_diverged_training_is_reported(svp: Program, tmp_path: Path, stage: str) -> None:
+    text = svp.fails("augmentation=diffusion", f"{stage}.learning_rate=1e30", "seed=9")
     assert f"{stage}.learning_rate" in text
     assert not list(tmp_path.rglob("results.json"))
 
 
 def test_a_failed_prediction_leaves_no_folder(
-    svp: Svp, fails: Fails, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     data = ("data=folder", f"data.root={folder}", "study=new")
     predict = ("task=predict", f"predict.run={run}", *data)
     broken = folder / "oil" / "12.png"
     broken.write_bytes(b"no image")
-    assert "12.png" in fails(*predict)
+    assert "12.png" in svp.fails(*predict)
     broken.unlink()
-    assert "'dust'" in fails(*predict, "data.volume_ml={dust: 1}")
+    assert "'dust'" in svp.fails(*predict, "data.volume_ml={dust: 1}")
 
     def full(*_: object) -> None:
         raise ArtifactError("No space left on the disk.")
 
     with monkeypatch.context() as patch:
         patch.setattr("svp_lightning.commands.predict.write_counts", full)
-        assert "No space" in fails(*predict)
+        assert "No space" in svp.fails(*predict)
         patch.setattr("svp_lightning.commands.ingest.show", full)
-        assert "No space" in fails("task=ingest", *data)
+        assert "No space" in svp.fails("task=ingest", *data)
     assert not list(tmp_path.glob("outputs/new/*"))
     svp(*predict)
     (config,) = tmp_path.glob("outputs/new/predict_*/config.yaml")
     assert config.with_name("counts.csv").is_file()
 
 
-def test_a_failed_assessment_leaves_no_settings(fails: Fails, tmp_path: Path) -> None:
-    fails("task=assess", "generator.learning_rate=1e30", "seed=9")
+def test_a_failed_assessment_leaves_no_settings(svp: Program, tmp_path: Path) -> None:
+    svp.fails("task=assess", "generator.learning_rate=1e30", "seed=9")
     assert not list(tmp_path.glob("outputs/**/config.yaml"))
 
 
-def test_corrupt_artifacts_are_refused(svp: Svp, fails: Fails, tmp_path: Path) -> None:
+def test_corrupt_artifacts_are_refused(svp: Program, tmp_path: Path) -> None:
     own = f"paths.artifacts={tmp_path / 'own'}"
     svp("augmentation=none", own)
     (images,) = tmp_path.glob("own/store/*/images.npy")
     content = bytearray(images.read_bytes())
     content[-1] ^= 1
     images.write_bytes(content)
-    assert "images.npy" in fails("augmentation=none", "seed=5", own)
+    assert "images.npy" in svp.fails("augmentation=none", "seed=5", own)
 
 
-def test_classifier_of_another_image_size_is_refused(
-    svp: Svp, fails: Fails, tmp_path: Path, folder: Path
-) -> None:
+def test_classifier_of_another_image_size_is_refused(svp: Program, folder: Path) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
-    text = fails("task=predict", f"predict.run={run}", "data.image_size=32")
+    run = svp.run
+    text = svp.fails("task=predict", f"predict.run={run}", "data.image_size=32")
     assert "16 px" in text
     assert "32 px" in text
-    assert "64 px" in fails("task=predict")  # the released classifier's
-    assert "no_such_run" in fails("task=predict", "predict.run=no_such_run")
+    assert "64 px" in svp.fails("task=predict")  # the released classifier's
+    assert "no_such_run" in svp.fails("task=predict", "predict.run=no_such_run")
 
 
 def test_full_disk_is_reported(
-    fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.posix_fallocate", full)
-    text = fails("task=ingest", f"paths.artifacts={tmp_path / 'disk'}")
+    text = svp.fails("task=ingest", f"paths.artifacts={tmp_path / 'disk'}")
     assert "No space left" in text
 
 
@@ -192,7 +187,7 @@ def test_what_cannot_be_meant_is_refused_at_once(
 
 @pytest.mark.parametrize("task", ["evaluate", "train_generator", "predict"])
 def test_errors_of_the_images_come_before_torch(
-    svp: Svp, tmp_path: Path, folder: Path, task: str
+    svp: Program, tmp_path: Path, folder: Path, task: str
 ) -> None:
     (folder / "oil" / "3.png").write_bytes(b"no image")
     overrides = [f"task={task}", "data=folder", f"data.root={folder}"]

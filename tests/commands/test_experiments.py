@@ -9,7 +9,7 @@ from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.settings import config_folder
-from tests.conftest import only_run
+from tests.conftest import Program
 
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 RUN = ("resnet18_aug_ratio_0x", "resnet50_aug_ratio_0_5x", "demo", "controls")
@@ -41,9 +41,9 @@ def test_experiment_composes(svp_pipeline: Callable[..., Pipeline], name: str) -
 
 @pytest.mark.draws
 @pytest.mark.parametrize("name", RUN)
-def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) -> None:
+def test_experiment_runs(svp: Program, name: str) -> None:
     svp(f"+experiment={name}")
-    folder = only_run(tmp_path / "outputs")
+    folder = svp.run
     found = read_results(folder / "results.json")
     if "aug_ratio" in name:
         added = int(found.augmentation.ratio * 12)  # 12 real images of each rare class
@@ -57,10 +57,10 @@ def test_experiment_runs(svp: Callable[..., None], tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -> None:
+def test_every_arm_runs(svp: Program, method: str) -> None:
     learnt = "all" if "all_classes" in method else "rare"
     svp(f"augmentation={method}", f"generator.classes={learnt}", "generator.initial=null")
-    found = read_results(only_run(tmp_path / "outputs") / "results.json")
+    found = read_results(svp.run / "results.json")
     assert found.augmentation.method == method
     # 4 steps at scale=tiny, whatever the arm adds.
     assert found.provenance.model_extra["optimizer_steps"] == 4
@@ -68,33 +68,26 @@ def test_every_arm_runs(svp: Callable[..., None], tmp_path: Path, method: str) -
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_every_sampler_runs(svp: Callable[..., None], tmp_path: Path, sampler: str) -> None:
+def test_every_sampler_runs(svp: Program, sampler: str) -> None:
     svp("task=sample", f"sampler={sampler}")
 
 
-def test_the_papers_generator_runs(svp: Callable[..., None], tmp_path: Path) -> None:
+def test_the_papers_generator_runs(svp: Program) -> None:
     svp("task=sample", "generator=paper", "sampler=ddpm")
 
 
-def test_a_finished_run_is_not_done_again(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_run_is_not_done_again(svp: Program) -> None:
     svp("augmentation=none")
-    written = (only_run(tmp_path / "outputs") / "results.json").stat().st_mtime_ns
-    capsys.readouterr()
+    written = (svp.run / "results.json").stat().st_mtime_ns
+    svp.said()
     svp("augmentation=none")
-    assert "Already finished" in capsys.readouterr().out
-    assert (only_run(tmp_path / "outputs") / "results.json").stat().st_mtime_ns == written
+    assert "Already finished" in svp.said()
+    assert (svp.run / "results.json").stat().st_mtime_ns == written
 
 
-def test_what_does_not_matter_rebuilds_nothing(
-    svp: Callable[..., None],
-    tmp_path: Path,
-    shared_artifacts: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_what_does_not_matter_rebuilds_nothing(svp: Program, tmp_path: Path) -> None:
     svp("+experiment=resnet18_aug_ratio_1x")
-    capsys.readouterr()
+    svp.said()
     svp(
         "+experiment=resnet18_aug_ratio_1x",
         "sampler.batch_size=5",
@@ -102,9 +95,9 @@ def test_what_does_not_matter_rebuilds_nothing(
         f"paths.outputs={tmp_path / 'elsewhere'}",
         "data.simulation.chunk_size=9",
     )
-    assert "Building" not in capsys.readouterr().out
+    assert "Building" not in svp.said()
     svp("+experiment=resnet18_aug_ratio_1x", "sampler.guidance=2", "study=other")
-    out = capsys.readouterr().out
+    out = svp.said()
     assert "Building synthetic" in out
     assert "Building classifier" in out
     assert "Building generator" not in out

@@ -1,7 +1,6 @@
 """``task=export`` from the command line."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +18,17 @@ from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.runtime.files import sha256_of_file
 from tests import configured
-from tests.conftest import only_run, results
+from tests.conftest import Program, results
 from tests.narrow import use_narrow_backbones
 from tests.report.made_up import made_up_fidelity
 
-Svp = Callable[..., None]
-Fails = Callable[..., str]
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
 
-def test_export_is_whole_and_overwrites_nothing(
-    svp: Svp,
-    fails: Fails,
-    tmp_path: Path,
-    shared_artifacts: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_export_is_whole_and_overwrites_nothing(svp: Program, tmp_path: Path) -> None:
     svp("task=export", "generator.classes=all", "export.samples_per_class=2")
     (folder,) = tmp_path.glob("outputs/default/*")
-    assert "trust_remote_code" in capsys.readouterr().out
+    assert "trust_remote_code" in svp.said()
     store = Store.open(folder / "samples" / "store")
     assert store.counts("") == dict.fromkeys(NAMES, 2)
     assert set(store.particles["origin"]) == {"synthetic"}
@@ -45,14 +36,14 @@ def test_export_is_whole_and_overwrites_nothing(
         picture = Image.open(folder / "samples" / name / f"{name}-{number:07d}.png")
         assert np.array_equal(np.asarray(picture), store.images[k])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert "overwrites nothing" in fails(
+    assert "overwrites nothing" in svp.fails(
         "task=export", "generator.classes=all", "export.samples_per_class=2"
     )
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
     # From a folder: the same weights, with the fidelity that was measured of them.
-    (generator,) = (path.parent for path in shared_artifacts.glob("generator/*/generator.json")
+    (generator,) = (path.parent for path in svp.artifacts.glob("generator/*/generator.json")
                     if store.manifest.made_by["generator"]
                     == sha256_of_file(path.with_name("model.safetensors")))  # fmt: skip
     fidelity = made_up_fidelity()
@@ -68,9 +59,9 @@ def test_export_is_whole_and_overwrites_nothing(
     assert "license: other" in card
 
 
-def test_fidelity_of_another_generator_is_refused(fails: Fails, tmp_path: Path) -> None:
+def test_fidelity_of_another_generator_is_refused(svp: Program, tmp_path: Path) -> None:
     (tmp_path / "fidelity.json").write_text(json.dumps(made_up_fidelity()))
-    assert "not about this generator" in fails(
+    assert "not about this generator" in svp.fails(
         "task=export",
         "export.to=mine",
         "export.fidelity=fidelity.json",
@@ -79,12 +70,12 @@ def test_fidelity_of_another_generator_is_refused(fails: Fails, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["fidelity.json"]
 
 
-def test_export_of_something_else_is_refused(fails: Fails, tmp_path: Path) -> None:
-    assert "is no generator" in fails("task=export", f"export.generator={tmp_path}")
+def test_export_of_something_else_is_refused(svp: Program, tmp_path: Path) -> None:
+    assert "is no generator" in svp.fails("task=export", f"export.generator={tmp_path}")
 
 
 def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
-    fails: Fails, tmp_path: Path
+    svp: Program, tmp_path: Path
 ) -> None:
     settings = configured.generator(
         network={"block_channels": (8,), "attention": (False,)}, diffusion={"class_dropout": 0}
@@ -92,17 +83,17 @@ def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
     info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
     save_generator(tmp_path / "unhidden", Denoiser(settings, 16, 2), info)
     given = ("task=export", "export.generator=unhidden", "export.to=mine", "sampler.guidance=2")
-    assert "class_dropout is 0" in fails(*given)
+    assert "class_dropout is 0" in svp.fails(*given)
     assert not (tmp_path / "mine").exists()
 
 
 def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    svp: Program, tmp_path: Path
 ) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     svp("task=export", f"export.classifier={run}", "export.to=mine")
-    mine, said = tmp_path / "mine", capsys.readouterr().out
+    mine, said = tmp_path / "mine", svp.said()
     with pytest.MonkeyPatch.context() as patch:
         use_narrow_backbones(patch)
         config, module = read_packaged(mine)
@@ -122,27 +113,24 @@ def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
     for fact in (f"{results(run)['metrics']['macro_auprc']:.3g}", "16 × 16 px", "simulated"):
         assert fact in card
     assert ("model.onnx" in config.files) == available() == ("images/s" in said)
-    with pytest.raises(SystemExit):
-        svp("task=export", f"export.classifier={run}", "export.to=mine")
+    svp.fails("task=export", f"export.classifier={run}", "export.to=mine")
     # Where the run's images are others now, nothing can be compared on them.
     kept = yaml.safe_load((run / "config.yaml").read_text())
     kept["data"]["seed"] += 1
     (run / "config.yaml").write_text(yaml.safe_dump(kept))
     svp("task=export", f"export.classifier={run}", "export.to=bare")
-    assert "not those of the run" in capsys.readouterr().out or not available()
+    assert "not those of the run" in svp.said() or not available()
     assert not (tmp_path / "bare" / "model.onnx").exists()
     assert (tmp_path / "bare" / "model.safetensors").stat().st_mode & 0o044
-    with pytest.raises(SystemExit):
-        svp("task=export", f"export.classifier={run}", "export.to=other", "export.onnx=true")
+    svp.fails("task=export", f"export.classifier={run}", "export.to=other", "export.onnx=true")
     (run / "results.json").write_text("{}")
-    with pytest.raises(SystemExit):
-        svp("task=export", f"export.classifier={run}", "export.to=other")
-    assert "has changed" in capsys.readouterr().err
+    other = ("task=export", f"export.classifier={run}", "export.to=other")
+    assert "has changed" in svp.fails(*other)
     assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.draws
-def test_training_leaves_pictures_of_the_generator(svp: Svp, tmp_path: Path) -> None:
+def test_training_leaves_pictures_of_the_generator(svp: Program, tmp_path: Path) -> None:
     svp("task=train_generator", f"paths.artifacts={tmp_path / 'own'}")
     pictures = {path.name: path for path in tmp_path.glob("own/generator/*/figures/*.png")}
     assert {"real_and_generated.png", "interpolation.png", "guidance_sweep.png"} <= set(pictures)

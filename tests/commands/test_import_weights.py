@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,8 @@ from svp_lightning.classifier.backbones import build_backbone, load_pretrained
 from svp_lightning.classifier.onnx_export import available, write_onnx
 from svp_lightning.classifier.packaged import read_packaged
 from tests.classifier.test_packaged import SHARES, classifier
+from tests.conftest import Program
 
-Svp = Callable[..., None]
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 GREY = torch.randint(0, 256, (3, 1, 64, 64), generator=torch.Generator().manual_seed(0)).float()
 
@@ -37,7 +36,7 @@ GIVEN = ("task=import_weights", "import_weights.file=theirs.pth", "import_weight
 
 
 def test_imported_classifier_is_the_function_it_was(
-    svp: Svp, tmp_path: Path, foreign: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, foreign: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests import conftest
 
@@ -57,22 +56,18 @@ def test_imported_classifier_is_the_function_it_was(
 
 
 def test_imported_body_starts_a_training(
-    svp: Svp, tmp_path: Path, foreign: torch.nn.Module, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    svp: Program, tmp_path: Path, foreign: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tests import conftest
 
     monkeypatch.setattr(conftest, "use_narrow_backbones", lambda _patch: None)
     svp(*GIVEN)
-    assert "classifier.pretrained_weights=mine/model.safetensors" in capsys.readouterr().out
+    assert "classifier.pretrained_weights=mine/model.safetensors" in svp.said()
     network = build_backbone("resnet18", 5, 64, pretrained=True)
     load_pretrained(network, tmp_path / "mine" / "model.safetensors")
     assert torch.equal(network.layer4[0].conv1.weight, foreign.layer4[0].conv1.weight)
-    with pytest.raises(SystemExit):
-        svp(*GIVEN[:2], "import_weights.to=four", "import_weights.classes=[a,b,c,d]")
-    assert "names 4 classes, but the last layer of theirs.pth has 3 outputs" in (
-        capsys.readouterr().err
-    )
+    why = svp.fails(*GIVEN[:2], "import_weights.to=four", "import_weights.classes=[a,b,c,d]")
+    assert "names 4 classes, but the last layer of theirs.pth has 3 outputs" in why
     assert not (tmp_path / "four").exists()
 
 

@@ -1,6 +1,5 @@
 """``task=ingest`` shows a scientist what came in, and what did not."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +9,19 @@ from PIL import Image
 
 from svp_lightning.errors import DataError
 from svp_lightning.stages.input_files import fingerprint
+from tests.conftest import Program
 from tests.data.importers.class_folders import particle
 from tests.data.importers.made_runs import write_flowcam as write_run
 
 
 @pytest.mark.draws
-def test_what_was_found_and_left_out_is_printed(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_found_and_left_out_is_printed(svp: Program, tmp_path: Path) -> None:
     for k in range(4):
         write_run(tmp_path / "runs" / f"day{k}", f"run{k}")
     (tmp_path / "runs" / "day0" / "run0_000002.tif").unlink()
     arguments = ["task=ingest", "data=flowcam", f"data.root={tmp_path / 'runs'}"]
     svp(*arguments, "data.unreadable=skip")
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = svp.said()
     assert "21 images of 32 × 32 px, 0.55 µm/px: 8 protein, 7 oil_drop, 6 unlabelled" in shown
     assert "Left out: 3 (its picture cannot be read)" in shown
     for word in ("Protein", "Oil Drop", "Unlabelled", "run3", "2-5 µm", "0.0174"):

@@ -1,35 +1,29 @@
 """The commands other than evaluate."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from svp_lightning.evaluation.schema import read_results
-from tests.conftest import only_run
+from tests.conftest import Program
 from tests.data.importers.made_runs import write_blank
 
-Svp = Callable[..., None]
-Fails = Callable[..., str]
 
-
-def test_ingest_prints_what_the_store_holds(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ingest_prints_what_the_store_holds(svp: Program) -> None:
     svp("task=ingest")
-    out = " ".join(capsys.readouterr().out.split())
+    out = svp.said()
     assert "214 images of 16 × 16 px" in out
     assert "Silicone oil │ 32 │ 12 │ 8 │ 12 │" in out  # all, train, val, test
 
 
-def test_predict_counts_every_particle(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_counts_every_particle(svp: Program, tmp_path: Path) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
-    capsys.readouterr()
+    run = svp.run
+    svp.said()
     svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
     recall = read_results(run / "results.json").metrics.per_class["protein"].recall
-    out = capsys.readouterr().out
+    out = svp.said()
     assert f"recall and precision are Protein {recall:.0%}" in out
     assert "(estimated from these images)" in out
     (folder,) = (tmp_path / "outputs" / "mine").iterdir()
@@ -56,10 +50,10 @@ def test_predict_counts_every_particle(
     assert "diffusion" not in (folder / "config.yaml").read_text()
 
     write_blank(tmp_path / "blank")  # water is a result
-    capsys.readouterr()
+    svp.said()
     blank = ("data=flowcam", f"data.root={tmp_path / 'blank'}", "study=blank")
     svp("task=predict", f"predict.run={run}", *blank)
-    assert "the 95 % interval of the expected count is 0 to 3.69" in capsys.readouterr().out
+    assert "the 95 % interval of the expected count is 0 to 3.69" in svp.said()
     (file,) = tmp_path.glob("outputs/blank/*/counts.csv")
     row = pd.read_csv(file).set_index(["run", "min_size_um", "class"]).loc[("water", 10, "all")]
     assert row[["count", "per_ml"]].tolist() == [0, 0]
@@ -67,24 +61,24 @@ def test_predict_counts_every_particle(
 
 
 def test_an_exported_classifier_predicts_as_its_run_does_and_the_released_one_without_a_setting(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     svp("augmentation=none")
-    run, packaged = only_run(tmp_path / "outputs"), tmp_path / "packaged"
+    run, packaged = svp.run, tmp_path / "packaged"
     svp("task=export", f"export.classifier={run}", "export.onnx=false", f"export.to={packaged}")
     svp("task=predict", f"predict.run={run}", "study=run", "data.seed=3")
     svp("task=predict", f"predict.run={packaged}", "study=packaged", "data.seed=3")
     monkeypatch.setattr("svp_lightning.stages.run_folder.RELEASED", packaged)
-    capsys.readouterr()
+    svp.said()
     svp("task=predict", "study=released", "data.seed=3")
-    assert "the released classifier packaged is used" in capsys.readouterr().out
+    assert "the released classifier packaged is used" in svp.said()
     files = [next(tmp_path.glob(f"outputs/{s}/*/predictions.csv")) for s in ("run", "packaged")]
     files += tmp_path.glob("outputs/released/*/predictions.csv")
     assert len({file.read_text() for file in files}) == 1 < len(files)
 
 
 def test_audit_ranks_every_label_and_corrections_are_trained_on(
-    svp: Svp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    svp: Program, tmp_path: Path
 ) -> None:
     svp("task=audit", "augmentation=none", "data.simulation.label_noise.rate=0.3")
     (folder,) = tmp_path.glob("outputs/default/audit_*")
@@ -94,7 +88,7 @@ def test_audit_ranks_every_label_and_corrections_are_trained_on(
     assert set(table["split"]) == {"train", "val", "test"}
     assert (table["given"] != table["suggested"]).all()
     flips, listed = table["label_flipped"], table["confident"]
-    said = " ".join(capsys.readouterr().out.split())
+    said = svp.said()
     assert f"{listed.sum()} of 214 labels" in said
     assert f"{flips.sum()} labels were flipped on purpose: {(flips & listed).sum()} of" in said
     assert said.count("Building classifier") == 5  # a classifier for each fold
@@ -103,7 +97,7 @@ def test_audit_ranks_every_label_and_corrections_are_trained_on(
     (tmp_path / "labels.csv").write_text(f"id,label\n{row['id']},{row['suggested']}\n")
     noise = "data.simulation.label_noise.rate=0.3"
     svp("augmentation=none", noise, f"data.label_overrides={tmp_path / 'labels.csv'}")
-    counts = read_results(only_run(tmp_path / "outputs") / "results.json").counts.train
+    counts = read_results(svp.run / "results.json").counts.train
     given = (table.loc[table["split"] == "train", "given"]).value_counts()
     assert counts[row["suggested"]] == given[row["suggested"]] + 1
     assert counts[row["given"]] == given[row["given"]] - 1
@@ -111,28 +105,26 @@ def test_audit_ranks_every_label_and_corrections_are_trained_on(
 
 @pytest.mark.parametrize("arm", ["diffusion", "oracle", "hard_negatives"])
 def test_audit_with_added_images_has_enough_for_every_fold(
-    svp: Svp, tmp_path: Path, arm: str
+    svp: Program, tmp_path: Path, arm: str
 ) -> None:
     svp("task=audit", f"augmentation={arm}", "augmentation.ratio=2")
     assert len(list(tmp_path.glob("outputs/default/audit_*/label_gallery.html"))) == 1
 
 
-def test_verify_finds_a_changed_result_of_any_task(
-    svp: Svp, fails: Fails, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_finds_a_changed_result_of_any_task(svp: Program, tmp_path: Path) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     svp("task=predict", f"predict.run={run}", "study=mine", "data.seed=3")
-    capsys.readouterr()
+    svp.said()
     svp("task=verify")
-    assert "2 lines, unbroken" in " ".join(capsys.readouterr().out.split())
+    assert "2 lines, unbroken" in svp.said()
     (file,) = tmp_path.glob("outputs/mine/*/counts.csv")
     file.write_text(file.read_text().replace("protein", "silicone_oil", 1))
-    assert "since they were recorded: 1, the first" in fails("task=verify")
+    assert "since they were recorded: 1, the first" in svp.fails("task=verify")
 
 
-def test_doctor_names_what_it_found(svp: Svp, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_names_what_it_found(svp: Program) -> None:
     svp("task=doctor")
-    out = capsys.readouterr().out
+    out = svp.said()
     for word in ("torch", "GPUs", "for training, ", "for tests", "paths.artifacts", "W&B"):
         assert word in out

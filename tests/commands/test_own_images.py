@@ -1,13 +1,12 @@
 """The whole pipeline on a folder of one's own: any classes, any sizes, 8 or 16 bit."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from tests.conftest import only_run, results
+from tests.conftest import Program, results
 
 
 def draw(folder: Path, kind: int, number: int, generator: np.random.Generator) -> None:
@@ -23,7 +22,7 @@ def draw(folder: Path, kind: int, number: int, generator: np.random.Generator) -
         Image.fromarray(levels.astype(np.uint16) * 16).save(folder / f"{number}.tif")
 
 
-def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path) -> None:
+def test_own_folder_to_report(svp: Program, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     names = [f"kind_{k}" for k in range(5)]
     for kind, name in enumerate(names):
@@ -31,7 +30,7 @@ def test_own_folder_to_report(svp: Callable[..., None], tmp_path: Path) -> None:
             draw(tmp_path / "images" / name, kind, number, generator)
     root = f"data.root={tmp_path / 'images'}"
     svp("+experiment=resnet18_aug_ratio_1x", "data=folder", root)
-    folder = only_run(tmp_path / "outputs")
+    folder = svp.run
     found = results(folder)
     assert set(found["metrics"]["per_class"]) == set(names)
     assert set(found["rare_classes"]) == set(names[1:])  # 30 images against 12

@@ -1,13 +1,12 @@
 """Counts of MFI runs whose particles are larger than the classifier's images."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from tests.conftest import only_run
+from tests.conftest import Program
 from tests.data.importers.made_runs import write_discs
 
 VOLUMES = {"vial1": 0.5, "vial2": 0.02}
@@ -15,21 +14,17 @@ VOLUMES = {"vial1": 0.5, "vial2": 0.02}
 
 @pytest.mark.parametrize("fit", ["cut", "shrink"])
 def test_particles_larger_than_the_window_are_counted_at_their_size(
-    svp: Callable[..., None],
-    fails: Callable[..., str],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    fit: str,
+    svp: Program, tmp_path: Path, fit: str
 ) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     sizes = {}
     for seed, name in enumerate(VOLUMES):
         folder = tmp_path / "runs" / name
         write_discs(folder, seed, n=24)
         (folder / "table.csv").rename(folder / f"{name}.csv")
         sizes[name] = pd.read_csv(folder / f"{name}.csv", skipinitialspace=True)["ECD(um)"]
-    capsys.readouterr()
+    svp.said()
     svp(
         "task=predict",
         f"predict.run={run}",
@@ -41,7 +36,7 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
         "predict.container_ml=5",
         "study=new",
     )
-    said = capsys.readouterr().out
+    said = svp.said()
     large = sum(int((size >= 10).sum()) for size in sizes.values())
     done = "the window of 16 px cuts" if fit == "cut" else "Scaled down to fit the window"
     assert done in said
@@ -88,7 +83,7 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
         svp(*again, f"predict.compare={file.parent}", "study=later")
     finally:
         torch.set_num_threads(1)
-    assert "images/s (CPU, 3 threads)" in capsys.readouterr().out
+    assert "images/s (CPU, 3 threads)" in svp.said()
     (later,) = tmp_path.glob("outputs/later/*/quality_report.csv")
     report = pd.read_csv(later)
     found = report[report["class"] == "all"].set_index(["quantity", "sample", "min_size_um"])
@@ -99,4 +94,4 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
     assert found.loc[("single", f"{file.parent.name}: vial2", 5), "per_ml"] == pytest.approx(
         counts.loc[("vial2", 5), "per_ml"], rel=1e-4
     )
-    assert "is no prediction" in fails(*again, f"predict.compare={tmp_path}", "study=none")
+    assert "is no prediction" in svp.fails(*again, f"predict.compare={tmp_path}", "study=none")

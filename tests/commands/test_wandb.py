@@ -4,7 +4,7 @@ import csv
 import json
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from svp_lightning.classifier.module import ClassifierModule
-from tests.conftest import results
+from tests.conftest import Program, results
 
-Svp = Callable[..., None]
 HEADER, BLOCK, RECORD_HEADER = 7, 32768, "<IHB"
 WAIT_SECONDS = 60
 LAST_PARTS = (1, 4)  # a whole record, or the last part of one
@@ -66,7 +65,7 @@ def logged(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], Any]:
 
 @pytest.mark.draws
 def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
-    svp: Svp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     # Seed 77 is no other test's: curves are logged where training really happens.
@@ -106,7 +105,7 @@ def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
 
 
 def test_a_resumed_run_continues_its_own_and_no_key_is_written(
-    svp: Svp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "5f" * 20
     monkeypatch.setenv("WANDB_MODE", "offline")

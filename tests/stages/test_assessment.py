@@ -14,17 +14,16 @@ from svp_lightning.evaluation.fidelity.class_fidelity import ClassFidelity, Imag
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.fidelity import fidelity_section
 from svp_lightning.stages import assessment
+from tests.conftest import Program
 from tests.report.made_up import made_up_fidelity
 
 Build = Callable[..., Pipeline]
 
 
 @pytest.mark.draws
-def test_writes_numbers_with_floors_a_page_and_a_table(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_writes_numbers_with_floors_a_page_and_a_table(svp: Program, tmp_path: Path) -> None:
     svp("task=assess", "assess.draws=4")
-    out = capsys.readouterr().out
+    out = svp.said()
     (file,) = tmp_path.glob("outputs/default/assess_*/fidelity.json")
     found = json.loads(file.read_text())
     assert list(found["classes"]) == ["silicone_oil", "air_bubble"]
@@ -133,9 +132,7 @@ def test_few_copies_in_a_pool_are_found_and_named(tmp_path: Path) -> None:
     assert [space.found.identical.count for space in (found.pixel, found.feature)] == [18, 18]
 
 
-def test_report_of_a_run_shows_the_assessment_of_its_pool(
-    svp: Callable[..., None], tmp_path: Path
-) -> None:
+def test_report_of_a_run_shows_the_assessment_of_its_pool(svp: Program, tmp_path: Path) -> None:
     svp("task=assess", "assess.draws=4")  # the same artifact as above
     svp()
     svp("augmentation=none")

@@ -14,7 +14,7 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import Clock
 from svp_lightning.stages import filtering
 from tests.configured import changed
-from tests.conftest import only_run, results
+from tests.conftest import Program, results
 
 Build = Callable[..., Pipeline]
 # A quantile of their own keeps what these tests fake out of other tests' shared artifacts.
@@ -52,23 +52,19 @@ def every_third(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("every_third")
 def test_count_is_matched_and_rejections_are_reported(
-    svp: Callable[..., None],
-    tmp_path: Path,
-    shared_artifacts: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    svp: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []  # when the clock of the test begins
 
     def clock() -> Clock:
-        trained.append(len(list(shared_artifacts.glob("classifier/*/artifact.json"))))
+        trained.append(len(list(svp.artifacts.glob("classifier/*/artifact.json"))))
         return Clock()
 
     monkeypatch.setattr(evaluate, "Clock", clock)
     svp(*FILTERED, "seed=77")
-    assert trained == [len(list(shared_artifacts.glob("classifier/*/artifact.json")))]
-    assert "Filter rejected" in capsys.readouterr().out
-    run = only_run(tmp_path / "outputs")
+    assert trained == [len(list(svp.artifacts.glob("classifier/*/artifact.json")))]
+    assert "Filter rejected" in svp.said()
+    run = svp.run
     found = results(run)
     assert found["augmentation"]["method"] == "diffusion_filtered"
     assert found["counts"]["synthetic"] == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}

@@ -1,7 +1,6 @@
 """What an evaluation measures and stores, from the command line to the files."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,12 @@ from svp_lightning.data.classes import commonest
 from svp_lightning.evaluation.predictions import read_predictions, read_resamples
 from svp_lightning.evaluation.reference import read_reference
 from svp_lightning.evaluation.schema import read_results
-from tests.conftest import only_run
-
-Svp = Callable[..., None]
-Fails = Callable[..., str]
+from tests.conftest import Program, only_run
 
 
-def test_an_evaluation_leaves_everything_a_study_needs(svp: Svp, tmp_path: Path) -> None:
+def test_an_evaluation_leaves_everything_a_study_needs(svp: Program) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     results = read_results(run / "results.json")
     assert results.schema_version == 4
     validation = read_predictions(run / "val_predictions.parquet")
@@ -73,7 +69,7 @@ def test_an_evaluation_leaves_everything_a_study_needs(svp: Svp, tmp_path: Path)
     assert pd.read_csv(run / "prevalence.csv")["ratio"].max() == 1000
 
 
-def test_runs_on_one_test_set_are_paired_and_reported_so(svp: Svp, tmp_path: Path) -> None:
+def test_runs_on_one_test_set_are_paired_and_reported_so(svp: Program, tmp_path: Path) -> None:
     for seed in (1, 2):
         for method in ("none", "class_weights"):
             svp(f"augmentation={method}", f"seed={seed}", "study=pair")
@@ -89,19 +85,17 @@ def test_runs_on_one_test_set_are_paired_and_reported_so(svp: Svp, tmp_path: Pat
     assert len(pd.read_csv(tmp_path / "outputs" / "pair" / "runs.csv")) == 4
 
 
-def test_prevalence_can_be_asked_for_later(
-    svp: Svp, fails: Fails, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prevalence_can_be_asked_for_later(svp: Program, tmp_path: Path) -> None:
     svp("augmentation=none")
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     before = json.loads((run / "results.json").read_text())
     svp("task=prevalence", f"predict.run={run}", "evaluation.prevalence_ratios=[2.5,50]")
     assert pd.read_csv(run / "prevalence.csv")["ratio"].tolist() == [2.5, 50]
     assert "2.5 : 1" in (run / "report.html").read_text(encoding="utf-8")
     assert "50 : 1" in (run / "report.html").read_text(encoding="utf-8")
-    assert "50 : 1" in capsys.readouterr().out
+    assert "50 : 1" in svp.said()
     assert json.loads((run / "results.json").read_text()) == before
-    assert "has no predictions.parquet" in fails("task=prevalence", f"predict.run={tmp_path}")
+    assert "has no predictions.parquet" in svp.fails("task=prevalence", f"predict.run={tmp_path}")
 
 
 def test_the_class_most_common_in_use_is_varied() -> None:
@@ -111,10 +105,10 @@ def test_the_class_most_common_in_use_is_varied() -> None:
     assert commonest(trained, dict.fromkeys(trained, 1.0)) == "silicone_oil"
 
 
-def test_the_stated_prevalence_says_which_class_is_varied(svp: Svp, tmp_path: Path) -> None:
+def test_the_stated_prevalence_says_which_class_is_varied(svp: Program) -> None:
     stated = "data.prevalence={protein: 1, silicone_oil: 998, air_bubble: 1}"
     svp("augmentation=none", stated)  # most training images are of protein
-    run = only_run(tmp_path / "outputs")
+    run = svp.run
     first = pd.read_csv(run / "prevalence.csv")
     assert set(first["common"]) == {"silicone_oil"}
     assert first["silicone_oil/precision"].is_monotonic_increasing
@@ -124,7 +118,7 @@ def test_the_stated_prevalence_says_which_class_is_varied(svp: Svp, tmp_path: Pa
     assert "Silicone oil : each other class" in words
 
 
-def test_whole_runs_can_be_redrawn(svp: Svp, tmp_path: Path) -> None:
+def test_whole_runs_can_be_redrawn(svp: Program, tmp_path: Path) -> None:
     svp("augmentation=none", "study=images")
     svp("augmentation=none", "evaluation.resample=groups", "study=groups")
     a, b = (only_run(tmp_path / "outputs" / name) for name in ("images", "groups"))

@@ -2,26 +2,23 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from svp_lightning.data.store import Store
-
-Svp = Callable[..., None]
-Fails = Callable[..., str]
+from tests.conftest import Program
 
 
 @pytest.fixture
-def new_pool(svp: Svp, shared_artifacts: Path) -> Callable[..., Store]:
+def new_pool(svp: Program) -> Callable[..., Store]:
     """Call ``task=sample`` and open the one pool that was not there before."""
 
     def draw(*overrides: str) -> Store:
-        before = set(shared_artifacts.glob("synthetic/*/manifest.json"))
+        before = set(svp.artifacts.glob("synthetic/*/manifest.json"))
         svp("task=sample", *overrides)
-        (found,) = set(shared_artifacts.glob("synthetic/*/manifest.json")) - before
+        (found,) = set(svp.artifacts.glob("synthetic/*/manifest.json")) - before
         return Store.open(found.parent)
 
     return draw
@@ -29,12 +26,12 @@ def new_pool(svp: Svp, shared_artifacts: Path) -> Callable[..., Store]:
 
 @pytest.mark.parametrize("classes", ["rare", "all"])
 def test_pool_holds_the_rare_classes_and_the_mix_takes_it(
-    svp: Svp, new_pool: Callable[..., Store], shared_artifacts: Path, classes: str
+    svp: Program, new_pool: Callable[..., Store], classes: str
 ) -> None:
     pool = new_pool(f"generator.classes={classes}", "sampler.seed=21")
     assert pool.class_names == ("protein", "silicone_oil", "air_bubble")
     assert pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
-    infos = [json.loads(f.read_text()) for f in shared_artifacts.glob("generator/*/generator.json")]
+    infos = [json.loads(f.read_text()) for f in svp.artifacts.glob("generator/*/generator.json")]
     learnt = list(pool.class_names if classes == "all" else pool.class_names[1:])
     assert learnt in [info["generator"]["class_names"] for info in infos]
     svp("task=train_classifier", "+experiment=resnet18_aug_ratio_1x", "sampler.seed=21",
@@ -42,16 +39,16 @@ def test_pool_holds_the_rare_classes_and_the_mix_takes_it(
 
 
 def test_generator_of_one_class_draws_that_class_alone(
-    fails: Fails, new_pool: Callable[..., Store]
+    svp: Program, new_pool: Callable[..., Store]
 ) -> None:
     one = "generator.classes=air_bubble"
     assert new_pool(one).counts("") == {"protein": 0, "silicone_oil": 0, "air_bubble": 12}
-    message = fails("+experiment=resnet18_aug_ratio_1x", one)
+    message = svp.fails("+experiment=resnet18_aug_ratio_1x", one)
     assert "silicone_oil" in message
     assert "generator.classes" in message
-    message = fails("task=sample", one, "augmentation.ratio=0")
+    message = svp.fails("task=sample", one, "augmentation.ratio=0")
     assert "augmentation.ratio" in message
-    message = fails("task=train_generator", "generator.classes=dust")
+    message = svp.fails("task=train_generator", "generator.classes=dust")
     assert "dust" in message
     assert "protein, silicone_oil, air_bubble" in message
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from svp_lightning.stages.preparation import (
 )
 from svp_lightning.stages.settings import DataSettings
 from tests import configured
-from tests.conftest import only_run, results
+from tests.conftest import Program, results
 from tests.data.importers.made_runs import write_discs
 
 ROOT = Path("/images")
@@ -176,34 +175,24 @@ def draw(folder: Path, level: int, size: int, generator: np.random.Generator) ->
         Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
 
 
-def test_predicted_images_get_the_background_trained_on(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predicted_images_get_the_background_trained_on(svp: Program, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for name, level in (("oil", 40), ("air", 90)):
         draw(tmp_path / "images" / name, level, 16, generator)
     data = ("data=folder", f"data.root={tmp_path / 'images'}")
     own = f"paths.artifacts={tmp_path / 'own'}"
-    pixel = "data.pixel_size_um"
-    svp("augmentation=none", *data, "data.background=100", f"{pixel}=0.5", own)
-    run = only_run(tmp_path / "outputs")
+    svp("augmentation=none", *data, "data.background=100", "data.pixel_size_um=0.5", own)
+    run = svp.run
     trained = trained_preparation(run)
     assert trained is not None
     assert trained.model_dump(mode="json") == results(run)["provenance"]["preparation"]
     assert (trained.background, trained.pixel_um) == (100, (0.5, 0.5))
     assert trained.background_grey == pytest.approx(100, abs=2)
 
-    capsys.readouterr()
-    svp(
-        "task=predict",
-        f"predict.run={run}",
-        *data,
-        f"{pixel}=0.6",
-        "data.volume_ml={air: 0.1, oil: 0.4}",
-        "study=new",
-        own,
-    )
-    out = capsys.readouterr().out
+    svp.said()
+    predict = ("task=predict", f"predict.run={run}", *data, own)
+    svp(*predict, "data.pixel_size_um=0.6", "data.volume_ml={air: 0.1, oil: 0.4}", "study=new")
+    out = svp.said()
     assert "Backgrounds are scaled to grey level 100" in out
     assert "a pixel is 0.6 µm in these images, 0.5 µm in" in out
     assert "Warning: the background" not in out
@@ -220,12 +209,11 @@ def test_predicted_images_get_the_background_trained_on(
         {"air": 120, "oil": 30, "all groups": 48}
     )
 
-    with pytest.raises(SystemExit):
-        svp("task=predict", f"predict.run={run}", *data, "data.background=120", own)
-    assert "data.background=120, but the classifier" in capsys.readouterr().err
+    why = svp.fails(*predict, "data.background=120")
+    assert "data.background=120, but the classifier" in why
     (run / "results.json").unlink()
-    svp("task=predict", f"predict.run={run}", *data, "study=old", own)
-    said = capsys.readouterr().out
+    svp(*predict, "study=old")
+    said = svp.said()
     assert "does not record how its images were prepared" in said
     assert "data.volume_ml=<mL>" in said
 
@@ -240,28 +228,21 @@ def draw_deep(folder: Path, size: int, brightness: float, generator: np.random.G
         Image.fromarray(image.astype(np.uint16)).save(folder / f"{number}.png")
 
 
-def test_a_dim_set_of_16_bit_images_is_not_brightened(
-    svp: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dim_set_of_16_bit_images_is_not_brightened(svp: Program, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for name, brightness in (("oil", 1.0), ("air", 0.95)):
         draw_deep(tmp_path / "images" / name, 16, brightness, generator)
     draw_deep(tmp_path / "dim", 16, 0.2, generator)
     own = f"paths.artifacts={tmp_path / 'own'}"
-    svp(
-        "augmentation=none",
-        "data=folder",
-        f"data.root={tmp_path / 'images'}",
-        "data.mask=:-2::",
-        own,
-    )
-    run = only_run(tmp_path / "outputs")
+    data = ("data=folder", f"data.root={tmp_path / 'images'}", "data.mask=:-2::")
+    svp("augmentation=none", *data, own)
+    run = svp.run
     assert results(run)["provenance"]["preparation"]["bit_depth"] == 12
-    capsys.readouterr()
+    svp.said()
     predict = ("task=predict", f"predict.run={run}", "data=folder", f"data.root={tmp_path / 'dim'}")
 
     svp(*predict, "study=alike", own)
-    said = capsys.readouterr().out
+    said = svp.said()
     assert "16-bit files are read as 12 bit, as for the classifier's training" in said
     assert "data.mask=:-2:: is replaced by background, as for" in said
     assert "Warning: the background of these images is at grey level 3" in said
@@ -270,7 +251,7 @@ def test_a_dim_set_of_16_bit_images_is_not_brightened(
     assert np.median(store.images[:, -1, :6]) == pytest.approx(2700 * 0.2 * 255 / 4095, abs=4)
 
     svp(*predict, "data.bit_depth=10", "study=own", own)
-    said = capsys.readouterr().out
+    said = svp.said()
     assert "Warning: 16-bit files are read as 10 bit, those of" in said
     assert np.median(newest_store(tmp_path).images[:, 0]) == pytest.approx(134, abs=3)
 

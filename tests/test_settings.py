@@ -1,0 +1,139 @@
+"""What single settings allow, what they mean, and which of them decide a result."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from svp_lightning.errors import SettingsError
+from svp_lightning.generator.settings import require_learnt
+from svp_lightning.runtime.settings import Settings
+from svp_lightning.stages.settings import INSTEAD, TrainerSettings
+from tests import configured
+from tests.configured import generator, sampler, simulation, simulation_values
+
+TINY = configured.tiny()
+GIVEN = {"trainer": TINY.trainer, "generator": TINY.generator, "sampler": TINY.sampler}
+
+
+def parsed(where: str, changes: Mapping[str, Any]) -> Settings:
+    """The settings of a node of the configuration, with changes."""
+    if where == "simulation":
+        return type(simulation()).parse(simulation_values(**changes), where)
+    values = GIVEN[where].model_dump()
+    nested = {k: values[k] | v if isinstance(v, dict) else v for k, v in changes.items()}
+    return type(GIVEN[where]).parse(values | nested, where)
+
+
+def trainer(**changes: Any) -> TrainerSettings:
+    found = parsed("trainer", changes)
+    assert isinstance(found, TrainerSettings)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("where", "changes", "named"),
+    [
+        ("simulation", {"counts": {"train": {"glass": 3}}}, "glass"),
+        ("simulation", {"counts": {"train": {"protein": -1}}}, "protein"),
+        ("simulation", {"counts": {"train": {"protein": 0}}}, "protein"),
+        ("simulation", {"counts": {"holdout": {"protein": 3}}}, "holdout"),
+        ("simulation", {"counts": {"train": {}}}, "counts"),
+        ("simulation", {"source_points": 10}, "source_points"),
+        ("simulation", {"sessions_per_split": {"train": 0}}, "train"),
+        ("simulation", {"optics": {"objective_na": [0.4, 0.3]}}, "objective_na"),
+        ("simulation", {"optics": {"condenser_na": [0.1, 0.3]}}, "condenser_na"),
+        ("simulation", {"large_bubble_share": 1.5}, "large_bubble_share"),
+        ("simulation", {"workers": -2}, "workers"),
+        *(
+            ("sampler", {"guidance_interval": interval}, r"guidance_interval.*below the upper")
+            for interval in ((1.0, 1.0), (2.0, 1.0), (-0.1, 1.0))
+        ),
+        *(
+            ("generator", {"diffusion": {"signal": signal}}, r"generator\.diffusion\.signal")
+            for signal in (0, -1, "sometimes", float("inf"))
+        ),
+        *(
+            ("trainer", {name: 1}, rf"trainer\.{name} .* Set {INSTEAD[name]} instead")
+            for name in ("max_epochs", "fast_dev_run", "max_time", "limit_train_batches")
+        ),
+        *(
+            ("trainer", {"precision": f"{kind}-true"}, f"precision.*{kind}-mixed")
+            for kind in ("16", "bf16")
+        ),
+    ],
+)
+def test_bad_settings_are_refused_by_name(where: str, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(SettingsError, match=named) as caught:
+        parsed(where, changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_changes_images_is_part_of_the_identity() -> None:
+    assert simulation(workers=0, chunk_size=5).identity() == simulation(workers=8).identity()
+    assert simulation(source_points=9).identity() != simulation().identity()
+    plain = sampler().identity()
+    assert sampler(batch_size=1).identity() == plain
+    for changes in ({"seed": 1}, {"guidance_interval": (0.2, 2.0)}, {"precision": "float32"}):
+        assert sampler(**changes).identity() != plain
+    for changes in ({"classes": "all"}, {"augmentation": 0.1}):
+        assert generator(**changes).identity() != generator().identity()
+
+
+@pytest.mark.parametrize(
+    ("given", "understood"),
+    [
+        ("all", "all"),
+        ("rare", "rare"),
+        ("silicone_oil", ("silicone_oil",)),
+        (["a", "b"], ("a", "b")),
+    ],
+)
+def test_classes_are_a_word_or_names(given: object, understood: object) -> None:
+    assert generator(classes=given).classes == understood
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_guidance_needs_a_generator_that_has_seen_hidden_classes(guidance: float) -> None:
+    unhidden = generator(diffusion={"class_dropout": 0})
+    with pytest.raises(SettingsError, match=r"class_dropout is 0. Set sampler\.guidance=1"):
+        require_learnt(sampler(guidance=guidance), unhidden)
+    require_learnt(sampler(guidance=guidance), generator(diffusion={"class_dropout": 0.1}))
+    require_learnt(sampler(guidance=1), unhidden)
+
+
+def test_orientations_need_a_generator_that_has_seen_them_all() -> None:
+    plain = generator(symmetry=False)
+    with pytest.raises(SettingsError, match=r"Set sampler\.reorient=false"):
+        require_learnt(sampler(reorient=True), plain)
+    require_learnt(sampler(reorient=False), plain)
+
+
+def test_how_to_run_is_handed_on() -> None:
+    extras = {"detect_anomaly": True, "profiler": "simple", "benchmark": True}
+    assert trainer(**extras).model_extra == extras
+    assert trainer(precision="bf16-mixed").precision == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    ("settings", "visible", "several"),
+    [
+        ({}, 8, False),
+        ({"devices": 2}, 8, True),
+        ({"devices": 2, "strategy": "ddp"}, 8, True),
+        ({"devices": [3]}, 8, False),
+        ({"devices": [0, 1]}, 8, True),
+        ({"devices": "1,"}, 8, False),
+        ({"devices": "2"}, 8, True),
+        ({"devices": 1, "num_nodes": 2}, 8, True),
+        ({"devices": "auto"}, 1, False),
+        ({"devices": "auto"}, 0, False),
+        ({"devices": "auto"}, 2, True),
+        ({"devices": -1}, 2, True),
+        ({"devices": "auto", "accelerator": "cpu"}, 2, False),
+    ],
+)
+def test_when_lightning_runs_the_command_again(
+    settings: dict[str, Any], visible: int, several: bool
+) -> None:
+    assert trainer(**settings).may_start_processes(lambda: visible) == several
