@@ -20,18 +20,16 @@ from svp_lightning.generator.checkpoint import (
 )
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
-from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.files import sha256_of_file
 from tests import configured
-
-MakeSettings = Callable[..., GeneratorSettings]
+from tests.generator.small import small_settings
 
 
 @pytest.fixture
-def folder(make_settings: MakeSettings, denoiser: Denoiser, tmp_path: Path) -> Path:
+def folder(denoiser: Denoiser, tmp_path: Path) -> Path:
     """A saved generator of two classes on 16 px."""
     info = GeneratorInfo(
-        settings=make_settings(),
+        settings=small_settings(),
         class_names=("protein", "silicone_oil"),
         image_size=16,
         pixel_size_um=1.04,
@@ -46,9 +44,7 @@ def edit_info(folder: Path, **changes: object) -> None:
     (folder / INFO).write_text(json.dumps(content | changes))
 
 
-def test_a_generator_comes_back(
-    folder: Path, denoiser: Denoiser, make_settings: MakeSettings
-) -> None:
+def test_a_generator_comes_back(folder: Path, denoiser: Denoiser) -> None:
     generator = load_generator(folder)
     labels, seeds, settings = np.array([0, 1]), np.array([3, 4]), configured.sampler(steps=3)
     expected = sample(denoiser, labels, seeds, settings)
@@ -58,7 +54,7 @@ def test_a_generator_comes_back(
     assert not generator.denoiser.training
     info = generator.info
     assert (info.settings, info.class_names, info.pixel_size_um, info.training) == (
-        make_settings(), ("protein", "silicone_oil"), 1.04, {"data": "abc"},
+        small_settings(), ("protein", "silicone_oil"), 1.04, {"data": "abc"},
     )  # fmt: skip
     assert generator.label_of("silicone_oil") == 1
     with pytest.raises(CheckpointError, match=r"protein, silicone_oil.*air_bubble"):
@@ -108,15 +104,13 @@ def test_a_damaged_or_foreign_folder_is_refused(
         load_generator(folder)
 
 
-def test_weights_for_finer_pixels_see_their_means_and_answer_them_alike(
-    make_settings: MakeSettings, denoiser: Denoiser
-) -> None:
+def test_weights_for_finer_pixels_see_their_means_and_answer_them_alike(denoiser: Denoiser) -> None:
     names = ("protein", "silicone_oil")
     coarse = Generator(
-        denoiser.eval(), GeneratorInfo(settings=make_settings(), class_names=names, image_size=16)
+        denoiser.eval(), GeneratorInfo(settings=small_settings(), class_names=names, image_size=16)
     )
     network = {"block_channels": (8, 16), "attention": (False, True), "patch": 4}
-    fine = Denoiser(make_settings(network=network), 32, 2).eval()
+    fine = Denoiser(small_settings(network=network), 32, 2).eval()
     copy_weights(coarse, fine, names)
     x_t, t, labels = torch.randn(3, 1, 16, 16), torch.tensor([0, 40, 99]), torch.tensor([0, 1, 2])
     expected = denoiser(x_t, t, labels)

@@ -1,12 +1,10 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from svp_lightning.generator.denoiser import Denoiser
-
-MakeDenoiser = Callable[..., Denoiser]
+from tests.generator.small import small_denoiser
 
 SIZE = 16
 PAPER = {"kind": "paper", "block_channels": (8, 16), "layers_per_block": 2, "patch": 1}
@@ -20,10 +18,10 @@ def a_batch(count: int = 4, size: int = SIZE) -> tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "velocity", "residual"])
 @pytest.mark.parametrize("loss", ["l1", "l2"])
 def test_gradient_reaches_every_parameter(
-    make_denoiser: MakeDenoiser, network: dict[str, Any], prediction: str, loss: str
+    network: dict[str, Any], prediction: str, loss: str
 ) -> None:
     diffusion = {"timesteps": 100, "prediction": prediction, "loss": loss, "class_dropout": 0.3}
-    denoiser = make_denoiser(**network, diffusion=diffusion)
+    denoiser = small_denoiser(**network, diffusion=diffusion)
     images, labels = a_batch(12)
     value = denoiser.loss(images, labels)
     value.backward()
@@ -53,10 +51,8 @@ def test_images_of_a_batch_do_not_mix(denoiser: Denoiser) -> None:
 
 
 @pytest.mark.parametrize(("dropout", "expected"), [(0.0, 0.0), (0.5, 0.5), (0.999, 1.0)])
-def test_hidden_labels_train_the_null_class(
-    make_denoiser: MakeDenoiser, dropout: float, expected: float
-) -> None:
-    denoiser = make_denoiser(diffusion={"timesteps": 100, "class_dropout": dropout})
+def test_hidden_labels_train_the_null_class(dropout: float, expected: float) -> None:
+    denoiser = small_denoiser(diffusion={"timesteps": 100, "class_dropout": dropout})
     seen: list[torch.Tensor] = []
 
     def record(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -69,8 +65,8 @@ def test_hidden_labels_train_the_null_class(
     assert share == pytest.approx(expected, abs=0.15)
 
 
-def test_times_cover_the_whole_process(make_denoiser: MakeDenoiser) -> None:
-    denoiser = make_denoiser(diffusion={"timesteps": 100, "noise_levels": None})
+def test_times_cover_the_whole_process() -> None:
+    denoiser = small_denoiser(diffusion={"timesteps": 100, "noise_levels": None})
     seen: list[torch.Tensor] = []
     denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     denoiser.loss(*a_batch(50))

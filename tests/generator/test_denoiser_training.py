@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.muon import Muon
 from svp_lightning.generator.settings import GeneratorSettings
 from tests import configured
+from tests.generator.small import small_settings
 
-MakeSettings = Callable[..., GeneratorSettings]
 PAPERS = {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}
 
 LEVELS = torch.tensor([-0.6, 0.5])
@@ -76,10 +75,8 @@ def fit(
     return module
 
 
-def test_resumed_run_equals_an_uninterrupted_one(
-    make_settings: MakeSettings, tmp_path: Path
-) -> None:
-    settings = make_settings(network=make_settings().network.model_copy(update={"dropout": 0.2}))
+def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    settings = small_settings(network=small_settings().network.model_copy(update={"dropout": 0.2}))
     whole = fit(settings, 6, tmp_path / "whole")
     fit(settings, 3, tmp_path / "first")
     resumed = fit(settings, 6, tmp_path / "second", tmp_path / "first" / "step=3.ckpt")
@@ -90,22 +87,18 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert different == []
 
 
-def test_resuming_a_finished_run_keeps_its_weights(
-    make_settings: MakeSettings, tmp_path: Path
-) -> None:
-    whole = fit(make_settings(), 3, tmp_path)
-    again = fit(make_settings(), 3, tmp_path, tmp_path / "step=3.ckpt")
+def test_resuming_a_finished_run_keeps_its_weights(tmp_path: Path) -> None:
+    whole = fit(small_settings(), 3, tmp_path)
+    again = fit(small_settings(), 3, tmp_path, tmp_path / "step=3.ckpt")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
 
 
-def test_seed_and_rank_change_the_training_noise(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seed_and_rank_change_the_training_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     def noise(seed: int, rank: int, step: int) -> float:
         monkeypatch.setattr(GeneratorModule, "global_rank", property(lambda _: rank))
         monkeypatch.setattr(GeneratorModule, "global_step", property(lambda _: step))
-        module = GeneratorModule(make_settings(seed=seed), 16, 2)
+        module = GeneratorModule(small_settings(seed=seed), 16, 2)
         module.on_train_batch_start({}, 0)
         return torch.randn(()).item()
 
@@ -115,22 +108,20 @@ def test_seed_and_rank_change_the_training_noise(
 
 
 def test_loss_that_is_not_a_number_stops_training(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Any, number: int) -> dict[str, Tensor]:
         return {"image": torch.full((4, 1, 16, 16), torch.nan), "label": torch.zeros(4).long()}
 
     monkeypatch.setattr(ConstantImages, "__getitem__", broken)
     with pytest.raises(TrainingError, match=r"generator's loss .* step 1 .*learning_rate"):
-        fit(make_settings(), 3, tmp_path)
+        fit(small_settings(), 3, tmp_path)
     assert list(tmp_path.glob("*.ckpt")) == []
 
 
 @pytest.mark.parametrize("kind", ["unet", "paper"])
-def test_mixed_precision_trains_as_float32_does(
-    make_settings: MakeSettings, tmp_path: Path, kind: str
-) -> None:
-    settings = make_settings(**({"network": PAPERS} if kind == "paper" else {}))
+def test_mixed_precision_trains_as_float32_does(tmp_path: Path, kind: str) -> None:
+    settings = small_settings(**({"network": PAPERS} if kind == "paper" else {}))
     exact, mixed = (
         fit(settings, 12, tmp_path / precision, precision=precision).trained_denoiser.eval()
         for precision in ("32-true", "bf16-mixed")
@@ -144,8 +135,8 @@ def test_mixed_precision_trains_as_float32_does(
     assert (found - expected).square().mean() < 0.05 * moved
 
 
-def test_average_follows_with_a_rising_decay(make_settings: MakeSettings) -> None:
-    denoiser = GeneratorModule(make_settings(), 16, 2).denoiser
+def test_average_follows_with_a_rising_decay() -> None:
+    denoiser = GeneratorModule(small_settings(), 16, 2).denoiser
     average = AveragedDenoiser(denoiser, decay=0.5)
     start = next(denoiser.parameters()).detach().clone()
     with torch.no_grad():
@@ -158,30 +149,28 @@ def test_average_follows_with_a_rising_decay(make_settings: MakeSettings) -> Non
 
 
 def test_gradients_that_overflow_in_float16_are_left_out_and_are_no_divergence(
-    make_settings: MakeSettings, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)  # type: ignore[attr-defined]
     float16 = MixedPrecision("16-mixed", "cpu", scaler)
-    module = fit(make_settings(), 3, tmp_path, precision=None, plugins=[float16])
+    module = fit(small_settings(), 3, tmp_path, precision=None, plugins=[float16])
     assert scaler.get_scale() < 2.0**40  # a step has overflowed
     assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
-def test_average_is_trained_by_no_optimiser(make_settings: MakeSettings) -> None:
-    module = GeneratorModule(make_settings(), 16, 2)
+def test_average_is_trained_by_no_optimiser() -> None:
+    module = GeneratorModule(small_settings(), 16, 2)
     optimiser: Any = module.configure_optimizers()
     trained = {id(p) for group in optimiser["optimizer"].param_groups for p in group["params"]}
     assert trained == {id(parameter) for parameter in module.denoiser.parameters()}
     assert module.trained_denoiser is not module.denoiser
-    bare = GeneratorModule(make_settings(ema_decay=None), 16, 2)
+    bare = GeneratorModule(small_settings(ema_decay=None), 16, 2)
     assert bare.trained_denoiser is bare.denoiser
 
 
 @pytest.mark.parametrize(("decay", "end"), [("constant", 1.0), ("cosine", 0.0)])
-def test_learning_rate_warms_up_and_ends(
-    make_settings: MakeSettings, decay: str, end: float
-) -> None:
-    module = GeneratorModule(make_settings(warmup_steps=10, steps=100, decay=decay), 16, 2)
+def test_learning_rate_warms_up_and_ends(decay: str, end: float) -> None:
+    module = GeneratorModule(small_settings(warmup_steps=10, steps=100, decay=decay), 16, 2)
     factors = [module._learning_rate_factor(step) for step in range(101)]
     assert factors[:11] == sorted(factors[:11])
     assert 0 < factors[0] < 0.1
@@ -189,10 +178,8 @@ def test_learning_rate_warms_up_and_ends(
     assert factors[100] == pytest.approx(end)
 
 
-def test_trained_generator_knows_the_brightness_of_its_classes(
-    make_settings: MakeSettings, tmp_path: Path
-) -> None:
-    settings = make_settings(steps=90, batch_size=16, learning_rate=1e-2, warmup_steps=10)
+def test_trained_generator_knows_the_brightness_of_its_classes(tmp_path: Path) -> None:
+    settings = small_settings(steps=90, batch_size=16, learning_rate=1e-2, warmup_steps=10)
     denoiser = fit(settings, 90, tmp_path).trained_denoiser
     labels = np.repeat([0, 1], 8)
     images = sample(denoiser, labels, np.arange(16), configured.sampler(steps=10))
@@ -204,9 +191,9 @@ def test_trained_generator_knows_the_brightness_of_its_classes(
 
 @pytest.mark.parametrize("network", [{}, {"network": PAPERS}, {"augmentation": 0.5}])
 def test_muon_has_every_parameter_once_and_only_maps_as_matrices(
-    make_settings: MakeSettings, network: dict[str, object]
+    network: dict[str, object],
 ) -> None:
-    settings = make_settings(**network)
+    settings = small_settings(**network)
     denoiser = Denoiser(settings, 16, 2)
     optimizer = build_optimizer(denoiser, settings)
     assert isinstance(optimizer, Muon)
@@ -219,8 +206,8 @@ def test_muon_has_every_parameter_once_and_only_maps_as_matrices(
     assert sum(p.numel() for p in matrices) > 0.9 * sum(p.numel() for p in denoiser.parameters())
 
 
-def test_the_papers_recipe_may_keep_its_own(make_settings: MakeSettings) -> None:
-    settings = make_settings(optimizer="adamw", weight_decay=0.2)
+def test_the_papers_recipe_may_keep_its_own() -> None:
+    settings = small_settings(optimizer="adamw", weight_decay=0.2)
     optimizer = build_optimizer(Denoiser(settings, 16, 2), settings)
     assert type(optimizer) is AdamW
     assert optimizer.param_groups[0]["weight_decay"] == 0.2

@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.diffusers_export import write_pipeline
 from svp_lightning.generator.drawing import build_pipeline, sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.settings import SamplerSettings
 from tests import configured
+from tests.generator.small import small_settings
 
 NAMES = ("protein", "air_bubble")
 PAPER = {"network": {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}}
@@ -35,25 +35,17 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "paper": (PAPER, {}, {"steps": 9, "guidance": 0}),
 }
 
-MakeSettings = Callable[..., GeneratorSettings]
-MakeGenerator = Callable[..., Generator]
 
-
-@pytest.fixture
-def make_generator(make_settings: MakeSettings) -> MakeGenerator:
+def small_generator(**changes: Any) -> Generator:
     """A generator of two classes on 16 px whose weights give images with structure."""
-
-    def make(**changes: Any) -> Generator:
-        settings = make_settings(**changes)
-        denoiser = Denoiser(settings, 16, len(NAMES))
-        torch.manual_seed(1)
-        for weight in denoiser.network.parameters():
-            if weight.ndim > 1:  # larger than at the start of training, where all is grey
-                nn.init.kaiming_normal_(weight)
-        info = GeneratorInfo(settings=settings, class_names=NAMES, image_size=16, pixel_size_um=1.0)
-        return Generator(denoiser.eval(), info)
-
-    return make
+    settings = small_settings(**changes)
+    denoiser = Denoiser(settings, 16, len(NAMES))
+    torch.manual_seed(1)
+    for weight in denoiser.network.parameters():
+        if weight.ndim > 1:  # larger than at the start of training, where all is grey
+            nn.init.kaiming_normal_(weight)
+    info = GeneratorInfo(settings=settings, class_names=NAMES, image_size=16, pixel_size_um=1.0)
+    return Generator(denoiser.eval(), info)
 
 
 def pipeline_of(generator: Generator, sampler: SamplerSettings) -> Any:
@@ -70,11 +62,11 @@ def own_images(generator: Generator, settings: SamplerSettings) -> np.ndarray:
 
 
 def test_exports_of_all_kinds_and_versions_load_in_one_process_without_this_package(
-    make_generator: MakeGenerator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = {}
     for name, (network, diffusion, sampler) in CASES.items():
-        generator = make_generator(**network, diffusion={"timesteps": 100, **diffusion})
+        generator = small_generator(**network, diffusion={"timesteps": 100, **diffusion})
         values = {"precision": "float32", "seed": 0, **sampler}
         settings = configured.sampler(**values)
         write_pipeline(tmp_path / name, generator, settings)
@@ -111,8 +103,8 @@ for folder, pipe in [(folder, load(folder)) for folder in sys.argv[1:]]:
         assert np.abs(drawn - images).max() <= 1, name
 
 
-def test_files_need_nothing_of_ours(make_generator: MakeGenerator, tmp_path: Path) -> None:
-    write_pipeline(tmp_path, make_generator(**PAPER), configured.sampler(steps=3))
+def test_files_need_nothing_of_ours(tmp_path: Path) -> None:
+    write_pipeline(tmp_path, small_generator(**PAPER), configured.sampler(steps=3))
     sources = {path.name: path.read_text() for path in tmp_path.rglob("*.py")}
     assert len(sources) == 3
     assert not [name for name, text in sources.items() if "svp_lightning.generator" in text]
@@ -122,8 +114,8 @@ def test_files_need_nothing_of_ours(make_generator: MakeGenerator, tmp_path: Pat
     assert f"{index['_class_name'][0]}.py" in sources
 
 
-def test_images_depend_on_seed_class_and_number_alone(make_generator: MakeGenerator) -> None:
-    pipe = pipeline_of(make_generator(), configured.sampler(steps=3))
+def test_images_depend_on_seed_class_and_number_alone() -> None:
+    pipe = pipeline_of(small_generator(), configured.sampler(steps=3))
     together = pipe(["protein", "air_bubble", "protein"], output_type="np").images
     alone = pipe("protein", start=1, output_type="np").images
     assert np.abs(together[2].astype(int) - alone[0]).max() <= 1
@@ -135,9 +127,9 @@ def test_images_depend_on_seed_class_and_number_alone(make_generator: MakeGenera
     assert np.array_equal(*twins)
 
 
-def test_a_call_may_choose_another_guidance_interval(make_generator: MakeGenerator) -> None:
+def test_a_call_may_choose_another_guidance_interval() -> None:
     sampler = configured.sampler(steps=9, guidance=4, guidance_interval=(0.2, 2.0))
-    generator = make_generator()
+    generator = small_generator()
     limited = pipeline_of(generator, sampler)
     unlimited = pipeline_of(generator, sampler.model_copy(update={"guidance_interval": None}))
 
@@ -151,8 +143,8 @@ def test_a_call_may_choose_another_guidance_interval(make_generator: MakeGenerat
     assert np.array_equal(drawn(unlimited, guidance_interval=inside), drawn(limited))
 
 
-def test_unknown_class_and_too_many_steps_are_refused(make_generator: MakeGenerator) -> None:
-    pipe = pipeline_of(make_generator(), configured.sampler(steps=3))
+def test_unknown_class_and_too_many_steps_are_refused() -> None:
+    pipe = pipeline_of(small_generator(), configured.sampler(steps=3))
     with pytest.raises(ValueError, match=r"protein, air_bubble.*'glass'"):
         pipe(["protein", "glass"])
     with pytest.raises(ValueError, match="101 steps"):

@@ -1,7 +1,6 @@
 """The best weights are kept, whatever interrupts the training."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,8 @@ from svp_lightning.generator.checkpoint_selection import (
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.settings import GeneratorSettings, SelectionSettings
+from tests.generator.small import small_settings
 from tests.generator.test_denoiser_training import ConstantImages
-
-MakeSettings = Callable[..., GeneratorSettings]
 
 
 def weight_sum(denoiser: Denoiser) -> float:
@@ -71,7 +69,7 @@ def choose(every: int = 2, patience: int | None = None) -> SelectionSettings:
 
 
 def test_best_weights_are_those_of_the_smallest_error(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sums: list[float] = []
 
@@ -81,7 +79,7 @@ def test_best_weights_are_those_of_the_smallest_error(
 
     monkeypatch.setattr(checkpoint_selection, "denoising_error", noted)
     selection = CheckpointSelection(choose(every=5), {})
-    module, _ = train(make_settings(steps=12), tmp_path, selection)
+    module, _ = train(small_settings(steps=12), tmp_path, selection)
     assert list(selection.checks) == [5, 10, 12]  # the last step as well
     errors = {step: check.heldout for step, check in selection.checks.items()}
     best = min(errors, key=errors.__getitem__)
@@ -90,22 +88,18 @@ def test_best_weights_are_those_of_the_smallest_error(
     assert weight_sum(module.trained_denoiser) == sums[list(errors).index(best)]
 
 
-def test_measuring_does_not_change_the_training(
-    make_settings: MakeSettings, tmp_path: Path
-) -> None:
+def test_measuring_does_not_change_the_training(tmp_path: Path) -> None:
     weights = []
     for every in (2, 100):
         selection = CheckpointSelection(choose(every), {})
-        module, _ = train(make_settings(steps=12), tmp_path / str(every), selection)
+        module, _ = train(small_settings(steps=12), tmp_path / str(every), selection)
         weights.append(module.state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @pytest.mark.parametrize("interrupted_at", [3, 6, 9])
-def test_resumed_training_chooses_the_same(
-    make_settings: MakeSettings, tmp_path: Path, interrupted_at: int
-) -> None:
-    settings = make_settings(steps=12)
+def test_resumed_training_chooses_the_same(tmp_path: Path, interrupted_at: int) -> None:
+    settings = small_settings(steps=12)
     whole = CheckpointSelection(choose(), {})
     train(settings, tmp_path, whole)
     resumed = CheckpointSelection(choose(), {})
@@ -116,24 +110,24 @@ def test_resumed_training_chooses_the_same(
 
 
 def test_patience_stops_and_a_resumed_training_stays_stopped(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     falls = iter([0.5, 0.3, 0.4, 0.6, 0.1])
     monkeypatch.setattr(checkpoint_selection, "denoising_error", lambda *_: error(next(falls)))
     selection = CheckpointSelection(choose(every=3, patience=2), {})
-    _, steps = train(make_settings(steps=30), tmp_path, selection, 30)
+    _, steps = train(small_settings(steps=30), tmp_path, selection, 30)
     assert steps == 12
     assert selection.best_step == 6
     again = CheckpointSelection(choose(every=3, patience=2), {})
-    _, steps = train(make_settings(steps=30), tmp_path / "b", again, 30, tmp_path / "step=12.ckpt")
+    _, steps = train(small_settings(steps=30), tmp_path / "b", again, 30, tmp_path / "step=12.ckpt")
     assert steps == 12
     assert again.record() == selection.record()
 
 
-def test_last_weights_are_measured_once(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_last_weights_are_measured_once(tmp_path: Path) -> None:
     settings = SelectionSettings(method="last", every=2, patience=None)
     selection = CheckpointSelection(settings, {})
-    module, _ = train(make_settings(steps=6), tmp_path, selection, steps=6)
+    module, _ = train(small_settings(steps=6), tmp_path, selection, steps=6)
     assert list(selection.checks) == [6]
     before = weight_sum(module.trained_denoiser)
     selection.restore_best(module)
@@ -157,8 +151,8 @@ def test_error_is_that_of_the_guessed_clean_image(denoiser: Denoiser) -> None:
     assert not found.memorises
 
 
-def test_settings_without_effect_make_no_other_generator(make_settings: MakeSettings) -> None:
-    last = [make_settings(selection={"method": "last", "every": n}).identity() for n in (1, 2)]
-    assert last[0] == last[1] == make_settings().identity()
-    chosen = [make_settings(selection={"method": "denoising", "every": n}) for n in (1, 2)]
+def test_settings_without_effect_make_no_other_generator() -> None:
+    last = [small_settings(selection={"method": "last", "every": n}).identity() for n in (1, 2)]
+    assert last[0] == last[1] == small_settings().identity()
+    chosen = [small_settings(selection={"method": "denoising", "every": n}) for n in (1, 2)]
     assert chosen[0].identity() != chosen[1].identity()

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,10 +9,9 @@ from pydantic import ValidationError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.networks import AMOUNTS
-from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.generator.warping import augment, warp
+from tests.generator.small import small_settings
 
-MakeSettings = Callable[..., GeneratorSettings]
 SIDE = 64
 
 
@@ -80,22 +78,22 @@ def test_turning_keeps_the_distance_from_the_centre(angle: float) -> None:
     assert math.cos(math.atan2(y, x)) == pytest.approx(math.cos(angle), abs=0.01)
 
 
-def test_the_papers_network_takes_no_amounts(make_settings: MakeSettings) -> None:
+def test_the_papers_network_takes_no_amounts() -> None:
     network = {"kind": "paper", "block_channels": (8,), "layers_per_block": 2, "patch": 1}
     with pytest.raises(ValidationError, match="paper's network"):
-        make_settings(network=network, augmentation=0.1)
+        small_settings(network=network, augmentation=0.1)
 
 
-def test_no_amounts_are_amounts_of_zero(make_settings: MakeSettings) -> None:
-    denoiser = Denoiser(make_settings(augmentation=0.5), 16, 2)
+def test_no_amounts_are_amounts_of_zero() -> None:
+    denoiser = Denoiser(small_settings(augmentation=0.5), 16, 2)
     x_t, t, labels = torch.randn(3, 1, 16, 16), torch.tensor([1, 50, 99]), torch.tensor([0, 1, 2])
     plain = denoiser(x_t, t, labels)
     assert torch.equal(denoiser(x_t, t, labels, torch.zeros(3, AMOUNTS)), plain)
     assert not torch.equal(denoiser(x_t, t, labels, torch.ones(3, AMOUNTS)), plain)
 
 
-def test_training_gives_the_network_the_amounts(make_settings: MakeSettings) -> None:
-    module = GeneratorModule(make_settings(augmentation=1.0), 16, 2)
+def test_training_gives_the_network_the_amounts() -> None:
+    module = GeneratorModule(small_settings(augmentation=1.0), 16, 2)
     module.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     batch = {"image": torch.rand(6, 1, 16, 16), "label": torch.arange(6) % 2}
     module.training_step(batch, 0).backward()
