@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.errors import ArtifactError
-from tests.conftest import Program, fresh_process, only_run, tiny
+from tests.conftest import Program, fresh_process, only_run
 
 
 def draw(path: Path, level: int) -> None:
@@ -152,16 +152,6 @@ def test_mistyped_keys_get_hydras_message(tmp_path: Path) -> None:
     done = fresh_process(tmp_path, "classifier=resnet19", check=False)
     assert done.returncode == 1
     assert "resnet18" in done.stderr  # the options there are
-
-
-def test_error_from_the_command_line_is_one_line(tmp_path: Path) -> None:
-    overrides = tiny(tmp_path / "artifacts", "data=folder", f"data.root={tmp_path / 'nowhere'}")
-    done = fresh_process(tmp_path, *overrides, check=False)
-    assert done.returncode == 1
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "nowhere" in done.stderr
-    assert not list(tmp_path.rglob("results.json"))
-    assert not list((tmp_path / "artifacts").rglob("*"))
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,13 @@ def test_every_arm_runs(svp: Program, method: str) -> None:
     assert found.provenance.training_images_drawn == 4 * 16
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_every_sampler_runs(svp: Program, sampler: str) -> None:
-    svp("task=sample", f"sampler={sampler}")
-
-
-def test_the_papers_generator_runs(svp: Program) -> None:
-    svp("task=sample", "generator=paper", "sampler=ddpm")
+@pytest.mark.parametrize(
+    "overrides", [("sampler=ddim",), ("sampler=ddpm",), ("generator=paper", "sampler=ddpm")]
+)
+def test_every_sampler_and_the_papers_generator_run(
+    svp: Program, overrides: tuple[str, ...]
+) -> None:
+    svp("task=sample", *overrides)
 
 
 def test_a_finished_run_is_not_done_again(svp: Program) -> None:

@@ -1,6 +1,5 @@
 """Bare collages are split at their gaps, exactly; what was drawn on them is no particle."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,22 +75,18 @@ def test_a_scaled_collage_shows_no_edges(tmp_path) -> None:
             assert np.median(line) > 135
 
 
-@pytest.fixture
-def ingest(tmp_path: Path) -> Callable[..., Store]:
-    def run(**options: object) -> Store:
-        return imported("collage", tmp_path / "in", **options)
-
-    return run
+def ingest(root: Path, **options: object) -> Store:
+    return imported("collage", root, **options)
 
 
-def test_collages_become_a_store_unlabelled_or_with_a_table(tmp_path, ingest) -> None:
+def test_collages_become_a_store_unlabelled_or_with_a_table(tmp_path) -> None:
     pages = {}
     for name in ("run_000001", "run_000002", "other_000001", "third_000001", "fourth_000001"):
         pages[name] = draw_collage(len(pages), tiles=6)
         save(pages[name][0], tmp_path / "in" / f"{name}.png")
     save(pages["run_000001"][0], tmp_path / "in" / "run_000001_bin.png")
     save(pages["run_000001"][0], tmp_path / "in" / "cal_image_000001.png")
-    store = ingest(pixel_size_um=0.25)
+    store = ingest(tmp_path / "in", pixel_size_um=0.25)
     assert len(store) == 30
     assert (store.labels == -1).all()
     assert store.pixel_size_um == 0.25
@@ -103,7 +98,7 @@ def test_collages_become_a_store_unlabelled_or_with_a_table(tmp_path, ingest) ->
     ids = store.particles["id"]
     lines = [f"{name},{'oil' if int(name[-1]) % 2 else 'air'}" for name in ids if name[-1] != "6"]
     (tmp_path / "in" / "labels.csv").write_text("\n".join(["id,label", *lines]))
-    labelled = ingest(labels="labels.csv")
+    labelled = ingest(tmp_path / "in", labels="labels.csv")
     assert labelled.class_names == ("air", "oil")
     assert labelled.particles["label"].isna().sum() == 5
     assert set(labelled.particles.dropna(subset="label")["split"]) == {"train", "val", "test"}
@@ -117,21 +112,19 @@ def test_collages_become_a_store_unlabelled_or_with_a_table(tmp_path, ingest) ->
         (np.random.default_rng(0).integers(90, 160, (60, 60)).astype(np.uint8), "shows no black"),
     ],
 )
-def test_pictures_that_are_no_collages_are_refused_or_left_out(
-    tmp_path, ingest, page, message
-) -> None:
+def test_pictures_that_are_no_collages_are_refused_or_left_out(tmp_path, page, message) -> None:
     save(page, tmp_path / "in" / "a.png")
     with pytest.raises(DataError, match=message):
-        ingest()
+        ingest(tmp_path / "in")
     save(draw_collage(0)[0], tmp_path / "in" / "b.png")
-    assert set(ingest(unreadable="skip").particles["source"]) == {"b.png"}
+    assert set(ingest(tmp_path / "in", unreadable="skip").particles["source"]) == {"b.png"}
 
 
-def test_labels_of_unknown_particles_are_refused(tmp_path, ingest) -> None:
+def test_labels_of_unknown_particles_are_refused(tmp_path) -> None:
     save(draw_collage(0)[0], tmp_path / "in" / "a.png")
     (tmp_path / "in" / "labels.csv").write_text("id,label\na/000099,oil\n")
     with pytest.raises(DataError, match=r"1 particles .*not found \(first: a/000099\).*a/000001"):
-        ingest(labels="labels.csv")
+        ingest(tmp_path / "in", labels="labels.csv")
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="reference data not present")

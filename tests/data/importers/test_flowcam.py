@@ -1,7 +1,6 @@
 """FlowCam runs: parsed by field name, cut exactly, both kinds of sizes kept."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +27,8 @@ from tests.data.importers.made_runs import (
 )
 
 
-@pytest.fixture
-def ingest(tmp_path: Path) -> Callable[..., Store]:
-    def run(**options) -> Store:
-        return imported("flowcam", tmp_path / "runs", **options)
-
-    return run
+def ingest(root: Path, **options: object) -> Store:
+    return imported("flowcam", root, **options)
 
 
 @pytest.fixture
@@ -50,8 +45,8 @@ def assert_recomputed(store: Store) -> None:
     )
 
 
-def test_runs_become_a_store_with_labels_groups_and_sizes(runs, ingest) -> None:
-    store = ingest()
+def test_runs_become_a_store_with_labels_groups_and_sizes(runs) -> None:
+    store = ingest(runs)
     table = store.particles.set_index("id")
     assert len(store) == 4 * 6
     assert store.class_names == ("protein", "oil_drop")
@@ -70,7 +65,7 @@ def test_runs_become_a_store_with_labels_groups_and_sizes(runs, ingest) -> None:
     ("encoding", "first"),
     [("latin-1", ""), ("utf-8", ""), ("utf-16", ""), ("utf-8", "sep=,\r\n"), ("utf-16", "\n")],
 )
-def test_a_csv_export_with_units_serves_without_the_list(tmp_path, ingest, encoding, first) -> None:
+def test_a_csv_export_with_units_serves_without_the_list(tmp_path, encoding, first) -> None:
     write_flowcam(tmp_path / "runs", "run1")
     table = tmp_path / "runs" / "run1.csv"
     names = CSV_NAMES | {"abd_diameter_vendor_um": "Diameter (ABD) (µm)"}
@@ -78,7 +73,7 @@ def test_a_csv_export_with_units_serves_without_the_list(tmp_path, ingest, encod
     table.write_bytes((first + table.read_text()).encode(encoding))
     (tmp_path / "runs" / "run1_summary.csv").write_text("List File,run1.lst\n")
     (tmp_path / "runs" / "run1.lst").unlink()
-    store = ingest(labelled=False)
+    store = ingest(tmp_path / "runs", labelled=False)
     assert len(store) == 6
     assert_recomputed(store)
 
@@ -101,14 +96,14 @@ def other_mask(folder: Path) -> None:
     ],
 )
 def test_sizes_are_recomputed_from_masks_or_areas_and_fields_come_in_any_order(
-    tmp_path, ingest, change, fields
+    tmp_path, change, fields
 ) -> None:
     write_flowcam(tmp_path / "runs", "run1", fields=fields)
     change(tmp_path / "runs")
-    assert_recomputed(ingest(labelled=False, unreadable="skip"))
+    assert_recomputed(ingest(tmp_path / "runs", labelled=False, unreadable="skip"))
 
 
-def test_labels_of_a_table_replace_the_saved_ones_and_join_the_runs_of_a_vial(runs, ingest) -> None:
+def test_labels_of_a_table_replace_the_saved_ones_and_join_the_runs_of_a_vial(runs) -> None:
     vials = {0: ("a", "train"), 1: ("a", "train"), 2: ("b", "val"), 3: ("c", "test")}
     lines = [
         f"run{k},{n},{('oil', 'air')[n % 2]},{vial},{split}"
@@ -116,7 +111,7 @@ def test_labels_of_a_table_replace_the_saved_ones_and_join_the_runs_of_a_vial(ru
         for n in range(1, 7)
     ]
     (runs / "labels.csv").write_text("\n".join(["run,particle_id,label,vial,split", *lines]))
-    store = ingest(labels="labels.csv")
+    store = ingest(runs, labels="labels.csv")
     assert store.class_names == ("air", "oil")
     table = store.particles.groupby("run")[["group", "split"]].first()
     assert list(table.itertuples(index=False, name=None)) == list(vials.values())
@@ -125,15 +120,15 @@ def test_labels_of_a_table_replace_the_saved_ones_and_join_the_runs_of_a_vial(ru
     assert groups["per mL"].tolist() == pytest.approx([6 / 0.0174] * 3)
 
 
-def test_litter_of_other_systems_is_no_part_of_a_run(runs, ingest) -> None:
+def test_litter_of_other_systems_is_no_part_of_a_run(runs) -> None:
     for name in ("._run1.lst", "._run1_000001.tif", "._table.csv"):
         (runs / "day1" / name).write_bytes(b"\0\5\26\7" * 20)
-    assert len(ingest().particles) == 24
+    assert len(ingest(runs).particles) == 24
 
 
-def test_a_single_run_is_imported_without_splits_and_says_why(tmp_path, ingest) -> None:
+def test_a_single_run_is_imported_without_splits_and_says_why(tmp_path) -> None:
     write_flowcam(tmp_path / "runs", "run1")
-    store = ingest()
+    store = ingest(tmp_path / "runs")
     assert (store.particles["split"] == "").all()
     assert store.particles["label"].notna().sum() == 4
     assert "protein (1 group)" in store.manifest.made_by["not_split"]

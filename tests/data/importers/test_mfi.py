@@ -38,16 +38,12 @@ def mfi_plan(root: Path, **options: Any) -> Plan:
     return plan("mfi", root, labelled=False, **options)
 
 
-@pytest.fixture
-def ingest(tmp_path: Path) -> Callable[..., Store]:
-    def run(**options) -> Store:
-        return imported("mfi", tmp_path / "runs", **options)
-
-    return run
+def ingest(root: Path, **options: object) -> Store:
+    return imported("mfi", root, **options)
 
 
-def test_runs_become_a_store(runs, ingest) -> None:
-    store = ingest()
+def test_runs_become_a_store(runs) -> None:
+    store = ingest(runs)
     table = store.particles.set_index("id")
     assert len(store) == 3 * 6
     assert (store.image_size, store.class_names) == (16, ("protein", "silicone_oil"))
@@ -119,33 +115,31 @@ def test_a_folder_of_crops_with_the_table_serves_like_frames(runs) -> None:
         (lambda f: (f / "x31.png").write_bytes(b""), "are both particle 31", "run cannot be"),
     ],
 )
-def test_crops_that_do_not_fit_are_refused_or_left_out(
-    runs, ingest, damage, message, reason
-) -> None:
+def test_crops_that_do_not_fit_are_refused_or_left_out(runs, damage, message, reason) -> None:
     as_crops(runs / "vial0")
     damage(runs / "vial0")
     with pytest.raises(DataError, match=message):
-        ingest(labelled=False)
-    skipped = ingest(labelled=False, unreadable="skip").manifest.made_by["skipped"]
+        ingest(runs, labelled=False)
+    skipped = ingest(runs, labelled=False, unreadable="skip").manifest.made_by["skipped"]
     assert any(found.startswith(reason) for found in skipped)
 
 
-def test_every_crop_is_brought_to_the_same_background(runs, ingest) -> None:
+def test_every_crop_is_brought_to_the_same_background(runs) -> None:
     for k, gain in enumerate((0.6, 0.8, 1.0)):
         for file in (runs / f"vial{k}").glob("*.png"):
             Image.fromarray((np.asarray(Image.open(file)) * gain).astype(np.uint8)).save(file)
-    store = ingest(image_size=32)
+    store = ingest(runs, image_size=32)
     assert np.abs(np.median(store.images[:, 0], axis=1) - 210).max() <= 3
     recorded = store.particles.groupby("group")["background_grey"].median()
     assert recorded["vial2"] / recorded["vial0"] == pytest.approx(1 / 0.6, rel=0.05)
 
 
-def test_ten_bit_frames_are_read_as_eight_bit(runs, ingest) -> None:
-    before = ingest(background=None).images.copy()
+def test_ten_bit_frames_are_read_as_eight_bit(runs) -> None:
+    before = ingest(runs, background=None).images.copy()
     for file in runs.rglob("*.png"):
         grey = np.asarray(Image.open(file)).astype(np.uint16)
         Image.fromarray(np.round(grey * (1023 / 255)).astype(np.uint16)).save(file)
-    assert np.abs(ingest(background=None).images.astype(int) - before).max() <= 1
+    assert np.abs(ingest(runs, background=None).images.astype(int) - before).max() <= 1
 
 
 def rename_columns(root: Path, names: dict[str, str]) -> None:
@@ -206,10 +200,10 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
         (lambda r: [p.unlink() for p in r.rglob("*.csv")], "holds no MFI run"),
     ],
 )
-def test_damage_names_file_and_particle(runs, ingest, damage, message) -> None:
+def test_damage_names_file_and_particle(runs, damage, message) -> None:
     damage(runs)
     with pytest.raises(DataError, match=message):
-        ingest()
+        ingest(runs)
     assert not list(runs.parent.glob("store*"))
 
 
