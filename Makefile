@@ -52,7 +52,7 @@ format: $(STAMP)  ## Apply the style
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## Speed of simulator, store, classifier and sampler, and both recipes side by side (half an hour)
-	$(BIN)/python experiments/speed/run.py
+	$(BIN)/python experiments/speed/every_benchmark.py
 
 notebooks: $(STAMP)  ## Execute the notebooks and keep their pictures (CPU, a quarter of an hour)
 	$(BIN)/python notebooks/execute.py

@@ -16,7 +16,7 @@ from svp_lightning.generator.checkpoint import load_generator
 from tests.conftest import _save_blank
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 
-SCRIPT = Path(__file__).parents[1] / "experiments/gpu/study.py"
+SCRIPT = Path(__file__).parents[1] / "experiments/gpu/gpu_study.py"
 QUICK = ("--tiny", "--jobs", "0", "trainer=cpu", "data.simulation.workers=0")
 
 

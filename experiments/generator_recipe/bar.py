@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from recipes import overrides
 from score import Judge, by_kind
-from train import JUDGED, WORK, configuration, draw
+from train_recipes import JUDGED, WORK, configuration, draw
 
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.pipeline import Pipeline

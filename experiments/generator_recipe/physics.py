@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from train import WORK, configuration
+from train_recipes import WORK, configuration
 
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter

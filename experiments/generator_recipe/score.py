@@ -2,9 +2,9 @@
 
     python experiments/generator_recipe/score.py
 
-Reads what ``train.py`` has made and writes ``table.md`` and ``sheet_<class>.png`` here. Features
-are those of ``task=assess``, of a network trained on the real training images; held-out images are
-the validation split. Small and large bubbles are measured apart.
+Reads what ``train_recipes.py`` has made and writes ``table.md`` and ``sheet_<class>.png`` here.
+Features are those of ``task=assess``, of a network trained on the real training images; held-out
+images are the validation split. Small and large bubbles are measured apart.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipes import RECIPES, setting
-from train import JUDGED, WORK, configuration
+from train_recipes import JUDGED, WORK, configuration
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.classes import display_name

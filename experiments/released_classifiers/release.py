@@ -1,4 +1,4 @@
-"""Measure the classifier of ``train.py``, package it, and show it real images.
+"""Measure the classifier of ``train_released.py``, package it, and show it real images.
 
     cd experiments/released_classifiers
     python release.py --to ../../svp_lightning/pretrained/flow_imaging_64px
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from instruments import SIZE
 from PIL import Image
-from train import PREVALENCE, RECIPE, WORK, configuration, plan
+from train_released import PREVALENCE, RECIPE, WORK, configuration, plan
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier

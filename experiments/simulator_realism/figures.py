@@ -4,11 +4,11 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from features import FEATURES, polar
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
+from simple_features import FEATURES, polar
 
 mpl.use("Agg")
 REAL, SIMULATED = "#d1495b", "#2e6f95"

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from crops import as_printed, read_real
-from features import feature_table
 from numpy.typing import NDArray
 from PIL import Image
+from simple_features import feature_table
 
 from svp_lightning.__main__ import configured
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL

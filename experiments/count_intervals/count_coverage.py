@@ -4,7 +4,7 @@ Runs are made up whose particles are known, with a classifier whose mistakes are
 images alone. Prints ``table.md``.
 
 Usage:
-    python experiments/count_intervals/run.py [--runs 150] [--worlds 0 1 2]
+    python experiments/count_intervals/count_coverage.py [--runs 150] [--worlds 0 1 2]
 """
 
 import argparse

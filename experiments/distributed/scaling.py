@@ -3,7 +3,7 @@
 Prints one line a check. What is in the folder already is not made again.
 
 Usage:
-    python experiments/distributed/run.py [--folder build/distributed] [--processes 2,4]
+    python experiments/distributed/scaling.py [--folder build/distributed] [--processes 2,4]
 """
 
 import argparse

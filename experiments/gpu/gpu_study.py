@@ -1,6 +1,6 @@
 """The paper's question on one data-centre GPU in some minutes; see README.md.
 
-    python experiments/gpu/study.py --minutes 12 --call 9
+    python experiments/gpu/gpu_study.py --minutes 12 --call 9
 
 The same command again continues with what is left of the minutes. All work is done by the stages
 and commands of the package; this file decides what comes when, and what still fits.

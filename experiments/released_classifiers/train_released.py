@@ -1,6 +1,6 @@
 """Train the released classifier on simulated images of many FlowCam-like and MFI-like instruments.
 
-    python experiments/released_classifiers/train.py
+    python experiments/released_classifiers/train_released.py
 
 Renders the instruments, trains one classifier on all of them, links ``<work>/classifier`` to its
 folder. Finished work is skipped; a stopped rendering or training resumes.

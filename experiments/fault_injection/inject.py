@@ -1,6 +1,6 @@
 """Disturbs a small run in every way that machines do, and compares what it ends with.
 
-    python experiments/fault_injection/run.py --folder /tmp/soak [--seconds 170] [PART OF A NAME …]
+    python experiments/fault_injection/inject.py --folder /tmp/soak [--seconds 170] [PART OF NAME …]
 
 Every case appends a line to results.jsonl; cases that have one are skipped, so the script can be
 stopped and started again. It gives itself a name space of its own for small file systems.

@@ -1,6 +1,6 @@
 """How real are the simulated images? Compares them with labelled real crops.
 
-    python experiments/simulator_realism/run.py --crops FOLDER --work FOLDER \
+    python experiments/simulator_realism/realism.py --crops FOLDER --work FOLDER \
         [--part development|held_out|even] [--out FOLDER]
 
 ``--crops`` holds ``real_silicone_oil/NN.png`` and ``real_air_bubble/NN.png`` (64 px, grey). They
@@ -17,11 +17,11 @@ from typing import get_args
 
 import numpy as np
 import torch
+from crop_network import predict, small_network, train
 from crops import Part, as_printed, read_real
-from features import feature_table, single_feature_aucs, two_sample_auc
 from figures import distributions, sheet
-from network import predict, small_network, train
 from numpy.typing import NDArray
+from simple_features import feature_table, single_feature_aucs, two_sample_auc
 
 from svp_lightning.__main__ import configured
 from svp_lightning.data.classes import AIR_BUBBLE, PAPER_CLASSES

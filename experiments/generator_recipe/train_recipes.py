@@ -1,6 +1,6 @@
 """Train recipes and draw the images they are judged by.
 
-    python experiments/generator_recipe/train.py --recipes scratch physics --seeds 0 1
+    python experiments/generator_recipe/train_recipes.py --recipes scratch physics --seeds 0 1
 
 Each recipe becomes a folder ``<work>/<recipe>_seed<seed>`` with ``images.npz`` (class name -> uint8
 images) and ``facts.json``. Finished work is skipped; a stopped training resumes.

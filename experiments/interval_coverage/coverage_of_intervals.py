@@ -4,7 +4,7 @@ Studies are made up whose true difference is known: two arms, S training seeds e
 test set. Each way of making an interval is tried on the same studies. Prints ``table.md``.
 
 Usage:
-    python experiments/interval_coverage/run.py [--studies 400] [--resamples 200]
+    python experiments/interval_coverage/coverage_of_intervals.py [--studies 400] [--resamples 200]
 """
 
 import argparse

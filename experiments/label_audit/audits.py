@@ -1,6 +1,6 @@
 """How many flipped labels are among the first suspects of ``task=audit``?
 
-    python run.py --plain 101 102 --oracle 101 > table.md
+    python audits.py --plain 101 102 --oracle 101 > table.md
 
 Labels are flipped in a view of simulated images, and audited as the task does it. Resumable:
 classifiers are kept in ``--artifacts``, the evidence on each cell's labels in ``--outputs``.

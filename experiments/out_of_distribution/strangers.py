@@ -1,7 +1,7 @@
 """Are particles of no class flagged, and do the promises of ``task=predict`` hold on test images?
 
 Usage:
-    python experiments/out_of_distribution/run.py --run outputs/out_of_distribution/<run>
+    python experiments/out_of_distribution/strangers.py --run outputs/out_of_distribution/<run>
 
 Prints ``table.md`` and writes ``examples.png``. Methods are compared on made-up outliers (changed
 validation images); the shapes of ``shapes.py`` only measure.
