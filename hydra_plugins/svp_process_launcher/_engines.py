@@ -17,8 +17,7 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
-from hydra_plugins.svp_process_launcher._cells import Cell, cell_environment
-from hydra_plugins.svp_process_launcher._machine import LauncherError
+from hydra_plugins.svp_process_launcher._cells import Cell, LauncherError, cell_environment
 from hydra_plugins.svp_process_launcher._processes import POLL_SECONDS, adopt_orphans, run_cell
 from hydra_plugins.svp_process_launcher._progress import Sweep, say
 

@@ -4,26 +4,15 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobRuntime, JobStatus
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from hydra_plugins.svp_process_launcher._cells import Cell, before, plan_cells
+from hydra_plugins.svp_process_launcher._cells import Cell, LauncherError, plan_cells, shared_out
 from hydra_plugins.svp_process_launcher._engines import ENGINES, job_script
-from hydra_plugins.svp_process_launcher._machine import (
-    LauncherError,
-    accelerators_of,
-    asked_threads,
-    cells_at_once,
-    device_groups,
-    visible_devices,
-)
 from hydra_plugins.svp_process_launcher._processes import stop_signals
 from hydra_plugins.svp_process_launcher._progress import Sweep
 
@@ -51,7 +40,7 @@ def launch(
     cells = plan_cells(job_overrides, config.hydra.overrides.hydra, done_before, logs)
     first: list[Cell] = []
     if engine == "processes":
-        shares, first = _shared_out(cells, partial(ask, "needs", cells), **options)
+        shares, first = shared_out(cells, partial(ask, "needs", cells), **options)
         options = {**shares, "stop_on_failure": options["stop_on_failure"]}
         if options["parallel"] == 1:
             for cell in cells:
@@ -74,43 +63,6 @@ def launch(
     if failed and config.hydra.sweeper.get("_target_") == _BASIC_SWEEPER:
         raise SystemExit(1)
     return [_job_return(cell) for cell in cells]
-
-
-def _shared_out(
-    cells: Sequence[Cell],
-    needs: Callable[[], Any],
-    *,
-    parallel: int | str,
-    devices: list[int] | None,
-    cell_gb: float,
-    **_: Any,
-) -> tuple[dict[str, Any], list[Cell]]:
-    """Options of the engine, and what runs before the cells; ``needs`` asks the program.
-
-    Raises:
-        LauncherError: ``parallel`` is no number of cells.
-    """
-    visible = visible_devices(os.environ, Path("/dev"))
-    found = SimpleNamespace(accelerated=True, processes=1, first={})
-    first: list[Cell] = []
-    if parallel == "auto":
-        with suppress(HydraException):  # a cell has an impossible override, and will say so
-            found = (len(cells) > 1 and needs()) or found
-        accelerators = accelerators_of(devices, visible) if found.accelerated else 0
-        parallel = 1
-        if found.processes is not None:
-            several = (len(cells), found.processes, cell_gb, accelerators)
-            parallel = cells_at_once(*several, asked_threads())
-        # With more of them than places, they use the cores better side by side, in their cells.
-        if not accelerators and len(found.first) < parallel:
-            first = [before(one, found.first[one.name]) for one in cells if one.name in found.first]
-    elif not isinstance(parallel, int) or parallel < 1:
-        raise LauncherError(
-            f"hydra.launcher.parallel={parallel} starts no cell.", "Give 1 or more, or auto."
-        )
-    groups = device_groups(devices, parallel, visible)
-    shared = {"parallel": parallel, "processes_of_a_cell": found.processes or 1, "groups": groups}
-    return shared, first
 
 
 def _summarise(cells: Sequence[Cell]) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from hydra_plugins.svp_process_launcher import _machine
-from hydra_plugins.svp_process_launcher._cells import Cell
-from hydra_plugins.svp_process_launcher._machine import (
+from hydra_plugins.svp_process_launcher import _cells
+from hydra_plugins.svp_process_launcher._cells import (
+    Cell,
     LauncherError,
     cells_at_once,
     device_groups,
@@ -132,8 +132,8 @@ def test_auto_runs_one_cell_a_gpu_or_core(
     threads: int,
     at_once: int,
 ) -> None:
-    monkeypatch.setattr(_machine, "usable_cores", lambda: 8)
-    monkeypatch.setattr(_machine, "free_gigabytes", lambda: 20.0)
+    monkeypatch.setattr(_cells, "usable_cores", lambda: 8)
+    monkeypatch.setattr(_cells, "free_gigabytes", lambda: 20.0)
     assert cells_at_once(cells, processes, 2, accelerators, threads) == at_once
     assert cells_at_once(cells, 1, 10.5, accelerators, threads) == 1  # memory for one
 
