@@ -1,9 +1,9 @@
 """Settings of the flow-imaging simulator; the ``conf/data/simulated`` node mirrors them."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.runtime.settings import Settings, runtime
@@ -17,9 +17,11 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+_End = TypeVar("_End")
+_Between = Annotated[tuple[_End, _End], AfterValidator(_ordered)]
 _Positive = Annotated[float, Field(gt=0)]
 _NotNegative = Annotated[float, Field(ge=0)]
-_Range = Annotated[tuple[_Positive, _Positive], AfterValidator(_ordered)]
+_Range = _Between[_Positive]
 _Count = Annotated[int, Field(ge=1)]
 _ClassCounts = Annotated[
     dict[Literal[PAPER_CLASSES], _Count],  # type: ignore[valid-type]
@@ -46,26 +48,12 @@ class OpticsSettings(Settings):
     """
 
     wavelength_um: float = Field(gt=0.2, lt=1.2)
-    objective_na: _Range
-    condenser_na: _Range
+    objective_na: _Between[Annotated[float, Field(gt=0, le=0.6)]]  # what the model is good for
+    condenser_na: _Between[Annotated[float, Field(ge=0.05, le=0.2)]]
     medium_index: _Range
     pixel_scale: _Range
     sensor_pixel_um: _Range
     aberration_waves: float = Field(ge=0, le=1)
-
-    @field_validator("objective_na")
-    @classmethod
-    def _immersion(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[1] > 0.6:
-            raise ValueError("an objective aperture above 0.6 is outside this model")
-        return value
-
-    @field_validator("condenser_na")
-    @classmethod
-    def _condenser(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0.05 <= value[0] <= value[1] <= 0.2:
-            raise ValueError("the condenser aperture must lie in 0.05 to 0.2")
-        return value
 
 
 class InstrumentSettings(Settings):
