@@ -47,7 +47,8 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is moved, or was never there; a long name is reported above
+            temporary.unlink()
 
 
 @contextmanager
