@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from svp_lightning.data.store import Store
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import plan_images, simulate_store
+from tests.simulation.few import FEW
 
 SIZE, SEED = 16, 11
 
@@ -15,9 +15,9 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def whole(settings: SimulationSettings, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
     path = tmp_path_factory.mktemp("simulated") / "store"
-    simulate_store(path, settings, SIZE, SEED, lambda done: None)
+    simulate_store(path, FEW, SIZE, SEED, lambda done: None)
     return Store.open(path)
 
 
@@ -27,7 +27,7 @@ def assert_equal(a: Store, b: Store) -> None:
     assert a.sha256 == b.sha256
 
 
-def test_the_store_holds_what_was_asked_for(settings: SimulationSettings, whole: Store) -> None:
+def test_the_store_holds_what_was_asked_for(whole: Store) -> None:
     assert whole.class_names == ("protein", "silicone_oil", "air_bubble")
     for split in ("train", "val", "test"):
         assert whole.counts(split) == {"protein": 6, "silicone_oil": 4, "air_bubble": 4}
@@ -40,19 +40,17 @@ def test_the_store_holds_what_was_asked_for(settings: SimulationSettings, whole:
     assert (whole.particles["ecd_um"] > 0).all()
 
 
-def test_a_store_of_boxes_has_no_one_pixel_size(
-    settings: SimulationSettings, whole: Store, tmp_path: Path
-) -> None:
-    boxes = settings.model_copy(update={"crop": "box"})
+def test_a_store_of_boxes_has_no_one_pixel_size(whole: Store, tmp_path: Path) -> None:
+    boxes = FEW.model_copy(update={"crop": "box"})
     simulate_store(tmp_path / "store", boxes, SIZE, SEED, lambda done: None)
     store = Store.open(tmp_path / "store")
     assert store.pixel_size_um is None  # scale bars and sizes in um would be wrong
     assert store.particles["pixel_um"].nunique() > whole.particles["pixel_um"].nunique()
 
 
-def test_sessions_never_cross_splits(settings: SimulationSettings, whole: Store) -> None:
-    plan = plan_images(settings)
-    assert len(plan) == settings.num_images
+def test_sessions_never_cross_splits(whole: Store) -> None:
+    plan = plan_images(FEW)
+    assert len(plan) == FEW.num_images
     assert not plan.duplicated(["label", "index"]).any()
     splits_of_group = whole.particles.groupby("group")["split"].nunique()
     assert (splits_of_group == 1).all()
@@ -63,12 +61,8 @@ def test_sessions_never_cross_splits(settings: SimulationSettings, whole: Store)
     }
 
 
-def test_a_larger_training_set_leaves_the_test_images_alone(
-    settings: SimulationSettings, whole: Store, tmp_path: Path
-) -> None:
-    fewer = settings.model_copy(
-        update={"counts": {"train": {"protein": 1}, "test": settings.counts["test"]}}
-    )
+def test_a_larger_training_set_leaves_the_test_images_alone(whole: Store, tmp_path: Path) -> None:
+    fewer = FEW.model_copy(update={"counts": {"train": {"protein": 1}, "test": FEW.counts["test"]}})
     simulate_store(tmp_path / "store", fewer, SIZE, SEED, lambda done: None)
     other = Store.open(tmp_path / "store")
     np.testing.assert_array_equal(
@@ -76,9 +70,7 @@ def test_a_larger_training_set_leaves_the_test_images_alone(
     )
 
 
-def test_a_killed_run_resumes_and_ends_equal(
-    settings: SimulationSettings, whole: Store, tmp_path: Path
-) -> None:
+def test_a_killed_run_resumes_and_ends_equal(whole: Store, tmp_path: Path) -> None:
     written: list[int] = []
 
     def kill_at_half(count: int) -> None:
@@ -87,17 +79,15 @@ def test_a_killed_run_resumes_and_ends_equal(
             raise Killed
 
     with pytest.raises(Killed):
-        simulate_store(tmp_path / "store", settings, SIZE, SEED, kill_at_half)
+        simulate_store(tmp_path / "store", FEW, SIZE, SEED, kill_at_half)
     seen: list[int] = []
-    simulate_store(tmp_path / "store", settings, SIZE, SEED, seen.append)
+    simulate_store(tmp_path / "store", FEW, SIZE, SEED, seen.append)
     assert seen[0] == 20
-    assert sum(seen) == settings.num_images
+    assert sum(seen) == FEW.num_images
     assert_equal(Store.open(tmp_path / "store"), whole)
 
 
-def test_processes_and_chunks_do_not_change_a_bit(
-    settings: SimulationSettings, whole: Store, tmp_path: Path
-) -> None:
-    apart = settings.model_copy(update={"workers": 2, "chunk_size": 7})
+def test_processes_and_chunks_do_not_change_a_bit(whole: Store, tmp_path: Path) -> None:
+    apart = FEW.model_copy(update={"workers": 2, "chunk_size": 7})
     simulate_store(tmp_path / "store", apart, SIZE, SEED, lambda done: None)
     assert_equal(Store.open(tmp_path / "store"), whole)

@@ -6,8 +6,8 @@ from threadpoolctl import threadpool_info
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.errors import SettingsError
-from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator, one_thread
+from tests.simulation.few import FEW
 
 NAMES = [PAPER_CLASSES[i % 3] for i in range(18)]
 INDICES = np.arange(18)
@@ -15,32 +15,32 @@ SESSIONS = np.arange(18) % 2
 
 
 @pytest.mark.parametrize("crop", ["window", "box"])
-def test_an_image_does_not_depend_on_its_batch(settings: SimulationSettings, crop: str) -> None:
-    settings = settings.model_copy(update={"crop": crop})
-    simulator = Simulator(settings, 64, seed=5)
+def test_an_image_does_not_depend_on_its_batch(crop: str) -> None:
+    cropped = FEW.model_copy(update={"crop": crop})
+    simulator = Simulator(cropped, 64, seed=5)
     images, table = simulator.render(NAMES, INDICES, SESSIONS)
-    again = Simulator(settings, 64, seed=5)
+    again = Simulator(cropped, 64, seed=5)
     for rows in ([17], [3, 4, 5], [12, 0, 9, 1]):
         part, part_table = again.render([NAMES[r] for r in rows], INDICES[rows], SESSIONS[rows])
         np.testing.assert_array_equal(part, images[rows])
         assert part_table.equals(table.iloc[rows].reset_index(drop=True))
 
 
-def test_an_image_does_not_depend_on_threads(settings: SimulationSettings) -> None:
+def test_an_image_does_not_depend_on_threads() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one, _ = Simulator(settings, 64, 5).render(NAMES[:6], INDICES[:6], SESSIONS[:6])
+        one, _ = Simulator(FEW, 64, 5).render(NAMES[:6], INDICES[:6], SESSIONS[:6])
         torch.set_num_threads(2)
-        two, _ = Simulator(settings, 64, 5).render(NAMES[:6], INDICES[:6], SESSIONS[:6])
+        two, _ = Simulator(FEW, 64, 5).render(NAMES[:6], INDICES[:6], SESSIONS[:6])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(one, two)
 
 
-def test_batches_agree_with_single_images_to_a_grey_level(settings: SimulationSettings) -> None:
-    crowded = settings.model_copy(update={"neighbour_share": 0.3, "source_points": 25})
+def test_batches_agree_with_single_images_to_a_grey_level() -> None:
+    crowded = FEW.model_copy(update={"neighbour_share": 0.3, "source_points": 25})
     simulator = Simulator(crowded, 64, seed=5)
     one, table = simulator.render(NAMES, INDICES, SESSIONS)
     drawn = Simulator(crowded, 64, seed=5).draw(NAMES, INDICES, SESSIONS)
@@ -51,9 +51,9 @@ def test_batches_agree_with_single_images_to_a_grey_level(settings: SimulationSe
     assert same.equals(table)
 
 
-def test_a_neighbour_changes_the_edge_of_its_own_image_only(settings: SimulationSettings) -> None:
-    alone = settings.model_copy(update={"neighbour_share": 0.0})
-    some = settings.model_copy(update={"neighbour_share": 0.4})
+def test_a_neighbour_changes_the_edge_of_its_own_image_only() -> None:
+    alone = FEW.model_copy(update={"neighbour_share": 0.0})
+    some = FEW.model_copy(update={"neighbour_share": 0.4})
     names, rows = ["silicone_oil"] * 24, np.arange(24)
     without, _ = Simulator(alone, 64, 3).render(names, rows, rows * 0)
     joined, _ = Simulator(some, 64, 3).render(names, rows, rows * 0)
@@ -63,11 +63,9 @@ def test_a_neighbour_changes_the_edge_of_its_own_image_only(settings: Simulation
 
 
 @pytest.mark.parametrize("change", ["seed", "index", "session", "class"])
-def test_every_part_of_its_name_changes_the_image(
-    settings: SimulationSettings, change: str
-) -> None:
+def test_every_part_of_its_name_changes_the_image(change: str) -> None:
     def image(seed: int = 1, index: int = 2, session: int = 0, name: str = "silicone_oil"):
-        simulator = Simulator(settings, 32, seed)
+        simulator = Simulator(FEW, 32, seed)
         return simulator.render([name], np.array([index]), np.array([session]))[0]
 
     other = {
@@ -80,10 +78,8 @@ def test_every_part_of_its_name_changes_the_image(
 
 
 @pytest.mark.parametrize("image_size", [16, 32, 48, 64, 128])
-def test_particles_stand_out_of_an_even_background(
-    settings: SimulationSettings, image_size: int
-) -> None:
-    simulator = Simulator(settings, image_size, seed=3)
+def test_particles_stand_out_of_an_even_background(image_size: int) -> None:
+    simulator = Simulator(FEW, image_size, seed=3)
     names = ["protein"] * 4 + ["silicone_oil"] * 4
     images, _ = simulator.render(names, np.arange(8), np.zeros(8, np.int64))
     assert images.shape == (8, image_size, image_size)
@@ -95,10 +91,10 @@ def test_particles_stand_out_of_an_even_background(
     assert simulator.pixel_size_um * image_size == pytest.approx(16.64)
 
 
-def test_sizes_show_the_same_particles(settings: SimulationSettings) -> None:
+def test_sizes_show_the_same_particles() -> None:
     names, rows = ["silicone_oil"] * 4, np.arange(4)
-    coarse, coarse_table = Simulator(settings, 32, 3).render(names, rows, rows * 0)
-    fine, fine_table = Simulator(settings, 64, 3).render(names, rows, rows * 0)
+    coarse, coarse_table = Simulator(FEW, 32, 3).render(names, rows, rows * 0)
+    fine, fine_table = Simulator(FEW, 64, 3).render(names, rows, rows * 0)
     assert coarse_table.drop(columns="pixel_um").equals(fine_table.drop(columns="pixel_um"))
     binned = fine.reshape(4, 32, 2, 32, 2).mean((2, 4))
     # What remains is the noise of the coarse camera, which is that of single pixels.
@@ -106,8 +102,8 @@ def test_sizes_show_the_same_particles(settings: SimulationSettings) -> None:
     assert np.corrcoef(coarse.ravel(), binned.ravel())[0, 1] > 0.95
 
 
-def test_physical_columns_are_what_the_class_says(settings: SimulationSettings) -> None:
-    simulator = Simulator(settings, 32, seed=1)
+def test_physical_columns_are_what_the_class_says() -> None:
+    simulator = Simulator(FEW, 32, seed=1)
     n = 60
     rows, zero = np.arange(n), np.zeros(n, np.int64)
     _, oil = simulator.render(["silicone_oil"] * n, rows, zero)
@@ -127,27 +123,21 @@ def test_physical_columns_are_what_the_class_says(settings: SimulationSettings) 
 
 
 @pytest.mark.parametrize(("image_size", "seed"), [(20, 1), (256, 1), (0, 1), (64, -1)])
-def test_impossible_sizes_and_seeds_are_refused(
-    settings: SimulationSettings, image_size: int, seed: int
-) -> None:
+def test_impossible_sizes_and_seeds_are_refused(image_size: int, seed: int) -> None:
     with pytest.raises(SettingsError):
-        Simulator(settings, image_size, seed)
+        Simulator(FEW, image_size, seed)
     with pytest.raises(SettingsError, match="glass"):
-        Simulator(settings, 32, 1).render(["glass"], np.array([0]), np.array([0]))
+        Simulator(FEW, 32, 1).render(["glass"], np.array([0]), np.array([0]))
 
 
-@pytest.fixture
-def boxes(settings: SimulationSettings) -> SimulationSettings:
-    """The same instrument, exporting boxes."""
-    return settings.model_copy(update={"crop": "box"})
+BOXES = FEW.model_copy(update={"crop": "box"})
+"""The same instrument, exporting boxes."""
 
 
-def test_larger_particles_have_larger_boxes_and_one_width(
-    settings: SimulationSettings, boxes: SimulationSettings
-) -> None:
+def test_larger_particles_have_larger_boxes_and_one_width() -> None:
     names, rows = ["silicone_oil"] * 40, np.arange(40)
-    fixed, table = Simulator(settings, 64, 3).render(names, rows, rows * 0)
-    cut, cut_table = Simulator(boxes, 64, 3).render(names, rows, rows * 0)
+    fixed, table = Simulator(FEW, 64, 3).render(names, rows, rows * 0)
+    cut, cut_table = Simulator(BOXES, 64, 3).render(names, rows, rows * 0)
     assert table["pixel_um"].nunique() == 1
     assert cut_table["pixel_um"].max() > 1.3 * cut_table["pixel_um"].min()
     assert np.std([width_of(i) for i in cut]) < 0.7 * np.std([width_of(i) for i in fixed])
@@ -155,14 +145,12 @@ def test_larger_particles_have_larger_boxes_and_one_width(
     assert spheres["pixel_um"].corr(spheres["radius_um"], method="spearman") > 0.4
 
 
-def test_large_bubbles_are_seen_through_the_window_in_either_case(
-    settings: SimulationSettings, boxes: SimulationSettings
-) -> None:
+def test_large_bubbles_are_seen_through_the_window_in_either_case() -> None:
     large = {"large_bubble_share": 1.0}
     rows = np.arange(6)
     images = [
         Simulator(each.model_copy(update=large), 64, 3).render(["air_bubble"] * 6, rows, rows * 0)
-        for each in (settings, boxes)
+        for each in (FEW, BOXES)
     ]
     np.testing.assert_array_equal(images[0][0], images[1][0])
 
