@@ -1,8 +1,7 @@
 """The study on a GPU, rehearsed on the CPU in this process."""
 
-import importlib.util
+import importlib
 import json
-import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,19 +15,14 @@ from svp_lightning.generator.checkpoint import load_generator
 from tests.conftest import _save_blank
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 
-SCRIPT = Path(__file__).parents[1] / "experiments/gpu/gpu_study.py"
+FOLDER = Path(__file__).parents[1] / "experiments" / "gpu"
 QUICK = ("--tiny", "--jobs", "0", "trainer=cpu", "data.simulation.workers=0")
 
 
 @pytest.fixture
 def study(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("gpu_study", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "gpu_study", module)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("gpu_study")
     monkeypatch.setenv("SVP_SWEEP_MEMORY", "")  # which the script sets
     monkeypatch.setattr(module, "ARMS", (module.ARMS[0], module.ARMS[-1]))
     monkeypatch.setattr(Figure, "savefig", _save_blank(Figure.savefig))

@@ -1,7 +1,8 @@
 """The W&B dashboard is built without a network, from the names that runs really log."""
 
-import importlib.util
+import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,17 +11,14 @@ import pytest
 
 pytest.importorskip("wandb_workspaces", reason="the extra `dashboard` is not installed")
 
-SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "wandb_dashboard" / "dashboard.py"
+FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "wandb_dashboard"
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dashboard", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def dashboard() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        yield importlib.import_module("dashboard")
 
 
 def sent(workspace: Any) -> dict[str, Any]:

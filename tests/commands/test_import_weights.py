@@ -23,8 +23,9 @@ GREY = torch.randint(0, 256, (3, 1, 64, 64), generator=torch.Generator().manual_
 
 
 @pytest.fixture
-def foreign(tmp_path: Path) -> torch.nn.Module:
-    """A network for RGB, as it lies in ``theirs.pth``."""
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """A network for RGB, as it lies in ``theirs.pth``; backbones are as wide as they are."""
+    monkeypatch.setattr("tests.conftest.use_narrow_backbones", lambda _patch: None)
     torch.manual_seed(0)
     network = torchvision.models.resnet18(num_classes=3).eval()
     state = {f"net.{k.replace('fc.', 'head.')}": v for k, v in network.state_dict().items()}
@@ -36,11 +37,8 @@ GIVEN = ("task=import_weights", "import_weights.file=theirs.pth", "import_weight
 
 
 def test_imported_classifier_is_the_function_it_was(
-    svp: Program, tmp_path: Path, foreign: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, foreign: torch.nn.Module
 ) -> None:
-    from tests import conftest
-
-    monkeypatch.setattr(conftest, "use_narrow_backbones", lambda _patch: None)
     svp(*GIVEN, "import_weights.classes=[oil,air,protein]", "import_weights.image_size=64",
         "import_weights.mean=0.45", "import_weights.std=0.25",
         "import_weights.trained_shares={oil:1,air:1,protein:2}")  # fmt: skip
@@ -56,11 +54,8 @@ def test_imported_classifier_is_the_function_it_was(
 
 
 def test_imported_body_starts_a_training(
-    svp: Program, tmp_path: Path, foreign: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    svp: Program, tmp_path: Path, foreign: torch.nn.Module
 ) -> None:
-    from tests import conftest
-
-    monkeypatch.setattr(conftest, "use_narrow_backbones", lambda _patch: None)
     svp(*GIVEN)
     assert "classifier.pretrained_weights=mine/model.safetensors" in svp.said()
     network = build_backbone("resnet18", 5, 64, pretrained=True)
