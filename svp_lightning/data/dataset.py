@@ -72,13 +72,7 @@ class ParticleDataset(Dataset[Batch]):
         return batch
 
 
-def loader_of_rows(
-    store: Store, rows: NDArray[np.int64], batch_size: int, num_workers: int = 0
-) -> Loader:
+def loader_of_rows(store: Store, rows: NDArray[np.int64], batch_size: int) -> Loader:
     """Rows of a store in order, once each, as uint8 batches, for use without a trainer."""
-    return DataLoader(
-        ParticleDataset.of_rows(store, rows),
-        batch_size=None,
-        sampler=ShardedSampler(len(rows), batch_size),
-        num_workers=num_workers,
-    )
+    dataset, sampler = ParticleDataset.of_rows(store, rows), ShardedSampler(len(rows), batch_size)
+    return DataLoader(dataset, batch_size=None, sampler=sampler)
