@@ -97,6 +97,8 @@ def test_groups_and_splits_of_the_table_are_taken(tmp_path: Path, name: str) -> 
     text = f"particle_id,label,{name},split\n1,oil,v1,Train\n10,air,,testing\n2,,v3,\n"
     nothing = (None, None, None)
     assert given(tmp_path, text) == [("oil", "v1", "train"), nothing, ("air", None, "test")]
+    empty = given(tmp_path, "particle_id,label,split\n1,oil,\n")
+    assert empty == [("oil", None, None), nothing, nothing]
 
 
 def test_the_coarsest_group_is_taken_and_a_run_is_one_only_next_to_ids(tmp_path: Path) -> None:

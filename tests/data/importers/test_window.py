@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_lightning.data.importers.window import choose_window, frame
+from svp_lightning.data.importers.window import border, choose_window, frame
 from svp_lightning.data.settings import WindowSettings
 from tests.examples import examples
 
@@ -37,9 +37,14 @@ def test_any_size_gives_the_crop_size_and_the_same_crop_again(h: int, w: int, si
 
 @pytest.mark.parametrize(("y", "x"), [(8, 30), (40, 60), (20, 12)])
 def test_a_large_image_is_cut_around_its_particle(y: int, x: int) -> None:
-    crop = frame(picture(60, 90, y, x), 32).image
-    expected = [y - np.clip(y - 16, 0, 28), x - np.clip(x - 16, 0, 58)]
-    assert centre_of_dark(crop) == pytest.approx(expected, abs=1)
+    image = picture(60, 90, y, x)
+    windows = np.lib.stride_tricks.sliding_window_view(image, (32, 32))
+    (corner,) = np.argwhere((windows == frame(image, 32).image).all(axis=(2, 3)))
+    last = np.array([60 - 32, 90 - 32])
+    expected = np.clip([y - 16, x - 16], 0, last)
+    assert corner == pytest.approx(expected, abs=1)
+    at_edge = (expected == 0) | (expected == last)
+    assert (corner == expected)[at_edge].all()
 
 
 def test_a_small_image_keeps_all_pixels_and_its_particle_moves_towards_the_middle() -> None:
@@ -59,6 +64,20 @@ def test_bright_specks_far_off_do_not_move_the_centre() -> None:
     crop, _, _, cut = frame(image, 32)
     assert not cut
     assert centre_of_dark(crop) == pytest.approx([16, 16], abs=1)
+
+
+def test_noise_is_no_particle() -> None:
+    crop, _, _, cut = frame(picture(80, 80, 50, 30, noise=20), 32)
+    assert not cut
+    assert centre_of_dark(crop) == pytest.approx([16, 16], abs=1.5)
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_the_border_is_every_pixel_with_no_neighbour_on_a_side_once(h: int, w: int) -> None:
+    image = np.arange(h * w).reshape(h, w)
+    edge = np.ones((h, w), bool)
+    edge[1:-1, 1:-1] = False
+    assert sorted(border(image)) == image[edge].tolist()
 
 
 def test_the_crop_size_itself_is_left_alone() -> None:
