@@ -200,7 +200,7 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path / RECORD} cannot be read: {error!r}.", remedy) from error
     if made_from != (stage, json.loads(json.dumps(identity))):
-        raise ArtifactError(f"{path} was made by another stage or from other settings.", remedy)
+        raise ArtifactError(f"{path / RECORD} is of another stage or of other settings.", remedy)
     for name, facts in files.items():
         file = path / name
         if not file.is_file() or file.stat().st_size != facts["bytes"]:
