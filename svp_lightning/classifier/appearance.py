@@ -96,6 +96,7 @@ class Appearance(nn.Module):
 class Look(nn.Module):
     """Numbers that describe images of one ``size`` (H = W, px), whatever the classifier."""
 
+    pixels: Tensor
     harmonics: Tensor
     bands: Tensor
     window: Tensor
@@ -104,13 +105,18 @@ class Look(nn.Module):
         super().__init__()
         line = torch.arange(size) - (size - 1) / 2
         y, x = line[:, None].expand(size, size), line[None].expand(size, size)
-        ring = (torch.hypot(x, y) / (size / 2) * RINGS).floor()
-        share = _means(ring, RINGS)[:, None, None] * _turns(torch.atan2(y, x))
+        ring = (torch.hypot(x, y) / (size / 2) * RINGS).floor().int().flatten()
+        # Pixels in the order of their rings, so that each ring is summed over its own pixels alone.
+        self.ring_sizes = ring.bincount()[:RINGS].tolist()
+        pixels = ring.argsort(stable=True)[: sum(self.ring_sizes)]
+        of_ring = torch.tensor(self.ring_sizes)[ring[pixels]]
+        harmonics = _turns(torch.atan2(y, x).flatten()[pixels]) / of_ring[:, None]
         fy, fx = torch.fft.fftfreq(size) * size, torch.arange(size // 2 + 1)
         band = torch.hypot(fx[None].float(), fy[:, None]) / (size / 2) * (BANDS + 2)
         twice = 2.0 - (fx % (size // 2) == 0).float()  # the other half mirrors these columns
         hann = torch.hann_window(size, periodic=False)
-        self.register_buffer("harmonics", share.flatten(0, 2).flatten(1).T, persistent=False)
+        self.register_buffer("pixels", pixels, persistent=False)
+        self.register_buffer("harmonics", harmonics, persistent=False)
         self.register_buffer(
             "bands", _means(band.round(), BANDS, twice).flatten(1).T, persistent=False
         )
@@ -129,7 +135,10 @@ class Look(nn.Module):
 
     def _angular(self, contrast: Tensor) -> Tensor:
         """Root of the size of each angular order in each ring; the mean (order 0) has its sign."""
-        parts = (contrast.flatten(1) @ self.harmonics).view(-1, RINGS, ORDERS, 2)
+        rings = contrast.flatten(1).index_select(1, self.pixels).split(self.ring_sizes, dim=1)
+        harmonics = self.harmonics.split(self.ring_sizes)
+        sums = [one @ turns for one, turns in zip(rings, harmonics, strict=True)]
+        parts = torch.stack(sums, dim=1).view(-1, RINGS, ORDERS, 2)
         turning = parts[:, :, 1:].square().sum(dim=3).pow(0.25)
         return torch.cat([signed_root(parts[:, :, 0, 0]), turning.flatten(1)], dim=1)
 
@@ -149,9 +158,9 @@ def _means(number: Tensor, count: int, weight: Tensor | float = 1.0) -> Tensor:
 
 
 def _turns(angle: Tensor) -> Tensor:
-    """(1, ORDERS, 2, H, W) cosine and sine of each order."""
-    phase = torch.arange(ORDERS)[:, None, None] * angle
-    return torch.stack([phase.cos(), phase.sin()], dim=1)[None]
+    """(P,) -> (P, ORDERS × 2) cosine and sine of each order."""
+    phase = angle[:, None] * torch.arange(ORDERS)
+    return torch.stack([phase.cos(), phase.sin()], dim=2).flatten(1)
 
 
 def _quantiles(pixels: Tensor, wanted: Sequence[float]) -> Tensor:

@@ -11,7 +11,6 @@ from svp_lightning.classifier.appearance import Appearance
 from svp_lightning.classifier.backbones import fold_batch_norms
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.packaged import open_classifier
-from svp_lightning.data.dataset import loader_of_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError
@@ -85,16 +84,16 @@ def predict_all(
     names, seen = module.class_names, seen.to(device).eval()
     strange_to = len(names) if isinstance(seen, Appearance) else 0
     probability = np.empty((len(rows), len(names)), np.float32)
-    strangeness, at = np.empty((len(rows), strange_to), np.float32), 0
+    strangeness = np.empty((len(rows), strange_to), np.float32)
     with torch.inference_mode(), counting("Classifying", len(rows)) as progress:
-        for batch in loader_of_rows(store, rows, batch_size) if len(rows) else ():
-            images, end = batch["image"].to(device), at + len(batch["image"])
+        for start in range(0, len(rows), batch_size):
+            now = slice(start, start + batch_size)
+            images = torch.from_numpy(np.asarray(store.images[rows[now]])[:, None]).to(device)
             if isinstance(seen, Appearance):
                 found, strange = seen(images)
-                strangeness[at:end] = strange.cpu()
+                strangeness[now] = strange.cpu()
             else:
                 found = seen.probabilities(to_model_range(images))
-            probability[at:end] = found.cpu()
-            progress(end - at)
-            at = end
+            probability[now] = found.cpu()
+            progress(len(images))
     return Predictions(ids, unknown, probability, names, module.trained_shares), strangeness
