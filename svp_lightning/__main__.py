@@ -130,11 +130,12 @@ def _carry_out(
     task, run_dir = pipeline.config.task, pipeline.run_dir
     whole = task in ("ingest", "predict")
     with nothing_left_on_failure(run_dir) if whole else nullcontext():
+        overrides = pipeline.config.data.label_overrides if task != "predict" else None
         if task == "evaluate" and is_main_process():
-            _record(cfg, run_dir)
+            _record(cfg, run_dir, overrides)
         written = command(pipeline) or run_dir
         if task in ("assess", "audit", "predict") and is_main_process():
-            _record(_used_by_predict(cfg) if task == "predict" else cfg, run_dir)
+            _record(_used_by_predict(cfg) if task == "predict" else cfg, run_dir, overrides)
         if task in TRACED and is_main_process():
             _trace(pipeline.config, written)
 
@@ -203,13 +204,15 @@ def _used_by_predict(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create({part: values[part] for part in parts})
 
 
-def _record(cfg: DictConfig, run_dir: Path) -> None:
-    """Keep the resolved configuration and the command with the results."""
+def _record(cfg: DictConfig, run_dir: Path, overrides: Path | None) -> None:
+    """Keep the resolved configuration, corrected labels and the command with the results."""
     with replacing(run_dir / kept.CONFIG) as temporary:
         OmegaConf.save(cfg, temporary, resolve=True)
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     with replacing(run_dir / "command.txt") as temporary:
         temporary.write_text(command + "\n", encoding="utf-8")
+    if overrides is not None:
+        kept.copy(overrides, run_dir / kept.OVERRIDES)
 
 
 def _refuse_impossible_runs(config: Config) -> None:

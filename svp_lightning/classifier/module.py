@@ -55,6 +55,7 @@ class ClassifierModule(Classifier, pl.LightningModule):
             of the whole split; None: nothing.
 
     Attributes:
+        newest_score: of the last validation; None: there was none.
         test_predictions: after ``Trainer.test``, every tested image once, on every process.
 
     Raises:
@@ -95,6 +96,7 @@ class ClassifierModule(Classifier, pl.LightningModule):
         shift = None if logit_shift is None else torch.tensor(_plain(logit_shift))
         self.register_buffer("logit_shift", shift, persistent=False)
         self.mixup = mixup
+        self.newest_score: float | None = None
         self.test_predictions: Collected | None = None
         self._collector = Collector(len(class_names))
         self._divergence = Divergence()
@@ -195,8 +197,18 @@ class ClassifierModule(Classifier, pl.LightningModule):
                 f"A predicted probability is not a finite number at step {self.global_step:,}.",
                 self._remedy,
             )
-        for name, value in (self.score(found) if self.score else {}).items():
+        scores = self.score(found) if self.score else {}
+        self.newest_score = scores.get(VALIDATION_SCORE)
+        for name, value in scores.items():
             self.log(name, value, prog_bar=name == VALIDATION_SCORE)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the newest score, for an attempt that finds all steps taken."""
+        checkpoint[VALIDATION_SCORE] = self.newest_score
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.newest_score = checkpoint.get(VALIDATION_SCORE)
 
     def _refuse_divergence(self) -> None:
         smallest = partial(self.trainer.strategy.reduce, reduce_op="min")

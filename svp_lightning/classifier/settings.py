@@ -50,7 +50,7 @@ class ClassifierSettings(Settings):
     warmup_steps: int = Field(ge=0)
     """Shortened to a tenth of ``steps`` in short runs."""
     weight_decay: float = Field(ge=0)
-    """Of matrices and kernels; biases and normalisation are left alone."""
+    """Of matrices and kernels; biases, normalisation and scales of layers are left alone."""
     label_smoothing: float = Field(ge=0, lt=1)
     keep: Literal["best", "last"]
     """Which weights: those that validation scores best, or those of the last step. With few
@@ -58,8 +58,11 @@ class ClassifierSettings(Settings):
 
     def identity(self) -> dict[str, Any]:
         """The contents of a weights file decide, not its place."""
-        weights = sha256_of_given(self.pretrained_weights)
-        return super().identity() | {"pretrained_weights": weights}
+        values = super().identity()
+        values["pretrained_weights"] = sha256_of_given(self.pretrained_weights)
+        if self.backbone.startswith("convnext"):
+            values["weight_decay_spares"] = "vectors"  # its scales of layers, too
+        return values
 
     @property
     def epochs(self) -> int:

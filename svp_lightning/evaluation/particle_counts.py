@@ -17,7 +17,7 @@ from scipy.special import gammaincinv
 
 from svp_lightning.data.importers.summary import particles_lost
 from svp_lightning.data.store import Store
-from svp_lightning.errors import SettingsError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.reference import Judged
 
@@ -91,6 +91,7 @@ def samples_of(
 
     Raises:
         SettingsError: ``volume_ml`` is one number for several samples, or names another one.
+        DataError: a sample is named as all of them together are.
     """
     made_by = store.manifest.made_by
     facts: Mapping[str, Any] = made_by.get("runs", {})
@@ -98,6 +99,11 @@ def samples_of(
     if kind_of(store) != "image":
         blanks = {run for run, of in facts.items() if of.get("particles") == 0}
         names = sorted({*store.particles["group"].unique(), *blanks})
+        if (taken := all_samples(store)) in names:
+            raise DataError(
+                f"A {kind_of(store)} is named {taken!r}, as the counts of all together are.",
+                "Rename it.",
+            )
     given = _given_volumes(volume_ml, names, f"{kind_of(store)}s")
     lost = particles_lost(made_by)
     return [_sample(name, facts.get(name, {}), given.get(name), dilution, lost) for name in names]

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.calibration import calibrated
@@ -31,6 +32,7 @@ from svp_lightning.evaluation.particle_counts import (
     counted_name,
 )
 from svp_lightning.evaluation.predictions import Predictions
+from svp_lightning.evaluation.repetitions import ALPHA, holm
 from svp_lightning.evaluation.schema import Results
 
 LEAST_SHARE = 0.01
@@ -168,8 +170,8 @@ def quality_table(
         ``min_size_um``, ``class`` (K names, then :data:`ALL`, :data:`UNCERTAIN`), ``other`` (the
         run subtracted); of single runs ``called`` (particles before the correction) and
         ``corrected`` with ``corrected_low`` and ``corrected_high``; ``per_ml`` and
-        ``per_container`` with their ends, NaN where withheld or not known. Uncertain particles are
-        also in the classes.
+        ``per_container`` with their ends, NaN where withheld or not known; ``verdict`` on each
+        difference (:func:`_verdicts`). Uncertain particles are also in the classes.
 
     Raises:
         SettingsError: see :func:`blank_among`.
@@ -183,7 +185,24 @@ def quality_table(
     table = pd.concat(parts, ignore_index=True)
     for end in ENDS:
         table[f"per_container{end}"] = table[f"per_ml{end}"] * (container_ml or np.nan)
-    return table[[*KEYS, "other", "called", *(f"{one}{end}" for one in NUMBERS for end in ENDS)]]
+    table["verdict"] = ""
+    differences = table["quantity"] == DIFFERENCE
+    table.loc[differences, "verdict"] = _verdicts(table[differences])
+    numbers = [f"{one}{end}" for one in NUMBERS for end in ENDS]
+    return table[[*KEYS, "other", "called", *numbers, "verdict"]]
+
+
+def _verdicts(differences: pd.DataFrame) -> NDArray[np.str_]:
+    """``more`` or ``fewer`` where a difference is clear of 0, else nothing.
+
+    The chance that any verdict is wrong is 5 %, whatever the number of sizes, classes and runs
+    (Holm). The interval's end on the side of 0 is taken to be 1.96 standard errors away.
+    """
+    value, low, high = (differences[f"per_ml{end}"].to_numpy() for end in ENDS)
+    room = np.where(value > 0, value - low, high - value)
+    errors = np.abs(value) / np.maximum(room, np.finfo(float).tiny) * ndtri(1 - ALPHA / 2)
+    clear = np.array(holm(2 * ndtr(-errors))) <= ALPHA
+    return np.where(clear, np.where(value > 0, "more", "fewer"), "")
 
 
 def with_blank(samples: Sequence[Sample], blank: str | None) -> list[Sample]:

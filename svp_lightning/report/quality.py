@@ -266,16 +266,11 @@ def _compared(contents: Contents, names: Sequence[str]) -> dict[str, Any] | None
             cells = [_cell(contents.lines[SINGLE, first, least, name], "per_ml")]
             for other in others:
                 found = contents.lines[DIFFERENCE, other, least, name]
-                verdict = _verdict(found["per_ml_low"], found["per_ml_high"])
                 cells.append(_cell(contents.lines[SINGLE, other, least, name], "per_ml"))
-                cells.append(_cell(found, "per_ml") | {"verdict": verdict})
+                cells.append(_cell(found, "per_ml") | {"verdict": found["verdict"]})
             rows.append({"size": _size(least), "class": name, "cells": cells})
     headings = [first, *(h for other in others for h in (other, f"{other} − {first}"))]
     return {"headings": headings, "rows": rows}
-
-
-def _verdict(low: float, high: float) -> str:
-    return "more" if low > 0 else "fewer" if high < 0 else ""
 
 
 _GLOSSARY = {

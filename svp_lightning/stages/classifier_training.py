@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -158,7 +158,7 @@ def _train(
     require_finished("classifier", trainer.global_step, settings.steps)
     if is_main_process():
         record = {
-            "validation_score": _score(settings, trainer),
+            "validation_score": _score(module, trainer),
             "real": rows.real,
             "added": rows.added,
             "trained_shares": shares,
@@ -194,11 +194,11 @@ def _loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(network(images), labels)
 
 
-def _score(settings: ClassifierSettings, trainer: pl.Trainer) -> float | None:
-    """The validation score of the weights that are kept, if this attempt validated them."""
-    kept: Any = trainer.checkpoint_callbacks[0]
-    newest = trainer.callback_metrics.get(VALIDATION_SCORE)
-    score = kept.best_model_score if settings.keep == "best" else newest
+def _score(module: ClassifierModule, trainer: pl.Trainer) -> float | None:
+    """The validation score of the weights that are kept."""
+    if module.settings.keep == "last":
+        return module.newest_score
+    score: Tensor | None = cast("Any", trainer.checkpoint_callbacks[0]).best_model_score
     return None if score is None else float(score)
 
 

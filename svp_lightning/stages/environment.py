@@ -118,18 +118,17 @@ def _gpu(trainer: TrainerSettings, there: int) -> int:
 def precision_of(settings: TrainerSettings, training: bool) -> str:
     """What ``trainer.precision`` means: where null, bf16 if the device multiplies it.
 
-    Tests on a CPU stay in float32: how images are batched must not show in a metric. On a GPU they
-    take bf16 too: its float32 convolutions round to ten bits themselves, and 500,000 test images
-    are the longest part of many a cell.
+    Tests are in float32 on every device, as predictions of new images are: calibration, thresholds
+    and the shares of mistakes that a test finds are those of the outputs they are applied to.
 
     Raises:
         SettingsError: a GPU is asked for that is not there.
     """
+    if not training:
+        return "32-true"
     if settings.precision is not None:
         return settings.precision
-    device = choose_device(settings)
-    fast = multiplies_bfloat16(device) and (training or device.type == "cuda")
-    return "bf16-mixed" if fast else "32-true"
+    return "bf16-mixed" if multiplies_bfloat16(choose_device(settings)) else "32-true"
 
 
 def device_name(device: torch.device, processes: int = 1) -> str:

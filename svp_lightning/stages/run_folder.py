@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RESULTS, REPORT = "results.json", "report.html"
 CONFIG, FIGURES = "config.yaml", "figures"
+OVERRIDES = "label_overrides.csv"
+"""The corrected labels that were used, with who, when and why."""
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
 VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
 FIDELITY = "fidelity.json"
@@ -41,8 +43,8 @@ def record_run(run_dir: Path) -> None:
     """Record the hashes of a run's results, last of all: a run with a record is finished."""
     tables = [file for kind in ("parquet", "safetensors") for file in run_dir.glob(f"*.{kind}")]
     files = [*(run_dir / name for name in (RESULTS, METRICS, CLASSIFIER)), *tables]
-    if (config := run_dir / CONFIG).is_file():  # a script that calls the stages has none
-        files.append(config)
+    # A script that calls the stages has no configuration, and most runs no corrected labels.
+    files += [file for name in (CONFIG, OVERRIDES) if (file := run_dir / name).is_file()]
     write_json(run_dir / CHECKSUMS, {file.name: sha256_of_file(file) for file in files})
 
 

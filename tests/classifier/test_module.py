@@ -73,8 +73,12 @@ def test_checkpoints_that_were_moved_still_know_the_best(trained, tmp_path):
 def test_the_last_weights_are_kept_where_asked_for(trained, toy, tmp_path):
     settings = toy.settings(keep="last", learning_rate=1.0)  # its score does not rise
     module, trainer = toy.module(settings), toy.trainer(tmp_path, settings)
-    trainer.fit(module, toy.train_loader(settings), toy.eval_loader())
+    loaders = toy.train_loader(settings), toy.eval_loader()
+    trainer.fit(module, *loaders)
     assert same_weights(Classifier.load(tmp_path / BEST), module)
+    again = toy.module(settings)  # an attempt that finds all steps taken
+    toy.trainer(tmp_path, settings).fit(again, *loaders, ckpt_path=tmp_path / LAST)
+    assert again.newest_score == trainer.callback_metrics[VALIDATION_SCORE]
 
 
 def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
@@ -219,6 +223,13 @@ def test_weight_decay_spares_biases_and_normalisation(toy, optimizer):
     assert {p.ndim for p in spared["params"]} == {1}
     assert spared["weight_decay"] == 0 < decayed["weight_decay"]
     assert len(decayed["params"]) + len(spared["params"]) == len(list(module.parameters()))
+
+
+def test_weight_decay_spares_the_scales_of_layers(toy):
+    """Those of a ConvNeXt are (C, 1, 1)."""
+    network = torch.nn.ParameterDict({"scale": torch.ones(8, 1, 1), "kernel": torch.ones(8, 1, 3)})
+    decayed, spared = optimizer_of(network, toy.settings()).param_groups
+    assert [p.shape for p in (*decayed["params"], *spared["params"])] == [(8, 1, 3), (8, 1, 1)]
 
 
 def test_apples_gpus_are_seeded_by_seed_step_and_process(monkeypatch):

@@ -1,11 +1,13 @@
 """The commands other than evaluate."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from svp_lightning.evaluation.schema import read_results
+from svp_lightning.stages.run_folder import OVERRIDES
 from tests.conftest import Program
 from tests.data.importers.made_runs import write_blank
 
@@ -97,6 +99,8 @@ def test_audit_ranks_every_label_and_corrections_are_trained_on(
     (tmp_path / "labels.csv").write_text(f"id,label\n{row['id']},{row['suggested']}\n")
     noise = "data.simulation.label_noise.rate=0.3"
     svp("augmentation=none", noise, f"data.label_overrides={tmp_path / 'labels.csv'}")
+    assert (svp.run / OVERRIDES).read_text() == (tmp_path / "labels.csv").read_text()
+    assert OVERRIDES in json.loads((svp.run / "checksums.json").read_text())
     counts = read_results(svp.run / "results.json").counts.train
     given = (table.loc[table["split"] == "train", "given"]).value_counts()
     assert counts[row["suggested"]] == given[row["suggested"]] + 1

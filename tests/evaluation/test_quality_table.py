@@ -71,6 +71,20 @@ def test_runs_are_compared_with_the_first() -> None:
     assert row["other"] == "a"
 
 
+def test_verdicts_allow_for_the_number_of_differences() -> None:
+    """8 particles and 21 differ at 5 % alone (p = 0.02), not among 24 comparisons; 8 and 60 do."""
+    samples = [Sample(name, 1.0) for name in "abcd"]
+    counts = (8, 21, 60, 8)
+    particles = pd.DataFrame({"sample": np.repeat([*"abcd"], counts), "size_um": 3.0, "class": ""})
+    raw = said(np.ones(sum(counts), int))
+    table = quality_table(calls_of(samples, particles, (2.0,), raw, None, SHARES, None))
+    rows = table[(table["class"] == "silicone_oil") & (table["min_size_um"] == 2)]
+    of = rows[rows["quantity"] == "difference"].set_index("sample")
+    assert of["per_ml_low"].loc["b"] > 0
+    assert of["verdict"].to_dict() == {"b": "", "c": "more", "d": ""}
+    assert (table.loc[table["quantity"] == "single", "verdict"] == "").all()
+
+
 def test_without_a_volume_nothing_is_compared_and_a_blank_is_refused() -> None:
     samples = [Sample("a", withheld="unknown"), *RUNS[1:2], Sample("water", withheld="unknown")]
     table = table_of(samples)

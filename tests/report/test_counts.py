@@ -13,7 +13,7 @@ from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
-from svp_lightning.errors import SettingsError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.reference import Judged, Reference
@@ -89,6 +89,13 @@ def reported(store: Store, folder: Path, volume_ml: Volume = None, blank: str = 
 
 def written(folder: Path, index: str = "run") -> pd.DataFrame:
     return pd.read_csv(folder / "counts.csv").set_index([index, "min_size_um", "class"])
+
+
+@pytest.mark.parametrize("groups", [["all runs"] * 2, ["all runs", "b", "b"]])
+def test_a_run_named_as_all_of_them_is_refused(tmp_path: Path, groups: list[str]) -> None:
+    store = store_of(tmp_path / "store", groups, {"all runs": {"volume_ml": 0.5}})
+    with pytest.raises(DataError, match="'all runs'"):
+        samples_of(store)
 
 
 def test_one_file_holds_runs_sizes_classes_and_concentrations(tmp_path: Path) -> None:
