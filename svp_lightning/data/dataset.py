@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from svp_lightning.data.batches import ShardedSampler
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 
@@ -70,9 +69,3 @@ class ParticleDataset(Dataset[Batch]):
         if self.group is not None:
             batch["group"] = torch.from_numpy(self.group[positions])
         return batch
-
-
-def loader_of_rows(store: Store, rows: NDArray[np.int64], batch_size: int) -> Loader:
-    """Rows of a store in order, once each, as uint8 batches, for use without a trainer."""
-    dataset, sampler = ParticleDataset.of_rows(store, rows), ShardedSampler(len(rows), batch_size)
-    return DataLoader(dataset, batch_size=None, sampler=sampler)

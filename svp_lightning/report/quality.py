@@ -274,23 +274,15 @@ def _compared(contents: Contents, names: Sequence[str]) -> dict[str, Any] | None
 
 
 _GLOSSARY = {
-    "Called": "Particles whose likeliest class this is. Mistakes of the classifier are in it.",
+    "Called": "Particles whose likeliest class this is, mistakes included.",
     "Corrected": (
-        "Particles there are of the class, estimated from the called ones and from how often the "
-        "classifier takes each class for each other on labelled test images of that size."
+        "Particles that there are, from those called and from how often the classifier takes each "
+        "class for each other on labelled test images of that size."
     ),
     "95 % interval": (
         "Holds the expected number in about 95 of 100 such runs, if the particles look like the "
-        "test images. It includes counting statistics and the classifier's mistakes with the "
-        "uncertainty of both, not errors of the volume or of the sizes."
+        "test images. Errors of volume and sizes are not in it."
     ),
-    "Uncertain": (
-        "Particles whose class the classifier is not sure of. They are in the classes, too: the "
-        "correction includes them."
-    ),
-    "Reference": (
-        "Limit of light obscuration for all particles together. Flow imaging detects more "
-        "particles, so it is a reference and no test."
-    ),
-    "Cumulative": "Particles of at least the size named, not of a bin.",
+    "Uncertain": "Particles of which the classifier is not sure. They are in the classes, too.",
+    "Reference": "Flow imaging detects more particles than light obscuration: it is no test.",
 }

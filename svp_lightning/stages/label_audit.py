@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.validation import BEST
-from svp_lightning.data.dataset import loader_of_rows
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import apply_symmetry, to_model_range
@@ -137,8 +136,9 @@ def _describe(
     vectors, parts = [], []
     try:
         with torch.inference_mode():
-            for batch in loader_of_rows(store, rows, batch_size):
-                images = to_model_range(batch["image"].to(device))
+            for start in range(0, len(rows), batch_size):
+                part = np.asarray(store.images[rows[start : start + batch_size]])[:, None]
+                images = to_model_range(torch.from_numpy(part).to(device))
                 turned = [
                     module.probabilities(apply_symmetry(images, codes))
                     for codes in torch.tensor(ROTATIONS, device=device)[:, None]

@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from svp_lightning.data.dataset import ParticleDataset, loader_of_rows
+from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix, train_rows
 from svp_lightning.data.store import Store
@@ -160,10 +160,3 @@ def test_a_dataset_travels_to_a_worker_without_its_images(real) -> None:
     assert len(pickle.dumps(dataset)) < 40_000
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[np.arange(4)]["image"], before)
-
-
-def test_rows_load_in_order(real) -> None:
-    rows = real.indices("test")[::-1].copy()
-    batches = list(loader_of_rows(real, rows, 8))
-    assert torch.cat([b["index"] for b in batches]).tolist() == rows.tolist()
-    assert batches[0]["image"].dtype == torch.uint8
