@@ -221,16 +221,11 @@ class ClassifierModule(Classifier, pl.LightningModule):
             "or train in full precision (trainer.precision=32-true)."
         )
 
-    # Test and prediction
+    # Test
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Keep the predictions of one batch."""
         self._collect(batch)
-
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """``index`` (B,) and ``probability`` (B, K) of one batch, on the CPU."""
-        probability = self.probabilities(batch["image"])
-        return {"index": batch["index"].cpu(), "probability": probability.cpu()}
 
     def teardown(self, stage: str) -> None:
         """Join the test predictions.

@@ -153,7 +153,8 @@ class Counts:
 def counts_of(folder: Path) -> list[Counts]:
     """Particles, and where the volume is known their concentrations, of ``counts.csv``."""
     with (folder / COUNTS).open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if next(iter(row.values())).startswith("all ")]
+        kind, *_ = (table := csv.DictReader(file)).fieldnames or [""]
+        rows = [row for row in table if row[kind] == f"all {kind}s"]
     sizes = [float(size) for size in dict.fromkeys(row["min_size_um"] for row in rows)]
     shown = [f"≥ {size:g} µm" if size else "All sizes" for size in sizes]
     definition = rows[0].get("size_definition", "")
