@@ -52,6 +52,7 @@ def _environment(html: bool) -> Environment:
         "percent": text.percent,
         "whole_percent": partial(text.known, form="{:.0%}"),
         "share": text.share,
+        "seeds": text.seed_ranges,
         "decimal": partial(text.known, form="{:.1f}"),
         "p": text.p_cell,
         "points": partial(text.points, most=1),  # a column has the same decimals throughout

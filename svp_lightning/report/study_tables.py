@@ -16,7 +16,7 @@ from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
 from svp_lightning.report.arms import Cell
 from svp_lightning.report.study_findings import Answer, Comparison
 from svp_lightning.report.study_runs import Group, Run, group_runs
-from svp_lightning.report.text import backbone_name, metric_name, with_interval
+from svp_lightning.report.text import backbone_name, metric_name, seed_ranges, with_interval
 from svp_lightning.runtime.files import replacing
 from svp_lightning.runtime.terminal import wide_console
 
@@ -85,7 +85,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     if (table["real_images"] != "").any():
         words["Real rare images"] = list(table["real_images"])
     words["Rare classes"] = list(table["treatment"])
-    words["Seeds"] = [seeds.replace(" ", ", ") for seeds in table["seeds"]]
+    words["Seeds"] = [seed_ranges([int(one) for one in seeds.split()]) for seeds in table["seeds"]]
     for metric in (name.removesuffix(LOW) for name in table.columns if name.endswith(LOW)):
         rows = table[[metric, metric + LOW, metric + HIGH]].to_numpy()
         ends = [[None if np.isnan(value) else value for value in row] for row in rows]

@@ -138,6 +138,17 @@ def expected_count(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
+def seed_ranges(seeds: Sequence[int]) -> str:
+    """Ascending seeds in short: three or more in a row as ``3–10``, others one by one."""
+    rows: list[list[int]] = []
+    for seed in seeds:
+        if rows and seed == rows[-1][-1] + 1:
+            rows[-1].append(seed)
+        else:
+            rows.append([seed])
+    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 2 else ", ".join(map(str, r)) for r in rows)
+
+
 def listing(words: Sequence[str]) -> str:
     """``["a", "b", "c"]`` -> ``"a, b and c"``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from svp_lightning.report.study_runs import read_study
 from svp_lightning.report.study_tables import print_table, study_table, to_csv, to_markdown
+from svp_lightning.report.text import seed_ranges
 
 from .made_up import made_up_study
 
@@ -29,6 +30,20 @@ def printed(folder, width=100):
     assert max(map(len, lines)) <= width
     assert "…" not in stream.getvalue()
     return lines
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ([], ""),
+        ([4], "4"),
+        ([1, 2], "1, 2"),
+        ([1, 2, 3], "1–3"),
+        ([1, 3, 4, 8, 9, 10], "1, 3, 4, 8–10"),
+    ],
+)
+def test_seeds_in_a_row_are_a_range(seeds, words):
+    assert seed_ranges(seeds) == words
 
 
 def test_one_row_per_cell_with_means_over_seeds_in_order(study):
