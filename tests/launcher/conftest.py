@@ -18,7 +18,10 @@ PROGRAM = """
 import json, os, subprocess, sys, time
 from pathlib import Path
 import hydra
+from hydra._internal import utils
 from omegaconf import OmegaConf
+
+utils.is_under_debugger = lambda: False  # coverage looks like one; Hydra then shows tracebacks
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg):
