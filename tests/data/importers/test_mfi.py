@@ -194,6 +194,7 @@ def edit(old: str, new: str) -> Callable[[Path], None]:
         ),
         (renamed({"Perimeter": "frame_num"}), "columns 'Frame #' and 'frame_num' for the same"),
         (wrong_cell, "vial0.csv, row 3: frame_num is 'x'"),
+        (edit(",1,protein", ",1"), r"row \d+: \d+ cells where the header has \d+"),
         (edit(",1,protein", ",maybe,protein"), "Edge Particle is neither"),
         (edit(",7,71,", ",7,70,"), "particle 70 of frame 7: particle listed twice"),
         (edit("Silicone oil", "protein+"), r"'protein' and 'protein\+'"),
