@@ -1,14 +1,20 @@
 """The commands other than evaluate."""
 
 import json
+import re
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx2
 import pandas as pd
 import pytest
 
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.stages.run_folder import OVERRIDES
-from tests.conftest import Program
+from tests.conftest import Program, clean_environment
 from tests.data.importers.made_runs import write_blank
 
 
@@ -132,3 +138,28 @@ def test_doctor_names_what_it_found(svp: Program) -> None:
     out = svp.said()
     for word in ("torch", "GPUs", "for training, ", "for tests", "paths.artifacts", "W&B"):
         assert word in out
+
+
+def test_serve_answers_until_its_terminal_is_closed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "svp_lightning", "task=serve", "serve.port=0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = next(filter(None, (re.search(r"http://\S+", line) for line in server.stdout)))
+            page = httpx2.get(address[0])
+            assert page.status_code == 200
+            assert "<html" in page.text
+            server.send_signal(signal.SIGHUP)
+            assert "uploads are removed" in server.stdout.read()
+            assert server.wait(timeout=30) == 0
+        finally:
+            server.kill()
+
+
+def test_serve_refuses_an_address_it_cannot_or_should_not_use(svp: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}" in svp.fails("task=serve", f"serve.port={port}")
+    assert "every network" in svp.fails("task=serve", "serve.port=0", "serve.host=0.0.0.0")
