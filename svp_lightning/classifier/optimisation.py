@@ -15,8 +15,8 @@ from svp_lightning.classifier.settings import ClassifierSettings
 
 def optimizer_of(network: nn.Module, settings: ClassifierSettings) -> Optimizer:
     """The optimiser; weight decay spares biases, normalisation and scales of layers (vectors)."""
-    decayed = [p for p in network.parameters() if p.numel() > max(p.shape)]
-    spared = [p for p in network.parameters() if p.numel() == max(p.shape)]
+    decayed = [p for p in network.parameters() if p.numel() > max(p.shape, default=1)]
+    spared = [p for p in network.parameters() if p.numel() == max(p.shape, default=1)]
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": spared, "weight_decay": 0.0},
