@@ -143,7 +143,12 @@ def test_doctor_names_what_it_found(svp: Program) -> None:
 def test_serve_answers_until_its_terminal_is_closed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "svp_lightning", "task=serve", "serve.port=0"]
     with subprocess.Popen(
-        command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as server:
         try:
             assert server.stdout is not None
@@ -152,7 +157,9 @@ def test_serve_answers_until_its_terminal_is_closed(tmp_path: Path) -> None:
             assert page.status_code == 200
             assert "<html" in page.text
             server.send_signal(signal.SIGHUP)
-            assert "uploads are removed" in server.stdout.read()
+            last = server.stdout.read()
+            assert "uploads are removed" in last
+            assert "Traceback" not in last
             assert server.wait(timeout=30) == 0
         finally:
             server.kill()
