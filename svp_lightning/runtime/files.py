@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
@@ -215,18 +215,22 @@ def _sha256(file: Path, *look: int) -> str:
     folder = sweep_memory()
     if folder is None:
         return sha256_of_file(file)
-    note = folder / sha256_of_json([str(file.resolve()), look])
+    note = folder / f"{sha256_of_json([str(file.resolve()), look])}.json"
     return _noted(note, partial(sha256_of_file, file))
 
 
 def _noted(note: Path, read: Callable[[], str]) -> str:
-    """What the note says, or what is read and then noted."""
-    with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # or a damaged note
-        return str(json.loads(note.read_text(encoding="utf-8")))
-    found = read()
-    with suppress(ArtifactError):  # a disk that cannot be written can still be read
-        write_json(note, found)
-    return found
+    """What the note says, or what is read and then noted; of processes at once, one reads."""
+    with ExitStack() as held:
+        with suppress(OSError):  # a disk that cannot be written can still be read
+            note.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(note.with_suffix(".lock")))
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # or a damaged note
+            return str(json.loads(note.read_text(encoding="utf-8")))
+        found = read()
+        with suppress(ArtifactError):
+            write_json(note, found)
+        return found
 
 
 _Place = tuple[int, int]

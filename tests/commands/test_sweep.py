@@ -11,6 +11,21 @@ from svp_lightning.preflight import Part, forecast, missing_parts, show
 from svp_lightning.runtime.artifacts import ArtifactCache
 from tests.conftest import fresh_process, in_process, results, tiny
 
+NOTES_WHO_HASHES = """
+import os, sys
+
+def note(action, given):
+    if action == "open" and str(given[0]).endswith("images.npy"):
+        frame = sys._getframe()
+        while frame and frame.f_code.co_name != "sha256_of_file":
+            frame = frame.f_back
+        if frame:
+            with open(os.environ["HASHED"], "a") as file:
+                file.write(f"{os.getpid()} {given[0]}\\n")
+
+sys.addaudithook(note)
+"""
+"""Python runs it at the start of each process, as ``sitecustomize``."""
 GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=1")
 
 
@@ -18,7 +33,10 @@ GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentati
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grid")
     overrides = tiny(folder / "artifacts", *GRID, "hydra.launcher.cell_gb=0.1")
-    said = fresh_process(folder, "-m", *overrides).stdout
+    (folder / "sitecustomize.py").write_text(NOTES_WHO_HASHES)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    hashed = {"PYTHONPATH": path, "HASHED": str(folder / "hashed.txt")}
+    said = fresh_process(folder, "-m", *overrides, **hashed).stdout
     cores = len(os.sched_getaffinity(0))
     assert said.count("task=train_generator finished in") == (cores > 1)  # once, before the cells
     return folder
@@ -29,6 +47,12 @@ def test_cells_at_once_share_one_generator_and_one_pool(grid: Path) -> None:
     assert sorted((r["seed"], r["augmentation"]["ratio"]) for r in found) == [(1, 1), (2, 1)]
     for stage, count in {"store": 1, "generator": 1, "synthetic": 1, "classifier": 2}.items():
         assert len(list((grid / "artifacts" / stage).glob("*/artifact.json"))) == count
+
+
+def test_a_store_is_hashed_by_the_process_that_makes_it_and_by_no_other(grid: Path) -> None:
+    hashed = [line.split() for line in (grid / "hashed.txt").read_text().splitlines()]
+    by = {process for process, file in hashed if "/store/" in file}
+    assert len(by) == 1
 
 
 def test_second_call_does_only_what_is_missing(grid: Path) -> None:

@@ -4,9 +4,12 @@ import errno
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -140,13 +143,32 @@ def test_cells_of_a_sweep_read_a_file_once_while_it_stays_the_same(
     monkeypatch.setenv(SWEEP_MEMORY, str(memory))
     first = checked_hash(file)
     assert first == sha256_of_file(file)
-    (note,) = memory.iterdir()
+    (note,) = memory.glob("*.json")
     note.write_text('"known"')
     _sha256.cache_clear()  # as another process has it
     assert checked_hash(file) == "known"
     file.write_text("other")
     assert checked_hash(file) == sha256_of_file(file)
-    assert len(list(memory.iterdir())) == 2
+    assert len(list(memory.glob("*.json"))) == 2
+
+
+def test_cells_that_start_together_wait_for_the_one_that_reads(tmp_path: Path) -> None:
+    file, together = tmp_path / "images.npy", Barrier(4)
+    file.write_text("first")
+    reads: list[Path] = []
+
+    def read(found: Path) -> str:
+        reads.append(found)
+        time.sleep(0.1)
+        return "hash"
+
+    def cell(_: int) -> str:
+        together.wait()
+        return cached_hash(file, read, tmp_path / "memory")
+
+    with ThreadPoolExecutor(4) as cells:
+        assert set(cells.map(cell, range(4))) == {"hash"}
+    assert len(reads) == 1
 
 
 def test_kept_hash_is_of_the_files_that_count(tmp_path: Path) -> None:
