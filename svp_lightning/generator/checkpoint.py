@@ -128,7 +128,8 @@ def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence
     if theirs != ours:
         raise CheckpointError(
             "generator.initial: these weights are of another network or noising process than "
-            "generator.network, generator.diffusion and the image size ask for.",
+            "generator.network, generator.augmentation, generator.diffusion and the image size ask "
+            "for.",
             "Set generator.initial=null, or take the settings that it was trained with.",
         )
     denoiser.load_state_dict(weights)

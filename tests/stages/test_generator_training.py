@@ -131,11 +131,13 @@ def test_initial_weights_count_by_their_content(svp_pipeline: Build, tmp_path: P
     assert run_identity(config[0]) != run_identity(svp_pipeline("augmentation.ratio=1").config)
 
 
-def test_weights_of_another_network_are_refused(svp_pipeline: Build) -> None:
+@pytest.mark.parametrize("change", ["network.block_channels=[8,16]", "augmentation=0.1"])
+def test_weights_of_another_network_are_refused(svp_pipeline: Build, change: str) -> None:
     first = svp_pipeline().generator
-    other = svp_pipeline(f"generator.initial={first}", "generator.network.block_channels=[8,16]")
-    with pytest.raises(CheckpointError, match=r"generator\.initial"):
+    other = svp_pipeline(f"generator.initial={first}", f"generator.{change}")
+    with pytest.raises(CheckpointError, match=r"generator\.initial") as refused:
         _ = other.generator
+    assert f"generator.{change.partition('=')[0].partition('.')[0]}" in str(refused.value)
     missing = svp_pipeline("generator.initial=nowhere")
     with pytest.raises(SettingsError, match="nowhere"):
         _ = missing.generator
