@@ -61,7 +61,7 @@ def main() -> None:
     run, tested, store = evaluated(arguments.work)
     with writing_whole(arguments.to) as folder:
         export_classifier(folder, run, None, "apache-2.0", ORIGIN)
-    for ratio in (1000.0, 100.0):
+    for ratio in (1000.0, 100.0, 1.0):
         by_instrument(tested, store, ratio)
     if arguments.reference is not None:
         real_images(Classifier.load(run / CLASSIFIER), arguments.reference, arguments.work)
