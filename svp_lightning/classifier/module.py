@@ -27,7 +27,7 @@ from svp_lightning.classifier.validation import (
     Collected,
     Collector,
 )
-from svp_lightning.errors import DistributedError, TrainingError
+from svp_lightning.errors import TrainingError
 from svp_lightning.runtime.divergence import Divergence
 
 FINITE_CHECK_STEPS = 50
@@ -104,23 +104,16 @@ class ClassifierModule(Classifier, pl.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Check the processes and read pretrained weights, if a fit starts.
+        """Read pretrained weights, if a fit starts, and let processes share batch statistics.
 
         Raises:
-            DistributedError: the global batch cannot be divided by the processes.
             CheckpointError: the pretrained weights do not fit.
         """
         if stage != "fit":
             return
-        batch, processes = self.settings.batch_size, self.trainer.world_size
-        if batch % processes:
-            raise DistributedError(
-                f"classifier.batch_size={batch} cannot be divided by {processes} processes.",
-                f"Choose a multiple of {processes}.",
-            )
         if self.settings.pretrained_weights is not None and self.trainer.ckpt_path is None:
             load_pretrained(self.network, self.settings.pretrained_weights)
-        if processes > 1:
+        if self.trainer.world_size > 1:
             share_statistics(self.network)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary
-from svp_lightning.data.store import Store
+from svp_lightning.data.store import Store, spread
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import save_figure
@@ -67,14 +67,10 @@ def write_sheets(store: Store, folder: Path) -> None:
         rows = store.indices(label=label)
         if len(rows):
             rows, order = _by_size(store, rows)
-            shown = rows[np.linspace(0, len(rows) - 1, min(len(rows), SHEET_IMAGES)).astype(int)]
             name = "unlabelled" if label == UNLABELLED else store.class_names[label]
-            panels = {
-                f"Out of {len(rows):,}{order}": np.stack([store.images[row] for row in shown])
-            }
-            sheet = contact_sheet(
-                panels, columns=16, title=name, pixel_size_um=store.image_pixel_um
-            )
+            images = np.asarray(store.images[spread(rows, SHEET_IMAGES)])
+            panels, pixel_um = {f"Out of {len(rows):,}{order}": images}, store.image_pixel_um
+            sheet = contact_sheet(panels, columns=16, title=name, pixel_size_um=pixel_um)
             save_figure(sheet, folder / f"contact_sheet_{name}.png")
 
 

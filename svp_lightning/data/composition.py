@@ -28,8 +28,7 @@ class Composition:
     def class_shares(self) -> NDArray[np.float64]:
         """(K,) share of each class in what the loss sees, summing to 1."""
         seen = (self.shares * self.weights).sum(axis=0)
-        normalised: NDArray[np.float64] = seen / seen.sum()
-        return normalised
+        return np.asarray(seen / seen.sum())
 
 
 def real_only(real: NDArray[Any]) -> Composition:
@@ -75,8 +74,8 @@ def _class_shares(
 ) -> NDArray[np.float64]:
     """(K,) share of each class in the draws."""
     if isinstance(sampling, str):
-        natural: NDArray[np.float64] = counts / counts.sum()
-        return natural if sampling == "natural" else np.full(len(counts), 1 / len(counts))
+        even = np.full(len(counts), 1 / len(counts))
+        return even if sampling == "balanced" else np.asarray(counts / counts.sum())
     if set(sampling) != set(class_names):
         raise SettingsError(
             f"augmentation.sampling names {', '.join(sampling)}; the data has the classes "
@@ -84,5 +83,4 @@ def _class_shares(
             "Give one relative frequency for each class, or natural or balanced.",
         )
     stated = np.array([sampling[name] for name in class_names])
-    shares: NDArray[np.float64] = stated / stated.sum()
-    return shares
+    return np.asarray(stated / stated.sum())

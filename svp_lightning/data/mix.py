@@ -60,8 +60,7 @@ class Mixture:
     @property
     def group(self) -> NDArray[np.int64]:
         """(M,) position of each row in a flattened (2, K) array of the compositions."""
-        group: NDArray[np.int64] = self.label + self.added_row * len(self.class_names)
-        return group
+        return np.asarray(self.label + self.added_row * len(self.class_names))
 
     @property
     def trained_shares(self) -> NDArray[np.float64]:
@@ -73,8 +72,7 @@ class Mixture:
         shares = self.composition.class_shares
         if self.logit_shift is not None:
             shares = shares * np.exp(-self.logit_shift.astype(np.float64))
-        normalised: NDArray[np.float64] = shares / shares.sum()
-        return normalised
+        return np.asarray(shares / shares.sum())
 
     @property
     def synthetic(self) -> Store | None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -136,8 +136,7 @@ class Store:
 
     @cached_property
     def images(self) -> NDArray[np.uint8]:
-        images: NDArray[np.uint8] = np.load(self.path / IMAGES, mmap_mode="r", allow_pickle=False)
-        return images
+        return cast("NDArray[np.uint8]", np.load(self.path / IMAGES, "r", allow_pickle=False))
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -185,6 +184,11 @@ class Store:
         if label is not None:
             chosen &= self.labels == label
         return np.flatnonzero(chosen)
+
+    def few_of_each(self, split: str, most: int) -> NDArray[np.int64]:
+        """Rows of a split, at most so many of each class, evenly over the store, ascending."""
+        of_classes = (self.indices(split, label) for label in range(len(self.class_names)))
+        return np.sort(np.concatenate([spread(rows, most) for rows in of_classes]))
 
     def counts(self, split: str) -> dict[str, int]:
         """Class name -> number of images of ``split``, in class order (0 where none)."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.counting import check_predictions
@@ -49,7 +50,7 @@ class Scaling:
         """The same images with scaled probabilities, which answer for the same shares."""
         shares = class_shares(found.shares, found.class_names)
         logits = _log_likelihoods(found) / self.temperature + self.biases + np.log(shares)
-        return replace(found, probabilities=_softmax(logits))
+        return replace(found, probabilities=softmax(logits, axis=1))
 
 
 def fit_scaling(validation: Predictions) -> Scaling:
@@ -64,7 +65,7 @@ def fit_scaling(validation: Predictions) -> Scaling:
 
     def loss(values: Values) -> tuple[float, Values]:
         scaled = scores / np.exp(values[0])
-        fitted = _softmax(scaled + values[1:] + log_shares)
+        fitted = softmax(scaled + values[1:] + log_shares, axis=1)
         own = np.maximum(fitted[np.arange(len(labels)), labels], SMALLEST)
         miss = fitted - target
         slope = np.append(-(miss * scaled).sum(), miss.sum(axis=0))
@@ -124,11 +125,6 @@ def _log_likelihoods(found: Predictions) -> Values:
     shares = class_shares(found.shares, found.class_names)
     known = np.log(np.maximum(found.probabilities.astype(np.float64), SMALLEST)) - np.log(shares)
     return np.asarray(known - known.max(axis=1, keepdims=True))
-
-
-def _softmax(logits: Values) -> Values:
-    scaled = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
 
 
 def calibration_of(

@@ -232,25 +232,19 @@ def _single(group: NDArray[np.int32]) -> _Draw:
 
 def _together(group: NDArray[np.int32], units: NDArray[np.integer[Any]]) -> _Draw:
     """Draws of whole runs or vials; they differ in size, the class keeps its share all the same."""
-    unit = _units(units)
-    number = int(unit.max()) + 1
+    found, unit = np.unique(units, return_inverse=True)
+    number = len(found)
+    if number < 2:
+        raise DataError(
+            "A class has test images of one run or vial only; whole groups cannot be redrawn.",
+            "Test on more runs, or set evaluation.resample=images.",
+        )
 
     def draw(generator: np.random.Generator, size: int) -> NDArray[Any]:
         times = np.bincount(generator.integers(number, size=number), minlength=number)[unit]
         return np.bincount(group, times * (len(group) / times.sum()), minlength=size)
 
     return draw
-
-
-def _units(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
-    """(n,) number of each image's group among those of its class."""
-    found, unit = np.unique(groups, return_inverse=True)
-    if len(found) < 2:
-        raise DataError(
-            "A class has test images of one run or vial only; whole groups cannot be redrawn.",
-            "Test on more runs, or set evaluation.resample=images.",
-        )
-    return np.asarray(unit, dtype=np.intp)
 
 
 def precision_recall(

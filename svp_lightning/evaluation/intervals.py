@@ -11,8 +11,7 @@ for perfect copies. Halves drawn without replacement have no such twins
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,7 @@ Counts = NDArray[np.integer[Any]]
 Shares = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Proportion:
+class Proportion(NamedTuple):
     """A share in [0, 1] with its interval."""
 
     value: float
@@ -160,10 +158,10 @@ def _analytic(
 
 def _mean(parts: Sequence[Proportion]) -> Proportion:
     """The mean of independent proportions, its ends by MOVER (Zou and Donner 2008)."""
-    value = float(np.mean([one.value for one in parts]))
-    below = np.sqrt(np.sum([(one.value - one.low) ** 2 for one in parts])) / len(parts)
-    above = np.sqrt(np.sum([(one.high - one.value) ** 2 for one in parts])) / len(parts)
-    return Proportion(value, max(0.0, value - float(below)), min(1.0, value + float(above)))
+    values, *ends = np.array(parts).T
+    below, above = (float(np.linalg.norm(values - end)) / len(parts) for end in ends)
+    value = float(values.mean())
+    return Proportion(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def _wider(percentiles: Sequence[float], analytic: Proportion) -> list[float]:

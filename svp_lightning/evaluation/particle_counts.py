@@ -15,7 +15,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
-from svp_lightning.data.importers.summary import particles_lost
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.intervals import wilson_interval
@@ -105,7 +104,7 @@ def samples_of(
                 "Rename it.",
             )
     given = _given_volumes(volume_ml, names, f"{kind_of(store)}s")
-    lost = particles_lost(made_by)
+    lost = not made_by.get("complete", True)
     return [_sample(name, facts.get(name, {}), given.get(name), dilution, lost) for name in names]
 
 

@@ -75,8 +75,7 @@ def class_shares(prevalence: Mapping[str, float], class_names: Sequence[str]) ->
         raise SettingsError(
             f"prevalence is {dict(prevalence)}.", "Every relative frequency must be above 0."
         )
-    normalised: Shares = share / share.sum()
-    return normalised
+    return np.asarray(share / share.sum())
 
 
 def prevalence_weights(
@@ -99,8 +98,7 @@ def prevalence_weights(
     share = class_shares(prevalence, class_names)
     counts = np.bincount(labels, minlength=len(class_names))
     refuse_missing(counts, class_names)
-    weight: NDArray[np.float64] = (share / counts * len(labels))[labels]
-    return weight
+    return np.asarray((share / counts * len(labels))[labels])
 
 
 def refuse_missing(counts: NDArray[np.integer[Any]], class_names: Sequence[str]) -> None:

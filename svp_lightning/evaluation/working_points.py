@@ -98,15 +98,15 @@ def _achieved(
     K = len(test.class_names)
     counts = np.bincount(test.labels[called], minlength=K)
     images = np.bincount(test.labels, minlength=K)
-    found = precision(counts, images, k, shares)
+    found, *ends = precision(counts, images, k, shares)
     low, high = wilson_interval(counts[k], images[k])
     return {
         "threshold": threshold,
         "validation_precision": reached[0],
         "validation_recall": reached[1],
-        "precision": found.value,
+        "precision": found,
         "recall": float(counts[k] / images[k]),
-        "precision_ci95": (found.low, found.high),
+        "precision_ci95": tuple(ends),
         "recall_ci95": (float(low), float(high)),
     }
 

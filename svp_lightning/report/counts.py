@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,14 +114,9 @@ def readable(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> T
     for least, of in rows.groupby("min_size_um"):
         size = "all" if least == ALL_SIZES else f"≥ {least:g} µm"
         for row in of.to_dict("records"):
-            cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"])]
-            cells.append(
-                "" if math.isnan(row["share"]) else f"{row['share']:.1%}".replace("100.0%", "100%")
-            )
-            if per_ml:
-                ends = f"{_short(row['per_ml_low'])}–{_short(row['per_ml_high'])}"
-                cells += [_short(row["per_ml"]), ends]
-            table.add_row(size, display_name(row["class"]), *cells)
+            share = "" if math.isnan(row["share"]) else f"{row['share']:.1%}"
+            cells = [*_count(row), share.replace("100.0%", "100%")]
+            table.add_row(size, display_name(row["class"]), *cells, *_per_ml(row)[: 2 * per_ml])
             size = ""
         table.add_section()
     return table
@@ -134,11 +130,7 @@ def each_sample(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -
     table = _table(f"Each {kind}", (kind,), ("particles", "95 %", "per mL", "95 %"))
     for name in [one.name for one in samples[:MAX_RUNS_SHOWN]]:
         row = rows[name]
-        cells = [f"{row['count']:,}", _whole(row["count_low"], row["count_high"]), "withheld", ""]
-        if not row["withheld"]:
-            cells[2:] = [_short(row["per_ml"])]
-            cells.append(f"{_short(row['per_ml_low'])}–{_short(row['per_ml_high'])}")
-        table.add_row(name, *cells)
+        table.add_row(name, *_count(row), *(("withheld", "") if row["withheld"] else _per_ml(row)))
     return table
 
 
@@ -153,9 +145,15 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
     return table
 
 
-def _whole(low: float, high: float) -> str:
-    """An interval of a count, rounded outwards."""
-    return f"{math.floor(low):,}–{math.ceil(high):,}"
+def _count(row: Mapping[Any, Any]) -> tuple[str, str]:
+    """A count, and its interval rounded outwards."""
+    low, high = math.floor(row["count_low"]), math.ceil(row["count_high"])
+    return f"{row['count']:,}", f"{low:,}–{high:,}"
+
+
+def _per_ml(row: Mapping[Any, Any]) -> tuple[str, str]:
+    value, *ends = (_short(row[f"per_ml{end}"]) for end in ("", "_low", "_high"))
+    return value, "–".join(ends)
 
 
 def rate(images: int, seconds: float, device: str) -> str:

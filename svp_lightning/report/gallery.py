@@ -142,16 +142,12 @@ def _write(
         "reasons": reasons.tolist(),
         "reason": reason.tolist(),
     }
-    sheets = [_sheet(store.images[part]) for part in _parts(images)]
+    each = COLUMNS * COLUMNS
+    sheets = [_sheet(store.images[images[at : at + each]]) for at in range(0, len(images), each)]
     first, others = ("\n".join(s) for s in (sheets[:FIRST_SHEETS], sheets[FIRST_SHEETS:]))
     values = {"title": title, "given_is": given_is, "data": data, "details": details}
     values |= {"first_sheets": Markup(first), "other_sheets": Markup(others)}
     return write_page(path, "gallery.html.j2", values)
-
-
-def _parts(images: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    each = COLUMNS * COLUMNS
-    return [images[start : start + each] for start in range(0, len(images), each)]
 
 
 def _sheet(images: NDArray[np.uint8]) -> Markup:

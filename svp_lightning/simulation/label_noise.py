@@ -62,8 +62,7 @@ def ambiguity(table: pd.DataFrame, size_scale: float = 1.0) -> pd.Series:
     dark_air = (label == AIR_BUBBLE) & (focus > 0) & (morphology != "large_bubble")
     blurred = 1 - np.exp(-np.abs(focus) / (_PROTEIN_FOCUS_UM * math.sqrt(size_scale)))
     lump = (label == PROTEIN) & (morphology == "compact")
-    total: pd.Series[float] = alike.where(dark_oil | dark_air, 0.0) + blurred.where(lump, 0.0)
-    return total
+    return pd.Series(alike.where(dark_oil | dark_air, 0.0) + blurred.where(lump, 0.0))
 
 
 def _mistakes(kind: str, name: str, morphology: str, names: tuple[str, ...]) -> tuple[str, ...]:

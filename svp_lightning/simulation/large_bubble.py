@@ -128,8 +128,7 @@ def draw_large_bubble(rng: np.random.Generator, window_um: float) -> tuple[Parti
 
 def bubble_profile(optics: Microscope, radius_node: int, focus_node: int) -> NDArray[np.float32]:
     """I(r) of a bubble, at r = 0, 0.15, ... um; background 1 beyond the halo."""
-    profile: NDArray[np.float32] = _profiles(optics, radius_node)[focus_node]
-    return profile
+    return np.asarray(_profiles(optics, radius_node)[focus_node])
 
 
 @cache
@@ -158,8 +157,7 @@ def _profiles(optics: Microscope, radius_node: int) -> NDArray[np.float32]:
                 total += weight * light.double()
     profiles = total.numpy().astype(np.float32)
     fade = np.clip((count - np.arange(count)) * _STEP_UM / 3.0, 0, 1).astype(np.float32)
-    faded: NDArray[np.float32] = 1 + (profiles - 1) * fade
-    return faded
+    return np.asarray(1 + (profiles - 1) * fade)
 
 
 def _with_flat_disc(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.onnx_export import OnnxCheck, available, write_onnx
 from svp_lightning.classifier.packaged import CARD, ONNX, is_packaged, write_packaged
-from svp_lightning.data.store import spread
 from svp_lightning.errors import ArtifactError, DataError, SettingsError
 from svp_lightning.evaluation.predictions import PREDICTIONS, read_predictions, write_predictions
 from svp_lightning.evaluation.reference import REFERENCE, read_reference
@@ -120,6 +119,4 @@ def images_to_check(
             raise
         say(f"No model.onnx: it is checked on the run's validation images. {error}")
         return None
-    of_classes = (store.indices("val", label) for label in range(len(store.class_names)))
-    rows = [spread(held, CHECKED_PER_CLASS) for held in of_classes]
-    return np.asarray(store.images[np.sort(np.concatenate(rows))])
+    return np.asarray(store.images[store.few_of_each("val", CHECKED_PER_CLASS)])

@@ -27,7 +27,7 @@ from svp_lightning.classifier.validation import (
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix
-from svp_lightning.data.store import Store, spread
+from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.predictions import Predictions
@@ -232,9 +232,7 @@ def build_features(
     def make(folder: Path) -> None:
         shutil.copyfile(classifier / BEST, folder / CLASSIFIER)
         trained = Classifier.load(folder / CLASSIFIER)
-        of_classes = (store.indices("train", label) for label in range(len(store.class_names)))
-        chosen = np.concatenate([spread(rows, IMAGES_PER_CLASS) for rows in of_classes])
-        images = np.asarray(store.images[np.sort(chosen)])
+        images = np.asarray(store.images[store.few_of_each("train", IMAGES_PER_CLASS)])
         save_projection(folder, fit_features(trained, images, settings.components, device))
 
     # The name of the classifier's folder is the hash of its settings and data.

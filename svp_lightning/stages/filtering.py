@@ -123,14 +123,12 @@ def build_hardest(
         np.save(folder / HARDEST, rows[order])
 
     identity = {"features": features.name, "data": store.sha256}
-    hardest: NDArray[np.int64] = np.load(cache.build("hardest", identity, make) / HARDEST)
-    return hardest
+    return np.asarray(np.load(cache.build("hardest", identity, make) / HARDEST))
 
 
 def rejections(store: Store) -> dict[str, dict[str, int]]:
     """Class name -> :class:`Tally` of a filtered store; empty for any other."""
-    found: dict[str, dict[str, int]] = store.manifest.made_by.get("filter", {})
-    return found
+    return dict(store.manifest.made_by.get("filter", {}))
 
 
 def unfiltered(filtered: Store, cache: ArtifactCache) -> Path:

@@ -109,7 +109,7 @@ def store_reference(
     images.
     """
     module = Classifier.load(checkpoint)
-    train, held = (_spread(store, *of) for of in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)))
+    train, held = store.few_of_each("train", TRAIN_IMAGES), store.few_of_each("val", VAL_IMAGES)
     fitted = fit_appearance(module, np.asarray(store.images[train]), store.labels[train], device)
     seen = Appearance(module, fitted)
     found, strange = predict_all(seen, store, settings.batch_size, device, held)
@@ -119,16 +119,6 @@ def store_reference(
         probability[name] = np.sort(found.probabilities[own, k])
         strangeness[name] = np.sort(strange[own, k])
     write_reference(run_dir / REFERENCE, Reference(probability, strangeness, fitted))
-
-
-def _spread(store: Store, split: str, most: int) -> NDArray[np.int64]:
-    """Rows of a split, at most so many of each class, evenly over the store."""
-    rows = []
-    for label in range(len(store.class_names)):
-        held = store.indices(split, label)
-        chosen = np.linspace(0, len(held) - 1, min(len(held), most)).astype(np.int64)
-        rows.append(held[np.unique(chosen)])
-    return np.sort(np.concatenate(rows))
 
 
 def measured_parts(

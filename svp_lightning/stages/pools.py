@@ -128,8 +128,7 @@ def _largest_pool(cache: ArtifactCache, same: Mapping[str, Any]) -> Store | None
 def _of_class(store: Store, name: str, first: int, last: int) -> NDArray[np.uint8]:
     """Images ``first`` to ``last`` - 1 of one class, as far as there are."""
     rows = store.indices(label=store.class_names.index(name))[first:last]
-    images: NDArray[np.uint8] = store.images[rows]
-    return images
+    return np.asarray(store.images[rows])
 
 
 def pool_table(

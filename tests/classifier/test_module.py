@@ -12,7 +12,7 @@ from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.optimisation import optimizer_of, seed_step, warmup_cosine
 from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
-from svp_lightning.errors import CheckpointError, DistributedError, TrainingError
+from svp_lightning.errors import CheckpointError, TrainingError
 from svp_lightning.stages.classifier_training import validation_score
 
 
@@ -193,13 +193,6 @@ def test_mixed_precision_trains_as_float32_does(toy, tmp_path):
     exact, mixed = found.values()
     assert (exact - mixed).abs().mean() < 0.02
     assert (exact.argmax(1) == mixed.argmax(1)).float().mean() > 0.95
-
-
-def test_a_batch_that_the_processes_cannot_share_is_refused(toy):
-    module = toy.module(toy.settings(batch_size=16))
-    module._trainer = type("Trainer", (), {"world_size": 3, "ckpt_path": None})()
-    with pytest.raises(DistributedError, match="multiple of 3"):
-        module.setup("fit")
 
 
 def test_schedule_warms_up_and_ends_at_zero(toy):

@@ -122,8 +122,7 @@ def to_8_bit(grey: Grey, bit_depth: int) -> NDArray[np.uint8]:
     if grey.dtype == np.uint8:
         return grey.astype(np.uint8, copy=False)
     full = (1 << bit_depth) - 1
-    scaled: NDArray[np.uint8] = (np.minimum(grey, full) * (255 / full) + 0.5).astype(np.uint8)
-    return scaled
+    return np.asarray(np.minimum(grey, full) * (255 / full) + 0.5).astype(np.uint8)
 
 
 def depth_needed(grey: Grey) -> int:

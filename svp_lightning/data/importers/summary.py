@@ -191,11 +191,6 @@ def _remarks(run: str, facts: RunFacts) -> list[str]:
     return remarks
 
 
-def particles_lost(made_by: Mapping[str, Any]) -> bool:
-    """Whether an import left particles out that its runs hold, so that counts are too low."""
-    return not made_by.get("complete", True)
-
-
 def volumes_imaged(particles: pd.DataFrame, made_by: Mapping[str, Any]) -> pd.Series:
     """Group -> mL of sample imaged in its runs, so that images / mL is its concentration.
 

@@ -152,8 +152,7 @@ class _Surround(NamedTuple):
         a = (1 - np.sqrt(1 - 2 * rho**2)) / (2 * rho)
         kernel = np.array([a, 1, a], dtype=np.float32) / np.sqrt(1 + 2 * a * a)
         noise = correlate1d(correlate1d(white, kernel, 0), kernel, 1)
-        textured: NDArray[np.float32] = np.float32(self.level) + np.float32(self.noise) * noise
-        return textured
+        return np.asarray(np.float32(self.level) + np.float32(self.noise) * noise)
 
 
 def _surround(image: NDArray[np.uint8], opaque: NDArray[np.bool_] | None) -> _Surround:
@@ -184,8 +183,7 @@ def border(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _grey(levels: NDArray[Any]) -> NDArray[np.uint8]:
-    grey: NDArray[np.uint8] = np.clip(levels + 0.5, 0, 255).astype(np.uint8)
-    return grey
+    return np.asarray(np.clip(levels + 0.5, 0, 255), np.uint8)
 
 
 def _place(image: NDArray[np.uint8], surround: _Surround, size: int) -> tuple[int, int, bool]:

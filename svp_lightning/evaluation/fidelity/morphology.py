@@ -46,8 +46,7 @@ class Segmented:
 def shows_something(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(n,) whether any two pixels of an image (n, H, W) differ by :data:`MIN_CONTRAST` or more."""
     flat = images.reshape(len(images), -1).astype(np.float32)
-    spread: NDArray[np.float32] = flat.max(axis=1) - flat.min(axis=1)
-    return spread >= MIN_CONTRAST
+    return np.asarray(np.ptp(flat, axis=1) >= MIN_CONTRAST)
 
 
 def segment(images: NDArray[np.uint8]) -> Segmented:
@@ -73,8 +72,7 @@ def segment(images: NDArray[np.uint8]) -> Segmented:
 
 def border_level(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n,) median grey level of the border pixels of (n, H, W) images."""
-    level: NDArray[np.float32] = np.median(_border(grey), axis=1).astype(np.float32)
-    return level
+    return np.asarray(np.median(_border(grey), axis=1), np.float32)
 
 
 def _border(images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -95,8 +93,7 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     size = area[parts]
     best = size.reshape(len(mask), -1).argmax(axis=1)
     chosen = parts.reshape(len(mask), -1)[np.arange(len(mask)), best]
-    largest: NDArray[np.bool_] = mask & (parts == np.where(chosen > 0, chosen, -1)[:, None, None])
-    return largest
+    return np.asarray(mask & (parts == np.where(chosen > 0, chosen, -1)[:, None, None]))
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,7 @@ class Morphology:
 
     def columns(self) -> NDArray[np.float64]:
         """(n, 6 + rings) all measures side by side."""
-        parts = [getattr(self, field.name) for field in fields(self)]
-        return np.column_stack(parts)
+        return np.column_stack([getattr(self, name) for name in MEASURES])
 
 
 MEASURES = tuple(field.name for field in fields(Morphology))
