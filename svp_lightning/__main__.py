@@ -268,14 +268,11 @@ def refuse_unquoted(arguments: Sequence[str]) -> None:
         key, mark, value = argument.partition("=")
         if not mark or key.startswith("-"):
             continue
-        several = False
-        try:
+        several = None
+        with suppress(HydraException):
             several = parser.parse_override(argument).is_sweep_override() and not sweeps
-        except HydraException:
-            pass
-        else:
-            if not several:
-                continue
+        if several is False:
+            continue
         also = " For a sweep over several values add -m." if several else ""
         raise SettingsError(
             f"{argument} holds characters with a meaning of their own.",

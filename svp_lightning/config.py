@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from svp_lightning.classifier.settings import Backbone, ClassifierSettings, FeatureSettings
+from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
@@ -18,6 +18,7 @@ from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import (
     DataSettings,
     EvaluationSettings,
+    ImportWeightsSettings,
     LabReportSettings,
     SimulatedData,
     TrainerSettings,
@@ -90,30 +91,6 @@ class ExportSettings(Settings):
     installed."""
     licence: str | None
     """SPDX name; None: apache-2.0 for simulated data, ``other`` where images are yours."""
-
-
-class ImportWeightsSettings(Settings):
-    """What ``task=import_weights`` reads and writes."""
-
-    file: Path | None
-    """State dict of torchvision or timm: ``.safetensors``, or ``.pt``/``.pth`` without code."""
-    to: Path | None
-    """The new directory; None: one named after the file's hash, in the study's outputs."""
-    backbone: Backbone
-    stem_stride: Literal[1, 2, 4]
-    """Of the network that the weights are of; 4 is how torchvision and timm build it."""
-    image_size: int = Field(ge=16, le=1024, multiple_of=16)
-    """Side of the images to classify, px."""
-    classes: tuple[str, ...] | None
-    """Names of the head's outputs, in their order: the result is a classifier. None: the head is
-    left out, and the result is for ``classifier.pretrained_weights``."""
-    trained_shares: dict[str, float] | None
-    """Class name -> relative frequency in the training; None: all alike."""
-    stem: Literal["sum", "mean"]
-    """What becomes of the three channels of a stem."""
-    mean: float
-    std: float = Field(gt=0)
-    """The network was trained on (grey level / 255 - mean) / std."""
 
 
 class Config(Settings):

@@ -48,12 +48,8 @@ def build_backbone(
         pretrained: keep the 7 x 7 convolution at every stride, so that pretrained weights fit.
 
     Raises:
-        SettingsError: unknown name, or a size or stride that does not fit.
+        SettingsError: a stride that does not fit.
     """
-    if name not in BACKBONES:
-        raise SettingsError(
-            f"There is no backbone {name!r}.", f"Choose one of {', '.join(BACKBONES)}."
-        )
     stride = fixed_stem_stride(name, image_size, stem_stride)
     network: nn.Module
     if name in NARROW:
@@ -114,16 +110,7 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 def auto_stem_stride(image_size: int) -> int:
-    """1 up to 32 px, 2 up to 96 px, 4 above.
-
-    Raises:
-        SettingsError: the size is no multiple of 16.
-    """
-    if image_size < 16 or image_size % 16:
-        raise SettingsError(
-            f"Images of {image_size} x {image_size} px fit no backbone.",
-            "Choose an image size that is a multiple of 16, for example 64.",
-        )
+    """1 up to 32 px, 2 up to 96 px, 4 above."""
     if image_size <= 32:
         return 1
     return 2 if image_size <= 96 else 4
@@ -133,7 +120,7 @@ def fixed_stem_stride(name: str, image_size: int, stem_stride: int | str) -> int
     """The stride that a backbone's stem gets.
 
     Raises:
-        SettingsError: a size or stride that does not fit.
+        SettingsError: a stride that does not fit.
     """
     fitting = auto_stem_stride(image_size)
     stride = fitting if isinstance(stem_stride, str) else stem_stride

@@ -65,11 +65,6 @@ class FeatureNetwork(nn.Module):
         """D."""
         return self.basis.shape[1]
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """K names, in the order of the probabilities."""
-        return self.classifier.class_names
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, H, W) in [-1, 1] -> features (B, D) and class probabilities (B, K)."""
         stages, logits = pooled_stages(self.classifier, images)

@@ -137,13 +137,11 @@ def _checked(file: Path, whole: nn.Module, images: Images) -> OnnxCheck:
     given = images[:, None]
 
     def by_onnx(batch: Images) -> Scores:
-        scores: Scores = session.run([OUTPUT], {INPUT: batch})[0]
-        return scores
+        return np.asarray(session.run([OUTPUT], {INPUT: batch})[0])
 
     def by_torch(batch: Images) -> Scores:
         with torch.inference_mode():
-            scores: Scores = whole(torch.from_numpy(batch.copy())).numpy()
-        return scores
+            return np.asarray(whole(torch.from_numpy(batch.copy())))
 
     wanted = in_batches(by_torch, given, BATCHES[-1])
     apart = [np.abs(in_batches(by_onnx, given, size) - wanted).max() for size in BATCHES]

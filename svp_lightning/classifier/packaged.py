@@ -11,13 +11,12 @@ further files          results and predictions without the images' names, as a r
 Every file but the card is named in ``config.json`` with its SHA-256. Nothing is pickled.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic import model_validator as checked
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
-from svp_lightning.runtime.settings import first_problem
+from svp_lightning.runtime.settings import read_stored
 
 CONFIG, WEIGHTS, CARD, ONNX = "config.json", "model.safetensors", "README.md", "model.onnx"
 CHECKPOINT = "classifier.ckpt"
@@ -166,22 +165,9 @@ def read_config(folder: Path) -> PackagedConfig:
         ArtifactError: a file is missing, broken, not what the folder was made with, or a link.
     """
     file = folder / CONFIG
-    try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise ArtifactError(f"{file} is too large for a classifier's.", REMEDY)
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file} cannot be read ({error}).", REMEDY) from error
-    found = values.get("format") if isinstance(values, dict) else None
-    if found != FORMAT:
-        raise ArtifactError(
-            f"{file} has the format {found!r}, expected {FORMAT!r}.",
-            "Use the version of svp_lightning that wrote it, or export the classifier again.",
-        )
-    try:
-        config = PackagedConfig.model_validate(values)
-    except ValidationError as error:
-        raise ArtifactError(f"{file}: {first_problem(error)}.", REMEDY) from error
+    if file.is_file() and file.stat().st_size > MAX_CONFIG_BYTES:
+        raise ArtifactError(f"{file} is too large for a classifier's.", REMEDY)
+    config = read_stored(file, PackagedConfig, FORMAT, REMEDY, key="format")
     _require_files(folder, config.files)
     return config
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from svp_lightning.classifier.packaged import WEIGHTS, Preprocessing
+from svp_lightning.classifier.packaged import WEIGHTS
 from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.files import sha256_of_file
@@ -31,17 +31,7 @@ def run(pipeline: Pipeline) -> Path:
         if given.classes is None:
             write_start(folder, found)
         else:
-            write_imported(
-                folder,
-                given.file,
-                found,
-                given.backbone,
-                given.stem_stride,
-                given.image_size,
-                given.classes,
-                given.trained_shares,
-                Preprocessing(scale=1 / (255 * given.std), offset=-given.mean / given.std),
-            )
+            write_imported(folder, found, given.file, given.classes, given)
     say(found.summary())
     if given.classes is None:
         say(f"Start from them: classifier.pretrained_weights={target / WEIGHTS}")

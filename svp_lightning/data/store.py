@@ -11,7 +11,6 @@ manifest, so a truncated copy or a flipped byte is found before anything is trai
 no table: columns are read when they are asked for, so that ten million images open at once.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +21,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pyarrow import parquet
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from svp_lightning.errors import StoreError
+from svp_lightning.errors import ArtifactError, StoreError
 from svp_lightning.runtime.files import checked_hash, sha256_of_json
+from svp_lightning.runtime.settings import read_stored
 
 SCHEMA = 1
 SPLITS = ("train", "val", "test")
@@ -275,13 +275,9 @@ def _read_manifest(path: Path) -> Manifest:
             "Give the folder that holds images.npy, particles.parquet and manifest.json.",
         )
     try:
-        manifest = Manifest.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (ValidationError, ValueError) as error:
-        raise StoreError(f"{file} is not a store manifest: {error}.", _REMEDY) from error
-    if manifest.schema_version != SCHEMA:
-        raise StoreError(
-            f"{file} has schema {manifest.schema_version}, this version reads {SCHEMA}.", _REMEDY
-        )
+        manifest = read_stored(file, Manifest, SCHEMA, _REMEDY, key="schema_version")
+    except ArtifactError as error:
+        raise StoreError(error.what, error.remedy) from error
     if {IMAGES, PARTICLES} - set(manifest.sha256):
         raise StoreError(f"{file} does not give the SHA-256 of its files.", _REMEDY)
     return manifest

@@ -16,7 +16,6 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.evaluation.counting import check_predictions
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import class_shares, estimated_shares, prevalence_weights
 from svp_lightning.evaluation.schema import Results
@@ -138,10 +137,9 @@ def calibration_of(
         prevalence: class name -> relative frequency; test images are weighted to it.
 
     Raises:
-        DataError: see :class:`~.counting.Tally`.
+        DataError: a class has no test image.
     """
     names = test.class_names
-    check_predictions(validation.labels, validation.probabilities, names)
     scaling = fit_scaling(validation)
     weights = prevalence_weights(test.labels, prevalence, names)
     as_is, scaled = (
@@ -157,12 +155,7 @@ def calibration_of(
 def calibration(
     labels: Labels, probabilities: Scores, class_names: Sequence[str], weights: Weights
 ) -> dict[str, Any]:
-    """How far probabilities are from frequencies; see :class:`~.schema.Calibrated`.
-
-    Raises:
-        DataError: see :class:`~.counting.Tally`.
-    """
-    check_predictions(labels, probabilities, class_names)
+    """How far probabilities are from frequencies; see :class:`~.schema.Calibrated`."""
     top = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     per_class = {

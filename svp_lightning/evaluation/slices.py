@@ -1,12 +1,10 @@
 """Recall of each class by a physical property of the particles: size, defocus, morphology."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.predictions import Predictions
@@ -37,52 +35,36 @@ def recall_slices(found: Predictions, particles: pd.DataFrame) -> list[dict[str,
         and ``ci95`` (Wilson).
     """
     rows: list[dict[str, Any]] = []
-    right = found.probabilities.argmax(axis=1) == found.labels
+    right = pd.Series(found.probabilities.argmax(axis=1) == found.labels)
     for column in (*EDGES_UM, *CATEGORIES):
-        if column == "radius_um" and "ecd_um" in particles:
-            continue  # the same size twice
-        if column in particles and particles[column].notna().any():
-            codes, names = _bins(particles[column])
-            rows += _by_class(column, codes, names, found, right)
+        if column not in particles or (column == "radius_um" and "ecd_um" in particles):
+            continue  # not known, or the same size twice
+        groups = right.groupby([found.labels, _bins(particles[column])], observed=True)
+        counts = groups.agg(["size", "sum"])
+        low, high = wilson_interval(counts["sum"].to_numpy(), counts["size"].to_numpy())
+        for (label, name), images, recalled, *ends in zip(
+            counts.index, counts["size"], counts["sum"], low.tolist(), high.tolist(), strict=True
+        ):
+            rows.append(
+                {
+                    "column": column,
+                    "slice": str(name),
+                    "class": found.class_names[label],
+                    "images": images,
+                    "recall": recalled / images,
+                    "ci95": ends,
+                }
+            )
     return rows
 
 
-def _bins(values: "pd.Series[Any]") -> tuple[NDArray[np.int64], list[str]]:
-    """(N,) position of each value's bin, -1 where unknown, and the names of the bins."""
-    edges = EDGES_UM.get(str(values.name))
+def _bins(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """The bin of each value, without the particles' index; null where it is unknown."""
+    values, edges = values.reset_index(drop=True), EDGES_UM.get(str(values.name))
     if edges is None:
-        codes, found = pd.factorize(values, sort=True)
-        return codes.astype(np.int64), [str(name) for name in found]
-    size = np.abs(values.to_numpy(dtype=np.float64))
-    codes = np.searchsorted(edges, size, side="right") - 1
+        return values
     names = [
         f"{low:g} or more" if np.isinf(high) else f"{low:g} to {high:g}"
         for low, high in pairwise(edges)
     ]
-    return np.where(np.isfinite(size), codes, -1), names
-
-
-def _by_class(
-    column: str,
-    codes: NDArray[np.int64],
-    names: Sequence[str],
-    found: Predictions,
-    right: NDArray[np.bool_],
-) -> list[dict[str, Any]]:
-    known = codes >= 0
-    place = (found.labels * len(names) + codes)[known]
-    size = len(found.class_names) * len(names)
-    images = np.bincount(place, minlength=size)
-    recalled = np.bincount(place[right[known]], minlength=size)
-    low, high = wilson_interval(recalled, images)
-    return [
-        {
-            "column": column,
-            "slice": names[at % len(names)],
-            "class": found.class_names[at // len(names)],
-            "images": int(images[at]),
-            "recall": float(recalled[at] / images[at]),
-            "ci95": [float(low[at]), float(high[at])],
-        }
-        for at in np.flatnonzero(images).tolist()
-    ]
+    return pd.cut(values.astype(float).abs(), edges, right=False, labels=names)

@@ -93,7 +93,10 @@ def read_study(folder: Path) -> tuple[Run, ...]:
         ArtifactError: a ``results.json`` is malformed.
     """
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}.", "Give the output folder of a study.")
+        raise DataError(
+            f"There is no folder {folder}.",
+            "Name a study (study=…, or +experiment=…), or run its cells first (-m).",
+        )
     runs = [read_run(file.parent) for file in sorted(folder.rglob(RESULTS))]
     if not runs:
         raise DataError(

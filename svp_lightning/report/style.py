@@ -25,6 +25,7 @@ OTHER_CLASS_COLOURS = ("#CC79A7", "#8C6D1F", "#56B4E9", "#6E6E6E", "#E69F00", "#
 INK, MUTED, RULE = "#1f2933", "#5b6774", "#d5dbe1"
 DPI = 160
 DASHES = (0, (4, 3))
+LINE_STYLES = ("-", "--", "-.", ":")
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",

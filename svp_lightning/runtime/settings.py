@@ -49,19 +49,21 @@ def first_problem(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
 
 
-def read_stored(path: Path, model: type[FileT], schema: int, remedy: str) -> FileT:
-    """A stored file as its model.
+def read_stored(
+    path: Path, model: type[FileT], wanted: int | str, remedy: str, key: str = "schema"
+) -> FileT:
+    """A stored file as its model, if its ``key`` is what is ``wanted``.
 
     Raises:
         ArtifactError: it is missing, no JSON, of another schema, or incomplete.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}).", remedy) from error
-    found = values.get("schema") if isinstance(values, dict) else None
-    if found != schema:
-        raise ArtifactError(f"{path} has schema {found}, expected {schema}.", remedy)
+    found = values.get(key) if isinstance(values, dict) else None
+    if found != wanted:
+        raise ArtifactError(f"{path} has {key} {found}, expected {wanted}.", remedy)
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -96,7 +96,7 @@ def simulate_store(
     ``estimate`` gets once, before the work starts, about how many seconds it will take.
 
     Raises:
-        SettingsError: for an image size, seed or device that cannot be used.
+        SettingsError: for a device that is not there.
         ArtifactError: if the disk is full or cannot be written.
     """
     simulator = Simulator(settings, image_size, seed)

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.camera import cut_box, detected, expose, record
 from svp_lightning.simulation.draw import Draw, draw_image
 from svp_lightning.simulation.imaging import ImagingGrid, abbe_intensity, lattice_side_at, pupil
@@ -38,20 +36,10 @@ class Simulator:
     """Renders flow-imaging images of single particles, a function of ``seed`` each.
 
     ``image_size`` is a multiple of 16 in 16..128; the field of view is the instrument's at any
-    size.
-
-    Raises:
-        SettingsError: for an image size or seed that cannot be used.
+    size. ``seed`` is not negative.
     """
 
     def __init__(self, settings: SimulationSettings, image_size: int, seed: int) -> None:
-        if not (16 <= image_size <= 128 and image_size % 16 == 0):
-            raise SettingsError(
-                f"image_size: simulated images are 16 to 128 px, in steps of 16, got {image_size}.",
-                "Choose for example 64.",
-            )
-        if seed < 0:
-            raise SettingsError(f"seed: must not be negative, got {seed}.", "Choose 0 or more.")
         self.settings = settings
         self.image_size = image_size
         self.seed = seed
@@ -107,7 +95,7 @@ class Simulator:
         with another ``batch_size``, single grey levels may differ.
 
         Args:
-            class_names: n class names.
+            class_names: n of the paper's class names.
             indices: (n,), >= 0.
             sessions: (n,), >= 0.
             device: where the optics are computed.
@@ -117,15 +105,7 @@ class Simulator:
         Returns:
             uint8 (n, image_size, image_size), and a table of n rows with the columns
             ``morphology, radius_um, ecd_um, defocus_um, refractive_index, pixel_um``.
-
-        Raises:
-            SettingsError: for a class without a physical model.
         """
-        for name in class_names:
-            if name not in PAPER_CLASSES:
-                raise SettingsError(
-                    f"class {name!r} has no physical model.", f"Use {', '.join(PAPER_CLASSES)}."
-                )
         device = torch.device(device)
         if batch_size is None:
             batch_size = 1 if device.type == "cpu" else ACCELERATOR_BATCH

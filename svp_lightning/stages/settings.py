@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from svp_lightning.classifier.settings import Backbone
 from svp_lightning.data.settings import (
     CollageSettings,
     FlowCamSettings,
@@ -18,7 +19,7 @@ from svp_lightning.data.settings import (
 )
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.files import sha256_of_json
-from svp_lightning.runtime.settings import Settings, runtime
+from svp_lightning.runtime.settings import Seed, Settings, runtime
 from svp_lightning.simulation.settings import SimulationSettings
 
 _STEPS = "generator.steps and classifier.steps"
@@ -55,7 +56,7 @@ class SimulatedData(UseSettings):
     source: Literal["simulated"]
     image_size: int = Field(ge=16, le=128, multiple_of=16)
     """Height and width, in pixels."""
-    seed: int
+    seed: Seed
     simulation: SimulationSettings
 
 
@@ -113,6 +114,30 @@ class LabReportSettings(Settings):
     injection; None: neither is shown."""
     product: Literal["injection", "ophthalmic"]
     """Whose limits are shown: those of USP <787> and <788>, or of USP <789>."""
+
+
+class ImportWeightsSettings(Settings):
+    """What ``task=import_weights`` reads and writes."""
+
+    file: Path | None
+    """State dict of torchvision or timm: ``.safetensors``, or ``.pt``/``.pth`` without code."""
+    to: Path | None
+    """The new directory; None: one named after the file's hash, in the study's outputs."""
+    backbone: Backbone
+    stem_stride: Literal[1, 2, 4]
+    """Of the network that the weights are of; 4 is how torchvision and timm build it."""
+    image_size: int = Field(ge=16, le=1024, multiple_of=16)
+    """Side of the images to classify, px."""
+    classes: tuple[str, ...] | None
+    """Names of the head's outputs, in their order: the result is a classifier. None: the head is
+    left out, and the result is for ``classifier.pretrained_weights``."""
+    trained_shares: dict[str, float] | None
+    """Class name -> relative frequency in the training; None: all alike."""
+    stem: Literal["sum", "mean"]
+    """What becomes of the three channels of a stem."""
+    mean: float
+    std: float = Field(gt=0)
+    """The network was trained on (grey level / 255 - mean) / std."""
 
 
 class TrainerSettings(Settings):

@@ -1,8 +1,6 @@
 """Weights of another program as a folder: a packaged classifier, or tensors to start from."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from safetensors.torch import save_file
 
@@ -20,6 +18,7 @@ from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.report.model_card import write_classifier_card
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
+from svp_lightning.stages.settings import ImportWeightsSettings
 
 MAPPING = "mapping.json"
 ORIGIN = (
@@ -55,17 +54,9 @@ def write_start(folder: Path, found: Mapped) -> None:
 
 
 def write_imported(
-    folder: Path,
-    file: Path,
-    found: Mapped,
-    backbone: Backbone,
-    stem_stride: Literal[1, 2, 4],
-    image_size: int,
-    classes: tuple[str, ...],
-    trained_shares: Mapping[str, float] | None,
-    preprocessing: Preprocessing,
+    folder: Path, found: Mapped, file: Path, classes: tuple[str, ...], given: ImportWeightsSettings
 ) -> None:
-    """Write the tensors as a packaged classifier.
+    """Write the tensors of ``file`` as a packaged classifier of these ``classes``.
 
     Raises:
         CheckpointError: the file has no head, or one with another number of outputs.
@@ -81,16 +72,18 @@ def write_imported(
         )
     if len(set(classes)) < len(classes):
         raise SettingsError("import_weights.classes repeats a name.", "Name every output once.")
-    shares = class_shares(trained_shares or dict.fromkeys(classes, 1.0), classes)
+    shares = class_shares(given.trained_shares or dict.fromkeys(classes, 1.0), classes)
     wide = next(v for v in found.tensors.values() if v.ndim == 4).shape[-1] == WIDE
     named = dict(zip(classes, shares.tolist(), strict=True))
-    module = empty_module(backbone, stem_stride, wide, image_size, classes, named)
+    network = given.backbone, given.stem_stride, wide, given.image_size
+    module = empty_module(*network, classes, named)
     counters = {k: v for k, v in module.network.state_dict().items() if k not in found.tensors}
     module.network.load_state_dict(counters | found.tensors)
     write_json(folder / MAPPING, found.report())
     origin = ORIGIN.format(name=file.name, sha256=sha256_of_file(file))
+    range_of_input = Preprocessing(scale=1 / (255 * given.std), offset=-given.mean / given.std)
     config = write_packaged(
-        folder, module, name=file.stem, further=[MAPPING], preprocessing=preprocessing,
+        folder, module, name=file.stem, further=[MAPPING], preprocessing=range_of_input,
         training={"origin": origin},
     )  # fmt: skip
     write_classifier_card(folder / CARD, config.model_dump(mode="json"), None, None, "other")

@@ -119,7 +119,7 @@ def test_a_manifest_that_is_broken_or_of_another_schema_is_refused(
     manifest = tmp_path / "manifest.json"
     later = json.dumps(json.loads(manifest.read_text()) | {"schema_version": 99})
     manifest.write_text(later if text is None else text)
-    with pytest.raises(StoreError, match="schema 99" if text is None else r"manifest\.json"):
+    with pytest.raises(StoreError, match="version 99" if text is None else r"manifest\.json"):
         Store.open(tmp_path)
 
 

@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.simulator import Simulator, one_thread
 from tests.simulation.few import FEW
 
@@ -120,14 +119,6 @@ def test_physical_columns_are_what_the_class_says() -> None:
         assert table["pixel_um"].between(0.95 * 16.64 / 32, 1.05 * 16.64 / 32).all()
         assert (table["ecd_um"] >= 2 * table["radius_um"] - 1e-6).all()
         assert table["ecd_um"].between(0.5, 100).all()
-
-
-@pytest.mark.parametrize(("image_size", "seed"), [(20, 1), (256, 1), (0, 1), (64, -1)])
-def test_impossible_sizes_and_seeds_are_refused(image_size: int, seed: int) -> None:
-    with pytest.raises(SettingsError):
-        Simulator(FEW, image_size, seed)
-    with pytest.raises(SettingsError, match="glass"):
-        Simulator(FEW, 32, 1).render(["glass"], np.array([0]), np.array([0]))
 
 
 BOXES = FEW.model_copy(update={"crop": "box"})

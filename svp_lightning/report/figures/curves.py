@@ -16,6 +16,7 @@ from svp_lightning.report.arms import ARMS
 from svp_lightning.report.style import (
     DASHES,
     INK,
+    LINE_STYLES,
     MUTED,
     class_colours,
     figure_style,
@@ -24,7 +25,6 @@ from svp_lightning.report.style import (
     panels,
 )
 
-LINE_STYLES = ("-", "--", "-.", ":")
 MAX_POINTS = 2000
 """Points drawn per curve: more cannot be seen and half a million would slow the drawing."""
 Scored = tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]

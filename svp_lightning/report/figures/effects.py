@@ -14,6 +14,7 @@ from svp_lightning.report.arms import Arm, arms_of
 from svp_lightning.report.study_runs import Group
 from svp_lightning.report.style import (
     INK,
+    LINE_STYLES,
     MUTED,
     RULE,
     figure_style,
@@ -27,7 +28,6 @@ DODGE = 0.16
 """Arms at the same ratio lie this far apart, in category widths, so none hides another."""
 MAX_UPRIGHT = 3
 """With more places than this, names of arms do not fit side by side below a panel."""
-LINE_STYLES = ("-", "--", "-.", ":")
 ROW_INCHES = 0.26
 TITLE_LETTERS = 22
 
