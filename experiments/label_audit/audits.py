@@ -1,6 +1,6 @@
 """How many flipped labels are among the first suspects of ``task=audit``?
 
-    python audits.py --plain 101 102 --oracle 101 > table.md
+    python audits.py --plain 101 102 --oracle 101 --generated 101 102 > table.md
 
 Labels are flipped in a view of simulated images, and audited as the task does it. Resumable:
 classifiers are kept in ``--artifacts``, the evidence on each cell's labels in ``--outputs``.
@@ -34,6 +34,7 @@ SETTINGS = (
 ARMS = {
     "plain": ("augmentation=none",),
     "oracle": ("augmentation=oracle", "augmentation.ratio=3"),
+    "generated": ("augmentation=diffusion_physics", "augmentation.ratio=3"),
 }
 KINDS = ("uniform", "oil and air")
 FLIPPED, LOOKED_AT, SMALL_UM = 0.02, 0.04, 3.0
@@ -134,6 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plain", type=int, nargs="+", required=True, help="seeds of the images")
     parser.add_argument("--oracle", type=int, nargs="*", default=[], help="some of them")
+    parser.add_argument("--generated", type=int, nargs="*", default=[], help="some of them")
     parser.add_argument("--right-labels", type=int, nargs="*", default=[], help="some of them")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
@@ -147,6 +149,7 @@ def main() -> None:
             right = {s: plain[s].seen_by(audit("plain", "none", s)) for s in options.right_labels}
             rows[kind, "plain"] = plain
             rows[kind, "oracle"] = {seed: audit("oracle", kind, seed) for seed in options.oracle}
+            rows[kind, "generated"] = {s: audit("generated", kind, s) for s in options.generated}
             rows[kind, "plain, trained on right labels"] = right
     rows = {key: cells for key, cells in rows.items() if cells}
     print_found(rows)
