@@ -12,7 +12,14 @@ import pandas as pd
 from svp_lightning.data.classes import PROTEIN
 from svp_lightning.evaluation.corrected_counts import Confusion
 from svp_lightning.evaluation.intervals import wilson_interval
-from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, Sample, kind_of
+from svp_lightning.evaluation.particle_counts import (
+    ALL,
+    ALL_SIZES,
+    UNCERTAIN,
+    UNFAMILIAR,
+    Sample,
+    kind_of,
+)
 from svp_lightning.evaluation.quality_table import DIFFERENCE, NET, SINGLE, Calls
 from svp_lightning.report.counts import size_definition
 from svp_lightning.report.page import write_page
@@ -181,8 +188,10 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
     if least != ALL_SIZES:
         sizes = f"{_size(least)} by {shown_definition(contents.store)}"
     what = "particles" if name == ALL else f"{plain_name(name)} particles"
+    corrected = calls.corrector.confusion is not None
+    interval = "95 %" if corrected else "not corrected, 95 % of counting alone"
     sentences = [
-        f"{sample.name}: {cell['shown']} {what} {unit} {sizes} (95 %: {cell['ends']})"
+        f"{sample.name}: {cell['shown']} {what} {unit} {sizes} ({interval}: {cell['ends']})"
         f"{removed}{f', less {less}' * bool(less)}.".replace("  ", " ")
     ]
     found = contents.reference
@@ -199,6 +208,12 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
             unit = f"a container of {contents.container_ml:g} mL" * bool(found.per_container)
             unit = f"{unit or 'a mL'}{', the blank not subtracted' * (quantity == NET)}"
             sentences.append(f"All particles in {unit}: {listing(parts)}.")
+    kinds = contents.particles["class"][contents.particles["sample"] == sample.name]
+    if (strange := int((kinds == UNFAMILIAR).sum())) > len(kinds) / 2:
+        sentences.append(
+            f"Do not report its classes: {strange:,} of its {len(kinds):,} particles are unlike "
+            "every class, so this classifier does not fit these images."
+        )
     return sentences
 
 

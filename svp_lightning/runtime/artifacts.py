@@ -9,6 +9,7 @@ builds alone, and join it in stages that every rank works on (training).
 """
 
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -174,7 +175,13 @@ class ArtifactCache:
 
     @contextmanager
     def lock(self, path: Path) -> Iterator[None]:
-        """Hold ``<path>.lock``, waiting (and saying so) while another process holds it."""
+        """Hold ``<path>.lock``, waiting (and saying so) while another process holds it.
+
+        Raises:
+            RuntimeError: a script is imported by a process that it has started and waits for.
+        """
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError("Put what the script runs below `if __name__ == '__main__':`.")
         line = f"Waiting for another process that builds {path.parent.name} {path.name}"
         with locked(path.with_suffix(".lock"), lambda: self.announce(line)):
             yield

@@ -25,12 +25,14 @@ SECONDS_TO_END = 5.0
 _PROGRESS = re.compile(r"(\w[^:|]*?)\s*:\s*(\d+)%\|")
 _ERROR, _WARNING = "Error: ", "Warning: "
 _FIELDS = {
-    "predict.blank=": "Blank run ",
+    "predict.blank": "“Blank run”",
     "data.volume_ml": "“Volume imaged”",
     "data.dilution": "“Dilution”",
     "data.pixel_size_um": "“Pixel size”",
 }
 """Setting in an error -> what the page calls it."""
+_QUOTED = re.compile(r"""\"[\w.]+='([^']*)'\"""")
+"""The value of a setting, as a shell needs it: with name and both pairs of quotes."""
 UNEXPECTED = "The program stopped unexpectedly; the last lines that it printed are below."
 
 
@@ -109,9 +111,9 @@ class Job:
         self.folder = _results_named(line) or self.folder
         line = self._without_places(line)
         if line.startswith(_ERROR):
-            self.error = line.removeprefix(_ERROR)
+            self.error = _QUOTED.sub(r"“\1”", line.removeprefix(_ERROR))
             for setting, words in _FIELDS.items():
-                self.error = self.error.replace(setting, words)
+                self.error = self.error.replace(f"{setting}=", f"{words} ").replace(setting, words)
         if len(self.lines) < MAX_LINES:
             self.lines.append(line)
 

@@ -1,7 +1,9 @@
 """The page of a quality report."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,10 +17,19 @@ from tests.report.test_counts import SHARES, judged, predicted, store_of
 HOSTILE = "<script>alert(1)</script> $\\frac{1}{0}$ & \"q'"
 
 
-def written(folder: Path, groups: list[str], runs: dict, **table: object) -> Page:
+def written(
+    folder: Path,
+    groups: list[str],
+    runs: dict,
+    unfamiliar: list[bool] | None = None,
+    **table: object,
+) -> Page:
     store = store_of(folder / "store", groups, runs)
     found, samples = predicted(store), samples_of(store)
-    particles = particles_of(store, judged(found))
+    seen = judged(found)
+    if unfamiliar:
+        seen = replace(seen, unfamiliar=np.array(unfamiliar))
+    particles = particles_of(store, seen)
     calls = calls_of(samples, particles, (2.0, 10.0), found, None, SHARES, None)
     limits = reference("injection", table.get("container_ml"))
     contents = Contents(
@@ -39,6 +50,16 @@ def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
     assert "equivalent circular diameter" in page.words
     assert "nothing is corrected" in page.words  # no test predictions are given
     assert all(uri.startswith("data:") for uri in page.values("img", "src"))
+
+
+@pytest.mark.parametrize(("strange", "refused"), [(3, True), (2, False)])
+def test_a_run_that_is_mostly_unlike_every_class_is_not_to_be_reported(
+    tmp_path: Path, strange: int, refused: bool
+) -> None:
+    unfamiliar = [number < strange for number in range(4)]
+    page = written(tmp_path, ["a"] * 4, {"a": {"volume_ml": 0.5}}, unfamiliar)
+    assert ("3 of its 4 particles are unlike" in page.words) == refused
+    assert "not corrected, 95 % of counting alone" in page.words
 
 
 def test_runs_are_next_to_one_another_with_their_difference(tmp_path: Path) -> None:

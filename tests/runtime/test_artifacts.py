@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -156,6 +157,29 @@ def test_two_processes_build_it_once(tmp_path: Path) -> None:
     assert [p.exitcode for p in processes] == [0, 0]
     path = ArtifactCache(tmp_path).path("store", IDENTITY)
     assert (path / "count").read_text() == "x"
+
+
+UNGUARDED = """
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from svp_lightning.runtime.artifacts import ArtifactCache
+
+def make(folder):
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(print).result()
+
+ArtifactCache(Path("cache")).build("store", {}, make)
+"""
+
+
+def test_a_script_that_starts_processes_unguarded_fails_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    ended = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "Put what the script runs below `if __name__ == '__main__':`" in ended.stderr
 
 
 def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ print("Importing         :  40%|####      | 2/5", file=sys.stderr, flush=True)
 if "wait.png" in names:
     time.sleep(60)
 if "broken.png" in names:
-    sys.exit(f"Error: {root / 'broken.png'} is no image. Export it again, or set data.volume_ml.")
+    give = "data.volume_ml=9: give \\"data.volume_ml='v 1 = 0.5'\\"."
+    sys.exit(f"Error: {root / 'broken.png'} is no image. {give}")
 out = Path(__file__).parent / "results"
 out.mkdir(exist_ok=True)
 header = ["run", "min_size_um", "class", "count", "count_low", "count_high"]

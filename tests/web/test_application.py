@@ -112,7 +112,7 @@ def test_an_error_of_the_command_is_one_sentence_in_the_words_of_the_page(serve:
     client = serve()
     send(client, {"broken.png": b"no image"})
     job = ended(client)
-    words = "broken.png is no image. Export it again, or set “Volume imaged”."
+    words = "broken.png is no image. “Volume imaged” 9: give “v 1 = 0.5”."
     assert (job["state"], job["error"]) == ("failed", words)
 
 
