@@ -1,10 +1,7 @@
 """``task=audit``: every label compared with what classifiers that have not seen the image say."""
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from svp_lightning.data.store import Store
 from svp_lightning.evaluation.label_issues import rank_labels
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.gallery import write_gallery
@@ -30,7 +27,9 @@ def run(pipeline: Pipeline) -> None:
         return
     issues = rank_labels(evidence, store.class_names)
     place = issues["row"].to_numpy()
-    particles, flipped = store.particles.iloc[rows[place]], injected(store)[rows]
+    never = pd.Series(False, store.particles.index)
+    flipped = store.particles.get("label_flipped", never).to_numpy(bool)[rows]
+    particles = store.particles.iloc[rows[place]]
     table = issues.assign(
         row=rows[place],
         id=particles["id"].to_numpy(),
@@ -57,13 +56,6 @@ def run(pipeline: Pipeline) -> None:
     )
     if flipped.any():
         say(compare_with_truth(table))
-
-
-def injected(store: Store) -> NDArray[np.bool_]:
-    """(N,) which labels were flipped on purpose; nowhere in a store that does not say."""
-    if "label_flipped" not in store.particles:
-        return np.zeros(len(store), dtype=bool)
-    return store.particles["label_flipped"].to_numpy(dtype=bool)
 
 
 def compare_with_truth(table: pd.DataFrame) -> str:

@@ -67,7 +67,8 @@ def class_shares(prevalence: Mapping[str, float], class_names: Sequence[str]) ->
     """
     if set(prevalence) != set(class_names):
         raise SettingsError(
-            f"prevalence names {', '.join(prevalence)}; the classes are {', '.join(class_names)}.",
+            f"The prevalence names {', '.join(prevalence)}, the classes are "
+            f"{', '.join(class_names)}.",
             "Give one relative frequency for each class.",
         )
     share = np.array([prevalence[name] for name in class_names], dtype=np.float64)

@@ -157,13 +157,11 @@ def calls_of(
     )
 
 
-def quality_table(
-    calls: Calls, blank: str | None = None, container_ml: float | None = None
-) -> pd.DataFrame:
+def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFrame:
     """All numbers of a report of S runs, a row each.
 
-    The run named ``blank`` is subtracted from each other one; ``container_ml`` is the nominal
-    volume of a container, mL.
+    The blank among them is subtracted from each other one; ``container_ml`` is the nominal volume
+    of a container, mL.
 
     Returns:
         ``quantity`` (:data:`SINGLE`, :data:`NET` or :data:`DIFFERENCE`), ``sample``,
@@ -172,11 +170,8 @@ def quality_table(
         ``corrected`` with ``corrected_low`` and ``corrected_high``; ``per_ml`` and
         ``per_container`` with their ends, NaN where withheld or not known; ``verdict`` on each
         difference (:func:`_verdicts`). Uncertain particles are also in the classes.
-
-    Raises:
-        SettingsError: see :func:`blank_among`.
     """
-    blanks = blank_among(calls.samples, blank)
+    blanks = [at for at, one in enumerate(calls.samples) if one.blank]
     single = range(len(calls.samples))
     measured = [at for at in single if at not in blanks and not calls.samples[at].withheld]
     parts = [_rows(calls, at, None, SINGLE) for at in single]
@@ -206,31 +201,18 @@ def _verdicts(differences: pd.DataFrame) -> NDArray[np.str_]:
 
 
 def with_blank(samples: Sequence[Sample], blank: str | None) -> list[Sample]:
-    """The samples, with the one named ``blank`` marked.
-
-    Raises:
-        SettingsError: see :func:`blank_among`.
-    """
-    blanks = blank_among(samples, blank)
-    return [replace(one, blank=at in blanks) for at, one in enumerate(samples)]
-
-
-def blank_among(samples: Sequence[Sample], blank: str | None) -> list[int]:
-    """The place of the blank; empty where none is named.
+    """The samples, with the one named ``blank`` marked, if any is named.
 
     Raises:
         SettingsError: it is none of the samples, or its concentration is not known.
     """
-    if blank is None:
-        return []
-    found = [at for at, one in enumerate(samples) if one.name == blank and not one.withheld]
-    if not found:
-        names = ", ".join(one.name for one in samples if not one.withheld)
+    names = [one.name for one in samples if not one.withheld]
+    if blank is not None and blank not in names:
         raise SettingsError(
             f"predict.blank={blank} is no run with a concentration.",
-            f"Runs with one are: {names or 'none; data.volume_ml gives the volumes'}.",
+            f"Runs with one are: {', '.join(names) or 'none; data.volume_ml gives the volumes'}.",
         )
-    return found
+    return [replace(one, blank=one.name == blank) for one in samples]
 
 
 def _rows(calls: Calls, at: int, other: int | None, quantity: str) -> pd.DataFrame:

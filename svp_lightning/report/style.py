@@ -5,8 +5,8 @@ a study (:mod:`~.arms`); every figure also uses position, markers or text, so no
 alone.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,8 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-@contextmanager
-def figure_style() -> Iterator[None]:
-    """The style while a figure is drawn or saved; the caller's settings come back after."""
-    with mpl.rc_context(_STYLE):
-        yield
+figure_style = partial(mpl.rc_context, _STYLE)
+"""The style while a figure is drawn or saved; the caller's settings come back after."""
 
 
 def new_figure(width: float, height: float) -> Figure:

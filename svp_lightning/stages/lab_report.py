@@ -61,7 +61,7 @@ def lab_report(
         hashes: SHA-256 of the ``classifier`` and the ``configuration``.
 
     Raises:
-        SettingsError: see :func:`~.quality_table.blank_among`.
+        SettingsError: ``predict.compare`` names no prediction, or one of another classifier.
     """
     limits, predicted = reference(settings.product, settings.container_ml), judged.found
     particles = particles_of(store, judged)
@@ -94,7 +94,7 @@ def lab_report(
         "Source revision": git_revision() or "not in a checkout",
         "Packages": ", ".join(f"{name} {of}" for name, of in package_versions().items()),
     }
-    table = quality_table(calls, settings.blank, settings.container_ml)
+    table = quality_table(calls, settings.container_ml)
     strange = too_many_strangers(judged, settings.false_alarms)
     doubts = [*warnings, *strange]
     contents = Contents(

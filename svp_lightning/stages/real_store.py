@@ -13,7 +13,7 @@ from svp_lightning.data.overrides import with_overrides
 from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings, UseSettings
 from svp_lightning.data.store import Store
-from svp_lightning.errors import SettingsError
+from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
 from svp_lightning.runtime.files import sweep_memory
 from svp_lightning.runtime.terminal import counting, duration, say
@@ -111,14 +111,10 @@ def use_prevalence(
     Raises:
         SettingsError: the prevalence stated is of other classes than the data's.
     """
-    if stated is not None and set(stated) != set(store.class_names):
-        raise SettingsError(
-            f"data.prevalence names the classes {', '.join(stated)}, "
-            f"the data has {', '.join(store.class_names)}.",
-            "Give one relative frequency for each class of the data.",
-        )
     frequency: Mapping[str, float] = stated or store.counts("test")
-    if stated is None and plentiful != "test":
+    if stated is not None:
+        class_shares(stated, store.class_names)  # refuses other classes
+    elif plentiful != "test":
         rare = rare_classes(store.counts("train"))
         frequency = {name: 1.0 if name in rare else plentiful for name in store.class_names}
     total = sum(frequency.values())

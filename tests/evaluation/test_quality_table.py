@@ -7,7 +7,7 @@ import pytest
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import Sample, poisson_interval
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
+from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference, with_blank
 
 NAMES = ("protein", "silicone_oil")
 SHARES = dict.fromkeys(NAMES, 0.5)
@@ -29,8 +29,9 @@ def table_of(samples=RUNS, blank=None, container_ml=None, test=None) -> pd.DataF
     called = np.concatenate([np.repeat([0, 1], n) for n in counts.values()])
     kinds = np.where(np.arange(190) < 12, "uncertain", "oil")
     particles = pd.DataFrame({"sample": names, "size_um": 3.0, "class": kinds})
+    samples = with_blank(samples, blank)
     calls = calls_of(samples, particles, (2.0, 5.0), said(called), test, SHARES, None)
-    table = quality_table(calls, blank, container_ml)
+    table = quality_table(calls, container_ml)
     return table.set_index(["quantity", "sample", "min_size_um", "class"]).sort_index()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from svp_lightning.evaluation.particle_counts import particles_of, samples_of
-from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
+from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference, with_blank
 from svp_lightning.report.quality import write_quality_report
 from svp_lightning.report.quality_pictures import Contents
 from tests.report.pages import Page
@@ -22,19 +22,19 @@ def written(
     groups: list[str],
     runs: dict,
     unfamiliar: list[bool] | None = None,
-    **table: object,
+    blank: str | None = None,
+    ml: float | None = None,
 ) -> Page:
     store = store_of(folder / "store", groups, runs)
-    found, samples = predicted(store), samples_of(store)
+    found, samples = predicted(store), with_blank(samples_of(store), blank)
     seen = judged(found)
     if unfamiliar:
         seen = replace(seen, unfamiliar=np.array(unfamiliar))
     particles = particles_of(store, seen)
     calls = calls_of(samples, particles, (2.0, 10.0), found, None, SHARES, None)
-    limits = reference("injection", table.get("container_ml"))
     contents = Contents(
-        store, particles, calls, quality_table(calls, **table), limits,
-        table.get("container_ml"), [f"Doubt of {HOSTILE}"], {"Classifier": HOSTILE},
+        store, particles, calls, quality_table(calls, ml), reference("injection", ml), ml,
+        [f"Doubt of {HOSTILE}"], {"Classifier": HOSTILE},
     )  # fmt: skip
     return Page(write_quality_report(folder, contents))
 
@@ -42,7 +42,7 @@ def written(
 @pytest.mark.draws
 def test_hostile_names_are_shown_as_they_are(tmp_path: Path) -> None:
     runs = {HOSTILE: {"volume_ml": 0.5, "particles": 3, "note": HOSTILE}, "water": {"volume_ml": 1}}
-    page = written(tmp_path, [HOSTILE] * 3 + ["water"] * 2, runs, blank="water", container_ml=1.0)
+    page = written(tmp_path, [HOSTILE] * 3 + ["water"] * 2, runs, blank="water", ml=1.0)
     assert "script" not in [tag for tag in page.tags if tag != "style"]
     assert page.words.count(HOSTILE) >= 5
     assert "USP <787>/<788>" in page.words
