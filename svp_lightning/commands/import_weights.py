@@ -7,7 +7,7 @@ from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.publishing import refuse_existing, writing_whole
+from svp_lightning.stages.publishing import writing_whole
 from svp_lightning.stages.weights_import import start_of, write_imported, write_start
 
 
@@ -26,7 +26,6 @@ def run(pipeline: Pipeline) -> Path:
     found = start_of(given.file, given.backbone, given.stem)
     name = f"weights_{sha256_of_file(given.file)[:12]}"
     target = given.to or config.paths.outputs / config.study / name
-    refuse_existing(target)
     with writing_whole(target) as folder:
         if given.classes is None:
             write_start(folder, found)

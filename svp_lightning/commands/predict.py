@@ -16,7 +16,6 @@ from svp_lightning.report.counts import (
     each_sample,
     known_errors,
     notes,
-    rate,
     readable,
     shares_counted_at,
     what_is_promised,
@@ -74,7 +73,9 @@ def run(pipeline: Pipeline) -> None:
     start, known, settings = time.monotonic(), predictor.results, config.predict
     how_to = config.evaluation.batch_size, pipeline.device
     raw, strangeness = predict_all(predictor.seen, store, *how_to)
-    say(rate(len(store), time.monotonic() - start, device_name(pipeline.device)))
+    took, device = time.monotonic() - start, device_name(pipeline.device)
+    speed = f"{len(store) / took:,.0f} images/s ({device})"
+    say(f"Classified {len(store):,} images in {took:.1f} s, {speed}.")
     write_predictions(folder / PREDICTIONS, raw)
     how = "given" if data.prevalence else config.predict.prevalence
     predicted = for_new_images(raw, how, data.prevalence, known)

@@ -1,12 +1,9 @@
 """``task=prevalence``: the metrics of a finished run at other mixtures of the classes."""
 
-from pathlib import Path
-
 from rich.table import Table
 
-from svp_lightning.config import Config
 from svp_lightning.data.classes import commonest, display_name
-from svp_lightning.errors import DataError, SettingsError
+from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.predictions import PREDICTIONS, prevalence_table, read_predictions
 from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.pipeline import Pipeline
@@ -19,7 +16,9 @@ FIGURE = "prevalence.png"
 
 def run(pipeline: Pipeline) -> None:
     """Correct the stored predictions to every ratio asked for, and count them there."""
-    config, folder = pipeline.config, _run_folder(pipeline.config)
+    config, folder = pipeline.config, pipeline.config.predict.run
+    if folder is None:
+        raise SettingsError("predict.run is not set.", "Give the folder of a finished evaluation.")
     stored = read_predictions(folder / PREDICTIONS, with_ids=False).labelled()
     found = read_results(folder / RESULTS)
     common = commonest(found.counts.train, found.prevalence if found.prevalence_stated else None)
@@ -37,14 +36,3 @@ def run(pipeline: Pipeline) -> None:
         shown.add_row(f"{row['ratio']:,.10g} : 1", *values)
     print_table(shown)
     say(f"Every metric: {folder / PREVALENCE}\nReport: {page}")
-
-
-def _run_folder(config: Config) -> Path:
-    folder = config.predict.run
-    if folder is None:
-        raise SettingsError("predict.run is not set.", "Give the folder of a finished evaluation.")
-    if not (folder / PREDICTIONS).is_file():
-        raise DataError(
-            f"{folder} has no {PREDICTIONS}.", "Give the folder of a finished evaluation."
-        )
-    return folder

@@ -123,6 +123,10 @@ def read_predictions(path: Path, *, with_ids: bool = True) -> Predictions:
             shares trained at, or holds a label that is no class.
     """
     require_unchanged(path)
+    if not path.is_file():
+        raise ArtifactError(
+            f"{path.parent} has no {path.name}.", "Give the folder of a finished evaluation."
+        )
     try:
         with parquet.ParquetFile(path) as file:
             return _filled(path, file, with_ids)

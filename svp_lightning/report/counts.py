@@ -32,10 +32,6 @@ from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.files import replacing
 
-WHAT_INTERVALS_COVER = (
-    "95 %: exact Poisson intervals, counts rounded outwards. They cover counting statistics alone: "
-    "not the classifier's mistakes, nor errors of volume and size."
-)
 UNKNOWN_DEFINITION = "size"
 MAX_RUNS_NAMED = 10
 MAX_RUNS_SHOWN = 20
@@ -156,12 +152,6 @@ def _per_ml(row: Mapping[Any, Any]) -> tuple[str, str]:
     return value, "–".join(ends)
 
 
-def rate(images: int, seconds: float, device: str) -> str:
-    """The line that says how fast images were classified, and on what."""
-    speed = f"{images / seconds:,.0f} images/s"
-    return f"Classified {images:,} images in {seconds:.1f} s, {speed} ({device})."
-
-
 def what_is_promised(
     reference: Reference | None, coverage: float, false_alarms: float, particles: int
 ) -> list[str]:
@@ -206,7 +196,10 @@ def too_many_strangers(judged: Judged, false_alarms: float) -> list[str]:
 
 def notes(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> list[str]:
     """What a reader of the counts has to know, a line each."""
-    lines = [WHAT_INTERVALS_COVER]
+    lines = [
+        "95 %: exact Poisson intervals, rounded outwards; the classifier's mistakes and errors of "
+        "volume and size are not in them."
+    ]
     everything = counts[counts[kind_of(store)] == all_samples(store)]
     if everything["count"].max() == 0:
         high = everything["count_high"].iloc[0]
@@ -270,7 +263,12 @@ def _about_sizes(store: Store) -> list[str]:
 def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
     lines, reasons = [], dict[str, list[str]]()
     can_give = store.manifest.made_by.get("source") != "simulated"
-    if stated := [_stated(one) for one in samples if one.stated_ml is not None]:
+    stated = [
+        f"{one.name} {one.stated_ml:g} mL{f' (its files: {one.files_say})' * bool(one.files_say)}"
+        for one in samples
+        if one.stated_ml is not None
+    ]
+    if stated:
         lines.append(f"The volume imaged is stated (data.volume_ml): {_listed(stated)}.")
     diluted = [one for one in samples if one.dilution not in (None, 1) and not one.withheld]
     if diluted:
@@ -286,11 +284,6 @@ def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
             )
             lines.append(f"No concentration{shown}: {reason}{remedy}.")
     return lines
-
-
-def _stated(sample: Sample) -> str:
-    files = f" (its files: {sample.files_say})" if sample.files_say else ""
-    return f"{sample.name} {sample.stated_ml:g} mL{files}"
 
 
 def _listed(names: Sequence[str]) -> str:

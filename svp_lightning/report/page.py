@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from PIL import Image
 
 from svp_lightning import __version__
 from svp_lightning.data.classes import display_name
@@ -86,10 +87,9 @@ def pictures(folder: Path, words: Mapping[str, tuple[str, str]]) -> list[Picture
     shown = []
     for name, (title, caption) in words.items():
         if (path := folder / f"{name}.png").is_file():
-            content = path.read_bytes()
-            pixels = (int.from_bytes(content[at : at + 4]) for at in (16, 20))  # IHDR
-            width, height = (round(n * CSS_PX_PER_INCH / DPI) for n in pixels)
-            uri = data_uri(content, "image/png")
+            with Image.open(path) as image:
+                width, height = (round(n * CSS_PX_PER_INCH / DPI) for n in image.size)
+            uri = data_uri(path.read_bytes(), "image/png")
             shown.append(Picture(name, title, caption, uri, width, height))
     return shown
 

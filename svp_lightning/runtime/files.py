@@ -16,7 +16,6 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from svp_lightning.errors import ArtifactError, DataError
 
-HASH_BLOCK_BYTES = 1 << 22
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 """Numbers of errors that a user can correct: permissions, a path below a file, a long name."""
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
@@ -123,11 +122,8 @@ def write_json(path: Path, values: Any) -> None:
 
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read in blocks (flat memory)."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_json(values: Any) -> str:
