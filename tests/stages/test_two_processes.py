@@ -46,3 +46,11 @@ def test_a_global_batch_trains_alike_on_any_number_of_processes(found):
     """Weights and running statistics: each process normalises by the batches of both."""
     alone, together = found["alone-1-0"]["weights"], found["validated-2-0"]["weights"]
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=2e-4)
+
+
+def test_a_generator_learns_from_both_processes_as_from_one(found):
+    """Weights and their average: noise is that of each rank, gradients are those of both."""
+    first, second, alone = (found[f"generator-{run}"] for run in ("2-0", "2-1", "1-0"))
+    np.testing.assert_array_equal(first["weights"], second["weights"])
+    np.testing.assert_allclose(first["weights"], alone["weights"], rtol=1e-3, atol=1e-4)
+    assert abs(alone["weights"] - alone["start"]).max() > 0.003

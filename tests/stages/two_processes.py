@@ -1,4 +1,4 @@
-"""Run by test_two_processes: tests and trains a small classifier in two forked processes."""
+"""Run by test_two_processes: trains small networks, and tests one, in two forked processes."""
 
 import sys
 from functools import partial
@@ -11,8 +11,10 @@ from torch.utils.data import DataLoader
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.validation import VALIDATION_SCORE
+from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.stages.classifier_training import validation_score
 from tests import configured
+from tests.generator.small import small_settings
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
@@ -80,9 +82,19 @@ class Save(pl.Callback):
 
     def on_validation_end(self, trainer, module):
         score = trainer.callback_metrics[VALIDATION_SCORE].item()
-        weights = torch.cat([p.flatten().float() for p in module.state_dict().values()])
-        name = f"{self.name}-{trainer.world_size}-{trainer.global_rank}.npz"
-        np.savez(self.out / name, score=score, weights=weights)
+        np.savez(self.file(trainer), score=score, weights=weights(module))
+
+    def on_train_end(self, trainer, module):
+        if isinstance(module, GeneratorModule):
+            start = GeneratorModule(module.settings, 16, len(NAMES))
+            np.savez(self.file(trainer), weights=weights(module), start=weights(start))
+
+    def file(self, trainer):
+        return self.out / f"{self.name}-{trainer.world_size}-{trainer.global_rank}.npz"
+
+
+def weights(module):
+    return torch.cat([p.flatten().float() for p in module.state_dict().values()])
 
 
 class Module(ClassifierModule):
@@ -92,6 +104,30 @@ class Module(ClassifierModule):
             found = self.test_predictions
             name = f"test-{len(found.index)}-{self.trainer.global_rank}.npz"
             np.savez(self.trainer.callbacks[0].out / name, **vars(found))
+
+
+class InTurn(GeneratorModule):
+    """Two ranks in one process: each half of a batch with the randomness of its rank."""
+
+    global_rank = 0
+
+    def training_step(self, batch, batch_idx):
+        losses = []
+        for self.global_rank in (0, 1):
+            self.on_train_batch_start(batch, batch_idx)
+            half = {name: values[self.global_rank :: 2] for name, values in batch.items()}
+            losses.append(super().training_step(half, batch_idx))
+        return sum(losses) / 2
+
+
+def train_generators(out):
+    settings = small_settings(batch_size=8, warmup_steps=0, network={"dropout": 0.2})
+    for processes, kind in ((2, GeneratorModule), (1, InTurn)):
+        module = kind(settings, 16, len(NAMES))
+        options = {"max_steps": 3, "limit_val_batches": 0}
+        trainer(processes, out, "generator", **options).fit(
+            module, datamodule=Rank(24, settings.batch_size // processes)
+        )
 
 
 def main(out):
@@ -113,6 +149,7 @@ def main(out):
     alone_trainer.fit(alone, datamodule=Rank(9, 8))
     # Lightning has brought the trained weights back from the forked process.
     trainer(1, out).validate(module, datamodule=Rank(9, 4), verbose=False)
+    train_generators(out)
 
 
 if __name__ == "__main__":
