@@ -1,9 +1,11 @@
-"""The same store, generator and classifier sampled and tested by several processes (gloo, CPU).
+"""The same store, generator and classifier sampled and tested by several processes (gloo, CPU),
+and generators trained by one and by several.
 
 Prints one line a check. What is in the folder already is not made again.
 
 Usage:
-    python experiments/distributed/scaling.py [--folder build/distributed] [--processes 2,4]
+    python experiments/distributed/scaling.py [--folder build/distributed] [--processes 2,4] \\
+        [--seeds 3]
 """
 
 import argparse
@@ -21,6 +23,7 @@ from svp_lightning.evaluation.predictions import read_predictions
 
 CELL = ("+experiment=resnet18_aug_ratio_1x", "scale=tiny", "trainer=ddp_cpu")
 CELL += ("generator.selection.method=last", "sampler.batch_size=5", "data.simulation.workers=0")
+TRAINING = ("task=train_generator", "generator.steps=200", "generator.checkpoint_every=200")
 SEVERAL_NODES = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
@@ -60,6 +63,19 @@ def tested(outputs: Path) -> tuple[dict[str, float], np.ndarray]:
     return {k: v for k, v in metrics.items() if k != "per_class"}, found.probabilities
 
 
+def trained(folder: Path, processes: int, seed: int) -> float:
+    """Squared error of denoised held-out images after training by so many, geometric mean."""
+    outputs = folder / f"trained_by_{processes}"
+    own = outputs / str(seed)
+    if not list(own.glob("generator/*/generator.json")):
+        shutil.copytree(folder / "made_by_1" / "store", own / "store", dirs_exist_ok=True)
+        settings = (*TRAINING, f"generator.seed={seed}", f"trainer.devices={processes}")
+        run(folder, str(own.relative_to(folder)), *settings, f"paths.outputs={outputs}")
+    (file,) = own.glob("generator/*/generator.json")
+    checks = json.loads(file.read_text())["generator"]["training"]["selection"]["checks"]
+    return float(np.exp(np.log(checks[-1]["heldout"]).mean()))
+
+
 def compare(name: str, folder: Path, outputs: str) -> None:
     (metrics, own), (others, other) = (tested(folder / k) for k in ("tested_by_1", outputs))
     apart = max(abs(metrics[key] - others[key]) for key in metrics)
@@ -81,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/distributed"))
     parser.add_argument("--processes", default="2,4")
+    parser.add_argument("--seeds", type=int, default=3, help="generators trained by each number")
     options = parser.parse_args()
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +111,9 @@ def main() -> None:
         same = sampled(folder, processes) == Store.open(pool.parent).sha256
         print(f"{processes} processes draw the pool of one: {same}", flush=True)
     two_nodes(folder)
+    for processes in (1, *map(int, options.processes.split(","))):
+        errors = [trained(folder, processes, seed) for seed in range(options.seeds)]
+        print(f"generators of {processes}: held-out errors {np.round(errors, 4)}", flush=True)
 
 
 if __name__ == "__main__":
