@@ -1,11 +1,9 @@
-"""The same store, generator and classifier sampled and tested by several processes (gloo, CPU),
-and generators trained by one and by several.
+"""Drawing, testing and training of a generator by several processes against one (gloo, CPU).
 
 Prints one line a check. What is in the folder already is not made again.
 
 Usage:
-    python experiments/distributed/scaling.py [--folder build/distributed] [--processes 2,4] \\
-        [--seeds 3]
+    python experiments/distributed/scaling.py [--folder build/distributed] [--processes 2,4]
 """
 
 import argparse

@@ -27,6 +27,7 @@ class Card:
         fidelity: what ``task=assess`` found, where it has run.
         licence: SPDX name, or ``other``.
         weights_sha256: of the generator as trained.
+        code_sha256: of each file of code in the folder, by its name.
         seconds: wall time of its training, where its record says so.
     """
 
@@ -38,6 +39,7 @@ class Card:
     fidelity: Fidelity | None
     licence: str
     weights_sha256: str
+    code_sha256: Mapping[str, str]
     seconds: float | None
 
 

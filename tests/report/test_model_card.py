@@ -34,6 +34,7 @@ def card(**changes: Any) -> Card:
         "fidelity": None,
         "licence": "apache-2.0",
         "weights_sha256": "f00d",
+        "code_sha256": {"particle_noise_1.py": "c0de"},
         "seconds": 12.0,
     }
     return Card(**values | changes)
@@ -54,7 +55,15 @@ def test_front_matter_is_yaml(tmp_path: Path) -> None:
 
 def test_sizes_and_hashes_are_stated(tmp_path: Path) -> None:
     text = text_of(tmp_path, card())
-    for fact in ("3,000", "4.1 M", "32 × 32 px", "0.5 µm/px", "f00d", "abc"):
+    for fact in (
+        "3,000",
+        "4.1 M",
+        "32 × 32 px",
+        "0.5 µm/px",
+        "f00d",
+        "abc",
+        "| `particle_noise_1.py` | SHA-256 `c0de` |",
+    ):
         assert fact in text
 
 
