@@ -49,9 +49,7 @@ def _generator(pipeline: Pipeline, source: Path) -> Path | None:
     with writing_whole(target) as folder:
         write_pipeline(folder, generator, sampler)
         write_samples(folder / "samples", generator, sampler, each, device, weights)
-        code = {file.name: sha256_of_file(file) for file in sorted(folder.rglob("*.py"))}
-        card = _card(config, source, generator, sampler, weights, code)
-        write_model_card(folder / "README.md", card)
+        write_model_card(folder / "README.md", _card(config, source, generator, sampler, weights))
     say(
         f"Pipeline: {target}\n"
         f"Load it:  DiffusionPipeline.from_pretrained({str(target)!r}, trust_remote_code=True)\n"
@@ -79,12 +77,7 @@ def _classifier(pipeline: Pipeline, run: Path) -> Path | None:
 
 
 def _card(
-    config: Config,
-    source: Path,
-    generator: "Generator",
-    sampler: SamplerSettings,
-    weights: str,
-    code: dict[str, str],
+    config: Config, source: Path, generator: "Generator", sampler: SamplerSettings, weights: str
 ) -> Card:
     from svp_lightning.stages.generator_export import fidelity_of
 
@@ -100,6 +93,5 @@ def _card(
         fidelity=fidelity_of(weights, config.export.fidelity, config.paths.own),
         licence=config.export.licence or licence,
         weights_sha256=weights,
-        code_sha256=code,
         seconds=(cost_of(source) or {}).get("wall_seconds"),
     )

@@ -12,6 +12,7 @@ from svp_lightning.evaluation.schema import Estimate, Results
 from svp_lightning.report.fidelity import verdict_sentence
 from svp_lightning.report.page import write_page
 from svp_lightning.report.text import metric_name
+from svp_lightning.runtime.files import sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,6 @@ class Card:
         fidelity: what ``task=assess`` found, where it has run.
         licence: SPDX name, or ``other``.
         weights_sha256: of the generator as trained.
-        code_sha256: of each file of code in the folder, by its name.
         seconds: wall time of its training, where its record says so.
     """
 
@@ -39,7 +39,6 @@ class Card:
     fidelity: Fidelity | None
     licence: str
     weights_sha256: str
-    code_sha256: Mapping[str, str]
     seconds: float | None
 
 
@@ -55,10 +54,11 @@ class Measure:
 
 
 def write_model_card(path: Path, card: Card) -> None:
-    """Write a generator's card to ``path`` as Markdown."""
+    """Write a generator's card to ``path`` as Markdown, with the hashes of the code around it."""
     found = card.fidelity
     values = {
         "card": card,
+        "code": {f.name: sha256_of_file(f) for f in sorted(path.parent.rglob("*.py"))},
         "measures": list(measures(found)) if found else [],
         "verdicts": [
             verdict_sentence(name, one.memorisation)

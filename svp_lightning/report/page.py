@@ -35,11 +35,16 @@ class Picture(NamedTuple):
     height: int
 
 
+_MARKS = {"<": "&lt;", "](": "]\\(", "|": "\\|", "`": "'", "\n": " "}
+"""What a name could be read as in Markdown -> what shows it."""
+
+
 @cache
 def _environment(html: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("svp_lightning.report"),
         autoescape=html,
+        finalize=None if html else _in_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -69,6 +74,15 @@ def _environment(html: bool) -> Environment:
     }
     environment.globals |= {"version": __version__, "class_colours": class_colours}
     return environment
+
+
+def _in_markdown(value: Any) -> Any:
+    """A value that is shown as it is: no HTML, link or image, and no end of a cell or a line."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    for mark, shown in _MARKS.items():
+        value = value.replace(mark, shown)
+    return value
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:

@@ -1,3 +1,5 @@
+import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,6 @@ def card(**changes: Any) -> Card:
         "fidelity": None,
         "licence": "apache-2.0",
         "weights_sha256": "f00d",
-        "code_sha256": {"particle_noise_1.py": "c0de"},
         "seconds": 12.0,
     }
     return Card(**values | changes)
@@ -55,16 +56,20 @@ def test_front_matter_is_yaml(tmp_path: Path) -> None:
 
 def test_sizes_and_hashes_are_stated(tmp_path: Path) -> None:
     text = text_of(tmp_path, card())
-    for fact in (
-        "3,000",
-        "4.1 M",
-        "32 × 32 px",
-        "0.5 µm/px",
-        "f00d",
-        "abc",
-        "| `particle_noise_1.py` | SHA-256 `c0de` |",
-    ):
+    for fact in ("3,000", "4.1 M", "32 × 32 px", "0.5 µm/px", "f00d", "abc"):
         assert fact in text
+
+
+def test_names_of_classes_are_no_markup_and_no_code(tmp_path: Path) -> None:
+    name = '<img src=x onerror=f()> ![a](https://b.c/d) | "]); quit() #'
+    info = card().generator
+    training = info["training"] | {"images": {name: 300}}
+    hostile = card(generator={**info, "class_names": [name], "training": training})
+    before, code, after = re.split(r"```python\n|```", text_of(tmp_path, hostile))
+    assert not re.search(r"<img|\]\(https://b", before + after)
+    assert (before + after).count(r"onerror=f()> ![a]\(https://b.c/d) \| ") >= 2
+    labels = [node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant)]
+    assert labels.count(name) == 3
 
 
 def test_unmeasured_fidelity_is_said(tmp_path: Path) -> None:
