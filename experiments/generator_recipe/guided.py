@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
-from train import WORK, configuration
+from train_recipes import WORK, configuration
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, fit_features
 from svp_lightning.classifier.network import Classifier
