@@ -53,10 +53,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("changes", nargs="*", help="overrides, such as generator.steps=1600")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     store = joined_store(arguments.work / f"physics_{SIZE}px_images")
-    pipeline = Pipeline(configuration(arguments.work, TRAINING), arguments.work)
+    pipeline = Pipeline(configuration(arguments.work, TRAINING + arguments.changes), arguments.work)
     settings = pipeline.config.generator
     rows = generator_rows(settings, store)
     trained = load_generator(build_generator(settings, rows, pipeline.cache, pipeline.trainers))

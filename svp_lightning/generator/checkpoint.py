@@ -139,14 +139,23 @@ def _refold(weights: dict[str, Tensor], old: int, new: int) -> None:
     """Make a network of ``old`` x ``old`` blocks of pixels one of ``new`` x ``new`` finer ones.
 
     A block then reads the mean of the finer pixels in place of a pixel, and answers all of them
-    alike. The time steps keep their meaning: the schedule's ``signal`` allows for such means.
+    alike. The time steps keep their meaning: the schedule's ``signal`` allows for such means. A
+    linear filter's leavings, which follow the pixels, are noise of unit variance at any size; so
+    are their sums over the ratio.
     """
+    from svp_lightning.generator.networks import RADIAL_CHANNELS
+
     ratio = new / old
     for name, value in weights.items():
         pixels = old**2
         if name.endswith("conv_in.weight"):  # (out, pixels and radial maps, 3, 3)
-            fine = _spread(value[:, :pixels].movedim(1, 0), old, new).movedim(0, 1) / ratio**2
-            weights[name] = torch.cat((fine, value[:, pixels:]), dim=1)
+            images, maps = value[:, :-RADIAL_CHANNELS], value[:, -RADIAL_CHANNELS:]
+            shares = (1 / ratio**2, 1 / ratio)
+            fine = [
+                _spread(image.movedim(1, 0), old, new).movedim(0, 1) * share
+                for image, share in zip(images.split(pixels, dim=1), shares, strict=False)
+            ]
+            weights[name] = torch.cat((*fine, maps), dim=1)
         elif name.endswith(("conv_out.weight", "conv_out.bias")):  # (pixels, ...)
             weights[name] = _spread(value, old, new)
 

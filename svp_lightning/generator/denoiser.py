@@ -34,10 +34,11 @@ class Denoiser(nn.Module):
         self.settings = settings.diffusion.for_images(image_size)
         self.image_size = image_size
         self.num_classes = num_classes
-        self.network = build_network(
-            settings.network, image_size, num_classes + 1, settings.augmentation > 0
-        )
         self.schedule = NoiseSchedule(self.settings)
+        filtered = self.schedule.noise_ratio if self.settings.prediction == "filtered" else None
+        self.network = build_network(
+            settings.network, image_size, num_classes + 1, settings.augmentation > 0, filtered
+        )
         self._fused = False
 
     @property
@@ -85,18 +86,25 @@ class Denoiser(nn.Module):
         labels = torch.where(hidden, self.null_label, labels)
         prediction = self(self.schedule.add_noise(images, eps, t), t, labels, augmentation)
         error = prediction - self.schedule.target(images, eps, t)
+        if self.settings.prediction == "filtered":
+            error = error / self.network.filter.missed(t)  # type: ignore[operator, union-attr]
         error = error.abs() if self.settings.loss == "l1" else error.square()
         loss: Tensor = (self.schedule.weight(t) * error.mean(dim=(1, 2, 3))).mean()
         return loss
 
 
 def build_network(
-    settings: NetworkSettings, image_size: int, num_labels: int, augmented: bool = False
+    settings: NetworkSettings,
+    image_size: int,
+    num_labels: int,
+    augmented: bool = False,
+    filtered: list[float] | None = None,
 ) -> nn.Module:
     """A network (x_t (B, 1, H, W), t (B,), labels (B,)) -> (B, 1, H, W).
 
     ``num_labels`` includes the null class. An ``augmented`` one (``unet``) takes the description of
-    an augmentation, too.
+    an augmentation, too. With the ``filtered`` noise ratios of all time steps it predicts what a
+    linear filter misses (``unet``).
 
     Raises:
         SettingsError: the images are too small for so many levels.
@@ -112,7 +120,7 @@ def build_network(
         return paper
     unet: nn.Module = ParticleUNet(
         image_size, num_labels, channels, settings.layers_per_block, settings.attention,
-        patch, dropout, augmented,
+        patch, dropout, augmented, filtered,
     )  # fmt: skip
     return unet
 

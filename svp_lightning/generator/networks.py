@@ -18,6 +18,9 @@ RADIAL_CHANNELS = 8
 """Maps that say how far a position is from the centre. Crops are centred on their particle, so
 round shapes are learnt sooner."""
 ATTENTION_HEAD_CHANNELS = 32
+FINE, COARSE, CENTRE = 0.005, 0.3, 0.3
+"""Of images in [-1, 1]: standard deviation of sensor noise, and of grey levels over all images;
+mean grey level."""
 AMOUNTS = 7
 """Numbers that describe an augmentation, see :mod:`~svp_lightning.generator.warping`."""
 
@@ -41,6 +44,56 @@ class AugmentedEmbedding(nn.Embedding):
         return embedding
 
 
+class LinearFilter(nn.Module):
+    """The best linear estimate of a clean image from a noisy one (Wiener 1949).
+
+    A network without it has to carry fine detail through all its layers, which it learns last.
+    Images are taken to have the spectrum of particles in many microscopes,
+    power (COARSE N)^2 exp(-2.44 sqrt(k) - 2 (k / 30)^4) + FINE^2 at k half waves across N px.
+
+    Args:
+        image_size: H = W = N, px.
+        noise_ratio: sigma / alpha of each time step.
+    """
+
+    power: Tensor
+    ratio: Tensor
+    cosines: Tensor
+    errors: Tensor
+    left: Tensor
+
+    def __init__(self, image_size: int, noise_ratio: Sequence[float]) -> None:
+        super().__init__()
+        k = torch.arange(image_size, dtype=torch.float64)
+        waves = torch.hypot(k[:, None], k[None, :])
+        falling = torch.exp(-2.44 * waves.sqrt() - 2 * (waves / 30) ** 4)
+        power = (COARSE * image_size) ** 2 * falling + FINE**2
+        noise = torch.tensor(noise_ratio, dtype=torch.float64) ** 2
+        cosines = torch.cos(torch.pi / image_size * (k + 0.5) * k[:, None])  # DCT-II
+        cosines *= torch.where(k == 0, 1, 2).div(image_size).sqrt()[:, None]
+        parts = [(power * n / (power + n), n * n / (power + n)) for n in noise]
+        errors, left = (
+            torch.stack([part.mean().sqrt() for part in side]) for side in zip(*parts, strict=True)
+        )
+        tables = {"power": power, "ratio": noise.sqrt(), "cosines": cosines}
+        for name, table in (tables | {"errors": errors, "left": left}).items():
+            self.register_buffer(name, table.float(), persistent=False)
+
+    def missed(self, t: Tensor) -> Tensor:
+        """The filter's root mean square error at times (B,), (B, 1, 1, 1)."""
+        return self.errors[t].view(-1, 1, 1, 1)
+
+    def forward(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, N, N), (B,) -> estimates, and what they leave of the images at unit variance."""
+        with torch.autocast(x_t.device.type, enabled=False):
+            ratio = self.ratio[t].view(-1, 1, 1, 1)
+            noisy = x_t.float() * torch.hypot(ratio, torch.ones_like(ratio))
+            waves = self.cosines @ (noisy - CENTRE) @ self.cosines.T
+            kept = waves * self.power / (self.power + ratio**2)
+            estimate = self.cosines.T @ kept @ self.cosines + CENTRE
+            return estimate, (noisy - estimate) / self.left[t].view(-1, 1, 1, 1)
+
+
 class ParticleUNet(ModelMixin, ConfigMixin):
     """diffusers' U-Net on pixel blocks: each ``patch`` x ``patch`` block becomes channels.
 
@@ -56,6 +109,8 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         patch: side of a pixel block.
         dropout: inside every residual block.
         augmented: whether it takes the description of an augmentation with the label.
+        noise_ratio: None, or sigma / alpha of every time step: the network then answers with the
+            clean image, which is a :class:`LinearFilter`'s estimate and what is missing to it.
     """
 
     radial: Tensor
@@ -71,8 +126,11 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         patch: int,
         dropout: float = 0.0,
         augmented: bool = False,
+        noise_ratio: list[float] | None = None,
     ) -> None:
         super().__init__()
+        self.filter = None if noise_ratio is None else LinearFilter(image_size, noise_ratio)
+        images = 1 if self.filter is None else 2
         channels = tuple(block_channels)
         groups = math.gcd(32, *channels)
         down = ["AttnDownBlock2D" if here else "DownBlock2D" for here in attention]
@@ -80,7 +138,7 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         self.patch = patch
         self.unet: Any = UNet2DModel(
             sample_size=image_size // patch,
-            in_channels=patch**2 + RADIAL_CHANNELS,
+            in_channels=images * patch**2 + RADIAL_CHANNELS,
             out_channels=patch**2,
             block_out_channels=channels,
             layers_per_block=layers_per_block,
@@ -99,6 +157,9 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         # groups as channels that removes the image's own brightness and contrast: a window that a
         # large bubble darkens looks like one with a small particle.
         self.unet.conv_norm_out = nn.Identity()
+        if self.filter is not None:  # training starts at the filter
+            nn.init.zeros_(self.unet.conv_out.weight)
+            nn.init.zeros_(self.unet.conv_out.bias)
         for module in self.unet.modules():
             if isinstance(module, Attention):
                 # torch's fused kernel takes a sixth of a bfloat16 training step on a CPU for these
@@ -113,13 +174,18 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
     ) -> Tensor:
         """(B, 1, H, W), (B,), (B,) and perhaps (B, :data:`AMOUNTS`) -> (B, 1, H, W)."""
+        estimate = x_t
+        if self.filter is not None:
+            estimate, left = self.filter(x_t, t)
+            x_t = torch.cat((estimate / COARSE, left), dim=1).to(x_t)
         blocks = functional.pixel_unshuffle(x_t, self.patch)
         radial = self.radial.to(blocks).expand(len(blocks), -1, -1, -1)
         # diffusers hands class_labels to the embedding as they are.
         condition = labels if augmentation is None else (labels, augmentation)
         inputs = torch.cat((blocks, radial), dim=1)
         prediction = self.unet(inputs, t, class_labels=condition, return_dict=False)[0]
-        return functional.pixel_shuffle(prediction, self.patch)
+        answer = functional.pixel_shuffle(prediction, self.patch)
+        return answer if self.filter is None else estimate + self.filter.missed(t) * answer
 
 
 def _radial_maps(side: int) -> Tensor:

@@ -122,6 +122,8 @@ class NoiseSchedule(nn.Module):
                 return 1 / alpha, -sigma / alpha
             case "v_prediction":
                 return alpha, -sigma
+            case "filtered":  # the network answers with the clean image
+                return torch.zeros_like(alpha), torch.ones_like(alpha)
             case "velocity":
                 return 1 / (alpha + sigma), -sigma / (alpha + sigma)
             case _:

@@ -78,12 +78,14 @@ class DiffusionSettings(Settings):
     to where the outline of a smooth, large particle is decided: on twice as many pixels the same
     outline is visible in twice as much noise (Hoogeboom et al. 2023). ``auto``: 0.5 at 64 px, in
     inverse proportion to the image size."""
-    prediction: Literal["epsilon", "v_prediction", "velocity", "residual"]
+    prediction: Literal["epsilon", "v_prediction", "velocity", "residual", "filtered"]
     """What the network predicts: the noise; v = alpha eps - sigma x0 (Salimans & Ho 2022); the
     velocity eps - x0 of a straight path (flow matching, with ``rectified``); or what is missing
     to the clean image, x0 = c_skip x_t + c_out F (Karras et al. 2022, with a skip of our own).
-    The last never asks the network to copy noise and learns several times faster on images
-    that are mostly smooth."""
+    The latter never asks the network to copy noise and learns several times faster on images
+    that are mostly smooth. ``filtered`` (``unet`` only): what the best linear filter misses of the
+    clean image, in units of the error that this filter makes at each noise level, see
+    :class:`~svp_lightning.generator.networks.LinearFilter`."""
     weighting: Literal["uniform", "edm"]
     """Of the squared error of the prediction: none, or so that an error of the clean image counts
     as in Karras et al. 2022, (s^2 + d^2) / (s d)^2 with s = sigma / alpha and d the images'
@@ -191,6 +193,14 @@ class GeneratorSettings(Settings):
     def _lone_name(cls, value: Any) -> Any:
         lone = isinstance(value, str) and value not in ("all", "rare")
         return (value,) if lone else value
+
+    @model_validator(mode="after")
+    def _filter_belongs_to_the_unet(self) -> Self:
+        if self.diffusion.prediction == "filtered" and (
+            self.network.kind == "paper" or self.diffusion.weighting != "uniform"
+        ):
+            raise ValueError("prediction=filtered needs network.kind=unet and weighting=uniform")
+        return self
 
     @model_validator(mode="after")
     def _augmentation_is_described(self) -> Self:

@@ -22,7 +22,7 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
 from svp_lightning.runtime.files import sha256_of_file
 from tests import configured
-from tests.generator.small import small_settings
+from tests.generator.small import SIZE, small_denoiser, small_settings
 
 
 @pytest.fixture
@@ -122,6 +122,23 @@ def test_weights_for_finer_pixels_see_their_means_and_answer_them_alike(denoiser
         answer, expected.repeat_interleave(2, 2).repeat_interleave(2, 3), atol=1e-5, rtol=1e-4
     )
     assert expected.std() > 0
+
+
+def test_finer_pixels_of_a_filtered_network_see_means_of_the_estimate_and_scaled_noise() -> None:
+    network = {"block_channels": (8, 16), "attention": (False, True), "patch": 4}
+    changes = {"diffusion": {"timesteps": 100, "prediction": "filtered"}}
+    coarse, fine = (
+        small_denoiser(**changes),
+        Denoiser(small_settings(network=network, **changes), 2 * SIZE, 2),
+    )
+    info = GeneratorInfo(
+        settings=small_settings(**changes), class_names=("a", "b"), image_size=SIZE
+    )
+    copy_weights(Generator(coarse, info), fine, ("a", "b"))
+    old, new = (d.network.unet.conv_in.weight for d in (coarse, fine))
+    torch.testing.assert_close(new[:, :16].sum(1), old[:, :4].sum(1))
+    torch.testing.assert_close(new[:, 16:32].sum(1), 2 * old[:, 4:8].sum(1))
+    torch.testing.assert_close(new[:, 32:], old[:, 8:])
 
 
 @pytest.mark.parametrize("overrides", ["+experiment=demo", "+experiment=where_images_pay"])

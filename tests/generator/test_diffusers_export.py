@@ -28,7 +28,11 @@ PAPER = {"network": {"kind": "paper", "block_channels": (8, 16), "patch": 1, "la
 LINEAR = {"prediction": "epsilon", "schedule": "linear"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "karras": ({}, {"signal": 0.5}, {"steps": 9, "guidance": 2}),
-    "interval": ({}, {}, {"steps": 9, "guidance": 4, "guidance_interval": (0.2, 2.0)}),
+    "interval": (
+        {},
+        {"prediction": "filtered"},
+        {"steps": 9, "guidance": 4, "guidance_interval": (0.2, 2.0)},
+    ),
     "uniform": ({"augmentation": 0.5}, {}, {"spacing": "uniform", "steps": 7}),
     "ddim": ({}, LINEAR, {"name": "ddim", "steps": 7}),
     "ddpm": (PAPER, LINEAR, {"name": "ddpm", "steps": 7}),

@@ -3,12 +3,15 @@
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention as AttentionBlock
+from pydantic import ValidationError
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser, build_network, fitting_patch
+from svp_lightning.generator.networks import CENTRE, LinearFilter
 from svp_lightning.generator.paper_network import Attention, PaperUNet, StandardisedConv2d
 from svp_lightning.generator.settings import NetworkSettings
 from tests import configured
+from tests.generator.small import small_settings
 
 PAPER = {"kind": "paper", "block_channels": (8, 8, 8), "layers_per_block": 2, "patch": 1}
 DARK, GREY = -0.9, 0.3
@@ -102,3 +105,63 @@ def test_dark_areas_of_any_extent_are_learnt() -> None:
         optimizer.step()
         errors.append(error.item())
     assert sum(errors[-10:]) / 10 < 0.004
+
+
+def filtered_denoiser(**network: object) -> Denoiser:
+    diffusion = {"timesteps": 100, "prediction": "filtered", "class_dropout": 0.0}
+    return Denoiser(small_settings(diffusion=diffusion, **network), 32, 2)
+
+
+def typical_images(noise: LinearFilter, count: int) -> torch.Tensor:
+    """Images of the spectrum that the filter expects, (count, 1, 32, 32)."""
+    waves = torch.randn(count, 1, 32, 32) * noise.power.sqrt()
+    return noise.cosines.T @ waves @ noise.cosines + CENTRE
+
+
+@pytest.mark.parametrize("step", [2, 30, 70, 95])
+def test_linear_filter_misses_as_much_as_it_says(step: int) -> None:
+    denoiser = filtered_denoiser()
+    images, t = typical_images(denoiser.network.filter, 512), torch.full((512,), step)
+    noisy = denoiser.schedule.add_noise(images, torch.randn_like(images), t)
+    estimate, left = denoiser.network.filter(noisy, t)
+    error = (estimate - images).square().mean().sqrt()
+    torch.testing.assert_close(error, denoiser.network.filter.errors[step], rtol=0.05, atol=0)
+    assert left.std() == pytest.approx(1, rel=0.05)
+    scaled = noisy / denoiser.schedule.alpha[step]
+    best = min(
+        (scaled * share + (1 - share) * CENTRE - images).square().mean().sqrt()
+        for share in torch.linspace(0, 1, 21)
+    )
+    assert error < best
+
+
+def test_a_filtered_network_starts_at_the_filter() -> None:
+    denoiser = filtered_denoiser()
+    images = typical_images(denoiser.network.filter, 512)
+    labels = torch.zeros(512, dtype=torch.long)
+    assert denoiser.loss(images, labels).item() == pytest.approx(1, rel=0.1)
+    t = torch.full((512,), 40)
+    torch.testing.assert_close(
+        denoiser(images, t, labels), denoiser.network.filter(images, t)[0], atol=1e-5, rtol=0
+    )
+
+
+def test_a_filtered_network_learns() -> None:
+    denoiser = filtered_denoiser()
+    discs = torch.linspace(-1, 1, 32).square() + torch.linspace(-1, 1, 32)[:, None].square() < 0.2
+    images = torch.where(discs, DARK, GREY).expand(16, 1, 32, 32)
+    labels = torch.zeros(16, dtype=torch.long)
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = denoiser.loss(images, labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_the_papers_network_has_no_filter() -> None:
+    with pytest.raises(ValidationError, match="filtered"):
+        small_settings(network=PAPER, diffusion={"timesteps": 100, "prediction": "filtered"})
