@@ -64,11 +64,6 @@ class ClassifierSettings(Settings):
             values["weight_decay_spares"] = "vectors"  # its scales of layers, too
         return values
 
-    @property
-    def epochs(self) -> int:
-        """Lightning's epochs: stretches of ``validate_every`` steps."""
-        return self.steps // self.validate_every
-
     @model_validator(mode="after")
     def _whole_epochs(self) -> Self:
         if self.steps % self.validate_every:

@@ -155,14 +155,13 @@ def _joined(images: Counts, least: int) -> NDArray[np.intp]:
 
 
 class Corrector:
-    """Corrected counts and their intervals; ``seed`` decides the draws.
+    """Corrected counts and their intervals, by the same draws every time.
 
     Without a ``confusion``, every particle is taken for what it is counted as.
     """
 
-    def __init__(self, confusion: Confusion | None, seed: int = 0) -> None:
+    def __init__(self, confusion: Confusion | None) -> None:
         self.confusion = confusion
-        self._seed = seed
         self._inverses: dict[tuple[int, bool], Values] = {}
 
     def estimate(self, counts: Counts) -> Values:
@@ -223,7 +222,7 @@ class Corrector:
             for upper in (False, True):
                 if len(terms) == 1 and shifted != upper:
                     continue
-                rng = np.random.default_rng([self._seed, k, upper])
+                rng = np.random.default_rng([0, k, upper])
                 drawn = sum(_drawn_term(*term, k, upper, weights, rng) for term in terms)
                 found.append((upper, np.quantile(drawn, 1 - tail if upper else tail, axis=0)))
         low = np.min([end for upper, end in found if not upper], axis=0)
@@ -234,7 +233,7 @@ class Corrector:
         if self.confusion is None:
             return np.broadcast_to(np.eye(shape[1])[k], (DRAWS, *shape))
         if (k, upper) not in self._inverses:
-            rng = np.random.default_rng([self._seed, k, upper, 1])
+            rng = np.random.default_rng([0, k, upper, 1])
             C = self.confusion.drawn(k, upper, rng)
             wanted = np.broadcast_to(np.eye(C.shape[-1])[k][:, None], (*C.shape[:-1], 1))
             # A classifier that never finds a class says nothing about it: a huge weight, no error.

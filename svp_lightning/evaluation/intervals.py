@@ -34,20 +34,17 @@ class Proportion(NamedTuple):
     high: float
 
 
-def wilson_interval(
-    successes: Counts, trials: Counts, level: float = 0.95
-) -> tuple[Shares, Shares]:
-    """Interval of shares (Wilson 1927); [0, 1] where there is no trial.
+def wilson_interval(successes: Counts, trials: Counts) -> tuple[Shares, Shares]:
+    """95 % interval of shares (Wilson 1927); [0, 1] where there is no trial.
 
     Args:
         successes: any shape.
         trials: the same shape, at least as many.
-        level: confidence level, above 0 and below 1.
 
     Returns:
         Lower and upper ends, in the shape given; they include the observed share.
     """
-    z2 = ndtri((1 + level) / 2) ** 2
+    z2 = ndtri(0.975) ** 2
     n = np.maximum(trials, 1)
     share = successes / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)

@@ -97,7 +97,7 @@ class Toy:
     @staticmethod
     def trainer(directory, settings, callbacks=(), **arguments):
         if "max_steps" not in arguments:
-            arguments["max_epochs"] = settings.epochs
+            arguments["max_epochs"] = settings.steps // settings.validate_every
         return pl.Trainer(
             accelerator="cpu",
             callbacks=[*checkpoint_callbacks(directory, keep=settings.keep), *callbacks],

@@ -21,7 +21,7 @@ def same_weights(a, b):
                                                  b.state_dict().values(), strict=True))  # fmt: skip
 
 
-def test_it_learns(toy, trained):
+def test_it_learns(trained):
     _, _, trainer = trained
     assert trainer.callback_metrics[VALIDATION_SCORE] > 0.8  # chance: 0.33
     assert trainer.global_step == 60
@@ -70,7 +70,7 @@ def test_checkpoints_that_were_moved_still_know_the_best(trained, tmp_path):
     assert list(best.best_k_models) == [str(tmp_path / "moved" / BEST)]
 
 
-def test_the_last_weights_are_kept_where_asked_for(trained, toy, tmp_path):
+def test_the_last_weights_are_kept_where_asked_for(toy, tmp_path):
     settings = toy.settings(keep="last", learning_rate=1.0)  # its score does not rise
     module, trainer = toy.module(settings), toy.trainer(tmp_path, settings)
     loaders = toy.train_loader(settings), toy.eval_loader()

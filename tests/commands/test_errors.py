@@ -125,7 +125,7 @@ def test_corrupt_artifacts_are_refused(svp: Program, tmp_path: Path) -> None:
     assert "images.npy" in svp.fails("augmentation=none", "seed=5", own)
 
 
-def test_classifier_of_another_image_size_is_refused(svp: Program, folder: Path) -> None:
+def test_classifier_of_another_image_size_is_refused(svp: Program) -> None:
     svp("augmentation=none")
     run = svp.run
     text = svp.fails("task=predict", f"predict.run={run}", "data.image_size=32")

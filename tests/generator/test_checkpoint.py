@@ -68,10 +68,6 @@ def other_network(folder: Path) -> None:
     edit_info(folder, weights_sha256=sha256_of_file(folder / WEIGHTS))
 
 
-def cut_weights(folder: Path) -> None:
-    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-10])
-
-
 def overwritten(name: str, content: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(content)
 

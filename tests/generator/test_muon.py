@@ -75,7 +75,7 @@ def muon(network: nn.Module, lr: float = 0.01, weight_decay: float = 0.0) -> Muo
     return Muon(matrices, others, lr=lr, weight_decay=weight_decay)
 
 
-def test_vectors_are_updated_as_adamw_does(network: nn.Sequential) -> None:
+def test_vectors_are_updated_as_adamw_does() -> None:
     """With the same gradients, and weight decay."""
     bias, theirs = nn.Parameter(torch.ones(5)), nn.Parameter(torch.ones(5))
     ours = Muon([], [bias], lr=0.1, weight_decay=0.3)

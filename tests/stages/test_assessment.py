@@ -124,7 +124,7 @@ def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     assert cells == ["60 of 60 (100 %)", "0 of 60 held-out", "< 0.001"]
 
 
-def test_few_copies_in_a_pool_are_found_and_named(tmp_path: Path) -> None:
+def test_few_copies_in_a_pool_are_found_and_named() -> None:
     train, heldout, images = image_set(1, 300), image_set(2, 150), image_set(3, 300).images
     images[:18] = train.images[:18]
     found = assess_class(train, heldout, image_set(0, 300, images), draws=4)

@@ -1,7 +1,6 @@
 """``augmentation=diffusion_filtered``: matched counts, recorded rejections, nested pools."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +51,7 @@ def every_third(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("every_third")
 def test_count_is_matched_and_rejections_are_reported(
-    svp: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    svp: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = []  # when the clock of the test begins
 

@@ -103,9 +103,7 @@ def test_too_few_images_to_choose_by_are_refused_before_anything_is_trained(
     assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["store"]
 
 
-def test_training_starts_from_the_weights_that_are_given(
-    svp_pipeline: Build, tmp_path: Path
-) -> None:
+def test_training_starts_from_the_weights_that_are_given(svp_pipeline: Build) -> None:
     first = svp_pipeline().generator
     # Next to no step is taken, so the weights stay what they were.
     start = [f"generator.initial={first}", "generator.steps=1", "generator.learning_rate=1e-12"]

@@ -22,20 +22,20 @@ from tests.data.importers.made_runs import (
 HEADER = "Particle ID,Diameter (ABD) (µm),Calibration Factor"
 
 
-def write_images(folder: Path, run: str = "r1", header: str = HEADER, numbers: int = 4) -> None:
+def write_images(folder: Path, header: str = HEADER) -> None:
     """One image for each particle and a table."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [header]
-    for number in range(1, numbers + 1):
+    for number in range(1, 5):
         side = 10 + 2 * number
         image = np.full((side, side + 2), 170, np.uint8)
         image[MARGIN:-MARGIN, MARGIN:-MARGIN] = 50 + number
-        name = f"{run}_{number:05d}.png"
+        name = f"r1_{number:05d}.png"
         Image.fromarray(image).save(folder / name)
         box = {"Image Width": side + 2, "Image Height": side, "Image X": 7, "Image Y": 9}
         values = {"Particle ID": number, "Calibration Factor": CAL, "Image File": name, **box}
         lines.append(",".join(str(values.get(h, 2.5)) for h in header.split(",")))
-    (folder / f"{run}.csv").write_text("\n".join(lines) + "\n", encoding="latin-1")
+    (folder / "r1.csv").write_text("\n".join(lines) + "\n", encoding="latin-1")
 
 
 def test_the_case_of_names_does_not_matter(tmp_path) -> None:

@@ -213,9 +213,7 @@ def test_a_mask_may_be_an_image(root: Path, refuses: Callable) -> None:
 
 
 @pytest.mark.parametrize("name", ["notes.docx", "Thumbs.db", "list.xlsx", "archive.zip"])
-def test_only_files_that_are_used_are_opened(
-    root: Path, ingest: Callable, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_only_files_that_are_used_are_opened(root: Path, ingest: Callable, name: str) -> None:
     (root / "protein" / name).symlink_to(root / "nowhere")  # cannot be opened by anyone
     store = ingest()
     assert (len(store), store.manifest.made_by["complete"]) == (2 * COUNT, True)
