@@ -70,17 +70,20 @@ class Denoiser(nn.Module):
         labels: Tensor,
         generator: torch.Generator | None = None,
         augmentation: Tensor | None = None,
+        process: tuple[int, int] = (0, 1),
     ) -> Tensor:
         """The training loss, a scalar, of clean images (B, 1, H, W) in [-1, 1] and labels (B,).
 
         ``generator`` draws times, noise and hidden labels, on the images' device; None takes
-        torch's global one. ``augmentation`` is as in :meth:`forward`.
+        torch's global one. ``augmentation`` is as in :meth:`forward`. ``process`` is the number of
+        this one among so many that share the batch.
         """
         batch = len(images)
         random: dict[str, Any] = {"generator": generator, "device": images.device}
-        # From equally likely strata: the loss varies less that way.
-        offsets = torch.rand(batch, **random)
-        t = self.schedule.draw((torch.arange(batch, device=images.device) + offsets) / batch)
+        # From equally likely strata of the whole batch: the loss varies less that way.
+        rank, processes = process
+        strata = torch.arange(rank, batch * processes, processes, device=images.device)
+        t = self.schedule.draw((strata + torch.rand(batch, **random)) / (batch * processes))
         eps = torch.randn(images.shape, **random)
         hidden = torch.rand(batch, **random) < self.settings.class_dropout
         labels = torch.where(hidden, self.null_label, labels)

@@ -75,6 +75,11 @@ class GeneratorModule(pl.LightningModule):
         """The denoiser to sample from: the average of the weights where there is one."""
         return self.denoiser if self.average is None else self.average.denoiser
 
+    @property
+    def processes(self) -> int:
+        """How many share each batch."""
+        return self.trainer.world_size
+
     def start_from(self, generator: Generator, class_names: Sequence[str]) -> None:
         """Take the weights of a trained generator; classes, in label order, are matched by name.
 
@@ -104,7 +109,8 @@ class GeneratorModule(pl.LightningModule):
         images, augmentation = batch["image"], None
         if self.settings.augmentation:
             images, augmentation = augment(images, self.settings.augmentation)
-        loss = self.denoiser.loss(images, batch["label"], augmentation=augmentation)
+        process = self.global_rank, self.processes
+        loss = self.denoiser.loss(images, batch["label"], None, augmentation, process)
         self._divergence.look("the generator's loss", loss, self.global_step + 1)
         if self.global_step % CHECK_EVERY == 0:
             self._refuse_divergence()

@@ -71,6 +71,9 @@ def test_times_cover_the_whole_process() -> None:
     denoiser.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     denoiser.loss(*a_batch(50))
     assert (seen[0] // 2).tolist() == list(range(50))  # 100 time steps in 50 strata
+    for rank in (0, 1):
+        denoiser.loss(*a_batch(25), process=(rank, 2))
+    assert sorted((torch.cat(seen[1:]) // 2).tolist()) == list(range(50))
 
 
 def test_loss_is_a_function_of_its_generator(denoiser: Denoiser) -> None:

@@ -109,7 +109,7 @@ class Module(ClassifierModule):
 class InTurn(GeneratorModule):
     """Two ranks in one process: each half of a batch with the randomness of its rank."""
 
-    global_rank = 0
+    global_rank, processes = 0, 2
 
     def training_step(self, batch, batch_idx):
         losses = []
