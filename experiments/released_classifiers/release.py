@@ -42,8 +42,8 @@ from svp_lightning.stages.run_folder import CLASSIFIER, VALIDATION, copy
 
 NAME = "flow_imaging_64px"
 ORIGIN = (
-    "Images of svp_lightning's physics-based simulator of flow-imaging microscopy: 16 instruments, "
-    "drawn at random around a FlowCam with a 10X objective (8) and an MFI 5200 (8). Apertures, "
+    "Images of svp_lightning's physics-based simulator of flow-imaging microscopy: 64 instruments, "
+    "drawn at random around a FlowCam with a 10X objective (32) and an MFI 5200 (32). Apertures, "
     "pixel, sensor, background, noise, contrast, sizes and depths vary; every third FlowCam cuts "
     "its images around the particle and stretches them. Four more instruments validate, six test. "
     "experiments/released_classifiers says how."

@@ -7,6 +7,7 @@ folder. Finished work is skipped; a stopped rendering or training resumes.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from svp_lightning.stages.classifier_training import build_classifier
 
 WORK = Path("outputs/released_classifiers")
 COUNTS = {
-    "train": (range(8), {"protein": 450, "silicone_oil": 300, "air_bubble": 300}),
+    "train": ((*range(8), *range(16, 40)), {"protein": 450, "silicone_oil": 300, "air_bubble": 300}),
     "val": (range(8, 10), {"protein": 250, "silicone_oil": 80, "air_bubble": 80}),
     "test": (range(12, 15), {"protein": 800, "silicone_oil": 120, "air_bubble": 120}),
 }
@@ -41,8 +42,8 @@ RECIPE = [
     "trainer.precision=bf16-mixed",
     "classifier=resnet18_quarter",
     "classifier.stem_stride=2",
-    "classifier.steps=3000",
-    "classifier.validate_every=500",
+    "classifier.steps=6000",
+    "classifier.validate_every=1000",
     "classifier.batch_size=64",
     "augmentation=classical",
     "augmentation.sampling={protein:2,silicone_oil:1,air_bubble:1}",
@@ -53,9 +54,10 @@ def main() -> None:
     """Render, train, link."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--families", nargs="+", choices=BASES, default=list(BASES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    store = joined_store(arguments.work)
+    store = joined_store(arguments.work, arguments.families)
     pipeline = Pipeline(configuration(arguments.work, RECIPE), arguments.work)
     config, names = pipeline.config, store.class_names
     use = dict(zip(names, class_shares(PREVALENCE, names).tolist(), strict=True))
@@ -83,13 +85,15 @@ def plan(work: Path) -> dict[str, SimulationSettings]:
     return settings
 
 
-def joined_store(work: Path) -> Store:
-    """The images of all instruments in one store."""
+def joined_store(work: Path, families: Sequence[str]) -> Store:
+    """The images of all instruments of the families in one store."""
     path = work / "store"
     if (path / "manifest.json").is_file():
         return Store.open(path)
     parts = {}
     for seed, (name, settings) in enumerate(plan(work).items()):
+        if name.split("-")[0] not in families:
+            continue
         part = work / "parts" / name
         if not (part / "manifest.json").is_file():
             say(name)
