@@ -29,7 +29,10 @@ from svp_lightning.stages.classifier_training import build_classifier
 
 WORK = Path("outputs/released_classifiers")
 COUNTS = {
-    "train": ((*range(8), *range(16, 40)), {"protein": 450, "silicone_oil": 300, "air_bubble": 300}),
+    "train": (
+        (*range(8), *range(16, 40)),
+        {"protein": 450, "silicone_oil": 300, "air_bubble": 300},
+    ),
     "val": (range(8, 10), {"protein": 250, "silicone_oil": 80, "air_bubble": 80}),
     "test": (range(12, 15), {"protein": 800, "silicone_oil": 120, "air_bubble": 120}),
 }
