@@ -5,8 +5,9 @@
 Real droplets that no repetition of ``experiments/where_images_pay`` uses get noise of a ratio
 sigma / alpha, and are brought back in two ways: in one step, where the error is set against that of
 the best linear filter (Wiener's, of the spectrum of other droplets); and by the sampler from there
-to the end, where they are told from real validation droplets. A ``GENERATOR`` is the folder of one
-that was trained on some of the other droplets.
+to the end, where they are told from real validation droplets. Then droplets are drawn from noise
+alone, set against the unused ones as in ``guided.py``; those of the first two generators are shown
+on ``sheet_drawn.png``. A ``GENERATOR`` is the folder of one trained on some of the other droplets.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from guided import DROPLETS, Images, Judge
+from guided import HEADER as DRAWN_HEADER
 from numpy.typing import NDArray
 from scipy.fft import dctn, idctn
 
@@ -24,13 +26,15 @@ from svp_lightning.evaluation.fidelity.measures import frechet_distance, two_sam
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import gaussian, image_seeds
+from svp_lightning.report.figures.sheets import contact_sheet
+from svp_lightning.report.style import save_figure
 from svp_lightning.stages.generator_training import SAMPLER
 
 RATIOS = (0.02, 0.05, 0.1, 0.3, 0.8, 2.0, 5.0)
 COUNT = 280
 HALF_RANGE = 127.5
 """Grey levels of 1 in [-1, 1]."""
-STEPS = 8
+STEPS, REDRAWN_STEPS, SHOWN = 12, 8, 48
 HEADER = "| generator | sigma / alpha | noise | linear filter | generator | AUC | FD |"
 
 
@@ -41,7 +45,7 @@ def main() -> None:
     parser.add_argument("artifacts", type=Path)
     parser.add_argument("generators", nargs="+", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[6, 7])
-    parser.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS))
+    parser.add_argument("--ratios", nargs="*", type=float, default=list(RATIOS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     store = Store.open(next((arguments.artifacts / "store").glob("*/manifest.json")).parent)
@@ -56,8 +60,16 @@ def main() -> None:
             clean, noisy, answer = denoised(generator, unused, ratio)
             errors = (noisy - clean, filtered(noisy, ratio, judge.known) - clean, answer - clean)
             cells = [f"{HALF_RANGE * np.sqrt(np.mean(error**2)):.1f}" for error in errors]
-            near = likeness(judge, heldout, redrawn(generator, unused, ratio))
+            near = likeness(judge, heldout, drawn(generator, ratio, unused))
             print(f"| {folder.name} | {ratio:g} | {' | '.join(cells)} | {near} |", flush=True)
+    print("\n" + DRAWN_HEADER + "\n" + "|---" * DRAWN_HEADER.count(" | ") + "|---|")
+    panels = {"real": unused[:SHOWN]}
+    for folder in arguments.generators:
+        images = drawn(load_generator(folder))
+        print(judge.row(images, folder.name), flush=True)
+        panels[folder.name] = images[:SHOWN]
+    sheet = contact_sheet(dict(list(panels.items())[:3]), columns=8, title="Silicone oil, 32 px")
+    save_figure(sheet, Path(__file__).parent / "sheet_drawn.png")
 
 
 def likeness(judge: Judge, heldout: NDArray[np.float32], images: Images) -> str:
@@ -93,14 +105,17 @@ def filtered(noisy: NDArray[np.float32], ratio: float, known: Images) -> NDArray
     return found
 
 
-def redrawn(generator: Generator, images: Images, ratio: float) -> Images:
-    """Images noised to a ratio, and what the sampler makes of them."""
-    sampler = SAMPLER.model_copy(
-        update={"steps": STEPS, "start_ratio": ratio, "reorient": generator.info.settings.symmetry}
-    )
-    labels = np.full(len(images), generator.label_of(DROPLETS))
-    seeds = image_seeds(1, DROPLETS, 0, len(images))
-    return sample(generator.denoiser, labels, seeds, sampler, starts=images)
+def drawn(generator: Generator, ratio: float | None = None, starts: Images | None = None) -> Images:
+    """Droplets from noise alone, or what the sampler makes of images noised to a ratio."""
+    chosen = {
+        "steps": STEPS if ratio is None else REDRAWN_STEPS,
+        "start_ratio": ratio,
+        "reorient": generator.info.settings.symmetry,
+    }
+    labels = np.full(COUNT, generator.label_of(DROPLETS))
+    seeds = image_seeds(1, DROPLETS, 0, COUNT)
+    sampler = SAMPLER.model_copy(update=chosen)
+    return sample(generator.denoiser, labels, seeds, sampler, starts=starts)
 
 
 if __name__ == "__main__":
