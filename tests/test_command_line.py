@@ -131,7 +131,7 @@ def test_sweep_in_one_process_refuses_several_devices_by_any_strategy(tmp_path: 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [({}, "10000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"GOMP_SPINCOUNT": "9"}, "9")],
+    [({}, "30000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"), ({"GOMP_SPINCOUNT": "9"}, "9")],
 )
 def test_waiting_threads_spin_briefly_unless_the_user_has_set_a_policy(
     given: dict[str, str], expected: str
