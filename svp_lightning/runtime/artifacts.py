@@ -180,6 +180,7 @@ class ArtifactCache:
         Raises:
             RuntimeError: a script is imported by a process that it has started and waits for.
         """
+        # As multiprocessing itself finds out, but before this process waits for its parent's lock.
         if getattr(multiprocessing.current_process(), "_inheriting", False):
             raise RuntimeError("Put what the script runs below `if __name__ == '__main__':`.")
         line = f"Waiting for another process that builds {path.parent.name} {path.name}"
