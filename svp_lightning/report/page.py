@@ -44,7 +44,7 @@ def _environment(html: bool) -> Environment:
     environment = Environment(
         loader=PackageLoader("svp_lightning.report"),
         autoescape=html,
-        finalize=None if html else _in_markdown,
+        finalize=None if html else in_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -76,7 +76,7 @@ def _environment(html: bool) -> Environment:
     return environment
 
 
-def _in_markdown(value: Any) -> Any:
+def in_markdown(value: Any) -> Any:
     """A value that is shown as it is: no HTML, link or image, and no end of a cell or a line."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value

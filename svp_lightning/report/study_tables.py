@@ -14,6 +14,7 @@ from svp_lightning.evaluation.comparison import Difference
 from svp_lightning.evaluation.counting import MACRO_METRICS, metric_names
 from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
 from svp_lightning.report.arms import Cell
+from svp_lightning.report.page import in_markdown
 from svp_lightning.report.study_findings import Answer, Comparison
 from svp_lightning.report.study_runs import Group, Run, group_runs
 from svp_lightning.report.text import backbone_name, metric_name, seed_ranges, with_interval
@@ -98,7 +99,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     words = readable(table)
     align = ["---" if name in WORDS else "---:" for name in words]
     rows = [list(words.columns), align, *words.to_numpy().tolist()]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    escaped = [map(in_markdown, row) for row in rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
 
 

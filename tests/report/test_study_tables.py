@@ -1,5 +1,6 @@
 import io
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -82,6 +83,16 @@ def test_csv_keeps_every_digit_and_markdown_is_a_rectangle(study):
     lines = to_markdown(table).splitlines()
     assert len(lines) == 2 + 6
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_names_are_no_markup_and_end_no_cell(make_run):
+    name = "<script>f()</script>[a](https://b.c)|`d`"
+    folder = make_run("a", class_names=("protein", name), method=f"{name}\n|")
+    text = to_markdown(study_table(read_study(folder.parent)))
+    assert not re.search(r"<script|\]\(|`", text)
+    assert text.count(r"&lt;script>f()&lt;/script>[a]\(https://b.c)\|'d'") == 3 + 1
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines()}) == 1
+    assert len(text.splitlines()) == 3
 
 
 def test_console_table(study, tmp_path):
