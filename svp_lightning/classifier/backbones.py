@@ -31,7 +31,7 @@ def build_backbone(
     num_classes: int,
     image_size: int,
     stem_stride: StemStride = "auto",
-    pretrained: bool = False,
+    wide_stem: bool = False,
 ) -> nn.Module:
     """A network from (B, 1, H, W) images in [-1, 1] to (B, K) logits, randomly initialised.
 
@@ -45,7 +45,7 @@ def build_backbone(
         num_classes: K.
         image_size: H = W, px; a multiple of 16.
         stem_stride: 1, 2, 4, or "auto" for :func:`auto_stem_stride`.
-        pretrained: keep the 7 x 7 convolution at every stride, so that pretrained weights fit.
+        wide_stem: keep the 7 x 7 convolution at every stride, so that ImageNet weights fit.
 
     Raises:
         SettingsError: a stride that does not fit.
@@ -59,7 +59,7 @@ def build_backbone(
     if name.startswith("convnext"):
         _patch_stem(network, stride)
     else:
-        _resnet_stem(network, stride, keep_kernel=pretrained)
+        _resnet_stem(network, stride, keep_kernel=wide_stem)
         for module in network.modules():
             if type(module) is nn.Conv2d and module.kernel_size == (3, 3) and module.groups == 1:
                 module.__class__ = SmallMapConv2d  # same parameters and names
@@ -169,8 +169,9 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
     answers the same image in R, G and B.
 
     Args:
-        network: of :func:`build_backbone` with ``pretrained=True``.
-        path: a state dict of torchvision or timm (:mod:`~.foreign_weights`).
+        network: of :func:`build_backbone`, with the stem of the file.
+        path: a state dict of torchvision or timm (:mod:`~.foreign_weights`), or a checkpoint of a
+            classifier of this program.
 
     Raises:
         CheckpointError: no such file, not plain tensors, or of another network.

@@ -25,6 +25,8 @@ WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
 HEADS = ("fc", "classifier.2")
 """The last layer, in torchvision's naming of ResNet and ConvNeXt."""
 COUNTERS = "num_batches_tracked"
+WIDE = 7
+"""Side of the first convolution of an ImageNet ResNet, px."""
 TIMM_CONVNEXT = (
     (r"^stem\.(\d)\.", r"features.0.\1."),
     (r"^stages\.(\d)\.downsample\.", r"features.\1:even."),
@@ -128,6 +130,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise CheckpointError(f"{path} holds no state dict.", "Save it with model.state_dict().")
     return tensors
+
+
+def has_wide_stem(weights: Mapping[str, Tensor]) -> bool:
+    """Whether the first convolution of a state dict is the 7 x 7 one of an ImageNet ResNet."""
+    first = next((value for value in weights.values() if value.ndim == 4), None)
+    return first is not None and first.shape[-1] == WIDE
 
 
 def map_weights(weights: Mapping[str, Tensor], network: nn.Module, stem: Stem = "sum") -> Mapped:

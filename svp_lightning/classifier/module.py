@@ -75,8 +75,9 @@ class ClassifierModule(Classifier, pl.LightningModule):
         mixup: float = 0.0,
         trained_shares: Mapping[str, float] | None = None,
         score: Callable[[Collected], Mapping[str, float]] | None = None,
+        wide_stem: bool | None = None,
     ) -> None:
-        super().__init__(settings, class_names, image_size, seed, trained_shares)
+        super().__init__(settings, class_names, image_size, seed, trained_shares, wide_stem)
         # A process without test images still joins the others (see ``teardown``).
         self.allow_zero_length_dataloader_with_multiple_devices = True
         # Plain data only: checkpoints must load with weights_only=True.

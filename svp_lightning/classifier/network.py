@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from svp_lightning.classifier.backbones import build_backbone
-from svp_lightning.classifier.foreign_weights import why_unreadable
+from svp_lightning.classifier.foreign_weights import has_wide_stem, read_state_dict, why_unreadable
 from svp_lightning.classifier.settings import ClassifierSettings
 from svp_lightning.errors import CheckpointError
 
@@ -26,9 +26,12 @@ class Classifier(nn.Module):
         seed: of the initial weights.
         trained_shares: class name -> share that its probabilities answer for (see
             :attr:`.Mixture.trained_shares`); None: all alike.
+        wide_stem: a ResNet keeps its 7 x 7 convolution at every stride; None: as in
+            ``settings.pretrained_weights``, if there are any.
 
     Raises:
         SettingsError: the backbone cannot be built for this image size.
+        CheckpointError: the pretrained weights cannot be read.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Classifier(nn.Module):
         image_size: int,
         seed: int = 0,
         trained_shares: Mapping[str, float] | None = None,
+        wide_stem: bool | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -46,7 +50,11 @@ class Classifier(nn.Module):
         self.seed = seed
         alike = dict.fromkeys(class_names, 1 / len(class_names))
         self.trained_shares = dict(trained_shares or alike)
-        self.network = _seeded_network(settings, len(class_names), image_size, seed)
+        if wide_stem is None:
+            start = settings.pretrained_weights
+            wide_stem = start is not None and has_wide_stem(read_state_dict(start))
+        self.wide_stem = wide_stem
+        self.network = _seeded_network(settings, len(class_names), image_size, seed, wide_stem)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, H, W) images in [-1, 1] -> (B, K) logits."""
@@ -76,7 +84,8 @@ class Classifier(nn.Module):
             saved = checkpoint["hyper_parameters"]
             settings = ClassifierSettings.model_validate(saved["settings"])
             facts = {name: saved[name] for name in ("image_size", "seed", "trained_shares")}
-            module = cls(settings, saved["class_names"], **facts)
+            wide = has_wide_stem(checkpoint["state_dict"])
+            module = cls(settings, saved["class_names"], **facts, wide_stem=wide)
             module.load_state_dict(checkpoint["state_dict"])
         except Exception as error:
             reason = f"{type(error).__name__}: {why_unreadable(error)}"
@@ -88,7 +97,7 @@ class Classifier(nn.Module):
 
 
 def _seeded_network(
-    settings: ClassifierSettings, num_classes: int, image_size: int, seed: int
+    settings: ClassifierSettings, num_classes: int, image_size: int, seed: int, wide_stem: bool
 ) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,6 +106,6 @@ def _seeded_network(
             num_classes,
             image_size,
             settings.stem_stride,
-            pretrained=settings.pretrained_weights is not None,
+            wide_stem,
         )
     return network.to(memory_format=torch.channels_last)

@@ -151,7 +151,7 @@ def network_facts(module: Classifier) -> dict[str, Any]:
     return {
         "backbone": settings.backbone,
         "stem_stride": stride,
-        "wide_stem": settings.pretrained_weights is not None,
+        "wide_stem": module.wide_stem,
         "image_size": module.image_size,
         "class_names": module.class_names,
         "trained_shares": module.trained_shares,
@@ -224,8 +224,7 @@ def empty_module(
     settings = ClassifierSettings(
         backbone=backbone,
         stem_stride=stem_stride,
-        # The name alone matters: with one, the first convolution is wide.
-        pretrained_weights=Path(WEIGHTS) if wide_stem else None,
+        pretrained_weights=None,
         # How it is trained plays no part in what it says.
         steps=1,
         validate_every=1,
@@ -237,7 +236,9 @@ def empty_module(
         label_smoothing=0.0,
         keep="last",
     )
-    return Classifier(settings, class_names, image_size, trained_shares=trained_shares)
+    return Classifier(
+        settings, class_names, image_size, trained_shares=trained_shares, wide_stem=wide_stem
+    )
 
 
 def apply_preprocessing(network: nn.Module, wanted: Preprocessing) -> None:

@@ -35,8 +35,9 @@ class ClassifierSettings(Settings):
     """How much the first layers shrink the image: 1, 2 or 4 times (4 is the ImageNet stem,
     fast). ``auto``: 1 up to 32 px (ConvNeXt: 2), 2 up to 96 px, 4 above."""
     pretrained_weights: Path | None
-    """Local ``.safetensors`` or ``.pt`` state dict in torchvision's naming; its RGB stem is
-    summed to one channel and its head is left out. None: random start."""
+    """Local ``.safetensors`` or ``.pt`` state dict in torchvision's naming, or the checkpoint of a
+    classifier trained before. An RGB stem is summed to one channel; the head is left out. None:
+    random start."""
     steps: int = Field(ge=1)
     """Optimiser steps; a multiple of ``validate_every``."""
     validate_every: int = Field(ge=1)

@@ -5,7 +5,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from svp_lightning.classifier.backbones import build_backbone
-from svp_lightning.classifier.foreign_weights import Mapped, map_weights, of_head, read_state_dict
+from svp_lightning.classifier.foreign_weights import (
+    Mapped,
+    has_wide_stem,
+    map_weights,
+    of_head,
+    read_state_dict,
+)
 from svp_lightning.classifier.packaged import (
     CARD,
     WEIGHTS,
@@ -25,8 +31,6 @@ ORIGIN = (
     "The weights were trained by another program; `mapping.json` says which of the tensors of "
     "`{name}` (SHA-256 `{sha256}`) became which. What they were trained on is not known here."
 )
-WIDE = 7
-"""Side of the first convolution of an ImageNet ResNet."""
 
 
 def start_of(file: Path, backbone: Backbone, stem: str) -> Mapped:
@@ -36,10 +40,8 @@ def start_of(file: Path, backbone: Backbone, stem: str) -> Mapped:
         CheckpointError: it cannot be read, or is of another network.
     """
     weights = read_state_dict(file)
-    kernels = [value.shape[-1] for value in weights.values() if value.ndim == 4]
-    wide = bool(kernels) and kernels[0] == WIDE
     # Neither the stride nor the number of classes changes a tensor of the body.
-    network = build_backbone(backbone, 2, 64, 2, pretrained=wide)
+    network = build_backbone(backbone, 2, 64, 2, has_wide_stem(weights))
     found = map_weights(weights, network, "mean" if stem == "mean" else "sum")
     found.require_body(file)
     return found
@@ -73,7 +75,7 @@ def write_imported(
     if len(set(classes)) < len(classes):
         raise SettingsError("import_weights.classes repeats a name.", "Name every output once.")
     shares = class_shares(given.trained_shares or dict.fromkeys(classes, 1.0), classes)
-    wide = next(v for v in found.tensors.values() if v.ndim == 4).shape[-1] == WIDE
+    wide = has_wide_stem(found.tensors)
     named = dict(zip(classes, shares.tolist(), strict=True))
     network = given.backbone, given.stem_stride, wide, given.image_size
     module = empty_module(*network, classes, named)

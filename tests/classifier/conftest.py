@@ -111,7 +111,7 @@ class Toy:
         )
 
 
-def small_network(name, num_classes, image_size, stem_stride, pretrained):
+def small_network(name, num_classes, image_size, stem_stride, wide_stem):
     """Quick stand-in for a backbone, with state (BatchNorm) and randomness (Dropout)."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2),

@@ -88,7 +88,7 @@ def test_pretrained_answers_a_grey_image_as_the_original_does(tmp_path, name, su
     path = tmp_path / f"weights{suffix}"
     save = save_file if suffix == ".safetensors" else torch.save
     save(original.state_dict(), path)
-    network = build_backbone(name, 3, 64, 4, pretrained=True).eval()
+    network = build_backbone(name, 3, 64, 4, wide_stem=True).eval()
     load_pretrained(network, path)
     grey = torch.randn(2, 1, 64, 64)
 
@@ -109,7 +109,7 @@ def test_pretrained_resnet_stem_is_kept_at_every_stride(tmp_path, stride):
     path = tmp_path / "weights.safetensors"
     original = torchvision.models.resnet18(weights=None).state_dict()
     save_file(original, path)
-    network = build_backbone("resnet18", 3, 64, stride, pretrained=True)
+    network = build_backbone("resnet18", 3, 64, stride, wide_stem=True)
     load_pretrained(network, path)
     torch.testing.assert_close(network.conv1.weight, original["conv1.weight"].sum(1, keepdim=True))
 

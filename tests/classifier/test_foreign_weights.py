@@ -17,7 +17,7 @@ RGB = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0)).expa
 
 
 def own(backbone: str) -> nn.Module:
-    return build_backbone(backbone, 4, 64, 4, pretrained=True).eval()
+    return build_backbone(backbone, 4, 64, 4, wide_stem=True).eval()
 
 
 def test_names_around_a_torchvision_resnet_do_not_matter() -> None:

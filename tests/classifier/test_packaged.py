@@ -4,11 +4,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Trainer
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.packaged import (
@@ -31,9 +33,9 @@ SHARES = {"protein": 0.5, "silicone_oil": 0.3, "air_bubble": 0.2}
 Edit = Callable[[dict[str, Any]], Any]
 
 
-def classifier(**settings: Any) -> ClassifierModule:
-    chosen = {"backbone": "resnet18_quarter", **settings}
-    module = ClassifierModule(configured.classifier(**chosen), NAMES, 32, trained_shares=SHARES)
+def classifier(wide_stem: bool = False, **settings: Any) -> ClassifierModule:
+    chosen = configured.classifier(**{"backbone": "resnet18_quarter", **settings})
+    module = ClassifierModule(chosen, NAMES, 32, trained_shares=SHARES, wide_stem=wide_stem)
     for layer in module.network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):  # statistics of their own
             torch.nn.init.uniform_(layer.running_mean, -0.1, 0.1)
@@ -47,8 +49,8 @@ def images() -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"stem_stride": 2, "pretrained_weights": Path("gone.pt")}, {"stem_stride": 4},
-     {"backbone": "convnext_tiny"}],
+    [{}, {"stem_stride": 2, "pretrained_weights": Path("gone.pt"), "wide_stem": True},
+     {"stem_stride": 4}, {"backbone": "convnext_tiny"}],
     ids=["quarter", "wide", "imagenet", "convnext"],
 )  # fmt: skip
 def test_round_trip_keeps_every_bit(
@@ -63,6 +65,24 @@ def test_round_trip_keeps_every_bit(
         assert torch.equal(found.probabilities(images), module.probabilities(images))
         assert torch.equal(open_classifier(tmp_path)(images), module(images))
     assert "gone.pt" not in (tmp_path / CONFIG).read_text()
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_training_starts_from_a_classifier_trained_before(
+    tmp_path: Path, images: torch.Tensor, wide: bool
+) -> None:
+    former = classifier(wide)
+    start = tmp_path / "former.ckpt"
+    torch.save({"state_dict": former.state_dict()}, start)
+    settings = former.settings.model_copy(update={"pretrained_weights": start})
+    module = ClassifierModule(settings, NAMES, 32, seed=1)
+    module.trainer = cast("Trainer", SimpleNamespace(ckpt_path=None, world_size=1))
+    module.setup("fit")
+    module.eval()
+    with torch.inference_mode():
+        assert not torch.equal(module(images), former(images))  # its head is new
+        former.network.fc = module.network.fc = torch.nn.Identity()
+        assert torch.equal(module(images), former(images))
 
 
 def test_networks_of_another_range_get_it(tmp_path: Path, images: torch.Tensor) -> None:

@@ -58,7 +58,7 @@ def test_imported_body_starts_a_training(
 ) -> None:
     svp(*GIVEN)
     assert "classifier.pretrained_weights=mine/model.safetensors" in svp.said()
-    network = build_backbone("resnet18", 5, 64, pretrained=True)
+    network = build_backbone("resnet18", 5, 64, wide_stem=True)
     load_pretrained(network, tmp_path / "mine" / "model.safetensors")
     assert torch.equal(network.layer4[0].conv1.weight, foreign.layer4[0].conv1.weight)
     why = svp.fails(*GIVEN[:2], "import_weights.to=four", "import_weights.classes=[a,b,c,d]")
