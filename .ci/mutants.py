@@ -2,14 +2,16 @@
 
     python .ci/mutants.py PART [--number 60]
 
-Lines of messages are left out. A mistake that makes the tests too slow is noticed. Prints
-each, then the share noticed with its 95 % Wilson interval.
+Lines of messages are left out. A mistake that makes the tests too slow is noticed; processor time
+counts, so a busy machine makes none. Prints each, then the share noticed with its 95 % Wilson
+interval.
 """
 
 import argparse
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import time
@@ -46,10 +48,20 @@ PARTS = {
         "data/importers/test_labels.py data/importers/test_parsers_fuzzed.py "
         "data/importers/test_summary.py data/importers/test_window.py",
     ),
+    "instruments": (
+        "data/importers/collage data/importers/flowcam data/importers/flowcam_facts "
+        "data/importers/flowcam_lists data/importers/mfi data/importers/mfi_table",
+        "data/importers/test_collage.py data/importers/test_flowcam.py "
+        "data/importers/test_flowcam_facts.py data/importers/test_flowcam_hostile.py "
+        "data/importers/test_flowcam_pictures.py data/importers/test_mfi.py "
+        "data/importers/test_parsers_fuzzed.py",
+    ),
 }
 """Where a wrong number would not show: files of the package, and the tests that concern them."""
 SENTENCE = re.compile(r'f?"[^"]* [^"]*"')
 SEED = 1
+WAIT = 20
+"""Times its processor seconds that a try may last: some mistakes wait for ever."""
 
 
 def main() -> None:
@@ -112,6 +124,7 @@ def _noticed(name: str, tests_of: dict[str, set[str]], seconds: dict[str, float]
     tests = sorted(tests_of[mangled_name_from_mutant_name(name)], key=lambda test: seconds[test])
     status = _status(name, tests, 60 + 10 * sum(seconds[test] for test in tests)) if tests else 0
     why = "noticed" if status else "missed" if tests else "missed, no test calls it"
+    why += ", too slow" if os.WIFSIGNALED(status) else ""
     print(f"{why}: {name}\n- {_changed(name, '-')}\n+ {_changed(name, '+')}", flush=True)
     return bool(status)
 
@@ -120,6 +133,7 @@ def _status(name: str, tests: list[str], limit: float) -> int:
     child = os.fork()
     if not child:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit)))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         set_mutant_under_test(name)
@@ -128,7 +142,7 @@ def _status(name: str, tests: list[str], limit: float) -> int:
             status = PytestRunner().run_tests(mutant_name=name, tests=tests)
         finally:
             os._exit(status)
-    end = time.monotonic() + limit
+    end = time.monotonic() + WAIT * limit
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > end:
             os.killpg(child, signal.SIGKILL)

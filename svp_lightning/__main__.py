@@ -27,6 +27,7 @@ from svp_lightning.config import OF_IMAGES, Config, parse_config, run_folder, ru
 from svp_lightning.errors import DistributedError, SettingsError, SvpError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.distributed import (
+    end_with_main_process,
     is_main_process,
     launch_id,
     note_failure,
@@ -76,6 +77,7 @@ def run(cfg: DictConfig) -> None:
     """Check a composed configuration, name the run and hand over to the command."""
     config = parse_config(_plain(cfg))
     _refuse_impossible_runs(config)
+    end_with_main_process()
     launch_id()  # before any child process starts, so that all of a launch share it
     run_dir = run_folder(config)
     # Loggers may refer to the run's folder, which is known only now.

@@ -10,8 +10,10 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,28 @@ def two_nodes(folder: Path) -> None:
     compare("two nodes", folder, "tested_by_nodes")
 
 
+def killed(folder: Path, main_process: bool) -> None:
+    """SIGKILL to one of two processes that train: what the other says."""
+    steps = ("classifier.steps=100000", "classifier.validate_every=100000")
+    settings = ("task=train_classifier", "augmentation=none", "trainer.devices=2", *steps)
+    outputs = f"paths.outputs={folder / 'killed'}"
+    logs = "made_by_1/classifier/*.partial/logs/attempt_*"
+    before = len(list(folder.glob(logs)))
+    both = start(folder, "made_by_1", *settings, outputs)
+    log = max(folder.glob("*.log"))
+    while len(list(folder.glob(logs))) == before:  # written once both are connected
+        time.sleep(0.1)
+    other = Path(f"/proc/{both.pid}/task/{both.pid}/children").read_text().split()[-1]
+    os.kill(both.pid if main_process else int(other), signal.SIGKILL)
+    started, status = time.monotonic(), both.wait()
+    while Path(f"/proc/{other}").is_dir():
+        time.sleep(0.1)
+    said = [line for line in log.read_text().splitlines() if line.startswith("Error: ")]
+    which = "main process" if main_process else "other process"
+    seconds = time.monotonic() - started
+    print(f"{which} killed: status {status} after {seconds:.0f} s, said: {said}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("build/distributed"))
@@ -109,6 +133,8 @@ def main() -> None:
         same = sampled(folder, processes) == Store.open(pool.parent).sha256
         print(f"{processes} processes draw the pool of one: {same}", flush=True)
     two_nodes(folder)
+    killed(folder, main_process=False)
+    killed(folder, main_process=True)
     for processes in (1, *map(int, options.processes.split(","))):
         errors = [trained(folder, processes, seed) for seed in range(options.seeds)]
         print(f"generators of {processes}: held-out errors {np.round(errors, 4)}", flush=True)

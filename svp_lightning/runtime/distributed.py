@@ -6,6 +6,8 @@ with ``NODE_RANK`` and ``MASTER_ADDR``.
 """
 
 import os
+import sys
+import threading
 import time
 import uuid
 from contextlib import suppress
@@ -64,6 +66,27 @@ def _new_launch_id() -> str:
 
 
 POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0
+
+
+def end_with_main_process(grace_seconds: float = GRACE_SECONDS) -> None:
+    """End a rank that Lightning has started once the process that started it has ended.
+
+    Otherwise it may wait for it in a connection or an exchange, up to half an hour. A rank that
+    notices by itself has ``grace_seconds`` to say so. To be called before :func:`launch_id`.
+    """
+    if LAUNCH_ID not in os.environ or is_main_process():
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        time.sleep(grace_seconds)
+        print("\nError: The main process ended, so this one stops.", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with main process", daemon=True).start()
 
 
 def note_failure(root: Path, error: BaseException) -> None:

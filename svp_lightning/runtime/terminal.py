@@ -1,6 +1,7 @@
 """What the user sees while a run works: lines and progress bars of the main process alone."""
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ from rich.table import Table
 from tqdm import tqdm
 
 from svp_lightning.runtime.distributed import is_main_process
+
+LAUNCHER_LOG = logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script")
+"""Lightning writes here why it kills every process of a launch, and nothing else."""
 
 
 def say(line: str) -> None:
@@ -91,11 +95,27 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def _say_why_all_end(record: logging.LogRecord) -> bool:
+    """The message before every process is killed, where Lightning's own would not be seen."""
+    found = re.search(r"rank: (\d+).* code (-?\d+)", record.getMessage())
+    which, status = found.groups() if found else ("?", "?")
+    print(
+        f"\nError: Process {which} ended with status {status}, so all others are stopped. Read "
+        "its message; without one it was killed, as happens when memory runs out. The same "
+        "command resumes.",
+        file=sys.stderr,
+        flush=True,
+    )
+    return False
+
+
 def quieten_libraries() -> None:
     """Keep the terminal for what the user needs; each silence has its reason."""
     # Devices and tips on every trainer; the stages say in one line what runs where.
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    LAUNCHER_LOG.setLevel(logging.INFO)
+    LAUNCHER_LOG.addFilter(_say_why_all_end)
     # Loaders read whole batches from a memory map: worker processes would only add latency.
     warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
     # Stages resume inside their own folder on purpose.
@@ -108,3 +128,5 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", message=r".*passed in a `val_dataloader` but have no.*")
     # Every process computes the score from the predictions of all, so there is nothing to sync.
     warnings.filterwarnings("ignore", message=r".*recommended to use `self.log\(.*sync_dist=True.*")
+    # What torch names instead is a private module.
+    warnings.filterwarnings("ignore", message=r".*nn\.functional\.all_reduce is deprecated.*")

@@ -38,7 +38,7 @@ from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.predictor import predict_all
 from svp_lightning.stages.run_folder import VALIDATION, write_prevalence
 from svp_lightning.stages.settings import EvaluationSettings
-from svp_lightning.stages.trainers import Trainers
+from svp_lightning.stages.trainers import Trainers, together
 
 DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
@@ -85,7 +85,8 @@ def predict_splits(
             num_workers=trainers.settings.num_workers,
             tested_split=split,
         )
-        trainer.test(module, datamodule=datamodule, verbose=False)
+        with together(trainer):
+            trainer.test(module, datamodule=datamodule, verbose=False)
         tested = module.test_predictions
         assert tested is not None
         particles = store.particles.iloc[tested.index]

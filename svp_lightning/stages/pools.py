@@ -27,7 +27,7 @@ from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
 from svp_lightning.runtime.terminal import bar, duration, say
 from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.generator_training import weights_hash
-from svp_lightning.stages.trainers import Trainers
+from svp_lightning.stages.trainers import Trainers, together
 
 
 def build_pool(
@@ -60,10 +60,11 @@ def build_pool(
         ready = load_generator(generator)
         module = PoolModule(ready, weights, resolved, dict(counts), earlier, folder, starts)
         trainer = trainers.make("Sampling")
-        trainer.predict(module, return_predictions=False)
-        # Waits for every process, whose batches are then written.
-        own = torch.tensor(module.drawn, device=trainer.strategy.root_device)
-        drawn = int(trainer.strategy.reduce(own, reduce_op="sum"))
+        with together(trainer):
+            trainer.predict(module, return_predictions=False)
+            # Waits for every process, whose batches are then written.
+            own = torch.tensor(module.drawn, device=trainer.strategy.root_device)
+            drawn = int(trainer.strategy.reduce(own, reduce_op="sum"))
         if not is_main_process():
             return
         if drawn:  # else a killed call or an earlier pool had drawn them all

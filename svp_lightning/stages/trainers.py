@@ -1,10 +1,12 @@
 """What the trainings share: trainers on the run's devices, resuming, saying how long it takes."""
 
 import copy
+import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +27,7 @@ from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.terminal import bar, duration, quieten_libraries, say
+from svp_lightning.runtime.terminal import LAUNCHER_LOG, bar, duration, quieten_libraries, say
 from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
 from svp_lightning.stages.resuming import KeepCost, WholeCheckpoints, newest_checkpoint
 from svp_lightning.stages.settings import TrainerSettings
@@ -148,16 +150,32 @@ def fit(
         announce()
     path = None if newest is None else str(newest)
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+        with together(trainer):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
     except SIGTERMException as error:
         raise SystemExit(128 + signal.SIGTERM) from error
+
+
+@contextmanager
+def together(trainer: pl.Trainer) -> Iterator[None]:
+    """End with one message where another process of the trainer ends.
+
+    Where this one hangs in waiting for it, Lightning kills all, and the launcher's log says why.
+
+    Raises:
+        DistributedError: another process has ended.
+    """
+    try:
+        yield
     except RuntimeError as error:
         lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
         if trainer.world_size == 1 or not lost:
             raise
+        LAUNCHER_LOG.setLevel(logging.WARNING)  # it would say the same again
         raise DistributedError(
-            "Another process of this training has ended, so this one stops.",
-            "Read the message of that process; the same command resumes.",
+            "Another process has ended, so this one stops.",
+            "Read the message of that process; without one it was killed, as happens when memory "
+            "runs out. The same command resumes.",
         ) from error
 
 

@@ -1,6 +1,9 @@
 """Ranks and launches, as the environment gives them, and ranks that wait for nothing."""
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,3 +155,27 @@ def test_followers_and_single_processes_leave_no_note(rank: Rank, tmp_path: Path
 def test_rank_ends_with_its_parent(tmp_path: Path) -> None:
     with pytest.raises(DistributedError, match="main process ended"):
         wait(tmp_path, parent=os.getppid() + 1)
+
+
+CHILD = """
+import time
+from svp_lightning.runtime.distributed import end_with_main_process
+end_with_main_process(grace_seconds=0.1)
+print("started", flush=True)
+time.sleep(60)
+"""
+MAIN = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+child.stdout.readline()
+"""
+
+
+def test_a_waiting_rank_ends_with_its_main_process() -> None:
+    """The pipe of errors closes when both have ended."""
+    start, rank = time.monotonic(), {**os.environ, LAUNCH_ID: "a", "LOCAL_RANK": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN, CHILD], capture_output=True, text=True, check=True, env=rank
+    )
+    assert ended.stderr == "\nError: The main process ended, so this one stops.\n"
+    assert time.monotonic() - start < 50

@@ -47,6 +47,14 @@ def test_tables_come_in_any_encoding_and_separator(
     refuses(f"row {26 + bool(first)}: 'protein/99.png' does not exist", table="list.csv")
 
 
+def test_a_long_table_is_read_to_its_end(root, ingest) -> None:
+    write_table(root)
+    first, *rows = (root / "list.csv").read_text().splitlines()
+    noted = [f"{first},note", *(f"{row},{'x' * 5000}" for row in rows)]
+    (root / "list.csv").write_text("\n".join(noted))
+    assert set(ingest(table="list.csv").particles["group"]) == {f"vial{n}" for n in range(4)}
+
+
 @pytest.mark.parametrize(
     "columns",
     [

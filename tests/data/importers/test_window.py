@@ -168,6 +168,13 @@ def test_a_particle_that_loses_pixels_is_cut_and_background_does_not_count(radiu
     assert (found.cut, found.scale) == (cut, 1)
 
 
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_particle_at_the_edge_of_its_image_loses_no_pixels_there(upright) -> None:
+    image = np.random.default_rng(0).normal(170, 2, (60, 90)).astype(np.uint8)
+    image[25:35, :20] = 60
+    assert not frame(image if upright else image.T, 32).cut
+
+
 def test_a_particle_that_would_be_cut_is_shrunk_by_area_and_its_scale_is_recorded() -> None:
     image = disc(120, 50)
     found = frame(image, 48, fit="shrink")
