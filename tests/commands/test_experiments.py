@@ -79,6 +79,7 @@ def test_every_sampler_and_the_papers_generator_run(
 def test_a_finished_run_is_not_done_again(svp: Program) -> None:
     svp("augmentation=none")
     written = (svp.run / "results.json").stat().st_mtime_ns
+    assert (svp.run / "classifier.ckpt").stat().st_nlink == 1  # a change leaves the artifact alone
     svp.said()
     svp("augmentation=none")
     assert "Already finished" in svp.said()

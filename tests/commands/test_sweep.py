@@ -1,5 +1,6 @@
 """Sweeps: one generator for all cells, finished cells skipped, failures reported and survived."""
 
+import json
 import os
 from pathlib import Path
 
@@ -157,3 +158,18 @@ def test_failed_cell_is_reported_and_others_run(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "image_size" in done.stderr + done.stdout
     assert len(list(tmp_path.glob("artifacts/store/*/manifest.json"))) == 1
+
+
+@pytest.mark.parametrize(("name", "stage"), [("store", "store"), ("pool", "synthetic")])
+def test_forecast_of_the_same_again_is_what_it_took(
+    grid: Path, monkeypatch: pytest.MonkeyPatch, name: str, stage: str
+) -> None:
+    monkeypatch.chdir(grid)
+    config = configured(*tiny(grid / "artifacts", "augmentation=none"))
+    ((made, cost),) = [
+        (record.parent, json.loads(record.read_text())["cost"])
+        for record in grid.glob(f"artifacts/{stage}/*/artifact.json")
+    ]
+    found = forecast(Part(name, "", len(Store.open(made)), None), config)
+    size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
+    assert found == pytest.approx((cost["wall_seconds"], size))
