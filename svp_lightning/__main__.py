@@ -39,6 +39,7 @@ from svp_lightning.runtime.files import (
     replacing,
     sha256_of_file,
     sha256_of_json,
+    write_text,
 )
 from svp_lightning.runtime.settings import assignment, config_folder
 from svp_lightning.runtime.trail import record, recorded
@@ -211,8 +212,7 @@ def _record(cfg: DictConfig, run_dir: Path, overrides: Path | None) -> None:
     with replacing(run_dir / kept.CONFIG) as temporary:
         OmegaConf.save(cfg, temporary, resolve=True)
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
-    with replacing(run_dir / "command.txt") as temporary:
-        temporary.write_text(command + "\n", encoding="utf-8")
+    write_text(run_dir / "command.txt", command + "\n")
     if overrides is not None:
         kept.copy(overrides, run_dir / kept.OVERRIDES)
 

@@ -29,7 +29,7 @@ from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, write
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.evaluation.schema import RESULTS, SCHEMA, Results
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.runtime.artifacts import Clock
+from svp_lightning.runtime.clock import Clock
 from svp_lightning.runtime.files import sha256_of_json, write_json
 from svp_lightning.stages import measuring
 from svp_lightning.stages.classifier_export import export_classifier

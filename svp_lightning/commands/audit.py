@@ -6,7 +6,7 @@ from svp_lightning.evaluation.label_issues import rank_labels
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.gallery import write_gallery
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import explaining_write_errors, replacing
+from svp_lightning.runtime.files import write_csv
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.label_audit import examine_labels
 
@@ -37,10 +37,7 @@ def run(pipeline: Pipeline) -> None:
         group=particles["group"].to_numpy(),
         label_flipped=flipped[place],
     )
-    with explaining_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / TABLE) as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(folder / TABLE, table)
     top = place[: config.audit.shown]
     page = write_gallery(
         folder / GALLERY,

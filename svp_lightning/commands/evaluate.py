@@ -9,7 +9,7 @@ from svp_lightning.data.classes import commonest
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
-from svp_lightning.runtime.artifacts import Clock
+from svp_lightning.runtime.clock import Clock
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_json, write_json
 from svp_lightning.runtime.terminal import say

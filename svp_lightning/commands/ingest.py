@@ -1,6 +1,5 @@
 """``task=ingest``: images from the simulator, a folder or an instrument into the real store."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ from rich.table import Table
 from svp_lightning.data.importers.summary import MAX_GROUPS_SHOWN, IngestSummary
 from svp_lightning.data.store import Store, spread
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.report.counts import copy_skipped, size_definition
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.files import write_csv
 from svp_lightning.runtime.terminal import print_table, say
 
 SHEET_IMAGES = 96
@@ -77,13 +77,11 @@ def write_sheets(store: Store, folder: Path) -> None:
 def _by_size(store: Store, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
     if "ecd_um" not in store.particles or store.particles["ecd_um"].isna().all():
         return rows, ""
-    definition = store.manifest.made_by.get("size_definition", "size")
-    return rows[np.argsort(store.particles["ecd_um"].to_numpy()[rows])], f", by {definition}"
+    order = np.argsort(store.particles["ecd_um"].to_numpy()[rows])
+    return rows[order], f", by {size_definition(store)}"
 
 
 def _write_lists(store: Store, folder: Path) -> None:
     """Particles with ids, for labelling elsewhere, and what was left out."""
-    with replacing(folder / "particles.csv") as temporary:
-        store.particles.to_csv(temporary, index=False)
-    if (store.path / "skipped.csv").is_file():
-        shutil.copyfile(store.path / "skipped.csv", folder / "skipped.csv")
+    write_csv(folder / "particles.csv", store.particles)
+    copy_skipped(store, folder)

@@ -11,16 +11,13 @@ from svp_lightning.evaluation.predictions import PREDICTIONS, write_predictions
 from svp_lightning.evaluation.quality_table import with_blank
 from svp_lightning.evaluation.reference import judge
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.report.counts import (
-    count_table,
-    each_sample,
+from svp_lightning.report.count_notes import (
     known_errors,
     notes,
-    readable,
     shares_counted_at,
     what_is_promised,
-    write_counts,
 )
+from svp_lightning.report.counts import count_table, each_sample, readable, write_counts
 from svp_lightning.report.gallery import write_suspects
 from svp_lightning.runtime.files import sha256_of_file, sha256_of_json, write_json
 from svp_lightning.runtime.terminal import print_table, say

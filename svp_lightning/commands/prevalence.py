@@ -8,8 +8,9 @@ from svp_lightning.evaluation.predictions import PREDICTIONS, prevalence_table, 
 from svp_lightning.evaluation.schema import RESULTS, read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.run import run_report
+from svp_lightning.runtime.files import write_csv
 from svp_lightning.runtime.terminal import print_table, say
-from svp_lightning.stages.run_folder import PREVALENCE, write_prevalence
+from svp_lightning.stages.run_folder import PREVALENCE
 
 FIGURE = "prevalence.png"
 
@@ -23,7 +24,7 @@ def run(pipeline: Pipeline) -> None:
     found = read_results(folder / RESULTS)
     common = commonest(found.counts.train, found.prevalence if found.prevalence_stated else None)
     table = prevalence_table(stored, common, config.evaluation.prevalence_ratios)
-    write_prevalence(folder, table)
+    write_csv(folder / PREVALENCE, table, lineterminator="\n")
     (folder / "figures" / FIGURE).unlink(missing_ok=True)  # of the ratios before
     page = run_report(folder)
     shown = Table(

@@ -6,17 +6,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.predictions import Predictions
 
-SIZE_EDGES_UM = (0.0, 2.0, 5.0, 10.0, 25.0, np.inf)
-"""The sizes quality control counts at (USP <787>, <1788.3>), in µm."""
-DEFOCUS_EDGES_UM = (0.0, 2.0, 5.0, 10.0, np.inf)
-
+_DIAMETERS = (0.0, *SIZE_EDGES_UM, np.inf)
 EDGES_UM = {
-    "ecd_um": SIZE_EDGES_UM,
-    "radius_um": tuple(edge / 2 for edge in SIZE_EDGES_UM),
-    "defocus_um": DEFOCUS_EDGES_UM,
+    "ecd_um": _DIAMETERS,
+    "radius_um": tuple(edge / 2 for edge in _DIAMETERS),
+    "defocus_um": (0.0, 2.0, 5.0, 10.0, np.inf),
 }
 """Numeric column -> edges of its bins; the sign of a defocus does not matter here."""
 CATEGORIES = ("morphology",)

@@ -1,4 +1,4 @@
-"""What ``task=predict`` leaves: a table of all particles, their counts, and the counts to read."""
+"""What ``task=predict`` leaves: a table of all particles, and their counts, also to read."""
 
 import math
 import shutil
@@ -12,14 +12,11 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from svp_lightning.data.classes import display_name
-from svp_lightning.data.importers.summary import IngestSummary, cut_by_frame
 from svp_lightning.data.importers.window import SIZE_EDGES_UM
 from svp_lightning.data.store import Store
-from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.particle_counts import (
     ALL,
     ALL_SIZES,
-    UNKNOWN_VOLUME,
     Sample,
     all_samples,
     count_particles,
@@ -27,13 +24,10 @@ from svp_lightning.evaluation.particle_counts import (
     particles_of,
     together,
 )
-from svp_lightning.evaluation.reference import Judged, Reference, guaranteed
-from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.run_findings import shares_of_classes
-from svp_lightning.runtime.files import replacing
+from svp_lightning.evaluation.reference import Judged
+from svp_lightning.runtime.files import write_csv
 
 UNKNOWN_DEFINITION = "size"
-MAX_RUNS_NAMED = 10
 MAX_RUNS_SHOWN = 20
 
 
@@ -61,7 +55,7 @@ def particle_table(judged: Judged, store: Store) -> pd.DataFrame:
     table["unfamiliar"] = judged.unfamiliar
     if judged.familiarity is not None:
         table["familiarity"] = judged.familiarity.round(5)
-    if _sized(particles):
+    if sized(particles):
         table["size_um"] = particles["ecd_um"].to_numpy()
         table["size_definition"] = size_definition(store)
     if "edge_of_frame" in particles and particles["edge_of_frame"].notna().any():
@@ -76,7 +70,7 @@ def count_table(judged: Judged, store: Store, samples: Sequence[Sample]) -> pd.D
 
     The column ``sample`` has the name of its kind: ``run``, ``group`` or ``image``.
     """
-    thresholds = SIZE_EDGES_UM if _sized(store.particles) else ()
+    thresholds = SIZE_EDGES_UM if sized(store.particles) else ()
     table = count_particles(
         particles_of(store, judged),
         judged.found.class_names,
@@ -91,8 +85,12 @@ def count_table(judged: Judged, store: Store, samples: Sequence[Sample]) -> pd.D
 def write_counts(folder: Path, store: Store, judged: Judged, counts: pd.DataFrame) -> None:
     """Write ``predictions.csv`` and ``counts.csv``, and copy what the import left out."""
     for name, table in (("predictions", particle_table(judged, store)), ("counts", counts)):
-        with replacing(folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False, float_format="%.8g")
+        write_csv(folder / f"{name}.csv", table, float_format="%.8g")
+    copy_skipped(store, folder)
+
+
+def copy_skipped(store: Store, folder: Path) -> None:
+    """Copy the list of what an import left out, if it left out anything."""
     if (store.path / "skipped.csv").is_file():
         shutil.copyfile(store.path / "skipped.csv", folder / "skipped.csv")
 
@@ -152,145 +150,6 @@ def _per_ml(row: Mapping[Any, Any]) -> tuple[str, str]:
     return value, "–".join(ends)
 
 
-def what_is_promised(
-    reference: Reference | None, coverage: float, false_alarms: float, particles: int
-) -> list[str]:
-    """What ``uncertain`` and ``unfamiliar`` mean, and how far validation images vouch for it.
-
-    ``coverage`` is that of each class by the prediction sets, ``false_alarms`` the share of each
-    class among the unfamiliar; ``particles`` were judged.
-    """
-    if reference is None:
-        return ["The classifier has no reference: nothing is called uncertain or unfamiliar."]
-    lines = [
-        "Uncertain: the prediction set holds more than one class. Of each class, sets hold "
-        f"{100 * coverage:.3g} % at least.",
-        "Unfamiliar: unlike the validation images of every class. Of each class, at most "
-        f"{100 * false_alarms:.3g} % are flagged by mistake, here {particles * false_alarms:,.0f}.",
-    ]
-    few = "Warning: {} validation images of {} are too few for "
-    for name, images in reference.too_few(1 - coverage).items():
-        lines.append(
-            f"{few.format(images, display_name(name))}a coverage of {100 * coverage:.3g} %: "
-            f"its sets hold {100 * guaranteed(images, 1.0):.1f} % at least."
-        )
-    for name, images in reference.too_few(false_alarms).items():
-        lines.append(
-            f"{few.format(images, display_name(name))}{100 * false_alarms:.3g} % of false alarms: "
-            f"up to {100 - 100 * guaranteed(images, 1.0):.1f} % of it may be flagged by mistake."
-        )
-    return lines
-
-
-def too_many_strangers(judged: Judged, false_alarms: float) -> list[str]:
-    """A warning where clearly more particles are unfamiliar than would be by mistake."""
-    strange, particles = int(judged.unfamiliar.sum()), len(judged.unfamiliar)
-    low, _ = wilson_interval(np.array(strange), np.array(max(particles, 1)))
-    if low <= false_alarms:
-        return []
-    return [
-        f"Warning: {strange:,} of {particles:,} particles ({strange / particles:.1%}) are unlike "
-        f"every class, and more may be of none: only part of them is found. Look at suspects.html."
-    ]
-
-
-def notes(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> list[str]:
-    """What a reader of the counts has to know, a line each."""
-    lines = [
-        "95 %: exact Poisson intervals, rounded outwards; the classifier's mistakes and errors of "
-        "volume and size are not in them."
-    ]
-    everything = counts[counts[kind_of(store)] == all_samples(store)]
-    if everything["count"].max() == 0:
-        high = everything["count_high"].iloc[0]
-        lines.append(
-            f"No particle was found: the 95 % interval of the expected count is 0 to {high:.2f}."
-        )
-    lines += _about_sizes(store)
-    lines += _about_volumes(store, samples)
-    left_out = [line for line in IngestSummary(store).lines() if line.startswith("Left out")]
-    if left_out:
-        lines += [*left_out, "All that was left out is listed in skipped.csv."]
-    if len(samples) > 1:
-        lines.append(
-            f"counts.csv has all sizes and classes of each of the {len(samples)} {kind_of(store)}s."
-        )
-    return lines
-
-
-def shares_counted_at(shares: Mapping[str, float], how: str) -> str:
-    """The line that says which class shares the likeliest class is found at."""
-    source = {
-        "given": "data.prevalence",
-        "estimated": "estimated from these images",
-        "stated": "stated for the classifier's run",
-        "trained": "those of the classifier's training",
-    }[how]
-    return f"Counted at {shares_of_classes(shares)} ({source})."
-
-
-def known_errors(results: Results | None) -> list[str]:
-    """How often a classifier errs on its own test images, where that is recorded."""
-    if results is None:
-        return []
-    each = "; ".join(
-        f"{display_name(name)} {found.recall:.0%} and {found.precision:.0%}"
-        for name, found in results.metrics.per_class.items()
-    )
-    return [
-        "Mistakes: on the classifier's own test images, at "
-        f"{shares_of_classes(results.prevalence)}, recall and precision are {each}."
-    ]
-
-
-def _about_sizes(store: Store) -> list[str]:
-    particles = store.particles
-    if not _sized(particles):
-        return ["No sizes are known, so particles are counted together whatever their size."]
-    definition = size_definition(store)
-    shown = "as the source gives them" if definition == UNKNOWN_DEFINITION else definition
-    lines = [f"Sizes: {shown}."]
-    if unknown := int(particles["ecd_um"].isna().sum()):
-        lines.append(f"Of unknown size: {unknown:,}, counted under all sizes alone.")
-    if cut := cut_by_frame(particles):
-        lines.append(
-            f"Cut by the edge of the frame: {cut:,} (edge_of_frame in predictions.csv). "
-            "They are counted, with a size that is too small."
-        )
-    return lines
-
-
-def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
-    lines, reasons = [], dict[str, list[str]]()
-    can_give = store.manifest.made_by.get("source") != "simulated"
-    stated = [
-        f"{one.name} {one.stated_ml:g} mL{f' (its files: {one.files_say})' * bool(one.files_say)}"
-        for one in samples
-        if one.stated_ml is not None
-    ]
-    if stated:
-        lines.append(f"The volume imaged is stated (data.volume_ml): {_listed(stated)}.")
-    diluted = [one for one in samples if one.dilution not in (None, 1) and not one.withheld]
-    if diluted:
-        factors = _listed([f"{one.name} diluted {one.dilution:g} times" for one in diluted])
-        lines.append(f"{factors}: volumes and concentrations are those of the original sample.")
-    for one in samples:
-        reasons.setdefault(one.withheld, []).append(one.name)
-    for reason, names in reasons.items():
-        if reason:
-            shown = "" if len(names) == len(samples) else f" of {_listed(names)}"
-            remedy = (
-                " (data.volume_ml=<mL> gives it)" if reason == UNKNOWN_VOLUME and can_give else ""
-            )
-            lines.append(f"No concentration{shown}: {reason}{remedy}.")
-    return lines
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MAX_RUNS_NAMED
-    return ", ".join(names[:MAX_RUNS_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def _heading(store: Store, samples: Sequence[Sample]) -> str:
     if len(samples) == 1:
         return samples[0].name.capitalize() if kind_of(store) == "image" else samples[0].name
@@ -299,7 +158,8 @@ def _heading(store: Store, samples: Sequence[Sample]) -> str:
     return f"{heading}, without the blank {blanks[0]}" if blanks else heading
 
 
-def _sized(particles: pd.DataFrame) -> bool:
+def sized(particles: pd.DataFrame) -> bool:
+    """Whether the size of any particle is known; of a blank, whether it would be."""
     return "ecd_um" in particles and (particles.empty or bool(particles["ecd_um"].notna().any()))
 
 

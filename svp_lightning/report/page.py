@@ -17,7 +17,7 @@ from svp_lightning.data.classes import display_name
 from svp_lightning.data.importers.summary import as_range
 from svp_lightning.report import text
 from svp_lightning.report.style import DPI, class_colours, figure_style
-from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.files import write_text
 
 REPORT, FIGURES = "report.html", "figures"
 CSS_PX_PER_INCH = 118
@@ -88,8 +88,7 @@ def in_markdown(value: Any) -> Any:
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> Path:
     """Render a ``template``, HTML or Markdown, with ``values``, whole or not at all."""
     page = _environment(".html" in template).get_template(template).render(values)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

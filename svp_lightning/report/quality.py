@@ -25,7 +25,7 @@ from svp_lightning.report.counts import size_definition
 from svp_lightning.report.page import write_page
 from svp_lightning.report.quality_pictures import Contents, between, run_pictures, shown_definition
 from svp_lightning.report.text import listing, percent, plain_name
-from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.files import write_csv
 
 PAGE, TABLE = "quality_report.html", "quality_report.csv"
 MAX_HEADLINES = 4
@@ -46,8 +46,7 @@ def write_quality_report(folder: Path, contents: Contents) -> Path:
     definition = size_definition(contents.store) if contents.calls.thresholds_um else ""
     table = contents.table.copy()
     table.insert(3, "size_definition", definition)
-    with replacing(folder / TABLE) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    write_csv(folder / TABLE, table, float_format="%.6g", lineterminator="\n")
     return write_page(folder / PAGE, "quality.html.j2", _values(contents))
 
 
@@ -84,7 +83,7 @@ def _values(contents: Contents) -> dict[str, Any]:
         "class_names": calls.class_names,
         "runs": [_run(contents, one) for one in shown],
         "left_out": len(calls.samples) - len(shown),
-        "sizes": [_size(least) for least in contents.sizes],
+        "sizes": [between(least, math.inf) for least in contents.sizes],
         "compared": _compared(contents, names),
         "reference": contents.reference if calls.thresholds_um else None,
         "container": contents.container_ml,
@@ -99,10 +98,6 @@ def _values(contents: Contents) -> dict[str, Any]:
 
 def _of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return table[table["quantity"] == quantity]
-
-
-def _size(least: float) -> str:
-    return "all sizes" if least == ALL_SIZES else f"≥ {least:g} µm"
 
 
 def number(value: float) -> str:
@@ -130,7 +125,7 @@ def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
             net = lines[NET, sample.name, least, name] if has_net else None
             rows.append(
                 {
-                    "size": _size(least),
+                    "size": between(least, math.inf),
                     "class": name,
                     "called": f"{one['called']:,.0f}",
                     "share": _share(one["called"], total) if name == UNCERTAIN else "",
@@ -184,9 +179,9 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
     less = lines[quantity, sample.name, least, name]["other"]
     others = [plain_name(one) for one in calls.class_names if one != name]
     removed = f", with {listing(others)} removed" if name == PROTEIN and others else ""
-    sizes = f"of {_size(least)}"
+    sizes = f"of {between(least, math.inf)}"
     if least != ALL_SIZES:
-        sizes = f"{_size(least)} by {shown_definition(contents.store)}"
+        sizes = f"{between(least, math.inf)} by {shown_definition(contents.store)}"
     what = "particles" if name == ALL else f"{plain_name(name)} particles"
     corrected = calls.corrector.confusion is not None
     interval = "95 %" if corrected else "not corrected, 95 % of counting alone"
@@ -201,7 +196,7 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
             per = "per_container" if found.per_container else "per_ml"
             cell = _cell(lines[SINGLE, sample.name, size, ALL], per)
             parts.append(
-                f"{cell['shown']} {_size(size)} ({cell['ends']}; reference "
+                f"{cell['shown']} {between(size, math.inf)} ({cell['ends']}; reference "
                 f"{_limit(contents, size)})"
             )
         if parts:
@@ -283,7 +278,7 @@ def _compared(contents: Contents, names: Sequence[str]) -> dict[str, Any] | None
                 found = contents.lines[DIFFERENCE, other, least, name]
                 cells.append(_cell(contents.lines[SINGLE, other, least, name], "per_ml"))
                 cells.append(_cell(found, "per_ml") | {"verdict": found["verdict"]})
-            rows.append({"size": _size(least), "class": name, "cells": cells})
+            rows.append({"size": between(least, math.inf), "class": name, "cells": cells})
     headings = [first, *(h for other in others for h in (other, f"{other} − {first}"))]
     return {"headings": headings, "rows": rows}
 

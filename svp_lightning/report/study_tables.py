@@ -18,7 +18,7 @@ from svp_lightning.report.page import in_markdown
 from svp_lightning.report.study_findings import Answer, Comparison
 from svp_lightning.report.study_runs import Group, Run, group_runs
 from svp_lightning.report.text import backbone_name, metric_name, seed_ranges, with_interval
-from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.files import write_text
 from svp_lightning.runtime.terminal import wide_console
 
 KEY_COLUMNS = ("backbone", "real_images", "method", "ratio", "variant", "treatment", "seeds")
@@ -194,8 +194,7 @@ def write_tables(
     if found:
         texts["answers.csv"] = to_csv(answers_table(found))
     for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
 
 
 def print_table(table: pd.DataFrame, console: Console | None = None) -> None:

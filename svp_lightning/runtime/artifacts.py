@@ -10,9 +10,7 @@ builds alone, and join it in stages that every rank works on (training).
 
 import json
 import multiprocessing
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,10 +21,12 @@ from typing import Any
 
 from svp_lightning import __version__
 from svp_lightning.errors import ArtifactError, DataError, SettingsError, StoreError
+from svp_lightning.runtime.clock import running_clock
 from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
 from svp_lightning.runtime.files import (
     checked_hash,
     explaining_write_errors,
+    json_object,
     locked,
     sha256_of_file,
     sha256_of_json,
@@ -122,7 +122,7 @@ class ArtifactCache:
     def finished(self, stage: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Folder and identity of every finished artifact of a stage, of its present version."""
         for record in sorted((self.root / stage).glob(f"*/{RECORD}")):
-            found = _read(record)
+            found = json_object(record)
             current = found.get("version") == STAGE_VERSIONS[stage]
             if current and "identity" in found and not record.parent.suffix:  # .damaged-…
                 yield record.parent, found["identity"]
@@ -140,7 +140,7 @@ class ArtifactCache:
             partial.mkdir(exist_ok=True)
             (partial / JOINING).write_text(launch_id())
             try:
-                with _clock(partial, spent) as clock:
+                with running_clock(partial, spent) as clock:
                     make(partial)
             except (DataError, SettingsError, StoreError):
                 # Wrong input leaves nothing behind, and takes nothing that was there before it:
@@ -219,16 +219,8 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
 
 def cost_of(path: Path) -> dict[str, float] | None:
     """What making an artifact took, all attempts together; None where no record says so."""
-    found: dict[str, float] | None = _read(path / RECORD).get("cost")
+    found: dict[str, float] | None = json_object(path / RECORD).get("cost")
     return found
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The JSON values of a file; none where it is missing or damaged."""
-    with suppress(OSError, ValueError):
-        values = json.loads(file.read_text(encoding="utf-8"))
-        return values if isinstance(values, dict) else {}
-    return {}
 
 
 def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,68 +238,3 @@ def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str,
         "package_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-class Clock:
-    """Runs from its making, on top of what was spent ``before``.
-
-    Processor time is that of this process and of the children it has waited for. GPU time is
-    wall time times the processes of the launch where this one uses a GPU, so it counts a GPU
-    that is held but idle.
-    """
-
-    def __init__(self, before: Mapping[str, float] | None = None) -> None:
-        self._before = before or {}
-        self._wall = time.monotonic()
-        self._cpu = _cpu_seconds()
-
-    def read(self) -> dict[str, float]:
-        """``wall_seconds``, ``cpu_seconds`` and ``gpu_seconds`` so far."""
-        wall = time.monotonic() - self._wall
-        own = {
-            "wall_seconds": wall,
-            "cpu_seconds": max(0.0, _cpu_seconds() - self._cpu),
-            "gpu_seconds": wall * _gpus(),
-        }
-        return {name: round(own[name] + self._before.get(name, 0.0), 2) for name in own}
-
-
-_running: dict[Path, tuple[Clock, Path]] = {}
-"""Partial directory of each stage that this process builds -> its clock, and where it is kept."""
-
-
-def keep_cost(partial: Path) -> None:
-    """Record what the stage that fills ``partial`` has cost so far.
-
-    Stages call it when they save a checkpoint, so a process that is killed loses only what came
-    after. Work that has to be done again counts again. Does nothing where this process has no clock
-    of that stage (the other ranks of a launch).
-    """
-    if partial in _running:
-        clock, file = _running[partial]
-        with suppress(ArtifactError):  # a full disk is for the work itself to report
-            write_json(file, clock.read())
-
-
-@contextmanager
-def _clock(partial: Path, file: Path) -> Iterator[Clock]:
-    """A clock that continues from the reading in ``file``, and leaves its own there."""
-    clock = Clock(_read(file))
-    _running[partial] = clock, file
-    try:
-        yield clock
-    finally:
-        keep_cost(partial)
-        del _running[partial]
-
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
-def _gpus() -> int:
-    torch = sys.modules.get("torch")  # without it no GPU can be in use
-    if torch is None or not torch.cuda.is_initialized():
-        return 0
-    return int(os.environ.get("WORLD_SIZE", "1"))

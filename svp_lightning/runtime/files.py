@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, listing the user's files, and hashing them."""
+"""Writing files whole or not at all, and hashing them."""
 
 import errno
 import hashlib
@@ -10,11 +10,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from svp_lightning.errors import ArtifactError, DataError
+from svp_lightning.errors import ArtifactError
+from svp_lightning.runtime.user_files import files_below
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
 """Numbers of errors that a user can correct: permissions, a path below a file, a long name."""
@@ -24,8 +28,6 @@ CHECKSUMS = "checksums.json"
 """File name -> SHA-256 of the results in a run's folder."""
 SWEEP_MEMORY = "SVP_SWEEP_MEMORY"
 """Environment variable naming the folder that the cells of a sweep share while it runs."""
-_LITTER = frozenset({"__MACOSX"})
-"""Folders that systems add to an archive."""
 
 
 @contextmanager
@@ -113,11 +115,30 @@ def nothing_left_on_failure(folder: Path) -> Iterator[None]:
         raise
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write ``values`` as indented JSON, atomically; NaN and infinity are refused."""
-    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+def write_text(path: Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """:func:`write_text` of ``values`` as indented JSON; NaN and infinity are refused."""
+    text = json.dumps(values, indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The values of a JSON file; none where it is missing or damaged."""
+    with suppress(OSError, ValueError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return values if isinstance(values, dict) else {}
+    return {}
+
+
+def write_csv(path: Path, table: "pd.DataFrame", **how: Any) -> None:
+    """Write a table without its index, whole or not at all; ``how``: see ``to_csv``."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, **how)
 
 
 def sha256_of_file(path: Path) -> str:
@@ -227,77 +248,3 @@ def _noted(note: Path, read: Callable[[], str]) -> str:
         with suppress(ArtifactError):
             write_json(note, found)
         return found
-
-
-_Place = tuple[int, int]
-"""Device and inode: one folder has one, by whatever links it is reached."""
-
-
-def files_below(
-    root: Path, left_out: Collection[Path] = (), hidden: bool = False
-) -> Iterator[Path]:
-    """Files below ``root`` in a fixed order, links to folders followed.
-
-    A link that leads back to a folder it lies in is not followed. Links to nothing count as
-    files: opening them says what is wrong.
-
-    Args:
-        root: a folder; the paths begin with it.
-        left_out: folders that are not looked into, by whatever path or link they are reached.
-        hidden: whether to look into hidden folders.
-
-    Raises:
-        DataError: a folder cannot be listed, or a name is not UTF-8.
-    """
-    shut = _places(left_out)
-    inside: dict[str, frozenset[_Place]] = {str(root): frozenset()}
-    for where, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        around = inside.pop(where) | {_place(where)}
-        seen = [name for name in folders if name not in _LITTER and (hidden or name[0] != ".")]
-        below = {name: os.path.join(where, name) for name in seen}
-        folders[:] = sorted(n for n, path in below.items() if _place(path) not in around | shut)
-        inside |= {below[name]: around for name in folders}
-        yield from (Path(_writable(where, name)) for name in sorted(files))
-
-
-def visible_files(root: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:
-    """:func:`files_below` without those that systems leave next to a user's (``._run1.lst``)."""
-    return (path for path in files_below(root, left_out) if not path.name.startswith("."))
-
-
-def _writable(where: str, name: str) -> str:
-    """The path of a file, if it can be written into a table."""
-    path = os.path.join(where, name)
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(path).decode(errors="replace")
-        raise DataError(
-            f"The name {shown} is not UTF-8.",
-            "Rename the file or folder (convmv does so for many), or copy it again.",
-        ) from error
-    return path
-
-
-def subfolders(folder: Path, left_out: Collection[Path] = ()) -> list[Path]:
-    """Folders, and links to folders, directly in ``folder``; not hidden and ``left_out`` ones."""
-    shut = _places(left_out)
-    found = (path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    found = (path for path in found if path.name not in _LITTER)
-    return sorted(path for path in found if _place(path) not in shut)
-
-
-def _places(folders: Collection[Path]) -> frozenset[_Place]:
-    return frozenset(_place(folder) for folder in folders if folder.is_dir())
-
-
-def _place(folder: str | Path) -> _Place:
-    found = os.stat(folder)
-    return found.st_dev, found.st_ino
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise DataError(
-        f"The folder {error.filename} cannot be listed ({error.strerror}).",
-        "Check its permissions, or move it out of data.root.",
-    ) from error

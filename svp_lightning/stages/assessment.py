@@ -24,7 +24,8 @@ from svp_lightning.report.figures.likeness import (
     morphology_histograms,
 )
 from svp_lightning.report.style import save_figure
-from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.files import write_json
 from svp_lightning.runtime.terminal import bar
 from svp_lightning.stages.environment import git_revision, package_versions

@@ -5,9 +5,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from svp_lightning.data.importers.plain_text import read_text
 from svp_lightning.data.settings import IMAGE_SUFFIXES, RUN_SUFFIXES, FolderSettings, RunSettings
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import cached_hash, files_below, sha256_of_file
+from svp_lightning.runtime.files import cached_hash, sha256_of_file
+from svp_lightning.runtime.user_files import files_below
 
 TABLES = ("table", "labels", "mask")
 """Settings of ``data`` that name a file, which may lie outside of the root."""
@@ -81,9 +83,6 @@ def files_used(data: FolderSettings | RunSettings) -> Callable[[Path], bool]:
 
 
 def _text_of(table: Path) -> str:
-    # Imported when needed: it brings pandas.
-    from svp_lightning.data.importers.tables import read_text
-
     try:
         return read_text(table)
     except DataError:  # the importer reports it

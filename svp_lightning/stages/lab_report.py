@@ -25,7 +25,7 @@ from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_
 from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.counts import too_many_strangers
+from svp_lightning.report.count_notes import too_many_strangers
 from svp_lightning.report.quality import headline, write_quality_report
 from svp_lightning.report.quality_pictures import Contents
 from svp_lightning.report.run_findings import shares_of_classes

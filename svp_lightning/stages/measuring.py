@@ -32,11 +32,12 @@ from svp_lightning.evaluation.predictions import (
 from svp_lightning.evaluation.reference import REFERENCE, Reference, write_reference
 from svp_lightning.evaluation.slices import recall_slices
 from svp_lightning.evaluation.working_points import working_points
-from svp_lightning.runtime.artifacts import Clock, cost_of
-from svp_lightning.runtime.files import sha256_of_json
+from svp_lightning.runtime.artifacts import cost_of
+from svp_lightning.runtime.clock import Clock
+from svp_lightning.runtime.files import sha256_of_json, write_csv
 from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.predictor import predict_all
-from svp_lightning.stages.run_folder import VALIDATION, write_prevalence
+from svp_lightning.stages.run_folder import PREVALENCE, VALIDATION
 from svp_lightning.stages.settings import EvaluationSettings
 from svp_lightning.stages.trainers import Trainers, together
 
@@ -199,7 +200,8 @@ def write_tables(
     write_resamples(
         run_dir / RESAMPLES, redrawn[0], metric_names(tested.found.class_names), redrawn[1]
     )
-    write_prevalence(run_dir, prevalence_table(tested.found, common, settings.prevalence_ratios))
+    table = prevalence_table(tested.found, common, settings.prevalence_ratios)
+    write_csv(run_dir / PREVALENCE, table, lineterminator="\n")
 
 
 def costs(stages: Mapping[str, Path | Clock | None]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,8 @@ from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings, UseSettings
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.priors import class_shares
-from svp_lightning.runtime.artifacts import ArtifactCache, keep_cost
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.files import sweep_memory
 from svp_lightning.runtime.terminal import counting, duration, say
 from svp_lightning.stages.input_files import input_hashes

@@ -13,8 +13,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
 
-from svp_lightning.runtime.artifacts import keep_cost
-from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.clock import keep_cost
+from svp_lightning.runtime.files import replacing, write_csv
 from svp_lightning.runtime.terminal import say
 
 LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
@@ -94,5 +94,4 @@ def write_curves(training: Path, file: Path) -> None:
             rows = pd.read_csv(logged, dtype=str)
             before = curves[curves["step"].astype(int) < rows["step"].astype(int).min()]
             curves = pd.concat([before, rows], ignore_index=True)
-    with replacing(file) as temporary:
-        curves.to_csv(temporary, index=False)
+    write_csv(file, curves)

@@ -5,7 +5,6 @@ import os
 import shutil
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import TypeAdapter
@@ -17,12 +16,10 @@ from svp_lightning.runtime.files import (
     require_unchanged,
     sha256_of_file,
     write_json,
+    write_text,
 )
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.settings import DataSettings
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESULTS, REPORT = "results.json", "report.html"
 CONFIG, FIGURES = "config.yaml", "figures"
@@ -122,18 +119,11 @@ def report_objective(run_dir: Path) -> None:
         write_json(Path(os.environ[OBJECTIVE_FILE]), {"objective": results["validation_score"]})
 
 
-def write_prevalence(run_dir: Path, table: "pd.DataFrame") -> None:
-    """Write ``prevalence.csv``, whole or not at all."""
-    with replacing(run_dir / PREVALENCE) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
-
-
 def wandb_run_id(run_dir: Path) -> str:
     """The id of a run's W&B run, kept in its folder: an attempt that resumes continues that run."""
     file = run_dir / "wandb" / "run_id"
     if not file.is_file():
-        with replacing(file) as temporary:
-            temporary.write_text(uuid.uuid4().hex[:12])
+        write_text(file, uuid.uuid4().hex[:12])
     return file.read_text()
 
 

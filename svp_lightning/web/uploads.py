@@ -21,7 +21,8 @@ from starlette.concurrency import run_in_threadpool
 
 from svp_lightning.data.settings import IMAGE_SUFFIXES, RUN_SUFFIXES
 from svp_lightning.errors import DataError, SvpError
-from svp_lightning.runtime.files import explaining_write_errors, visible_files
+from svp_lightning.runtime.files import explaining_write_errors
+from svp_lightning.runtime.user_files import visible_files
 from svp_lightning.web.settings import ServeSettings
 
 ARCHIVE = ".zip"

@@ -17,15 +17,8 @@ from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.reference import Judged, Reference
-from svp_lightning.report.counts import (
-    count_table,
-    each_sample,
-    notes,
-    readable,
-    too_many_strangers,
-    what_is_promised,
-    write_counts,
-)
+from svp_lightning.report.count_notes import notes, too_many_strangers, what_is_promised
+from svp_lightning.report.counts import count_table, each_sample, readable, write_counts
 from tests import configured
 from tests.data.importers.made_runs import dilute
 from tests.data.importers.made_runs import write_flowcam as write_run

@@ -18,11 +18,10 @@ from svp_lightning.runtime.artifacts import (
     RECORD,
     STAGE_VERSIONS,
     ArtifactCache,
-    Clock,
     cost_of,
-    keep_cost,
     partial_path,
 )
+from svp_lightning.runtime.clock import Clock, keep_cost
 
 IDENTITY = {"a": 1, "b": [1.5, "x"]}
 

@@ -14,20 +14,19 @@ from threading import Barrier
 import pytest
 
 from svp_lightning.errors import DataError
-from svp_lightning.runtime import files
+from svp_lightning.runtime import user_files
 from svp_lightning.runtime.files import (
     SWEEP_MEMORY,
     _sha256,
     cached_hash,
     checked_hash,
-    files_below,
     locked,
     replacing,
     sha256_of_file,
     sha256_of_given,
-    subfolders,
     write_json,
 )
+from svp_lightning.runtime.user_files import files_below, subfolders, visible_files
 from svp_lightning.stages.input_files import fingerprint
 
 
@@ -76,14 +75,14 @@ def test_folders_left_out_are_known_by_any_path(root, monkeypatch) -> None:
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(root, monkeypatch) -> None:
-    real = files.os.scandir
+    real = user_files.os.scandir
 
     def closed(path: str):
         if path.endswith("b"):
             raise PermissionError(13, "Permission denied", path)
         return real(path)
 
-    monkeypatch.setattr(files.os, "scandir", closed)
+    monkeypatch.setattr(user_files.os, "scandir", closed)
     with pytest.raises(DataError, match=r"root/b cannot be listed \(Permission denied\)"):
         names(root)
 
@@ -97,8 +96,8 @@ def test_a_name_that_is_not_utf_8_is_an_error(root) -> None:
 
 def test_what_systems_leave_is_not_visible(root) -> None:
     (root / "a" / "._1").write_bytes(b"")
-    assert "._1" not in {path.name for path in files.visible_files(root)}
-    assert "._1" in {path.name for path in files.files_below(root)}
+    assert "._1" not in {path.name for path in visible_files(root)}
+    assert "._1" in {path.name for path in files_below(root)}
 
 
 def test_files_are_read_again_where_one_was_replaced_or_added(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from svp_lightning.commands import evaluate
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.runtime.artifacts import Clock
+from svp_lightning.runtime.clock import Clock
 from svp_lightning.stages import filtering
 from tests.configured import changed
 from tests.conftest import Program, results

@@ -26,9 +26,9 @@ Build = Callable[..., Pipeline]
 def test_pool_has_its_share_until_the_ending(
     svp_pipeline: Build, method: str, shares: list[float], ending: list[float] | None
 ) -> None:
-    # Weights to start from are another matter.
-    overrides = (f"augmentation={method}", "augmentation.ratio=2", "generator.initial=null")
-    pipeline = svp_pipeline(*overrides)
+    # What the generator starts from, and how long it is trained, are another matter.
+    generator = ("generator.initial=null", "generator.steps=${scale.generator.steps}")
+    pipeline = svp_pipeline(f"augmentation={method}", "augmentation.ratio=2", *generator)
     rows = pipeline.rows
     assert rows.added == {"protein": 0, "silicone_oil": 24, "air_bubble": 24}
     assert (rows.ending is None) == (ending is None)

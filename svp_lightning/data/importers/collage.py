@@ -28,7 +28,7 @@ from svp_lightning.data.importers.runs import RunImport, run_names
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import IMAGE_SUFFIXES, CollageSettings
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import visible_files
+from svp_lightning.runtime.user_files import visible_files
 
 _MIN_SIDE = 6
 _MIN_FILL = 0.9

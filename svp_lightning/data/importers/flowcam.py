@@ -5,11 +5,6 @@ each particle, in its folder. Particles are cut out of the collages at their box
 groups of the split. Labels come from a CSV or from the classifications saved with the run
 (``.cla``). Libraries (``.flb``), the lists in which experts keep training particles, are read
 where the folder holds no run: the folder of a library is its label.
-
-``ecd_um`` is the vendor's ABD or ESD diameter (``data.size``). The vendor's sizes and recomputed
-ones are both kept and never mixed. With the fringe f = fringe_size * cal_const, the ABD diameter
-is max(D - f, D / 2) of D = cal_const * sqrt(4 * raw_area / pi), and the ESD diameter is the same
-of D = cal_const * mean Feret diameter. This rule reproduces the vendor's sizes of a real run.
 """
 
 import os
@@ -29,13 +24,14 @@ from svp_lightning.data.importers.flowcam_lists import (
     require_columns,
     saved_labels,
 )
+from svp_lightning.data.importers.flowcam_sizes import measured, sized
 from svp_lightning.data.importers.images import Header
 from svp_lightning.data.importers.pictures import BOX, AnyCase, whole_pictures
 from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import IMAGE_SUFFIXES, FlowCamSettings
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import visible_files
+from svp_lightning.runtime.user_files import visible_files
 
 _LIBRARY = ".flb"
 _CALIBRATION_TOLERANCE = 0.005
@@ -109,7 +105,12 @@ class _FlowCam(RunImport):
             table["label"] = self._labels(file, table, evidence)
         table = self._with_pictures(table, file)
         self.facts[run] = evidence.facts(self.settings.dilution)
-        return self._sized(file, run, table, evidence)
+        table = sized(file, run, table, evidence.context, self.settings)
+        if file.suffix.lower() != _LIBRARY:
+            return table
+        # Particles of a library come from many runs: those of one day are one group.
+        days = table["timestamp"].str[:10] if "timestamp" in table else pd.Series("", table.index)
+        return table.assign(run=run, group=("day " + days).where(days != "", table["id"]))
 
     def _of_run(self, file: Path, ending: str) -> Path:
         return self.find(file.with_name(file.stem + ending))
@@ -232,35 +233,6 @@ class _FlowCam(RunImport):
         )
         return table.assign(picture=singles).drop(columns="collage_file", errors="ignore")
 
-    def _sized(self, file: Path, run: str, table: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-        """With the size that ``data.size`` names, recomputed sizes, and the group."""
-        for name in ("raw_area_vendor_px", "raw_feret_mean", "raw_perimeter"):
-            if name not in table:
-                table[name] = np.nan
-        kinds = [kind for kind in ("abd", "esd") if f"{kind}_diameter_vendor_um" in table]
-        if kinds and self.settings.size not in kinds:
-            raise DataError(
-                f"{file} has no Diameter ({self.settings.size.upper()}).",
-                f"Export it with this column, or set data.size={kinds[0]}.",
-            )
-        size = table.get(f"{self.settings.size}_diameter_vendor_um")
-        if (given := self.settings.pixel_size_um) is not None:
-            size = None if size is None else size * (given / table["pixel_size_um"])
-            table["pixel_size_um"] = given
-        scale, fringe = table["pixel_size_um"], table["pixel_size_um"] * table["fringe_size_px"]
-        table = table.assign(
-            group=run,
-            edge_of_frame=_touches_frame(table, evidence.context),
-            ecd_um=size,
-            esd_diameter_recomputed_um=_without_fringe(scale * table["raw_feret_mean"], fringe),
-            perimeter_recomputed_um=scale * table["raw_perimeter"],
-        ).drop(columns=["raw_feret_mean", "raw_perimeter"])
-        if file.suffix.lower() != _LIBRARY:
-            return table
-        # Particles of a library come from many runs: those of one day are one group.
-        days = table["timestamp"].str[:10] if "timestamp" in table else pd.Series("", table.index)
-        return table.assign(run=run, group=("day " + days).where(days != "", table["id"]))
-
     def complete(self, particles: pd.DataFrame) -> pd.DataFrame:
         """Finds the masks that are of their collages' size."""
         collages = map(Path, particles["picture"].unique())
@@ -279,20 +251,8 @@ class _FlowCam(RunImport):
 
     def measure(self, rows: pd.DataFrame) -> dict[str, Any]:
         """Sizes of one collage's particles, from the mask if there is one."""
-        raw_area = rows["raw_area_vendor_px"].to_numpy(float)
-        edge = rows["edge_of_frame"].to_numpy()
-        if mask_file := self.masks.get(rows["picture"].iloc[0]):
-            mask = self.pictures.picture(mask_file).grey > 0
-            boxes = rows[BOX].itertuples(index=False, name=None)
-            tiles = [mask[y : y + h, x : x + w] for x, y, w, h in boxes]
-            raw_area = np.array([tile.sum() for tile in tiles], dtype=float)
-            # A box leaves a margin around its particle unless the frame ends there.
-            cut = [bool(t[[0, -1]].any() or t[:, [0, -1]].any()) for t in tiles]
-            edge = edge.astype(bool) | cut
-        scale = rows["pixel_size_um"].to_numpy(float)
-        fringe = scale * rows["fringe_size_px"].to_numpy(float)
-        diameter = _without_fringe(scale * np.sqrt(4 * raw_area / np.pi), fringe)
-        return {"area_px": raw_area, "abd_diameter_recomputed_um": diameter, "edge_of_frame": edge}
+        file = self.masks.get(rows["picture"].iloc[0])
+        return measured(rows, None if file is None else self.pictures.picture(file).grey > 0)
 
 
 def _run_key(file: Path) -> str:
@@ -313,18 +273,3 @@ def _single_images(table: pd.DataFrame, file: Path) -> pd.Series | None:
     guids = table.get("image_id", names).str.lstrip("0").str.lower()
     found = names.map(by_key).fillna(guids.map(by_key)).dropna()
     return None if found.empty or len(by_key) < len(keys) else found
-
-
-def _touches_frame(table: pd.DataFrame, context: dict[str, float]) -> Any:
-    """Whether a particle's box was cut by the camera frame; null where that is unknown."""
-    if "frame_x_px" not in table or "frame_y_px" not in table:
-        return None
-    width, height = context.get("imagewidth", np.inf), context.get("imageheight", np.inf)
-    low = (table["frame_x_px"] <= 0) | (table["frame_y_px"] <= 0)
-    right, bottom = table["frame_x_px"] + table["w"], table["frame_y_px"] + table["h"]
-    return low | (right >= width) | (bottom >= height)
-
-
-def _without_fringe(diameter_um: Any, fringe_um: Any) -> Any:
-    """A diameter less the diffraction fringe, but at least half of it (arrays, µm)."""
-    return np.maximum(diameter_um - fringe_um, diameter_um / 2)

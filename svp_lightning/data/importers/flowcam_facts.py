@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from svp_lightning.data.importers.tables import Skips, float_of, lines_of, read_text
+from svp_lightning.data.importers.plain_text import lines_of, read_text
+from svp_lightning.data.importers.tables import Skips, float_of
 from svp_lightning.errors import DataError
 
 _CONTEXT = (

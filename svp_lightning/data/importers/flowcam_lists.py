@@ -14,14 +14,13 @@ import pandas as pd
 
 from svp_lightning.data.importers.labels import class_name
 from svp_lightning.data.importers.pictures import BOX
+from svp_lightning.data.importers.plain_text import lines_of, read_text
 from svp_lightning.data.importers.tables import (
     Column,
     Skips,
     Table,
     header_of,
-    lines_of,
     read_table,
-    read_text,
     table_of,
     without_problems,
 )

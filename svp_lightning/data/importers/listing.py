@@ -24,7 +24,7 @@ from svp_lightning.data.importers.pictures import AnyCase
 from svp_lightning.data.importers.tables import Skips, columns_named, read_table
 from svp_lightning.data.settings import IMAGE_SUFFIXES
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import files_below, subfolders
+from svp_lightning.runtime.user_files import files_below, subfolders
 
 _IMAGE_COLUMNS = ("path", "label", "group", "split", "id", "ecd_um", "label_confidence")
 _SYNONYMS = {"class": "label", "particle_id": "id", "size_um": "ecd_um"} | GROUP_SYNONYMS

@@ -33,7 +33,7 @@ from svp_lightning.data.importers.window import border
 from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import IMAGE_SUFFIXES, MfiSettings
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import visible_files
+from svp_lightning.runtime.user_files import visible_files
 
 _DARKEST, _BRIGHTEST = "intensity_min_vendor_grey", "intensity_max_vendor_grey"
 _FRAME = (1024, 1280)

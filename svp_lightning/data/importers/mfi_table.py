@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from svp_lightning.data.importers.plain_text import lines_of, read_text
 from svp_lightning.data.importers.tables import (
     Skips,
-    lines_of,
     read_table,
-    read_text,
     squashed,
     without_problems,
 )

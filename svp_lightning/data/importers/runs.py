@@ -20,7 +20,7 @@ from svp_lightning.data.importers.writer import Cut, Plan
 from svp_lightning.data.settings import RunSettings
 from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import visible_files
+from svp_lightning.runtime.user_files import visible_files
 
 _COLUMNS = ["id", "particle_id", "group", "picture", *BOX, "pixel_size_um"]
 _PIXEL_TOLERANCE = 0.005

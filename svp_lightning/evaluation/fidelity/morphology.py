@@ -220,7 +220,7 @@ LIMITS = {f"{name}/ks": (0.0, 1.0) for name in MEASURES} | {
 def morphology_distances(
     real: Morphology, generated: Morphology, *, draws: int = 50, seed: int = 0
 ) -> dict[str, dict[str, Estimate]]:
-    """Measure -> its distances ``ks`` and ``wasserstein`` (:class:`~..schema.MorphologyDistance`).
+    """Measure -> its distances ``ks`` and ``wasserstein`` (:class:`~.stored.MorphologyDistance`).
 
     None where fewer than two particles of a set have the measure. Sets are cut to the smaller one's
     size, since both distances fall with it. For the floor, ``generated`` are training images.

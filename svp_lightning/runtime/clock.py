@@ -1,0 +1,76 @@
+"""What a stage costs: wall, processor and GPU time of all attempts, kept while it runs."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from svp_lightning.errors import ArtifactError
+from svp_lightning.runtime.files import json_object, write_json
+
+
+class Clock:
+    """Runs from its making, on top of what was spent ``before``.
+
+    Processor time is that of this process and of the children it has waited for. GPU time is
+    wall time times the processes of the launch where this one uses a GPU, so it counts a GPU
+    that is held but idle.
+    """
+
+    def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self._before = before or {}
+        self._wall = time.monotonic()
+        self._cpu = _cpu_seconds()
+
+    def read(self) -> dict[str, float]:
+        """``wall_seconds``, ``cpu_seconds`` and ``gpu_seconds`` so far."""
+        wall = time.monotonic() - self._wall
+        own = {
+            "wall_seconds": wall,
+            "cpu_seconds": max(0.0, _cpu_seconds() - self._cpu),
+            "gpu_seconds": wall * _gpus(),
+        }
+        return {name: round(own[name] + self._before.get(name, 0.0), 2) for name in own}
+
+
+_running: dict[Path, tuple[Clock, Path]] = {}
+"""Partial directory of each stage that this process builds -> its clock, and where it is kept."""
+
+
+def keep_cost(partial: Path) -> None:
+    """Record what the stage that fills ``partial`` has cost so far.
+
+    Stages call it when they save a checkpoint, so a process that is killed loses only what came
+    after. Work that has to be done again counts again. Does nothing where this process has no clock
+    of that stage (the other ranks of a launch).
+    """
+    if partial in _running:
+        clock, file = _running[partial]
+        with suppress(ArtifactError):  # a full disk is for the work itself to report
+            write_json(file, clock.read())
+
+
+@contextmanager
+def running_clock(partial: Path, file: Path) -> Iterator[Clock]:
+    """A clock that continues from the reading in ``file``, and leaves its own there."""
+    clock = Clock(json_object(file))
+    _running[partial] = clock, file
+    try:
+        yield clock
+    finally:
+        keep_cost(partial)
+        del _running[partial]
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _gpus() -> int:
+    torch = sys.modules.get("torch")  # without it no GPU can be in use
+    if torch is None or not torch.cuda.is_initialized():
+        return 0
+    return int(os.environ.get("WORLD_SIZE", "1"))
