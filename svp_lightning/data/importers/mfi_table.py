@@ -156,27 +156,27 @@ def pixel_sizes(particles: pd.DataFrame, given: float | None) -> dict[str, dict[
     """
     laws = {str(run): size_law(rows) for run, rows in particles.groupby("group")}
     sizes = [law[0] for law in laws.values() if law]
-    shared, whence = None, "not known"
+    shared, origin = None, "not known"
     if sizes and max(sizes) <= min(sizes) * (1 + _SAME_LAW):
-        shared, whence = float(np.median(sizes)), "that of the other runs"
+        shared, origin = float(np.median(sizes)), "that of the other runs"
     elif not sizes and (of_all := size_law(particles)):
-        shared, whence = of_all[0], "that of all runs together"
+        shared, origin = of_all[0], "that of all runs together"
     facts: dict[str, dict[str, Any]] = {}
     for run, law in laws.items():
         slope, offset = law or (None, None)
         facts[run] = {
             "pixel_size_um": given or slope or shared,
-            "pixel_size_from": "data.pixel_size_um" if given else "its sizes" if law else whence,
+            "pixel_size_from": "data.pixel_size_um" if given else "its sizes" if law else origin,
             "ecd_um_per_px": slope,
             "ecd_offset_um": offset,
-            "notes": _remarks(slope, given, whence),
+            "notes": _remarks(slope, given, origin),
         }
     return facts
 
 
-def _remarks(slope: float | None, given: float | None, whence: str) -> list[str]:
+def _remarks(slope: float | None, given: float | None, origin: str) -> list[str]:
     if given is None and slope is None:
-        return [f"its sizes are too few or too alike to show the pixel size, which is {whence}."]
+        return [f"its sizes are too few or too alike to show the pixel size, which is {origin}."]
     if given is None or slope is None or abs(given / slope - 1) <= _SAME_LAW:
         return []
     return [f"data.pixel_size_um is {given:g}, and its sizes follow {slope:.4g} µm/px."]

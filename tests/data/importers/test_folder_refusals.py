@@ -1,6 +1,8 @@
 """Every bad folder is one clear sentence and leaves nothing; an interrupted import resumes."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from PIL import Image
 
 from svp_lightning.data.importers.folder import plan_folder
+from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
@@ -127,3 +130,44 @@ def test_an_interrupted_import_resumes(root, tmp_path, monkeypatch) -> None:
 def test_no_folder_is_not_the_current_one() -> None:
     with pytest.raises(ValueError, match="is empty"):
         configured.folder("")
+
+
+def test_a_folder_of_archives_says_what_to_do(root: Path, refuses: Callable) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+    (root / "protein.zip").write_bytes(b"PK")
+    refuses("no class folders, but protein.zip, which must be unpacked")
+    refuses("no images, but protein.zip", labelled=False)
+
+
+def in_splits(root: Path) -> None:
+    for path in sorted(root.glob("*/*.png")):
+        split = ("train", "train", "val", "test")[int(path.stem) % 4]
+        os.renames(path, root / split / path.parent.name / path.name)
+
+
+def test_copies_of_test_images_in_training_are_named_counted_and_left_out(
+    root: Path, ingest: Callable, refuses: Callable
+) -> None:
+    in_splits(root)
+    for n in (3, 7):
+        test = root / "test" / "protein" / f"{n:02d}.png"
+        shutil.copy(test, root / "train" / "protein" / f"copy{n}.png")
+    refuses(
+        r"test/protein/03.png \(test\) and train/protein/copy3.png \(train\) are the same image "
+        "in two splits, as are 1 more"
+    )
+    store = ingest(unreadable="skip")
+    assert len(store) == 2 * COUNT
+    assert not store.particles["id"].str.contains("copy").any()
+    assert IngestSummary(store).skipped == {"copy of an image of another split": 2}
+    assert store.counts("test") == {"protein": 3, "silicone_oil": 3}
+
+
+def test_images_with_two_labels_are_counted_and_left_out(
+    root: Path, ingest: Callable, refuses: Callable
+) -> None:
+    for n in (0, 1):
+        shutil.copy(root / "protein" / f"{n:02d}.png", root / "Silicone Oil" / f"other{n}.png")
+    refuses("same image with different labels, as are 1 more")
+    assert len(ingest(unreadable="skip")) == 2 * COUNT - 2

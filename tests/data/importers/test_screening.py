@@ -1,7 +1,5 @@
 """Images of many particles are refused, crops never; depth, marks and copies are as they are."""
 
-import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -244,47 +242,6 @@ def test_archives_and_what_macos_packs_are_no_images(root: Path, ingest: Callabl
     (root / "protein" / "more.zip").write_bytes(b"PK")
     assert IngestSummary(ingest()).skipped == {"packed archive": 1}
     assert len(ingest(labelled=False)) == 2 * COUNT
-
-
-def test_a_folder_of_archives_says_what_to_do(root: Path, refuses: Callable) -> None:
-    shutil.rmtree(root)
-    root.mkdir()
-    (root / "protein.zip").write_bytes(b"PK")
-    refuses("no class folders, but protein.zip, which must be unpacked")
-    refuses("no images, but protein.zip", labelled=False)
-
-
-def in_splits(root: Path) -> None:
-    for path in sorted(root.glob("*/*.png")):
-        split = ("train", "train", "val", "test")[int(path.stem) % 4]
-        os.renames(path, root / split / path.parent.name / path.name)
-
-
-def test_copies_of_test_images_in_training_are_named_counted_and_left_out(
-    root: Path, ingest: Callable, refuses: Callable
-) -> None:
-    in_splits(root)
-    for n in (3, 7):
-        test = root / "test" / "protein" / f"{n:02d}.png"
-        shutil.copy(test, root / "train" / "protein" / f"copy{n}.png")
-    refuses(
-        r"test/protein/03.png \(test\) and train/protein/copy3.png \(train\) are the same image "
-        "in two splits, as are 1 more"
-    )
-    store = ingest(unreadable="skip")
-    assert len(store) == 2 * COUNT
-    assert not store.particles["id"].str.contains("copy").any()
-    assert IngestSummary(store).skipped == {"copy of an image of another split": 2}
-    assert store.counts("test") == {"protein": 3, "silicone_oil": 3}
-
-
-def test_images_with_two_labels_are_counted_and_left_out(
-    root: Path, ingest: Callable, refuses: Callable
-) -> None:
-    for n in (0, 1):
-        shutil.copy(root / "protein" / f"{n:02d}.png", root / "Silicone Oil" / f"other{n}.png")
-    refuses("same image with different labels, as are 1 more")
-    assert len(ingest(unreadable="skip")) == 2 * COUNT - 2
 
 
 def rename(root: Path, pattern: str) -> None:
