@@ -6,7 +6,7 @@ positions of a 64-pixel particle at the last. The stem is therefore chosen by im
 
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torchvision
@@ -16,10 +16,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from svp_lightning.classifier.foreign_weights import map_weights, of_head, read_state_dict
-from svp_lightning.classifier.settings import Backbone, StemStride
+from svp_lightning.classifier.settings import StemStride
 from svp_lightning.errors import SettingsError
 
-BACKBONES: tuple[str, ...] = get_args(Backbone)
 NARROW = {"resnet18_half": 32, "resnet18_quarter": 16}
 """Channels of the first stage."""
 SMALL_MAP = 2
@@ -41,7 +40,7 @@ def build_backbone(
     of 4 x 4 pixels, 2 or 4 apart.
 
     Args:
-        name: one of :data:`BACKBONES`.
+        name: a :data:`~.settings.Backbone`.
         num_classes: K.
         image_size: H = W, px; a multiple of 16.
         stem_stride: 1, 2, 4, or "auto" for :func:`auto_stem_stride`.

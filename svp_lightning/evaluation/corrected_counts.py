@@ -83,7 +83,6 @@ class Confusion:
         bins: NDArray[np.intp],
         num_bins: int,
         num_classes: int,
-        least: int = LEAST_IMAGES,
     ) -> "Confusion":
         """From N labelled test images, K classes and B bins.
 
@@ -93,14 +92,13 @@ class Confusion:
             bins: (N,) size bin; test images of unknown size serve bin 0 alone.
             num_bins: B.
             num_classes: K.
-            least: images of a class that bins are joined to hold, from the largest bin down.
         """
         images = np.empty((num_bins, num_classes, num_classes), dtype=np.int64)
         group = np.zeros((num_bins, num_classes), dtype=np.intp)
         for k in range(num_classes):
             own = given == k
             found = count_by_bin(bins[own], called[own], num_bins, num_classes)
-            group[1:, k] = _joined(found.sum(axis=1)[1:], least) + 1
+            group[1:, k] = _joined(found.sum(axis=1)[1:]) + 1
             for number in np.unique(group[:, k]):
                 of = group[:, k] == number
                 images[of, k] = found[of].sum(axis=0) if number else found.sum(axis=0)
@@ -140,8 +138,8 @@ class Confusion:
         return np.asarray(drawn / np.maximum(drawn.sum(axis=-1, keepdims=True), 1e-300))
 
 
-def _joined(images: Counts, least: int) -> NDArray[np.intp]:
-    """(E,) group of each bin, so that each group holds ``least`` images; the last bin is group 0.
+def _joined(images: Counts) -> NDArray[np.intp]:
+    """(E,) group of each bin, from the largest down: each holds :data:`LEAST_IMAGES` or more.
 
     Too few images below all full groups join the one above them.
     """
@@ -149,7 +147,7 @@ def _joined(images: Counts, least: int) -> NDArray[np.intp]:
     for at in reversed(range(len(images))):
         group[at] = number
         held += images[at]
-        if held >= least:
+        if held >= LEAST_IMAGES:
             number, held = number + 1, 0
     return np.minimum(group, max(number - 1, 0))
 

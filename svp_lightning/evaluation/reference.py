@@ -156,12 +156,12 @@ def lowest(ascending: Values, misses: float) -> float:
     return float(ascending[max(_rank(len(ascending), misses), 1) - 1])
 
 
-def guaranteed(images: int, coverage: float) -> float:
-    """The coverage that ``images`` validation images of a class can promise, at most ``coverage``.
+def guaranteed(images: int) -> float:
+    """The largest coverage that ``images`` validation images of a class can promise.
 
-    ``coverage`` takes at least ceil(1 / (1 - coverage)) - 1 images: 19 for 95 %, 99 for 99 %.
+    A coverage takes at least ceil(1 / (1 - coverage)) - 1 images: 19 for 95 %, 99 for 99 %.
     """
-    return coverage if _rank(images, 1 - coverage) else images / (images + 1)
+    return images / (images + 1)
 
 
 def _rank(images: int, misses: float) -> int:

@@ -38,12 +38,12 @@ def what_is_promised(
     for name, images in reference.too_few(1 - coverage).items():
         lines.append(
             f"{few.format(images, display_name(name))}a coverage of {100 * coverage:.3g} %: "
-            f"its sets hold {100 * guaranteed(images, 1.0):.1f} % at least."
+            f"its sets hold {100 * guaranteed(images):.1f} % at least."
         )
     for name, images in reference.too_few(false_alarms).items():
         lines.append(
             f"{few.format(images, display_name(name))}{100 * false_alarms:.3g} % of false alarms: "
-            f"up to {100 - 100 * guaranteed(images, 1.0):.1f} % of it may be flagged by mistake."
+            f"up to {100 - 100 * guaranteed(images):.1f} % of it may be flagged by mistake."
         )
     return lines
 

@@ -1,4 +1,6 @@
 import copy
+from itertools import product
+from typing import get_args
 
 import pytest
 import torch
@@ -6,21 +8,20 @@ import torchvision
 from safetensors.torch import save_file
 
 from svp_lightning.classifier.backbones import (
-    BACKBONES,
     SmallMapConv2d,
     auto_stem_stride,
     build_backbone,
     fold_batch_norms,
     load_pretrained,
 )
-from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.classifier.settings import Backbone, ClassifierSettings
 from svp_lightning.errors import SettingsError
 from tests import configured
 
 
 @pytest.mark.parametrize(
     ("name", "stride"),
-    [*((name, 2) for name in BACKBONES), ("resnet18", 1), ("resnet18", 4), ("convnext_tiny", 4)],
+    [*product(get_args(Backbone), [2]), ("resnet18", 1), ("resnet18", 4), ("convnext_tiny", 4)],
 )
 def test_every_parameter_learns_and_the_stem_shrinks_as_asked(name, stride):
     torch.manual_seed(0)  # ConvNeXt drops blocks at random; with these draws every one acts

@@ -103,7 +103,7 @@ def test_sizes_with_few_test_images_are_joined_from_the_largest_down() -> None:
     called = (bins == 4).astype(int)
     given, called = np.append(given, [1] * 10), np.append(called, [1] * 10)
     bins = np.append(bins, [2] * 10)
-    found = Confusion.measured(given, called, bins, 5, 2, least=10)
+    found = Confusion.measured(given, called, bins, 5, 2)
     assert found.group[1:, 0].tolist() == [2, 2, 1, 1]
     assert found.images[:, 0].tolist() == [[47, 3], [35, 0], [35, 0], [12, 3], [12, 3]]
     assert found.images[:, 1].tolist() == [[0, 10]] * 5

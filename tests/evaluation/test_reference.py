@@ -70,11 +70,10 @@ def test_a_particle_far_from_every_class_is_flagged_and_one_near_any_is_not() ->
 
 
 def test_too_few_images_are_named_with_what_they_promise() -> None:
-    known = reference(np.random.default_rng(0), (500, 19, 18))
-    assert known.too_few(0.05) == {"air_bubble": 18}
-    assert guaranteed(19, 0.95) == 0.95  # ceil(1 / 0.05) - 1
-    assert guaranteed(18, 0.95) == 18 / 19
-    assert guaranteed(99, 0.99) == 0.99
+    known = reference(np.random.default_rng(0), (99, 19, 18))
+    assert known.too_few(0.05) == {"air_bubble": 18}  # 19 are ceil(1 / 0.05) - 1
+    assert known.too_few(0.01) == {"silicone_oil": 19, "air_bubble": 18}
+    assert guaranteed(18) == 18 / 19
 
 
 def test_the_file_gives_back_what_was_written_and_a_broken_one_is_refused(tmp_path: Path) -> None:

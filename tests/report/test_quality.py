@@ -11,8 +11,8 @@ from svp_lightning.evaluation.particle_counts import particles_of, samples_of
 from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference, with_blank
 from svp_lightning.report.quality import write_quality_report
 from svp_lightning.report.quality_pictures import Contents
+from tests.report.counted import SHARES, judged, predicted, store_of
 from tests.report.pages import Page
-from tests.report.test_counts import SHARES, judged, predicted, store_of
 
 HOSTILE = "<script>alert(1)</script> $\\frac{1}{0}$ & \"q'"
 

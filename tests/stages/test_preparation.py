@@ -9,8 +9,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.mfi import plan_mfi
-from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.settings import FolderSettings, MfiSettings
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError
@@ -24,7 +22,7 @@ from svp_lightning.stages.preparation import (
 from svp_lightning.stages.settings import DataSettings
 from tests import configured
 from tests.conftest import Program, results
-from tests.data.importers.made_runs import write_discs
+from tests.data.importers.made_runs import imported, write_discs
 
 ROOT = Path("/images")
 
@@ -159,8 +157,8 @@ def test_mfi_runs_of_small_and_of_large_particles_have_one_pixel_size(tmp_path: 
     ):
         write_discs(tmp_path / name, 1, slope, radii)
         settings = configured.mfi(root=tmp_path / name, labelled=False)
-        write_plan(tmp_path / f"{name}_store", plan_mfi(settings), 2, lambda n: None)
-        found[name] = Preparation.of(settings, Store.open(tmp_path / f"{name}_store"))
+        store = imported("mfi", tmp_path / name, labelled=False)
+        found[name] = Preparation.of(settings, store)
     assert differences(ROOT, found["trained"], found["large"]) == []
     (warning,) = differences(ROOT, found["trained"], found["other"])
     assert "a pixel is 1.5 µm in these images, 1.35 µm in the" in warning

@@ -123,10 +123,18 @@ def test_crops_that_do_not_fit_are_refused_or_left_out(runs, damage, message, re
     assert any(found.startswith(reason) for found in skipped)
 
 
+def repaint(folder: Path, change: Callable[[np.ndarray], np.ndarray], kind: Any = np.uint8) -> None:
+    for file in folder.rglob("*.png"):
+        Image.fromarray(change(np.asarray(Image.open(file))).astype(kind)).save(file)
+
+
+def elsewhere(grey: np.ndarray) -> np.ndarray:
+    return np.roll(grey, 30, axis=(0, 1))
+
+
 def test_every_crop_is_brought_to_the_same_background(runs) -> None:
     for k, gain in enumerate((0.6, 0.8, 1.0)):
-        for file in (runs / f"vial{k}").glob("*.png"):
-            Image.fromarray((np.asarray(Image.open(file)) * gain).astype(np.uint8)).save(file)
+        repaint(runs / f"vial{k}", lambda grey, gain=gain: grey * gain)
     store = ingest(runs, image_size=32)
     assert np.abs(np.median(store.images[:, 0], axis=1) - 210).max() <= 3
     recorded = store.particles.groupby("group")["background_grey"].median()
@@ -135,9 +143,7 @@ def test_every_crop_is_brought_to_the_same_background(runs) -> None:
 
 def test_ten_bit_frames_are_read_as_eight_bit(runs) -> None:
     before = ingest(runs, background=None).images.copy()
-    for file in runs.rglob("*.png"):
-        grey = np.asarray(Image.open(file)).astype(np.uint16)
-        Image.fromarray(np.round(grey * (1023 / 255)).astype(np.uint16)).save(file)
+    repaint(runs, lambda grey: np.round(grey * (1023 / 255)), np.uint16)
     assert np.abs(ingest(runs, background=None).images.astype(int) - before).max() <= 1
 
 
@@ -225,8 +231,7 @@ def test_frames_of_another_run_are_refused_or_left_out(tmp_path) -> None:
     write_discs(tmp_path / "a", 1, radii=(3, 6))
     write_discs(tmp_path / "b", 2, radii=(3, 6))
     assert len(mfi_plan(tmp_path).particles) == 3 * 36
-    for file in (tmp_path / "b").glob("*.png"):  # the particles lie elsewhere
-        Image.fromarray(np.roll(np.asarray(Image.open(file)), 30, axis=(0, 1))).save(file)
+    repaint(tmp_path / "b", elsewhere)
     with pytest.raises(DataError, match=r"b/table.csv and .*b/f1.png and 2 more pictures are not"):
         mfi_plan(tmp_path)
     found = mfi_plan(tmp_path, unreadable="skip")
@@ -241,8 +246,7 @@ def test_a_table_without_intensities_must_not_point_to_background(tmp_path) -> N
     names = {f"Intensity {name}": f"Grey {name}" for name in ("Mean", "STD", "Min", "Max")}
     rename_columns(tmp_path, names)
     assert len(mfi_plan(tmp_path).particles) == 36
-    for file in (tmp_path / "a").glob("*.png"):
-        Image.fromarray(np.roll(np.asarray(Image.open(file)), 30, axis=(0, 1))).save(file)
+    repaint(tmp_path / "a", elsewhere)
     with pytest.raises(DataError, match=r"a/table.csv and .* are not of the same run"):
         mfi_plan(tmp_path)
 
@@ -262,16 +266,13 @@ def test_one_frame_of_another_run_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize("gain", [0.6, 1.15])
 def test_frames_that_were_made_brighter_or_darker_are_of_their_run(tmp_path, gain) -> None:
     write_discs(tmp_path / "a", 1)
-    for file in (tmp_path / "a").glob("*.png"):
-        grey = np.asarray(Image.open(file)) * gain
-        Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(file)
+    repaint(tmp_path / "a", lambda grey: np.clip(grey * gain, 0, 255))
     assert len(mfi_plan(tmp_path).particles) == 36
 
 
 def test_crops_of_another_run_with_boxes_of_the_same_size_are_refused(runs) -> None:
     as_crops(runs / "vial0")
-    for file in (runs / "vial0").glob("*.png"):
-        Image.fromarray(np.full_like(np.asarray(Image.open(file)), 208)).save(file)
+    repaint(runs / "vial0", lambda grey: np.full_like(grey, 208))
     with pytest.raises(DataError, match="are not of the same run"):
         mfi_plan(runs)
 
