@@ -254,12 +254,7 @@ def apply_preprocessing(network: nn.Module, wanted: Preprocessing) -> None:
 
 
 def open_classifier(folder: Path) -> Classifier:
-    """The classifier of an evaluated run's folder, or of a packaged one.
-
-    Raises:
-        ArtifactError: see :func:`read_config`.
-        CheckpointError: the weights cannot be used.
-    """
+    """The classifier of an evaluated run's folder, or of a packaged one."""
     if is_packaged(folder):
         return read_packaged(folder)[1]
     return Classifier.load(folder / CHECKPOINT)

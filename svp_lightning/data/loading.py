@@ -65,11 +65,7 @@ class ParticleDataModule(pl.LightningDataModule):
         """Step from which on ``mixture.ending`` holds."""
 
     def setup(self, stage: str) -> None:
-        """Check the training rows.
-
-        Raises:
-            StoreError: a training row is held out, or a store holds images of a wrong origin.
-        """
+        """Check the training rows."""
         if self.mixture is not None:
             check_training_rows(self.mixture)
 
