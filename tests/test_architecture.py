@@ -124,8 +124,8 @@ def test_experiment_files_hold_differences_only() -> None:
         assert len(lines) <= 16, f"{file.name} has {len(lines)} lines"
 
 
-def test_a_task_imports_only_what_it_uses() -> None:
-    """Of the packages that take long, one after another in one process."""
+def test_a_task_imports_only_what_it_uses_and_no_import_needs_a_device() -> None:
+    """Of the packages that take long, one after another in one process; then everything else."""
     heavy = {"numpy", "pandas", "torch", "torchvision", "pytorch_lightning", "matplotlib.figure"}
     heavy |= {"sklearn", "diffusers", "cleanlab", "wandb", "onnx", "starlette", "tifffile"}
     steps = {
@@ -149,6 +149,9 @@ def test_a_task_imports_only_what_it_uses() -> None:
         code += (
             f"found = {heavy} & sys.modules.keys()\nassert found == {allowed or 'set()'}, found\n"
         )
+    names = [name_of(f) for f in MODULES if f.name != "__main__.py" and "commands" not in f.parts]
+    code += f"for m in {names}: importlib.import_module(m)\nimport torch\n"
+    code += "assert not torch.cuda.is_initialized() and not torch.distributed.is_initialized()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -161,10 +164,3 @@ def test_the_lock_pins_what_the_constraints_pin() -> None:
     left_out = {line for line in pinned if line.startswith(("ray==", "msgpack=="))}
     assert locked == pinned - left_out
     assert sum("--hash=sha256:" in line for line in lines) > len(locked)
-
-
-def test_importing_a_component_does_no_io_and_needs_no_device() -> None:
-    names = [name_of(f) for f in MODULES if f.name != "__main__.py" and "commands" not in f.parts]
-    code = "import importlib, torch\n" + "".join(f"importlib.import_module({n!r})\n" for n in names)
-    code += "assert not torch.cuda.is_initialized() and not torch.distributed.is_initialized()"
-    subprocess.run([sys.executable, "-c", code], check=True)
