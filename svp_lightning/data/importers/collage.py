@@ -13,7 +13,6 @@ grain.
 """
 
 import re
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from scipy import ndimage
 from svp_lightning.data.importers.images import Picture, digest_of
 from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.importers.runs import RunImport, run_names
-from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import IMAGE_SUFFIXES, CollageSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.user_files import visible_files
@@ -50,15 +48,6 @@ _REMEDY = "Give a collage of tiles on black or white, or use data=folder for sin
 
 Box = tuple[int, ...]
 """Left, top, width and height, px."""
-
-
-def plan_collage(settings: CollageSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Split all collages and decide what the store will hold, without folders ``left_out``.
-
-    Raises:
-        DataError: naming the picture that is wrong.
-    """
-    return _Collages(settings, left_out).plan()
 
 
 class _Collages(RunImport):
@@ -99,6 +88,10 @@ class _Collages(RunImport):
 
     def page(self, path: Path) -> Picture:
         return without_drawn(path, super().page(path))
+
+
+plan_collage = _Collages.planned
+"""As :meth:`~.runs.RunImport.planned`."""
 
 
 def without_drawn(path: Path, page: Picture) -> Picture:

@@ -28,7 +28,6 @@ from svp_lightning.data.importers.flowcam_sizes import measured, sized
 from svp_lightning.data.importers.images import Header
 from svp_lightning.data.importers.pictures import BOX, AnyCase, whole_pictures
 from svp_lightning.data.importers.runs import RunImport
-from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import IMAGE_SUFFIXES, FlowCamSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.user_files import visible_files
@@ -36,15 +35,6 @@ from svp_lightning.runtime.user_files import visible_files
 _LIBRARY = ".flb"
 _CALIBRATION_TOLERANCE = 0.005
 """Calibrations that differ by less (relative) are one."""
-
-
-def plan_flowcam(settings: FlowCamSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Read all particle lists and decide what the store will hold, without folders ``left_out``.
-
-    Raises:
-        DataError: naming the file, particle or class that is wrong.
-    """
-    return _FlowCam(settings, left_out).plan()
 
 
 class _FlowCam(RunImport):
@@ -253,6 +243,10 @@ class _FlowCam(RunImport):
         """Sizes of one collage's particles, from the mask if there is one."""
         file = self.masks.get(rows["picture"].iloc[0])
         return measured(rows, None if file is None else self.pictures.picture(file).grey > 0)
+
+
+plan_flowcam = _FlowCam.planned
+"""As :meth:`~.runs.RunImport.planned`."""
 
 
 def _run_key(file: Path) -> str:

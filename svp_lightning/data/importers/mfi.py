@@ -30,7 +30,6 @@ from svp_lightning.data.importers.mfi_table import (
 from svp_lightning.data.importers.pictures import BOX, SAME_RUN, whole_pictures
 from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.importers.window import border
-from svp_lightning.data.importers.writer import Plan
 from svp_lightning.data.settings import IMAGE_SUFFIXES, MfiSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.user_files import visible_files
@@ -52,17 +51,9 @@ _LEAST_IN_PICTURE = 4
 """Particles of a picture, all of another contrast, by which it is of another run."""
 
 
-def plan_mfi(settings: MfiSettings, left_out: Collection[Path] = ()) -> Plan:
-    """Read all particle tables and decide what the store will hold, without folders ``left_out``.
-
-    Raises:
-        DataError: naming the file, row or particle that is wrong.
-    """
-    return _Mfi(settings, left_out, CAMERA_BITS).plan()
-
-
 class _Mfi(RunImport):
     settings: MfiSettings
+    least_bits = CAMERA_BITS
 
     def files(self) -> list[Path]:
         files = self.run_files((".csv", ".txt"), lambda f: f.is_file() and bool(particle_header(f)))
@@ -207,6 +198,10 @@ class _Mfi(RunImport):
             if tile.size
         }
         return pd.DataFrame.from_dict(levels, orient="index", columns=columns, dtype=float)
+
+
+plan_mfi = _Mfi.planned
+"""As :meth:`~.runs.RunImport.planned`."""
 
 
 def _numbered_by(table: pd.DataFrame) -> list[str]:

@@ -67,14 +67,14 @@ class RunImport(ABC):
     """
 
     settings: RunSettings
+    least_bits = 8
+    """Of 16-bit pictures."""
 
-    def __init__(
-        self, settings: RunSettings, left_out: Collection[Path], least_bits: int = 8
-    ) -> None:
+    def __init__(self, settings: RunSettings, left_out: Collection[Path]) -> None:
         self.settings, self.left_out = settings, left_out
         self.skips = Skips(settings.unreadable)
         decode = settings.unreadable == "skip"
-        self.pictures = Pictures(settings.root, settings.num_threads, decode, least_bits)
+        self.pictures = Pictures(settings.root, settings.num_threads, decode, self.least_bits)
         self.facts: dict[str, dict[str, Any]] = {}
         self.made_by: dict[str, Any] = {}
 
@@ -98,6 +98,15 @@ class RunImport(ABC):
         """Further columns of the particles of one picture; called from several threads."""
         del rows
         return {}
+
+    @classmethod
+    def planned(cls, settings: RunSettings, left_out: Collection[Path] = ()) -> Plan:
+        """Read all runs and decide what the store will hold, without folders ``left_out``.
+
+        Raises:
+            DataError: naming the file, row, particle or class that is wrong.
+        """
+        return cls(settings, left_out).plan()
 
     def plan(self) -> Plan:
         """Read, check, label and split the particles of all runs, and lay out the store.

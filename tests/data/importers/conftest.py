@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
-from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
+from tests.data.importers.made_runs import plan
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def ingest(root: Path, tmp_path: Path) -> Callable[..., Store]:
         path = tmp_path / "store"
         shutil.rmtree(path, ignore_errors=True)
         done: list[int] = []
-        write_plan(path, plan_folder(configured.folder(root=root, **options)), 2, done.append)
+        write_plan(path, plan("folder", root, **options), 2, done.append)
         store = Store.open(path)
         assert sum(done) == len(store)
         return store
@@ -45,9 +44,7 @@ def refuses(root: Path, tmp_path: Path) -> Callable[..., None]:
     def check(message: str, **options) -> None:
         path = tmp_path / "refused"
         with pytest.raises(DataError, match=message) as caught:
-            write_plan(
-                path, plan_folder(configured.folder(root=root, **options)), 2, lambda n: None
-            )
+            write_plan(path, plan("folder", root, **options), 2, lambda n: None)
         assert caught.value.remedy
         assert "\n" not in str(caught.value)
         assert not path.exists()

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.importers.writer import write_plan
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError
 from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
+from tests.data.importers.made_runs import plan
 
 
 def cut_short(path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_failure_while_writing_leaves_nothing(root, tmp_path, monkeypatch) -> 
 
     monkeypatch.setattr(folder, "read_picture", failing)
     with pytest.raises(DataError, match="is gone"):
-        write_plan(tmp_path / "store", plan_folder(configured.folder(root=root)), 2, lambda n: None)
+        write_plan(tmp_path / "store", plan("folder", root), 2, lambda n: None)
     assert not (tmp_path / "store").exists()
 
 
@@ -112,17 +112,16 @@ def test_an_interrupted_import_resumes(root, tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(folder, "_FILES_PER_UNIT", 4)
     monkeypatch.setattr(writer, "_ROWS_PER_WRITE", 8)
-    settings = configured.folder(root=root)
     whole = tmp_path / "whole"
-    write_plan(whole, plan_folder(settings), 2, lambda n: None)
+    write_plan(whole, plan("folder", root), 2, lambda n: None)
 
     def interrupt(count: int) -> None:
         raise KeyboardInterrupt
 
     resumed, done = tmp_path / "resumed", []
     with pytest.raises(KeyboardInterrupt):
-        write_plan(resumed, plan_folder(settings), 2, interrupt)
-    write_plan(resumed, plan_folder(settings), 2, done.append)
+        write_plan(resumed, plan("folder", root), 2, interrupt)
+    write_plan(resumed, plan("folder", root), 2, done.append)
     assert sum(done) == 2 * COUNT - 8
     assert Store.open(resumed).manifest.sha256 == Store.open(whole).manifest.sha256
 
