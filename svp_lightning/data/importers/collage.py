@@ -91,7 +91,7 @@ class _Collages(RunImport):
 
 
 plan_collage = _Collages.planned
-"""As :meth:`~.runs.RunImport.planned`."""
+"""As :meth:`~.runs.RunImport.plan`."""
 
 
 def without_drawn(path: Path, page: Picture) -> Picture:

@@ -246,7 +246,7 @@ class _FlowCam(RunImport):
 
 
 plan_flowcam = _FlowCam.planned
-"""As :meth:`~.runs.RunImport.planned`."""
+"""As :meth:`~.runs.RunImport.plan`."""
 
 
 def _run_key(file: Path) -> str:

@@ -201,7 +201,7 @@ class _Mfi(RunImport):
 
 
 plan_mfi = _Mfi.planned
-"""As :meth:`~.runs.RunImport.planned`."""
+"""As :meth:`~.runs.RunImport.plan`."""
 
 
 def _numbered_by(table: pd.DataFrame) -> list[str]:

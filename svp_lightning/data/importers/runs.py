@@ -101,11 +101,7 @@ class RunImport(ABC):
 
     @classmethod
     def planned(cls, settings: RunSettings, left_out: Collection[Path] = ()) -> Plan:
-        """Read all runs and decide what the store will hold, without folders ``left_out``.
-
-        Raises:
-            DataError: naming the file, row, particle or class that is wrong.
-        """
+        """:meth:`plan` of the runs below ``data.root``, without folders ``left_out``."""
         return cls(settings, left_out).plan()
 
     def plan(self) -> Plan:
@@ -116,8 +112,8 @@ class RunImport(ABC):
         why, and training refuses them.
 
         Raises:
-            DataError: a run cannot be read or is a copy (unless skipped), no run is left, or the
-                labels do not fit the particles.
+            DataError: a run cannot be read or is a copy (unless skipped), none is left, or the
+                labels do not fit.
         """
         settings = self.settings
         particles, runs, missing = self._all_particles()
