@@ -112,8 +112,7 @@ class RunImport(ABC):
         why, and training refuses them.
 
         Raises:
-            DataError: a run cannot be read or is a copy (unless skipped), none is left, or the
-                labels do not fit.
+            DataError: a run is broken or copied (unless skipped), none is left, or labels misfit.
         """
         settings = self.settings
         particles, runs, missing = self._all_particles()
