@@ -12,19 +12,15 @@ reads them, in half precision. Resumable.
 import argparse
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from train_recipes import WORK, configuration
 
-from svp_lightning.data.store import Store
-from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.generator.checkpoint import load_generator, save_generator
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.simulated_store import simulate_store
+from svp_lightning.simulation.simulated_store import simulate_instruments
 from svp_lightning.stages.generator_training import build_generator, generator_rows
 
 CLASSES = ("silicone_oil", "air_bubble")
@@ -56,7 +52,9 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", help="overrides, such as generator.steps=1600")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    store = joined_store(arguments.work / f"physics_{SIZE}px_images")
+    microscopes = {f"{n:02d}": settings_of(n, arguments.work) for n in range(MICROSCOPES + HELDOUT)}
+    place = arguments.work / f"physics_{SIZE}px_images"
+    store = simulate_instruments(place, microscopes, SIZE, lambda name: say(f"Microscope {name}"))
     pipeline = Pipeline(configuration(arguments.work, TRAINING + arguments.changes), arguments.work)
     settings = pipeline.config.generator
     rows = generator_rows(settings, store)
@@ -79,30 +77,6 @@ def settings_of(number: int, work: Path) -> SimulationSettings:
         ],
     )
     return microscope(config.data.simulation, number)
-
-
-def joined_store(work: Path) -> Store:
-    """The images of all microscopes in one store."""
-    path = work / "joined"
-    if (path / "manifest.json").is_file():
-        return Store.open(path)
-    parts = []
-    for number in range(MICROSCOPES + HELDOUT):
-        part = work / f"{number:02d}"
-        if not (part / "manifest.json").is_file():
-            say(f"Microscope {number}")
-            simulate_store(part, settings_of(number, work), SIZE, number, lambda _: None)
-        parts.append(Store.open(part))
-    writer = StoreWriter(path, sum(len(part) for part in parts), SIZE)
-    start = 0
-    for number, part in enumerate(parts):
-        table = part.particles.assign(id=lambda t, n=number: f"{n:02d}-" + t["id"])
-        writer.write(start, np.asarray(part.images), pd.DataFrame(table))
-        start += len(part)
-    writer.finish(
-        class_names=parts[0].class_names, pixel_size_um=None, made_by={"task": "simulate"}
-    )
-    return Store.open(path)
 
 
 if __name__ == "__main__":

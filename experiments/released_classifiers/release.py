@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from instruments import SIZE
+from instruments import BASES, SIZE
 from PIL import Image
 from train_released import PREVALENCE, RECIPE, WORK, configuration, plan
 
@@ -125,7 +125,7 @@ def evaluated(work: Path) -> tuple[Path, measuring.Split, Store]:
 
 def preparation(data: Any, store: Store, work: Path) -> dict[str, Any]:
     """Backgrounds differ between the instruments, so none is what new images are compared with."""
-    pixels = [one.instrument.field_of_view_um / SIZE for one in plan(work).values()]
+    pixels = [one.instrument.field_of_view_um / SIZE for one in plan(work, list(BASES)).values()]
     found = Preparation.of(data, store).model_dump()
     return found | {"background_grey": None, "pixel_um": [min(pixels), max(pixels)]}
 

@@ -10,21 +10,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 from instruments import BASES, SIZE, instrument
 
 from svp_lightning.__main__ import configured
 from svp_lightning.config import Config
 from svp_lightning.data.mix import mix
-from svp_lightning.data.store import Store
-from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.terminal import say
 from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.simulation.simulated_store import simulate_store
+from svp_lightning.simulation.simulated_store import simulate_instruments
 from svp_lightning.stages.classifier_training import build_classifier
 
 WORK = Path("outputs/released_classifiers")
@@ -60,7 +56,8 @@ def main() -> None:
     parser.add_argument("--families", nargs="+", choices=BASES, default=list(BASES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    store = joined_store(arguments.work, arguments.families)
+    chosen = plan(arguments.work, arguments.families)
+    store = simulate_instruments(arguments.work / "store", chosen, SIZE, say)
     pipeline = Pipeline(configuration(arguments.work, RECIPE), arguments.work)
     config, names = pipeline.config, store.class_names
     use = dict(zip(names, class_shares(PREVALENCE, names).tolist(), strict=True))
@@ -73,11 +70,11 @@ def main() -> None:
     link.symlink_to(path.resolve())
 
 
-def plan(work: Path) -> dict[str, SimulationSettings]:
-    """The instruments of both families by their names, with what is rendered of each."""
+def plan(work: Path, families: Sequence[str]) -> dict[str, SimulationSettings]:
+    """The instruments of the families by their names, with what is rendered of each."""
     settings = {}
-    for family, base in BASES.items():
-        usual = configuration(work, [f"data/instrument={base}"]).data.simulation
+    for family in families:
+        usual = configuration(work, [f"data/instrument={BASES[family]}"]).data.simulation
         for split, (numbers, counts) in COUNTS.items():
             for number in numbers:
                 values = instrument(family, usual, number).model_dump()
@@ -86,32 +83,6 @@ def plan(work: Path) -> dict[str, SimulationSettings]:
                 one = SimulationSettings.parse(values, "data.simulation")
                 settings[f"{family}-{number:02d}"] = one
     return settings
-
-
-def joined_store(work: Path, families: Sequence[str]) -> Store:
-    """The images of all instruments of the families in one store."""
-    path = work / "store"
-    if (path / "manifest.json").is_file():
-        return Store.open(path)
-    parts = {}
-    for seed, (name, settings) in enumerate(plan(work).items()):
-        if name.split("-")[0] not in families:
-            continue
-        part = work / "parts" / name
-        if not (part / "manifest.json").is_file():
-            say(name)
-            simulate_store(part, settings, SIZE, seed, lambda _: None)
-        parts[name] = Store.open(part)
-    writer = StoreWriter(path, sum(map(len, parts.values())), SIZE)
-    start = 0
-    for name, store in parts.items():
-        table = store.particles.copy()
-        for column in ("id", "group"):
-            table[column] = f"{name}-" + table[column]
-        writer.write(start, np.asarray(store.images), pd.DataFrame(table))
-        start += len(store)
-    writer.finish(class_names=store.class_names, pixel_size_um=None, made_by={"task": "simulate"})
-    return Store.open(path)
 
 
 def configuration(work: Path, changes: list[str]) -> Config:

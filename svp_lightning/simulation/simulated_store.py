@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from multiprocessing.context import BaseContext
@@ -17,6 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from svp_lightning.data.store import MANIFEST, Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.draw import Draw
@@ -122,6 +124,39 @@ def simulate_store(
             "seed": seed,
         },
     )
+
+
+def simulate_instruments(
+    path: Path,
+    instruments: Mapping[str, SimulationSettings],
+    image_size: int,
+    begin: Callable[[str], None] = lambda _: None,
+) -> Store:
+    """One store of the images of several instruments; a killed call resumes.
+
+    Instrument k of ``instruments`` (name -> settings, of the same classes) is drawn by seed k. Ids
+    and groups begin with its name. ``begin`` gets the name of each that is rendered.
+
+    Raises:
+        ArtifactError: if the disk is full or cannot be written.
+    """
+    if (path / MANIFEST).is_file():
+        return Store.open(path)
+    parts = {}
+    for seed, (name, settings) in enumerate(instruments.items()):
+        part = path / "parts" / name
+        if not (part / MANIFEST).is_file():
+            begin(name)
+            simulate_store(part, settings, image_size, seed, lambda _: None)
+        parts[name] = Store.open(part)
+    writer, start = StoreWriter(path, sum(map(len, parts.values())), image_size), 0
+    for name, store in parts.items():
+        own = {column: f"{name}-" + store.particles[column] for column in ("id", "group")}
+        writer.write(start, np.asarray(store.images), store.particles.assign(**own))
+        start += len(store)
+    writer.finish(store.class_names, None, {"task": "simulate", "instruments": list(parts)})
+    shutil.rmtree(path / "parts")
+    return Store.open(path)
 
 
 def _seconds_per_image(simulator: Simulator, plan: pd.DataFrame, pending: list[range]) -> float:

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from svp_lightning.data.store import Store
-from svp_lightning.simulation.simulated_store import plan_images, simulate_store
+from svp_lightning.simulation.simulated_store import (
+    plan_images,
+    simulate_instruments,
+    simulate_store,
+)
 from tests.simulation.few import FEW
 
 SIZE, SEED = 16, 11
@@ -91,3 +95,26 @@ def test_processes_and_chunks_do_not_change_a_bit(whole: Store, tmp_path: Path) 
     apart = FEW.model_copy(update={"workers": 2, "chunk_size": 7})
     simulate_store(tmp_path / "store", apart, SIZE, SEED, lambda done: None)
     assert_equal(Store.open(tmp_path / "store"), whole)
+
+
+def test_instruments_share_a_store_and_a_killed_run_resumes(tmp_path: Path) -> None:
+    other = FEW.model_copy(update={"difficulty": 1.0})
+    both, begun = {"a": FEW, "b": other}, list[str]()
+
+    def begin(name: str) -> None:
+        begun.append(name)
+        if begun == ["a", "b"]:
+            raise Killed
+
+    with pytest.raises(Killed):
+        simulate_instruments(tmp_path / "both", both, SIZE, begin)
+    store = simulate_instruments(tmp_path / "both", both, SIZE, begin)
+    assert begun == ["a", "b", "b"]
+    assert not (tmp_path / "both" / "parts").exists()
+    assert store.particles["group"].str[:2].unique().tolist() == ["a-", "b-"]
+    for seed, (name, settings) in enumerate(both.items()):
+        simulate_store(tmp_path / name, settings, SIZE, seed, lambda done: None)
+        alone = Store.open(tmp_path / name)
+        rows = slice(seed * len(alone), (seed + 1) * len(alone))
+        np.testing.assert_array_equal(store.images[rows], alone.images)
+        assert (store.particles["id"][rows] == f"{name}-" + alone.particles["id"].values).all()
