@@ -36,6 +36,7 @@ TRAINING = [
     "+experiment=where_images_pay",
     "generator.classes=all",
     "generator.initial=null",
+    "generator.diffusion.prediction=filtered",
     "generator.steps=9600",
     "generator.batch_size=64",
     "generator.ema_decay=0.999",

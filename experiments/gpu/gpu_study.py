@@ -221,7 +221,7 @@ def collect(study: Study, trained: bool, out: Path) -> None:
 
     ``trained`` says whether there is a generator.
     """
-    from svp_lightning.generator.checkpoint import INFO, WEIGHTS
+    from svp_lightning.generator.settings import INFO, WEIGHTS
     from svp_lightning.report.study import study_report
     from svp_lightning.report.study_runs import read_study
     from svp_lightning.report.study_tables import print_table, study_table

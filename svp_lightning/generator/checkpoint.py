@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.denoiser import Denoiser
-from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings
+from svp_lightning.generator.settings import INFO, WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
 from svp_lightning.runtime.settings import Settings, first_problem
 
-INFO = "generator.json"
 SCHEMA = 2
 RETRAIN = "Train it again with task=train_generator, or give the folder of another generator."
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import ModuleType
 
 from svp_lightning.generator import noise, sampling
-from svp_lightning.generator.checkpoint import INFO, Generator
+from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import build_pipeline
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.settings import INFO, SamplerSettings
 from svp_lightning.runtime.files import write_json
 
 OWN_MODULE = re.compile(r"svp_lightning\.generator\.(\w+)")

@@ -4,6 +4,7 @@ Kept free of torch so that the command line can check a configuration at once. I
 and number of classes are facts of the data and appear nowhere here.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Seed, Settings, runtime
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, INFO = "model.safetensors", "generator.json"
 """In the folder of a generator."""
 PHYSICS = Path(__file__).parents[1] / "pretrained" / "physics_32px"
 """The generator that ``initial=physics`` starts from."""
@@ -85,7 +86,8 @@ class DiffusionSettings(Settings):
     The latter never asks the network to copy noise and learns several times faster on images
     that are mostly smooth. ``filtered`` (``unet`` only): what the best linear filter misses of the
     clean image, in units of the error that this filter makes at each noise level, see
-    :class:`~svp_lightning.generator.networks.LinearFilter`."""
+    :class:`~svp_lightning.generator.networks.LinearFilter`. ``auto`` in the configuration: that of
+    the generator in ``generator.initial``, or ``residual`` without one."""
     weighting: Literal["uniform", "edm"]
     """Of the squared error of the prediction: none, or so that an error of the clean image counts
     as in Karras et al. 2022, (s^2 + d^2) / (s d)^2 with s = sigma / alpha and d the images'
@@ -180,13 +182,24 @@ class GeneratorSettings(Settings):
         """
         if self.initial is None:
             return None
-        file = (PHYSICS if self.initial == Path("physics") else self.initial) / WEIGHTS
+        file = _folder(self.initial) / WEIGHTS
         if not file.is_file():
             raise SettingsError(
                 f"generator.initial={self.initial}: there is no {file}.",
                 "Give the folder of a trained generator, or null.",
             )
         return file
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prediction_of_the_start(cls, values: Any) -> Any:
+        match values:
+            case {"diffusion": {"prediction": "auto"} as diffusion}:
+                start = values.get("initial")
+                found = "residual" if start is None else _prediction_of(_folder(Path(start)))
+                return {**values, "diffusion": {**diffusion, "prediction": found}}
+            case _:
+                return values
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -207,6 +220,19 @@ class GeneratorSettings(Settings):
         if self.augmentation and self.network.kind == "paper":
             raise ValueError("the paper's network takes no description of an augmentation")
         return self
+
+
+def _folder(initial: Path) -> Path:
+    return PHYSICS if initial == Path("physics") else initial
+
+
+def _prediction_of(folder: Path) -> Any:
+    """What a trained generator predicts; reading its weights refuses what is none."""
+    try:
+        stored = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        return stored["generator"]["settings"]["diffusion"]["prediction"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "residual"
 
 
 class SamplerSettings(Settings):

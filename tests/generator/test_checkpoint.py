@@ -10,8 +10,6 @@ from safetensors.torch import load_file, save_file
 from svp_lightning.__main__ import configured as configured_program
 from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.checkpoint import (
-    INFO,
-    WEIGHTS,
     Generator,
     GeneratorInfo,
     copy_weights,
@@ -20,6 +18,7 @@ from svp_lightning.generator.checkpoint import (
 )
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
+from svp_lightning.generator.settings import INFO, WEIGHTS
 from svp_lightning.runtime.files import sha256_of_file
 from tests import configured
 from tests.generator.small import SIZE, small_denoiser, small_settings
@@ -156,3 +155,17 @@ def test_the_packaged_generator_fits_where_it_is_asked_for(overrides: str) -> No
     clean = denoiser.schedule.x_0(denoiser(x_t, t, torch.tensor([0])), x_t, t)
     ratio = denoiser.schedule.noise_ratio[150]
     assert (clean - x).square().mean() < 0.1 * ratio**2
+
+
+def test_a_generator_predicts_what_its_start_predicts(folder: Path) -> None:
+    def prediction(*overrides: str) -> str:
+        return configured_program("scale=study", *overrides).generator.diffusion.prediction
+
+    assert prediction() == "residual"
+    assert prediction("generator.initial=physics") == "filtered"
+    assert prediction(f"generator.initial={folder}") == "residual"
+    assert prediction("generator.initial=physics", "generator.diffusion.prediction=velocity") == (
+        "velocity"
+    )
+    (folder / INFO).write_text("{}")
+    assert prediction(f"generator.initial={folder}") == "residual"  # what is wrong is said later
