@@ -25,6 +25,9 @@ PHYSICS = [
 ]
 """8,000 training images, as in the demo."""
 
+RESIDUAL = ["generator.initial=residual", *PHYSICS[1:]]
+"""From what ``physics.py --to residual generator.diffusion.prediction=residual`` writes."""
+
 EDM = [
     "generator.diffusion.weighting=edm",
     "generator.diffusion.noise_levels={mean:-1.0,std:1.4,uniform_share:0.25}",
@@ -35,7 +38,8 @@ RECIPES: dict[str, list[str]] = {
     "scratch": FROM_SCRATCH,
     "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
-    "physics_one_orientation": [*PHYSICS, "sampler.reorient=false"],
+    "residual": RESIDUAL,
+    "residual_one_orientation": [*RESIDUAL, "sampler.reorient=false"],
 }
 """At 64 px."""
 
