@@ -71,7 +71,11 @@ class _Planning(ArtifactCache):
 
 
 def missing_parts(config: Config) -> list[Part]:
-    """What a run of ``config`` has to make; empty where it is finished."""
+    """What a run of ``config`` has to make; empty where it is finished.
+
+    Raises:
+        SvpError: it cannot run (``data.root`` is not there, say).
+    """
     run_dir = run_folder(config)
     if config.task == "evaluate" and finished(run_dir):
         return []

@@ -45,6 +45,9 @@ def build_backbone(
         image_size: H = W, px; a multiple of 16.
         stem_stride: 1, 2, 4, or "auto" for :func:`auto_stem_stride`.
         wide_stem: keep the 7 x 7 convolution at every stride, so that ImageNet weights fit.
+
+    Raises:
+        SettingsError: a stride that does not fit.
     """
     stride = fixed_stem_stride(name, image_size, stem_stride)
     network: nn.Module

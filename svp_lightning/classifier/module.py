@@ -105,7 +105,11 @@ class ClassifierModule(Classifier, pl.LightningModule):
     # Training
 
     def setup(self, stage: str) -> None:
-        """Read pretrained weights, if a fit starts, and let processes share batch statistics."""
+        """Read pretrained weights, if a fit starts, and let processes share batch statistics.
+
+        Raises:
+            CheckpointError: the pretrained weights do not fit.
+        """
         if stage != "fit":
             return
         if self.settings.pretrained_weights is not None and self.trainer.ckpt_path is None:

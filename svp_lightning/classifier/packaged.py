@@ -254,7 +254,12 @@ def apply_preprocessing(network: nn.Module, wanted: Preprocessing) -> None:
 
 
 def open_classifier(folder: Path) -> Classifier:
-    """The classifier of an evaluated run's folder, or of a packaged one."""
+    """The classifier of an evaluated run's folder, or of a packaged one.
+
+    Raises:
+        ArtifactError: see :func:`read_config`.
+        CheckpointError: the weights cannot be used.
+    """
     if is_packaged(folder):
         return read_packaged(folder)[1]
     return Classifier.load(folder / CHECKPOINT)

@@ -51,6 +51,9 @@ def compose(
         settings: class shares, and weights in the loss.
         pool_share: share of the added images in the draws of each class that has any; None: as
             in ``counts``.
+
+    Raises:
+        SettingsError: ``augmentation.sampling`` names other classes.
     """
     added = counts[1] / counts.sum(axis=0)
     if pool_share is not None:

@@ -65,7 +65,11 @@ class ParticleDataModule(pl.LightningDataModule):
         """Step from which on ``mixture.ending`` holds."""
 
     def setup(self, stage: str) -> None:
-        """Check the training rows."""
+        """Check the training rows.
+
+        Raises:
+            StoreError: a training row is held out, or a store holds images of a wrong origin.
+        """
         if self.mixture is not None:
             check_training_rows(self.mixture)
 

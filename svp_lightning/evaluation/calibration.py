@@ -135,6 +135,9 @@ def calibration_of(
         validation: fits the scaling.
         test: judges probabilities at ``prevalence``, without the scaling and with it.
         prevalence: class name -> relative frequency; test images are weighted to it.
+
+    Raises:
+        DataError: a class has no test image.
     """
     names = test.class_names
     scaling = fit_scaling(validation)

@@ -125,6 +125,9 @@ def judge(pairs: Sequence[Pair], metric: str) -> list[Difference]:
 
     Runs of one repetition are compared on the redrawn test sets that both kept. Runs on other data
     or other draws of the test images are not compared (:func:`comparable`).
+
+    Raises:
+        ArtifactError: a run's ``bootstrap.parquet`` is broken.
     """
     drawn = [_drawn([pair.runs, pair.reference], metric) for pair in pairs]
     at_place: dict[Hashable, dict[int, Array]] = {}

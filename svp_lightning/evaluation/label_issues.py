@@ -53,6 +53,9 @@ def rank_labels(evidence: Evidence, class_names: Sequence[str]) -> pd.DataFrame:
         ``suggested_probability``, ``neighbours_agree`` (share with the given label), ``confident``
         (whether confident learning lists the image), ``reason`` (a sentence or two) and ``rank``
         (1 is the most suspect).
+
+    Raises:
+        DataError: see :class:`~.counting.Tally`.
     """
     label, probability = evidence.label, evidence.probability
     check_predictions(label, probability, class_names)

@@ -61,6 +61,9 @@ class Predictions:
         """The same images, with the probabilities that hold at other class shares.
 
         ``prevalence``: class name -> relative frequency.
+
+        Raises:
+            SettingsError: see :func:`~.priors.class_shares`.
         """
         answer_for, use = (class_shares(s, self.class_names) for s in (self.shares, prevalence))
         shares = dict(zip(self.class_names, use.tolist(), strict=True))
@@ -68,7 +71,11 @@ class Predictions:
         return replace(self, probabilities=moved, shares=shares)
 
     def tally(self) -> Tally:
-        """The counts behind every metric of these probabilities; all images are labelled."""
+        """The counts behind every metric of these probabilities; all images are labelled.
+
+        Raises:
+            DataError: see :class:`~.counting.Tally`.
+        """
         return Tally(self.labels, self.probabilities, self.class_names)
 
     def labelled(self) -> "Predictions":
@@ -176,6 +183,9 @@ def prevalence_table(tested: Predictions, common: str, ratios: Sequence[float]) 
         One row per ratio: ``ratio``, ``common`` (the name), the macro metrics, and
         ``<class>/<metric>`` for each; ``<class>/recall_at_precision_95_supported`` is false where
         the test images are too few for that recall (:func:`~.counting.within_reach`).
+
+    Raises:
+        DataError: see :class:`~.counting.Tally`.
     """
     rows, names = [], tested.class_names
     images = np.bincount(tested.labels, minlength=len(names))

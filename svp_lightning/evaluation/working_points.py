@@ -68,6 +68,10 @@ def working_points(
         prevalence: class name -> relative frequency; both splits are corrected and weighted to it.
         groups: run or vial of each validation and test image; None: single images are redrawn.
         resamples: how often.
+
+    Raises:
+        DataError: see :class:`~.counting.Tally`.
+        SettingsError: see :func:`~.priors.class_shares`.
     """
     names = test.class_names
     for split in (validation, test):

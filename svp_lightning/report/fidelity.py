@@ -97,13 +97,21 @@ class FidelitySection(NamedTuple):
 
 
 def fidelity_section(folder: Path) -> FidelitySection | None:
-    """What a page says about ``fidelity.json`` in ``folder``; None where there is none."""
+    """What a page says about ``fidelity.json`` in ``folder``; None where there is none.
+
+    Raises:
+        ArtifactError: the file is malformed.
+    """
     file = folder / FIDELITY
     return _section(folder, read_fidelity(file)) if file.is_file() else None
 
 
 def fidelity_report(folder: Path) -> Path:
-    """Write ``report.html`` of an assessment into its folder."""
+    """Write ``report.html`` of an assessment into its folder.
+
+    Raises:
+        ArtifactError: the file is missing or malformed.
+    """
     found = read_fidelity(folder / FIDELITY)
     section = _section(folder, found)
     network = ", ".join(f"{k} {v}" for k, v in found.feature_network.items())
@@ -118,7 +126,11 @@ def fidelity_report(folder: Path) -> Path:
 
 
 def print_fidelity(folder: Path) -> None:
-    """Print the measures of each class with their floors, then the verdicts on copies."""
+    """Print the measures of each class with their floors, then the verdicts on copies.
+
+    Raises:
+        ArtifactError: the folder holds no readable ``fidelity.json``.
+    """
     found = read_fidelity(folder / FIDELITY)
     console = Console()
     # One space between columns: two classes then fit 80 columns.

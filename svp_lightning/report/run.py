@@ -84,6 +84,10 @@ def run_report(run_dir: Path | str) -> Path:
 
     Returns:
         The path of the page.
+
+    Raises:
+        DataError: a file is missing, or a table lacks a column.
+        ArtifactError: a file is malformed.
     """
     run = read_run(Path(run_dir))
     folder, results = run.folder, run.results

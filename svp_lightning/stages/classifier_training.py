@@ -82,6 +82,9 @@ def build_classifier(
 
     ``rows`` are those of the ``augmentation``, which decides on transforms and mixup besides. The
     validation score is that at ``prevalence`` (class name -> share in the field).
+
+    Raises:
+        DataError: the validation or test split lacks a class.
     """
     store = rows.stores[0]
     require_heldout(store)

@@ -120,6 +120,9 @@ def precision_of(settings: TrainerSettings, training: bool) -> str:
 
     Tests are in float32 on every device, as predictions of new images are: calibration, thresholds
     and the shares of mistakes that a test finds are those of the outputs they are applied to.
+
+    Raises:
+        SettingsError: a GPU is asked for that is not there.
     """
     if not training:
         return "32-true"

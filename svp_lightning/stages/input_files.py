@@ -25,6 +25,9 @@ def input_hashes(
         own: folders of results, which do not count where they lie among the images.
         memory: folder in which hashes are kept; a file whose size and times have not changed is
             not read again. None: everything is read.
+
+    Raises:
+        DataError: ``data.root`` is not there or holds no file.
     """
     used = files_used(data)
     read: Callable[[Path], str] = partial(fingerprint, left_out=own, used=used)

@@ -59,6 +59,9 @@ def lab_report(
         settings: what to show.
         warnings: a sentence each.
         hashes: SHA-256 of the ``classifier`` and the ``configuration``.
+
+    Raises:
+        SettingsError: ``predict.compare`` names no prediction, or one of another classifier.
     """
     limits, predicted = reference(settings.product, settings.container_ml), judged.found
     particles = particles_of(store, judged)

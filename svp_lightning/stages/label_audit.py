@@ -47,6 +47,9 @@ def examine_labels(
 
     Returns:
         (N,) rows of the store that have a label, and the evidence on each.
+
+    Raises:
+        DataError: a class has fewer than three images.
     """
     rows = np.flatnonzero(store.labels >= 0)
     label = store.labels[rows]

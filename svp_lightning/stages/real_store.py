@@ -108,6 +108,9 @@ def use_prevalence(
             one (:func:`~.classes.rare_classes`; where no class is, all count alike); ``test``: the
             test images' own shares.
         store: the real images.
+
+    Raises:
+        SettingsError: the prevalence stated is of other classes than the data's.
     """
     frequency: Mapping[str, float] = stated or store.counts("test")
     if stated is not None:

@@ -34,7 +34,11 @@ ORIGIN = (
 
 
 def start_of(file: Path, backbone: Backbone, stem: str) -> Mapped:
-    """The tensors of ``file`` for a backbone."""
+    """The tensors of ``file`` for a backbone.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another network.
+    """
     weights = read_state_dict(file)
     # Neither the stride nor the number of classes changes a tensor of the body.
     network = build_backbone(backbone, 2, 64, 2, has_wide_stem(weights))

@@ -100,7 +100,11 @@ class Pictures:
             return error
 
     def picture(self, path: Path, again: bool = False) -> Picture:
-        """A picture as stored; one that will be read ``again`` is kept if memory allows."""
+        """A picture as stored; one that will be read ``again`` is kept if memory allows.
+
+        Raises:
+            DataError: as in :func:`~svp_lightning.data.importers.images.read_picture`.
+        """
         with self._lock:
             kept = self._kept.pop(str(path), None)
             self._room += kept.grey.nbytes if kept else 0

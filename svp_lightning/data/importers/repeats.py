@@ -31,6 +31,9 @@ def without_repeats(tables: Tables, root: Path, num_threads: int, skips: Skips) 
     group, that of its ``.lst`` or else of the table with most rows; each box is taken once, and
     tables that add none are listed as left out. Of runs in other pictures that are equal, the
     first is taken.
+
+    Raises:
+        DataError: a run is a copy of another (unless skipped).
     """
     tables = _without_exports(tables, root, skips)
     if len(tables) < 2:

@@ -82,6 +82,9 @@ def assess_class(
         pixel_size_um: µm per px, if known.
         draws: random halves behind each interval.
         seed: of the draws and of the training images that make the floor.
+
+    Raises:
+        DataError: too few images to compare.
     """
     size = min(len(train), len(heldout), len(generated))
     chosen = np.random.default_rng(seed).permutation(len(train))[:size]
