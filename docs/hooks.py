@@ -25,12 +25,15 @@ from svp_lightning.config import Config
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("svp_lightning", "hydra_plugins/svp_process_launcher")
 OPTIONS_OF = {
+    "pretraining": "pretraining=simulated",
     "augmentation.filter": "augmentation=diffusion_filtered",
     "generator.diffusion.noise_levels": (
         "generator.diffusion.noise_levels={mean: -1.0, std: 1.4, uniform_share: 0.25}"
     ),
 }
 """Settings that are null by default -> the option that shows what may be in their place."""
+SAME_AS = {"pretraining.simulation": "data.simulation"}
+"""Settings that are listed elsewhere -> where."""
 DATA_SOURCES = ("simulated", "folder", "flowcam", "mfi", "collage")
 BOUNDS = {
     "minimum": "≥",
@@ -89,7 +92,9 @@ def configuration_page() -> str:
     for name, field in Config.model_fields.items():
         models = _models(field)
         if models and name not in ("data", "scale"):
-            parts.append(f"## {name}\n\n{_table(models[0], _composed()[name], name)}")
+            option = [OPTIONS_OF[name]] if name in OPTIONS_OF else []
+            table = _table(models[0], _composed(*option)[name], name)
+            parts.append("\n\n".join([f"## {name}", *(f"`{one}`:" for one in option), table]))
     return "\n\n".join(parts)
 
 
@@ -183,7 +188,9 @@ def _rows(model: type[BaseModel], values: dict[str, Any], prefix: str) -> list[s
             meaning += f" The values below are those of `{option}`."
             value = reduce(getitem, key.split("."), _composed(option))
             rows.append(f"| `{key}` | `null` | mapping or null | {meaning} |")
-        if inner:
+        if key in SAME_AS:
+            rows.append(f"| `{key}` | as `{SAME_AS[key]}` | mapping | {meaning} |")
+        elif inner:
             rows += _rows(inner[0], value, key)
         else:
             rows.append(f"| `{key}` | {_default(value)} | {_kind(kinds[name])} | {meaning} |")

@@ -20,9 +20,11 @@ from svp_lightning.stages.settings import (
     EvaluationSettings,
     ImportWeightsSettings,
     LabReportSettings,
+    PretrainingSettings,
     SimulatedData,
     TrainerSettings,
     fresh_data,
+    pretrained_settings,
 )
 from svp_lightning.web.settings import ServeSettings
 
@@ -31,6 +33,8 @@ MEMORY = "fingerprints"
 """Folder of known hashes, below ``paths.artifacts``."""
 WITH_RESULTS = ("evaluate", "assess", "predict")
 """Tasks whose run folders hold results of the data."""
+CLASSIFYING = ("train_classifier", "evaluate", "audit")
+"""Tasks that train classifiers of this configuration."""
 OF_IMAGES = (
     *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
 )
@@ -109,6 +113,8 @@ class Config(Settings):
     generator: GeneratorSettings
     sampler: SamplerSettings
     classifier: ClassifierSettings
+    pretraining: PretrainingSettings | None
+    """What the classifier starts from; None: ``classifier.pretrained_weights``, or at random."""
     features: FeatureSettings
     augmentation: AugmentationSettings
     evaluation: EvaluationSettings
@@ -128,10 +134,12 @@ class Config(Settings):
             return True
         if self.task == "export":
             return self.export.generator is None and self.export.classifier is None
-        return (
-            self.task in ("train_classifier", "evaluate", "audit")
-            and self.augmentation.needs_generator
-        )
+        return self.task in CLASSIFYING and self.augmentation.needs_generator
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the task trains classifiers that start from one of simulated images."""
+        return self.pretraining is not None and self.task in CLASSIFYING
 
     @property
     def needs_simulator(self) -> bool:
@@ -155,6 +163,8 @@ class Config(Settings):
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
         if self.augmentation.needs_features:
             values |= {"features": self.features.identity()}
+        if self.pretrains:
+            values |= {"pretraining": self.pretraining and self.pretraining.identity()}
         if self.task == "assess":
             values |= {"assess": self.assess.identity(), "features": self.features.identity()}
         if self.task == "audit":
@@ -183,6 +193,8 @@ def parse_config(values: dict[str, Any]) -> Config:
         fresh_data(config.data, config.sampler.seed)
     if config.draws_images:
         require_learnt(config.sampler, config.generator)
+    if config.pretraining is not None:
+        pretrained_settings(config.pretraining, config.classifier)
     return config
 
 

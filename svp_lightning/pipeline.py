@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svp_lightning.config import Config
-from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.settings import fresh_data
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from svp_lightning.data.mix import Mixture
     from svp_lightning.data.store import Store
     from svp_lightning.stages.trainers import Trainers
-
-BACKGROUND_IMAGES = 2000
-"""Training images that the grey level around particles is measured on."""
 
 
 class Pipeline:
@@ -98,9 +94,8 @@ class Pipeline:
         """Folder of the trained generator."""
         from svp_lightning.stages.generator_training import build_generator
 
-        return build_generator(
-            self.config.generator, self.generator_rows, self.cache, self.trainers
-        )
+        settings, rows = self.config.generator, self.generator_rows
+        return build_generator(settings, rows, self.cache, self.trainers)
 
     @cached_property
     def feature_classifier(self) -> Path:
@@ -130,45 +125,22 @@ class Pipeline:
     def drawn_and_simulated(
         self, ratio: float, factor: float = 1.0
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """As :meth:`wanted`: of the classes that the generator draws, and of those simulated.
+        """As :meth:`wanted`: of the classes that the generator draws, and of those simulated."""
+        from svp_lightning.data.mix import drawn_and_simulated
 
-        Raises:
-            SettingsError: ``augmentation.simulated_classes`` names a class that gets no images, or
-                leaves none to the generator.
-        """
-        every = self.wanted(ratio, factor)
-        chosen = self.config.augmentation.simulated_classes
-        if unknown := sorted(set(chosen) - set(every)):
-            raise SettingsError(
-                f"augmentation.simulated_classes: no images are added to {', '.join(unknown)}.",
-                f"Name some of {', '.join(every)}.",
-            )
-        drawn = {name: count for name, count in every.items() if name not in chosen}
-        if not drawn:
-            raise SettingsError(
-                "augmentation.simulated_classes leaves no class to the generator.",
-                "Use augmentation=simulated.",
-            )
-        return drawn, {name: count for name, count in every.items() if name in chosen}
+        simulated = self.config.augmentation.simulated_classes
+        return drawn_and_simulated(self.wanted(ratio, factor), simulated)
 
     def draw(self, counts: Mapping[str, int]) -> "Store":
         """A pool of so many images of each class, as the generator makes them."""
         from svp_lightning.stages.pools import build_pool, require_drawable
 
         require_drawable(counts, self.generator_rows.class_names)
-        starts = None
-        if self.config.sampler.start_ratio is not None:
+        sampler, names, starts = self.config.sampler, self.store.class_names, None
+        if sampler.start_ratio is not None:
             microscopes = self.config.augmentation.microscopes
             starts = self._simulated(counts, microscopes, levelled=True)
-        return build_pool(
-            self.generator,
-            self.config.sampler,
-            counts,
-            self.store.class_names,
-            self.cache,
-            self.trainers,
-            starts,
-        )
+        return build_pool(self.generator, sampler, counts, names, self.cache, self.trainers, starts)
 
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
         """``factor`` times the generated images of a ratio, filtered where the arm says so."""
@@ -191,9 +163,9 @@ class Pipeline:
     @cached_property
     def pool(self) -> "Store":
         """The images that the mix adds: generated, or simulated."""
-        return self._pool(1.0)
+        return self._pool()
 
-    def _pool(self, factor: float) -> "Store":
+    def _pool(self, factor: float = 1.0) -> "Store":
         arm = self.config.augmentation
         if arm.needs_generator:
             from svp_lightning.stages.simulated_pools import join_pools
@@ -222,12 +194,9 @@ class Pipeline:
 
         ``levelled``: brought to the grey level around the particles of the real images.
         """
-        from svp_lightning.stages.simulated_pools import background_level, build_simulated_pool
+        from svp_lightning.stages.simulated_pools import build_simulated_pool, training_background
 
-        background = None
-        if levelled:
-            rows = self.store.indices(split="train")[:BACKGROUND_IMAGES]
-            background = background_level(self.store.images[rows])
+        background = training_background(self.store) if levelled else None
         return build_simulated_pool(
             fresh_data(self.config.data, self.config.sampler.seed),
             microscopes,
@@ -258,12 +227,40 @@ class Pipeline:
         return self._trained(self.rows)
 
     def _trained(self, rows: "Mixture") -> Path:
+        from svp_lightning.classifier.validation import BEST
         from svp_lightning.stages.classifier_training import build_classifier
 
-        config, arm = self.config, self.config.augmentation
-        return build_classifier(
-            config.classifier, arm, config.seed, rows, self.prevalence, self.cache, self.trainers
-        )
+        own, arm, seed = self.config.classifier, self.config.augmentation, self.config.seed
+        if self.pretrained is not None:
+            own = own.model_copy(update={"pretrained_weights": self.pretrained / BEST})
+        return build_classifier(own, arm, seed, rows, self.prevalence, self.cache, self.trainers)
+
+    @cached_property
+    def pretraining_store(self) -> "Store | None":
+        """The simulated images that the classifier is trained on first, if any."""
+        if self.config.pretraining is None:
+            return None
+        from svp_lightning.stages.pretraining import build_pretraining_store
+
+        return build_pretraining_store(self.config.pretraining, self.store.image_size, self.cache)
+
+    @cached_property
+    def pretrained(self) -> Path | None:
+        """Folder of the classifier that this one starts from, if any."""
+        config, images = self.config, self.pretraining_store
+        if config.pretraining is None or images is None:
+            return None
+        from svp_lightning.stages.pretraining import build_pretrained
+
+        start, own = config.pretraining, config.classifier
+        return build_pretrained(start, own, images, self.cache, self.trainers)
+
+    @cached_property
+    def starting_sources(self) -> dict[str, Path]:
+        """Stage -> artifact behind the weights that the classifier starts from, if any."""
+        if self.pretraining_store is None or self.pretrained is None:
+            return {}
+        return {"microscopes": self.pretraining_store.path, "pretraining": self.pretrained}
 
     def classifier_on(self, view: "Store") -> tuple[Path, "Mixture"]:
         """A classifier of this arm on the training images of a view of the store, and its rows.

@@ -26,14 +26,20 @@ from svp_lightning.runtime.terminal import duration, print_table
 from svp_lightning.stages.run_folder import RESULTS, finished
 from svp_lightning.stages.settings import SimulatedData
 
+PRETRAINING = ("pretraining_store", "pretrained")
 PARTS = {
     "train_generator": ("store", "generator"),
     "sample": ("store", "generator", "pool"),
-    "train_classifier": ("store", "features", "generator", "pool", "classifier"),
-    "evaluate": ("store", "features", "generator", "pool", "classifier", "test"),
+    "train_classifier": ("store", "features", "generator", "pool", *PRETRAINING, "classifier"),
+    "evaluate": ("store", "features", "generator", "pool", *PRETRAINING, "classifier", "test"),
 }
 """Task -> parts of the pipeline that it builds, in order. Other tasks are not foreseen."""
-STAGES = {"pool": "synthetic", "features": "classifier"}
+STAGES = {
+    "pool": "synthetic",
+    "features": "classifier",
+    "pretraining_store": "store",
+    "pretrained": "classifier",
+}
 """Part -> stage whose finished outputs say how long it takes, where the names differ."""
 
 
@@ -90,7 +96,7 @@ def _parts_of(config: Config) -> Iterator[str]:
         "features": not arm.needs_features,
         "generator": not (config.draws_images or config.task == "train_generator"),
         "pool": not (arm.needs_pool or config.task == "sample"),
-    }
+    } | dict.fromkeys(PRETRAINING, not config.pretrains)
     return (name for name in PARTS.get(config.task, ()) if not unused.get(name))
 
 
@@ -105,6 +111,7 @@ def _part(name: str, config: Config) -> Part:
     """The settings that decide the part make its key."""
     used = {"store": ["data"], "features": ["data", "features"], "generator": ["data", "generator"]}
     used["pool"] = [*used["generator"], "sampler", "augmentation"]
+    used |= {"pretraining_store": ["pretraining"], "pretrained": ["pretraining", "classifier"]}
     groups = used.get(name)
     decided = (
         config.identity() if groups is None else [getattr(config, g).identity() for g in groups]
@@ -117,13 +124,19 @@ def _like(name: str, config: Config) -> str | None:
         return sha256_of_json(config.generator.network.identity())
     if name == "features":
         return config.features.classifier.backbone
-    return config.classifier.backbone if name in ("classifier", "test") else None
+    return config.classifier.backbone if name in ("classifier", "pretrained", "test") else None
 
 
 def _images(name: str, config: Config) -> int | None:
     if name in ("generator", "classifier", "features"):
         own = config.features.classifier if name == "features" else getattr(config, name)
         return int(own.steps * own.batch_size)
+    if (first := config.pretraining) is not None and name in PRETRAINING:
+        return (
+            first.num_images
+            if name == "pretraining_store"
+            else first.steps * config.classifier.batch_size
+        )
     if not isinstance(config.data, SimulatedData):
         return None
     simulation, arm = config.data.simulation, config.augmentation
@@ -228,7 +241,7 @@ def forecast(part: Part, config: Config) -> tuple[float, float] | None:
     images = sum(one.images for one in known)
     seconds = part.images * sum(one.seconds for one in known) / images
     size = fmean(one.bytes for one in known)
-    grows = part.name in ("store", "pool")
+    grows = part.name in ("store", "pretraining_store", "pool")
     return seconds, part.images * sum(one.bytes for one in known) / images if grows else size
 
 

@@ -17,7 +17,7 @@ from train_recipes import WORK, configuration
 
 from svp_lightning.generator.checkpoint import load_generator, save_generator
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.runtime.terminal import say
+from svp_lightning.runtime.terminal import counting, say
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_instruments
@@ -55,7 +55,9 @@ def main() -> None:
     torch.set_num_threads(1)
     microscopes = {f"{n:02d}": settings_of(n, arguments.work) for n in range(MICROSCOPES + HELDOUT)}
     place = arguments.work / f"physics_{SIZE}px_images"
-    store = simulate_instruments(place, microscopes, SIZE, lambda name: say(f"Microscope {name}"))
+    total = sum(settings.num_images for settings in microscopes.values())
+    with counting("Simulating", total) as progress:
+        store = simulate_instruments(place, microscopes, SIZE, progress=progress)
     pipeline = Pipeline(configuration(arguments.work, TRAINING + arguments.changes), arguments.work)
     settings = pipeline.config.generator
     rows = generator_rows(settings, store)

@@ -18,7 +18,7 @@ from svp_lightning.config import Config
 from svp_lightning.data.mix import mix
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.runtime.terminal import say
+from svp_lightning.runtime.terminal import counting
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_instruments
 from svp_lightning.stages.classifier_training import build_classifier
@@ -57,7 +57,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     chosen = plan(arguments.work, arguments.families)
-    store = simulate_instruments(arguments.work / "store", chosen, SIZE, say)
+    total = sum(settings.num_images for settings in chosen.values())
+    with counting("Simulating", total) as progress:
+        store = simulate_instruments(arguments.work / "store", chosen, SIZE, progress=progress)
     pipeline = Pipeline(configuration(arguments.work, RECIPE), arguments.work)
     config, names = pipeline.config, store.class_names
     use = dict(zip(names, class_shares(PREVALENCE, names).tolist(), strict=True))

@@ -41,12 +41,13 @@ def run(pipeline: Pipeline) -> None:
     measuring.store_reference(folder, best, store, settings, trainers.device)
     write_curves(pipeline.classifier, folder / kept.METRICS)
     sources = pipeline.added_sources if rows.synthetic else {}
+    sources |= pipeline.starting_sources | {"classifier": pipeline.classifier}
     results = Results.model_validate(
         {
             **_facts(pipeline, device, round(time.monotonic() - start, 1)),
             **measuring.measured_parts(settings, store, validated, tested, tally, use, redrawn[0]),
             "counts": measuring.image_counts(rows, tested),
-            "costs": measuring.costs({**sources, "classifier": pipeline.classifier, "test": clock}),
+            "costs": measuring.costs({**sources, "test": clock}),
         }
     )
     common = commonest(store.counts("train"), config.data.prevalence)

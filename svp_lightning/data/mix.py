@@ -6,7 +6,7 @@ distinguished from its controls. This module decides which images are added to t
 each image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.composition import Composition, compose, real_only
 from svp_lightning.data.origins import check_pool, refuse_generated, refuse_held_out
 from svp_lightning.data.store import Store
-from svp_lightning.errors import StoreError
+from svp_lightning.errors import SettingsError, StoreError
 
 REAL, SYNTHETIC = 0, 1
 """Values of :attr:`Mixture.store_id`, and positions in :attr:`Mixture.stores`."""
@@ -99,6 +99,29 @@ def added_counts(
         for c, added in ratios.items()
         if c in rare or added > 0
     }
+
+
+def drawn_and_simulated(
+    counts: Mapping[str, int], simulated: Collection[str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Of the counts of added images those that a generator draws, and those of simulated classes.
+
+    Raises:
+        SettingsError: ``simulated`` names a class that gets no images, or leaves none to the
+            generator.
+    """
+    if unknown := sorted(set(simulated) - set(counts)):
+        raise SettingsError(
+            f"augmentation.simulated_classes: no images are added to {', '.join(unknown)}.",
+            f"Name some of {', '.join(counts)}.",
+        )
+    drawn = {name: count for name, count in counts.items() if name not in simulated}
+    if not drawn:
+        raise SettingsError(
+            "augmentation.simulated_classes leaves no class to the generator.",
+            "Use augmentation=simulated.",
+        )
+    return drawn, {name: count for name, count in counts.items() if name in simulated}
 
 
 def mix(

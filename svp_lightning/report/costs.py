@@ -15,6 +15,8 @@ STAGES = {
     "synthetic": "Drawing images",
     "simulated": "Simulating images",
     "filter": "Keeping the filtered",
+    "microscopes": "Simulating what the classifier starts from",
+    "pretraining": "Training what the classifier starts from",
     "classifier": "Training the classifier",
     "test": "Validation and test",
 }

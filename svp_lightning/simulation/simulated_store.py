@@ -130,12 +130,13 @@ def simulate_instruments(
     path: Path,
     instruments: Mapping[str, SimulationSettings],
     image_size: int,
-    begin: Callable[[str], None] = lambda _: None,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Store:
     """One store of the images of several instruments; a killed call resumes.
 
-    Instrument k of ``instruments`` (name -> settings, of the same classes) is drawn by seed k. Ids
-    and groups begin with its name. ``begin`` gets the name of each that is rendered.
+    Instrument k of ``instruments`` (name -> settings, of the same classes) is drawn by ``seed`` +
+    k. Ids and groups begin with its name. ``progress`` is as for :func:`simulate_store`.
 
     Raises:
         ArtifactError: if the disk is full or cannot be written.
@@ -143,11 +144,12 @@ def simulate_instruments(
     if (path / MANIFEST).is_file():
         return Store.open(path)
     parts = {}
-    for seed, (name, settings) in enumerate(instruments.items()):
+    for own_seed, (name, settings) in enumerate(instruments.items(), seed):
         part = path / "parts" / name
-        if not (part / MANIFEST).is_file():
-            begin(name)
-            simulate_store(part, settings, image_size, seed, lambda _: None)
+        if (part / MANIFEST).is_file():
+            progress(settings.num_images)
+        else:
+            simulate_store(part, settings, image_size, own_seed, progress)
         parts[name] = Store.open(part)
     writer, start = StoreWriter(path, sum(map(len, parts.values())), image_size), 0
     for name, store in parts.items():

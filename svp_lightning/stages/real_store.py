@@ -66,7 +66,7 @@ def simulate(data: SimulatedData, folder: Path) -> None:
     from svp_lightning.simulation.simulated_store import simulate_store
 
     total = sum(sum(counts.values()) for counts in data.simulation.counts.values())
-    with _writing("Simulating", total, folder) as progress:
+    with writing("Simulating", total, folder) as progress:
         simulate_store(
             folder, data.simulation, data.image_size, data.seed, progress, announce_simulation
         )
@@ -81,12 +81,12 @@ def announce_simulation(seconds: float) -> None:
 def _import(data: FolderSettings | RunSettings, own: Collection[Path], folder: Path) -> None:
     importer = importlib.import_module(f"svp_lightning.data.importers.{data.source}")
     plan = getattr(importer, f"plan_{data.source}")(data, own)
-    with _writing("Importing", len(plan.particles), folder) as progress:
+    with writing("Importing", len(plan.particles), folder) as progress:
         write_plan(folder, plan, data.num_threads, progress)
 
 
 @contextmanager
-def _writing(description: str, total: int, folder: Path) -> Iterator[Callable[[int], None]]:
+def writing(description: str, total: int, folder: Path) -> Iterator[Callable[[int], None]]:
     """A bar over the images of a store; every chunk written records the cost so far."""
     with counting(description, total) as advance:
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from svp_lightning.classifier.settings import Backbone
+from svp_lightning.classifier.settings import Backbone, ClassifierSettings
 from svp_lightning.data.settings import (
     CollageSettings,
     FlowCamSettings,
@@ -79,6 +79,48 @@ def fresh_data(data: "DataSettings", seed: int) -> SimulatedData:
 
 ImportedData = FolderSettings | FlowCamSettings | MfiSettings | CollageSettings
 DataSettings = Annotated[SimulatedData | ImportedData, Field(discriminator="source")]
+
+
+class PretrainingSettings(Settings):
+    """What a classifier is trained on before it sees the data: simulated images.
+
+    They are of microscopes at random (:mod:`svp_lightning.simulation.microscopes`), whose images
+    are weighed alike. The network, the batch and the optimiser are those of ``classifier``; its
+    head is replaced afterwards, so the classes of the data may be others.
+    """
+
+    simulation: SimulationSettings
+    """What is not drawn for each microscope."""
+    microscopes: int = Field(ge=1, le=1000)
+    images: dict[str, Annotated[int, Field(ge=1)]]
+    """Class name -> training images of each microscope."""
+    steps: int = Field(ge=1)
+    """Optimiser steps; a multiple of ``classifier.validate_every``."""
+    seed: Seed
+    """Which microscopes, and of the training."""
+
+    @property
+    def num_images(self) -> int:
+        """Of all microscopes, one each for validation and test included."""
+        return (self.microscopes + 2) * sum(self.images.values())
+
+
+def pretrained_settings(
+    pretraining: PretrainingSettings, classifier: ClassifierSettings
+) -> ClassifierSettings:
+    """Of the classifier that ``classifier`` starts from.
+
+    Raises:
+        SettingsError: ``classifier`` starts from a file, or the steps are no multiple of its
+            ``validate_every``.
+    """
+    if classifier.pretrained_weights is not None:
+        raise SettingsError(
+            "classifier.pretrained_weights and pretraining are two starts of one classifier.",
+            "Set one of them to null.",
+        )
+    own = {"steps": pretraining.steps, "keep": "last"}
+    return ClassifierSettings.parse(classifier.model_dump() | own, "pretraining")
 
 
 class EvaluationSettings(Settings):

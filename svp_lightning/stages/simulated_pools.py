@@ -20,6 +20,8 @@ from svp_lightning.stages.settings import SimulatedData
 
 SPLIT = "train"
 """The split that the simulator is asked for; in the pool images belong to none."""
+BACKGROUND_IMAGES = 2000
+"""Training images that the grey level around particles is measured on."""
 
 
 def build_simulated_pool(
@@ -82,6 +84,12 @@ def background_level(images: NDArray[np.uint8]) -> float:
     """Grey level around the particles of (n, H, W) images: the median of the outermost pixels."""
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
     return float(np.median(np.concatenate(edges, axis=1)))
+
+
+def training_background(store: Store) -> float:
+    """The same of a store's training images, of a part of them where there are many."""
+    rows = store.indices(split="train")[:BACKGROUND_IMAGES]
+    return background_level(store.images[rows])
 
 
 def _scaled(images: NDArray[np.uint8], background: float | None) -> NDArray[np.uint8]:

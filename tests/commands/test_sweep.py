@@ -84,6 +84,11 @@ def test_dry_run_foresees_what_the_second_call_does(grid: Path) -> None:
         (("augmentation=none",), ["classifier", "test"]),
         (("data.seed=5", "augmentation=none"), ["store", "classifier", "test"]),
         (("task=train_generator",), []),
+        (("task=train_generator", "pretraining=simulated"), []),
+        (
+            ("pretraining=simulated",),
+            ["pretraining_store", "pretrained", "classifier", "test"],
+        ),
     ],
 )
 def test_only_what_a_change_touches_is_foreseen(

@@ -99,22 +99,24 @@ def test_processes_and_chunks_do_not_change_a_bit(whole: Store, tmp_path: Path) 
 
 def test_instruments_share_a_store_and_a_killed_run_resumes(tmp_path: Path) -> None:
     other = FEW.model_copy(update={"difficulty": 1.0})
-    both, begun = {"a": FEW, "b": other}, list[str]()
+    both, done = {"a": FEW, "b": other}, list[int]()
 
-    def begin(name: str) -> None:
-        begun.append(name)
-        if begun == ["a", "b"]:
+    def kill_in_second(count: int) -> None:
+        done.append(count)
+        if sum(done) > FEW.num_images:
             raise Killed
 
     with pytest.raises(Killed):
-        simulate_instruments(tmp_path / "both", both, SIZE, begin)
-    store = simulate_instruments(tmp_path / "both", both, SIZE, begin)
-    assert begun == ["a", "b", "b"]
+        simulate_instruments(tmp_path / "both", both, SIZE, SEED, kill_in_second)
+    seen: list[int] = []
+    store = simulate_instruments(tmp_path / "both", both, SIZE, SEED, seen.append)
+    assert seen[0] == FEW.num_images
+    assert sum(seen) == len(store) == 2 * FEW.num_images
     assert not (tmp_path / "both" / "parts").exists()
     assert store.particles["group"].str[:2].unique().tolist() == ["a-", "b-"]
-    for seed, (name, settings) in enumerate(both.items()):
-        simulate_store(tmp_path / name, settings, SIZE, seed, lambda done: None)
+    for k, (name, settings) in enumerate(both.items()):
+        simulate_store(tmp_path / name, settings, SIZE, SEED + k, lambda done: None)
         alone = Store.open(tmp_path / name)
-        rows = slice(seed * len(alone), (seed + 1) * len(alone))
+        rows = slice(k * len(alone), (k + 1) * len(alone))
         np.testing.assert_array_equal(store.images[rows], alone.images)
         assert (store.particles["id"][rows] == f"{name}-" + alone.particles["id"].values).all()
