@@ -117,7 +117,7 @@ def pretrained_settings(
     if classifier.pretrained_weights is not None:
         raise SettingsError(
             "classifier.pretrained_weights and pretraining are two starts of one classifier.",
-            "Set one of them to null.",
+            "Set classifier.pretrained_weights=null, or pretraining=none.",
         )
     own = {"steps": pretraining.steps, "keep": "last"}
     return ClassifierSettings.parse(classifier.model_dump() | own, "pretraining")
