@@ -1,13 +1,14 @@
-"""At which noise a generator loses what tells real droplets from generated ones.
+"""At which noise a generator loses the detail of real droplets.
 
     python lost_detail.py ../../outputs/where_images_pay ../../artifacts GENERATOR [GENERATOR ...]
 
 Real droplets that no repetition of ``experiments/where_images_pay`` uses get noise of a ratio
 sigma / alpha, and are brought back in two ways: in one step, where the error is set against that of
 the best linear filter (Wiener's, of the spectrum of other droplets); and by the sampler from there
-to the end, where they are told from real validation droplets. Then droplets are drawn from noise
-alone, set against the unused ones as in ``guided.py``; those of the first two generators are shown
-on ``sheet_drawn.png``. A ``GENERATOR`` is the folder of one trained on some of the other droplets.
+to the end, where a classifier separates them from real validation droplets. Then droplets are drawn
+from noise alone, set against the unused ones as in ``guided.py``; those of the first two generators
+are shown on ``sheet_drawn.png``. A ``GENERATOR`` is the folder of one trained on some of the other
+droplets.
 """
 
 import argparse

@@ -21,7 +21,7 @@ from svp_lightning.evaluation.repetitions import ALPHA, error_of, moderated
 CLASSES = ("protein", "silicone_oil", "air_bubble")
 COUNTS = (150, 50, 50)
 SIGNAL = (2.0, 2.3)
-"""How far the true class's score stands out, without and with the treatment."""
+"""Mean of the true class's score above the others, without and with the treatment."""
 METRICS = ("macro_auprc", "macro_recall")
 SEEDS = (1, 3, 5, 8)
 Array = NDArray[np.float64]

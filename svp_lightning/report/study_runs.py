@@ -18,6 +18,7 @@ from svp_lightning.evaluation.predictions import (
 )
 from svp_lightning.evaluation.schema import RESULTS, Estimate, Results, read_results
 from svp_lightning.report.arms import Cell
+from svp_lightning.report.text import PRETRAINED
 
 CONFIG, COMMAND = "config.yaml", "command.txt"
 
@@ -80,7 +81,9 @@ def read_run(folder: Path) -> Run:
         )
     results = read_results(folder / RESULTS)
     done = results.augmentation
-    cell = Cell(results.backbone, done.method, done.ratio, results.seed, done.parts)
+    # Another start is another network, with a control and an oracle of its own.
+    backbone = results.backbone + (PRETRAINED if "pretraining" in results.costs else "")
+    cell = Cell(backbone, done.method, done.ratio, results.seed, done.parts)
     return Run(folder, results, cell if cell.adds_images else replace(cell, ratio=0.0))
 
 

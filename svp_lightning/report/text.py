@@ -21,6 +21,8 @@ METRIC_NAMES = {
     "recall_at_precision_95": "Recall at 95 % precision",
 }
 UNKNOWN = "–"
+PRETRAINED = "_pretrained"
+"""End of the name of a backbone that starts from simulated images."""
 
 
 def metric_name(metric: str) -> str:
@@ -33,7 +35,13 @@ def metric_name(metric: str) -> str:
 
 
 def backbone_name(backbone: str) -> str:
-    """``"resnet50"`` -> ``"ResNet-50"``; names of other families stay as they are."""
+    """``"resnet50"`` -> ``"ResNet-50"``; names of other families stay as they are.
+
+    One that ends in :data:`PRETRAINED` is called pretrained.
+    """
+    own = backbone.removesuffix(PRETRAINED)
+    if own != backbone:
+        return f"{backbone_name(own)}, pretrained"
     match = re.fullmatch(r"resnet(\d+)(?:_(half|quarter))?", backbone)
     if match is None:
         return backbone

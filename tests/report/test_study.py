@@ -235,6 +235,23 @@ def test_learning_curve_compares_equals(make_study):
     assert "100 real rare images" in page.words
 
 
+def test_a_pretrained_classifier_is_compared_with_its_own_control(make_study):
+    folder = make_study()
+    for run in list(folder.iterdir()):
+        shutil.copytree(run, run.with_name(f"{run.name}_pretrained"))
+
+    def pretrain(facts):
+        facts["costs"]["pretraining"] = facts["costs"]["classifier"] | {"artifact": "start"}
+
+    change_results(folder, pretrain, "*_pretrained")
+    groups, comparisons = compared(folder)
+    assert len(groups) == 4
+    assert len(comparisons) == 2
+    for one in comparisons:
+        assert one.reference.cell.place == one.group.cell.place
+    assert "ResNet-18, pretrained" in Page(study_report(folder)).words
+
+
 def test_controls_of_variants_are_lines_in_the_main_figure(make_study):
     folder = make_study()
     for run in list(folder.iterdir()):
