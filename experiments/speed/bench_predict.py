@@ -24,6 +24,7 @@ import pandas as pd
 import torch
 
 from svp_lightning.classifier.packaged import open_classifier
+from svp_lightning.classifier.settings import RELEASED
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.data.transforms import to_model_range
@@ -39,7 +40,6 @@ from svp_lightning.stages.predictor import (
     load_predictor,
     predict_all,
 )
-from svp_lightning.stages.run_folder import RELEASED
 from svp_lightning.stages.settings import LabReportSettings
 
 BATCH, BLOCK = 512, 5000

@@ -74,7 +74,7 @@ class Mapped:
         raise CheckpointError(
             f"{path} does not fit the backbone: {len(lacking)} tensors are missing, first "
             f"{lacking[0]}{unused}{'' if why is None else f'{why[0]} ({why[1]})'}.",
-            "Give weights of the same backbone, in the naming of torchvision or timm.",
+            "Choose the backbone of the weights, whose names are those of torchvision or timm.",
         )
 
     def summary(self) -> str:

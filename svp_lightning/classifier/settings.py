@@ -6,10 +6,15 @@ Kept free of torch so that the command line can check a configuration at once.
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.runtime.files import sha256_of_given
 from svp_lightning.runtime.settings import Seed, Settings
+
+RELEASED = Path(__file__).parents[1] / "pretrained" / "flow_imaging_64px"
+"""The packaged classifier that comes with the package (experiments/released_classifiers)."""
+PACKAGED_WEIGHTS = "model.safetensors"
+"""Of a packaged classifier (:mod:`svp_lightning.classifier.packaged`)."""
 
 Backbone = Literal[
     "resnet18",
@@ -20,6 +25,7 @@ Backbone = Literal[
     "resnext50_32x4d",
     "convnext_tiny",
 ]
+RELEASED_BACKBONE: Backbone = "resnet18_quarter"
 StemStride = Literal["auto", 1, 2, 4]
 
 
@@ -36,8 +42,9 @@ class ClassifierSettings(Settings):
     fast). ``auto``: 1 up to 32 px (ConvNeXt: 2), 2 up to 96 px, 4 above."""
     pretrained_weights: Path | None
     """Local ``.safetensors`` or ``.pt`` state dict in torchvision's naming, or the checkpoint of a
-    classifier trained before. An RGB stem is summed to one channel; the head is left out. None:
-    random start."""
+    classifier trained before. An RGB stem is summed to one channel; the head is left out.
+    ``released``: the classifier that comes with the package, of the smallest backbone. None: random
+    start, or that of ``pretraining``."""
     steps: int = Field(ge=1)
     """Optimiser steps; a multiple of ``validate_every``."""
     validate_every: int = Field(ge=1)
@@ -64,6 +71,21 @@ class ClassifierSettings(Settings):
         if self.backbone.startswith("convnext"):
             values["weight_decay_spares"] = "vectors"  # its scales of layers, too
         return values
+
+    @field_validator("pretrained_weights")
+    @classmethod
+    def _file_of_released(cls, value: Path | None) -> Path | None:
+        return RELEASED / PACKAGED_WEIGHTS if value == Path("released") else value
+
+    @model_validator(mode="after")
+    def _network_of_released(self) -> Self:
+        released = self.pretrained_weights == RELEASED / PACKAGED_WEIGHTS
+        if released and self.backbone != RELEASED_BACKBONE:
+            raise ValueError(
+                f"pretrained_weights=released are of {RELEASED_BACKBONE}; add "
+                f"classifier={RELEASED_BACKBONE}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_epochs(self) -> Self:

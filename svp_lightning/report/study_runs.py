@@ -127,7 +127,7 @@ def _distinct(runs: list[Run]) -> list[Run]:
         raise DataError(
             f"{' and '.join(folders[:2])} hold results of the same cell ({cell.backbone}, "
             f"{cell.method}, ratio {cell.ratio:g}, seed {cell.seed}).",
-            "Keep one of them, or report on a folder that holds only one.",
+            "Keep one of them, report on a folder that holds only one, or name the runs (name=…).",
         )
     return runs
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
+from svp_lightning.classifier.settings import PACKAGED_WEIGHTS, RELEASED
 from svp_lightning.errors import ArtifactError, CheckpointError, SettingsError
 from svp_lightning.runtime.files import (
     CHECKSUMS,
@@ -27,10 +28,8 @@ OVERRIDES = "label_overrides.csv"
 """The corrected labels that were used, with who, when and why."""
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
 VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
-PACKAGED_WEIGHTS, PACKAGED_CONFIG = "model.safetensors", "config.json"
+PACKAGED_CONFIG = "config.json"
 """Of a packaged classifier (:mod:`svp_lightning.classifier.packaged`)."""
-RELEASED = Path(__file__).parents[1] / "pretrained" / "flow_imaging_64px"
-"""The packaged classifier that comes with the package (experiments/released_classifiers)."""
 OBJECTIVE_FILE = "SVP_CELL_RESULT"
 """Environment variable naming the file in which a sweep wants the cell's objective."""
 

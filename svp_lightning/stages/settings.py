@@ -92,6 +92,7 @@ class PretrainingSettings(Settings):
     simulation: SimulationSettings
     """What is not drawn for each microscope."""
     microscopes: int = Field(ge=1, le=1000)
+    """None of them resembles the default instrument, on which the project is measured."""
     images: dict[str, Annotated[int, Field(ge=1)]]
     """Class name -> training images of each microscope."""
     steps: int = Field(ge=1)

@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from svp_lightning.classifier.settings import PACKAGED_WEIGHTS, RELEASED
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import CHECKSUMS
 from svp_lightning.runtime.settings import assignment
 from svp_lightning.stages.run_folder import (
     CLASSIFIER,
     PACKAGED_CONFIG,
-    PACKAGED_WEIGHTS,
-    RELEASED,
     RESULTS,
     weights_of,
 )

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from pytorch_lightning import Trainer
 
 from svp_lightning.classifier.module import ClassifierModule
@@ -21,11 +22,11 @@ from svp_lightning.classifier.packaged import (
     read_packaged,
     write_packaged,
 )
+from svp_lightning.classifier.settings import RELEASED
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.simulation.simulator import Simulator
-from svp_lightning.stages.run_folder import RELEASED
 from tests import configured
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -83,6 +84,18 @@ def test_a_training_starts_from_a_classifier_trained_before(
         assert not torch.equal(module(images), former(images))  # its head is new
         former.network.fc = module.network.fc = torch.nn.Identity()
         assert torch.equal(module(images), former(images))
+
+
+def test_a_training_starts_from_the_released_classifier() -> None:
+    released = read_packaged(RELEASED)[1]
+    module = classifier(pretrained_weights="released", stem_stride=2)
+    module.trainer = cast("Trainer", SimpleNamespace(ckpt_path=None, world_size=1))
+    module.setup("fit")
+    own, theirs = (one.network.state_dict() for one in (module, released))
+    assert own.keys() == theirs.keys()
+    assert all(torch.equal(own[name], theirs[name]) for name in own if not name.startswith("fc."))
+    with pytest.raises(ValidationError, match="add classifier=resnet18_quarter"):
+        classifier(pretrained_weights="released", backbone="resnet18")
 
 
 def test_networks_of_another_range_get_it(tmp_path: Path, images: torch.Tensor) -> None:
