@@ -1,4 +1,4 @@
-"""Settings of the flow-imaging simulator; the ``conf/data/simulated`` node mirrors them."""
+"""Settings of the simulator; ``conf/data/simulation.yaml`` and an instrument's file give them."""
 
 import math
 from typing import Annotated, Literal, TypeVar

@@ -26,7 +26,6 @@ def build_pretraining_store(
 ) -> Store:
     """The store of simulated images of all microscopes, rendered if missing."""
     microscopes = _microscopes(settings)
-    total = sum(one.num_images for one in microscopes.values())
     identity = {
         "image_size": image_size,
         "seed": settings.seed,
@@ -35,7 +34,7 @@ def build_pretraining_store(
     }
 
     def make(folder: Path) -> None:
-        with writing("Simulating", total, folder) as progress:
+        with writing("Simulating", settings.num_images, folder) as progress:
             simulate_instruments(
                 folder, microscopes, image_size, settings.seed * len(microscopes), progress
             )
