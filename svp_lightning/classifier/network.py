@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from svp_lightning.classifier.backbones import build_backbone
 from svp_lightning.classifier.foreign_weights import has_wide_stem, read_state_dict, why_unreadable
 from svp_lightning.classifier.settings import ClassifierSettings
+from svp_lightning.data.classes import checked_class_name
 from svp_lightning.errors import CheckpointError
 
 
@@ -85,7 +86,8 @@ class Classifier(nn.Module):
             settings = ClassifierSettings.model_validate(saved["settings"])
             facts = {name: saved[name] for name in ("image_size", "seed", "trained_shares")}
             wide = has_wide_stem(checkpoint["state_dict"])
-            module = cls(settings, saved["class_names"], **facts, wide_stem=wide)
+            names = [checked_class_name(name) for name in saved["class_names"]]
+            module = cls(settings, names, **facts, wide_stem=wide)
             module.load_state_dict(checkpoint["state_dict"])
         except Exception as error:
             reason = f"{type(error).__name__}: {why_unreadable(error)}"

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from svp_lightning.classifier.backbones import fixed_stem_stride
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
+from svp_lightning.data.classes import ClassName
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
-from svp_lightning.runtime.settings import read_stored
+from svp_lightning.runtime.settings import FileName, read_stored
 
 CONFIG, WEIGHTS, CARD, ONNX = "config.json", "model.safetensors", "README.md", "model.onnx"
 CHECKPOINT = "classifier.ckpt"
@@ -35,8 +36,6 @@ FORMAT: Literal["svp_lightning classifier 1"] = "svp_lightning classifier 1"
 REMEDY = "Export the classifier again, or fetch the folder again from where it came."
 MAX_CONFIG_BYTES = 10_000_000
 
-ClassName = Annotated[str, StringConstraints(pattern=r"^[^\s./\\][^/\\\x00-\x1f]{0,99}$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

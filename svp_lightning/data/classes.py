@@ -1,6 +1,10 @@
-"""Particle classes: the names of the paper's three, which count as rare, and which is common."""
+"""Particle classes: what may name one, the paper's three, which are rare, and which is common."""
 
+import re
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 PROTEIN = "protein"
 SILICONE_OIL = "silicone_oil"
@@ -8,6 +12,26 @@ AIR_BUBBLE = "air_bubble"
 
 PAPER_CLASSES = (PROTEIN, SILICONE_OIL, AIR_BUBBLE)
 """The classes of Ozbulak et al. (arXiv 2508.06021), in the order of its tables."""
+
+_NAME = re.compile(r"[^\s./\\\x00-\x1f\ud800-\udfff][^/\\\x00-\x1f\ud800-\udfff]{0,99}")
+
+
+def checked_class_name(name: str) -> str:
+    """The name, if it can be part of a file's and leads nowhere else.
+
+    Raises:
+        ValueError: it is empty, too long, hidden, or holds a slash or a control character.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name[:100]!r} cannot name a class (1 to 100 characters, no slash, no dot or blank "
+            "first)"
+        )
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(checked_class_name)]
+"""A class name in a file, which may come from anyone: folders and pictures are named by it."""
 
 RARE_BELOW = 0.5
 """A class is rare when it has fewer than this share of the largest class's images."""

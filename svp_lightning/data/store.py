@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict
 
+from svp_lightning.data.classes import ClassName
 from svp_lightning.errors import ArtifactError, StoreError
 from svp_lightning.runtime.files import checked_hash, sha256_of_json
-from svp_lightning.runtime.settings import read_stored
+from svp_lightning.runtime.settings import FileName, read_stored
 
 SCHEMA = 1
 SPLITS = ("train", "val", "test")
@@ -44,7 +45,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     schema_version: int
-    class_names: tuple[str, ...]
+    class_names: tuple[ClassName, ...]
     num_images: int
     image_size: int
     """Height and width of every image, in pixels."""
@@ -52,7 +53,7 @@ class Manifest(BaseModel):
     """Nominal size of a pixel, in µm; None where it is not known."""
     counts: dict[str, dict[str, int]]
     """split ("" where there is none) -> class name ("" if unlabelled) -> number of images."""
-    sha256: dict[str, str]
+    sha256: dict[FileName, str]
     made_by: dict[str, Any]
     created: str
     package_version: str

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from svp_lightning.data.classes import ClassName
 from svp_lightning.evaluation.counting import metric_names, within_reach
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.runtime.files import require_unchanged
@@ -66,7 +67,7 @@ class Metrics(Part, Generic[ValueT]):
     macro_f1: ValueT
     macro_auprc: ValueT
     accuracy: ValueT
-    per_class: dict[str, ClassMetrics[ValueT]]
+    per_class: dict[ClassName, ClassMetrics[ValueT]]
 
 
 class Augmentation(Part):
@@ -83,12 +84,12 @@ class Augmentation(Part):
 class Counts(Part):
     """Images per class."""
 
-    train: dict[str, Count]
+    train: dict[ClassName, Count]
     """Real training images."""
-    synthetic: dict[str, Count]
+    synthetic: dict[ClassName, Count]
     """Added training images; empty without any."""
-    test: dict[str, Count]
-    validation: dict[str, Count]
+    test: dict[ClassName, Count]
+    validation: dict[ClassName, Count]
 
 
 class WorkingPoint(Part):
@@ -119,7 +120,7 @@ class Calibrated(Part):
     """Mean over the classes' own."""
     brier: float = Field(ge=0, le=2)
     """Mean squared distance to the one-hot label."""
-    reliability: dict[str, list[tuple[float, float, float]]]
+    reliability: dict[ClassName, list[tuple[float, float, float]]]
     """Class name -> bins of mean probability, observed frequency and share of the weight."""
 
 
@@ -131,7 +132,7 @@ class Calibration(Part):
 
     temperature: float = Field(gt=0)
     """Above 1: the classifier had been too sure."""
-    biases: dict[str, float]
+    biases: dict[ClassName, float]
     """Class name -> added to its log likelihood; of mean 0."""
     as_is: Calibrated
     scaled: Calibrated
@@ -142,7 +143,7 @@ class Slice(Part):
 
     column: str
     slice: str
-    class_name: str = Field(alias="class")
+    class_name: ClassName = Field(alias="class")
     images: Count
     recall: Share
     ci95: Interval
@@ -199,16 +200,16 @@ class Results(Part):
     seed: int
     backbone: str
     augmentation: Augmentation
-    prevalence: dict[str, Share]
+    prevalence: dict[ClassName, Share]
     """Share of each class in the field, at which every number is stated."""
     prevalence_stated: bool
     """Whether a setting says so; else it is that of the test images."""
-    trained_shares: dict[str, Share]
+    trained_shares: dict[ClassName, Share]
     """Share of each class in the training, which the classifier's own probabilities answer for."""
-    rare_classes: tuple[str, ...]
+    rare_classes: tuple[ClassName, ...]
     """The classes that ``augmentation.ratio`` is about."""
     counts: Counts
-    rejected: dict[str, dict[str, Count]] = {}
+    rejected: dict[ClassName, dict[str, Count]] = {}
     """Class name -> images a filter looked at and rejected (``looked_at``, ``wrong_class``,
     ``far``, ``rejected``); empty where nothing was filtered."""
     validation_score: Share | None
@@ -219,7 +220,7 @@ class Results(Part):
     """Of ``metrics``; the test images alone."""
     metrics_as_trained: Metrics[Share]
     """As ``metrics``, of the probabilities as the classifier gives them."""
-    working_points: dict[str, WorkingPoint]
+    working_points: dict[ClassName, WorkingPoint]
     """Class name -> the threshold of 95 % precision on validation, and what it achieves."""
     calibration: Calibration
     size_definition: str | None = None

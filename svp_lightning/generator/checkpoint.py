@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from svp_lightning.data.classes import ClassName
 from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.settings import INFO, WEIGHTS, GeneratorSettings
@@ -29,7 +30,7 @@ class GeneratorInfo(Settings):
     """What a generator is: everything but its weights."""
 
     settings: GeneratorSettings
-    class_names: tuple[str, ...] = Field(min_length=1)
+    class_names: tuple[ClassName, ...] = Field(min_length=1)
     image_size: int = Field(ge=16)
     """H = W, px."""
     pixel_size_um: float | None = Field(None, gt=0)
@@ -174,6 +175,9 @@ def _read_info(directory: Path) -> tuple[dict[str, Any], GeneratorInfo]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("schema") != SCHEMA:
             raise ValueError(f"it does not describe a generator of schema {SCHEMA}")
+        match content.get("generator"):
+            case {"settings": {"diffusion": {"prediction": "auto"}}}:  # looked up in `initial`
+                raise ValueError("it does not say what the network predicts")
         return content, GeneratorInfo.model_validate(content.get("generator"))
     except ValidationError as error:
         raise CheckpointError(f"{path}: {first_problem(error)}.", RETRAIN) from error

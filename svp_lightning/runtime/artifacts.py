@@ -24,6 +24,7 @@ from svp_lightning.errors import ArtifactError, DataError, SettingsError, StoreE
 from svp_lightning.runtime.clock import running_clock
 from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
 from svp_lightning.runtime.files import (
+    below,
     checked_hash,
     explaining_write_errors,
     json_object,
@@ -210,7 +211,7 @@ def check(path: Path, stage: str, identity: Mapping[str, Any]) -> None:
     if made_from != (stage, json.loads(json.dumps(identity))):
         raise ArtifactError(f"{path / RECORD} is of another stage or of other settings.", remedy)
     for name, facts in files.items():
-        file = path / name
+        file = below(path, name)
         if not file.is_file() or file.stat().st_size != facts["bytes"]:
             raise ArtifactError(f"{file} is missing or has another size than recorded.", remedy)
         if "sha256" in facts and checked_hash(file) != facts["sha256"]:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +207,18 @@ def checked_hash(file: Path) -> str:
     It is read again when the file's size or times change, and by every later command.
     """
     return _sha256(file, *_look(file))
+
+
+def below(folder: Path, name: str) -> Path:
+    """``folder / name``, of a name that a file gives.
+
+    Raises:
+        ArtifactError: it leads out of the folder.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ArtifactError(f"{name!r} is no file in {folder}.", "Get the folder again.")
+    return folder / path
 
 
 def require_unchanged(file: Path) -> None:

@@ -11,13 +11,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from svp_lightning.errors import ArtifactError, SettingsError
 
 FileT = TypeVar("FileT", bound=BaseModel)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """torch takes no larger ones."""
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+"""A file that a stored one names, in the same folder."""
 
 
 def config_folder() -> Path:

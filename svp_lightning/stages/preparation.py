@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from svp_lightning.data.importers.marks import is_box
 from svp_lightning.data.importers.summary import as_range, pixel_range
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.store import Store
@@ -83,7 +84,7 @@ class Preparation(BaseModel):
     @property
     def mask_box(self) -> str | None:
         """The mask, if it is a box, which other images can have too."""
-        return self.mask if self.mask_sha256 is None else None
+        return self.mask if self.mask and is_box(self.mask) else None
 
 
 def trained_preparation(run: Path) -> Preparation | None:

@@ -13,6 +13,7 @@ from svp_lightning.classifier.settings import PACKAGED_WEIGHTS, RELEASED
 from svp_lightning.errors import ArtifactError, CheckpointError, SettingsError
 from svp_lightning.runtime.files import (
     CHECKSUMS,
+    below,
     replacing,
     require_unchanged,
     sha256_of_file,
@@ -54,7 +55,7 @@ def finished(run_dir: Path) -> bool:
     try:
         recorded = json.loads((run_dir / CHECKSUMS).read_text(encoding="utf-8"))
         for name in recorded:
-            require_unchanged(run_dir / name)
+            require_unchanged(below(run_dir, name))
     except (FileNotFoundError, NotADirectoryError, ValueError):  # or a record that is cut
         return False
     except ArtifactError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
+from svp_lightning.data.classes import ClassName
 from svp_lightning.data.settings import (
     CollageSettings,
     FlowCamSettings,
@@ -171,7 +172,7 @@ class ImportWeightsSettings(Settings):
     """Of the network that the weights are of; 4 is how torchvision and timm build it."""
     image_size: int = Field(ge=16, le=1024, multiple_of=16)
     """Side of the images to classify, px."""
-    classes: tuple[str, ...] | None
+    classes: tuple[ClassName, ...] | None
     """Names of the head's outputs, in their order: the result is a classifier. None: the head is
     left out, and the result is for ``classifier.pretrained_weights``."""
     trained_shares: dict[str, float] | None

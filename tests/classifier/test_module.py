@@ -121,6 +121,11 @@ def test_a_broken_checkpoint_is_refused(trained, tmp_path):
     torch.save({"state_dict": {}}, path)
     with pytest.raises(CheckpointError, match="hyper_parameters"):
         Classifier.load(path)
+    whole = torch.load(trained[0] / BEST, weights_only=True)
+    whole["hyper_parameters"]["class_names"][0] = "../protein"
+    torch.save(whole, path)
+    with pytest.raises(CheckpointError, match=r"'\.\./protein' cannot name a class"):
+        Classifier.load(path)
     with pytest.raises(CheckpointError, match="absent"):
         Classifier.load(tmp_path / "absent.ckpt")
 

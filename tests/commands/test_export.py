@@ -77,6 +77,21 @@ def test_export_of_something_else_is_refused(svp: Program, tmp_path: Path) -> No
     assert "is no generator" in svp.fails("task=export", f"export.generator={tmp_path}")
 
 
+def test_a_generator_whose_class_names_lead_elsewhere_is_not_exported(
+    svp: Program, tmp_path: Path
+) -> None:
+    settings = configured.generator(network={"block_channels": (8,), "attention": (False,)})
+    info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
+    save_generator(tmp_path / "foreign", Denoiser(settings, 16, 2), info)
+    file = tmp_path / "foreign" / "generator.json"
+    file.write_text(file.read_text().replace('"b"', '"../../escaped"'))
+    (tmp_path / "below").mkdir()
+    given = ("export.generator=foreign", "export.to=below/mine", "export.samples_per_class=1")
+    assert "'../../escaped' cannot name a class" in svp.fails("task=export", *given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "foreign"]
+    assert not list((tmp_path / "below").iterdir())
+
+
 def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
     svp: Program, tmp_path: Path
 ) -> None:

@@ -124,6 +124,23 @@ def test_a_manifest_that_is_broken_or_of_another_schema_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"class_names": ["protein", "../oil"]}, r"class_names\.1.*'../oil'"),
+        ({"sha256": {"../../secret": "0" * 64}}, "sha256"),
+    ],
+)
+def test_a_manifest_that_names_places_elsewhere_is_refused(
+    tmp_path: Path, changes: dict[str, object], named: str
+) -> None:
+    write(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | changes))
+    with pytest.raises(StoreError, match=rf"manifest\.json: {named}"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"label": "bubble"}, "'label'.*bubble"),

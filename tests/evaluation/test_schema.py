@@ -71,6 +71,17 @@ def test_wrong_files_are_named_with_the_place(tmp_path, values, path, new, named
     assert str(file) in str(caught.value)
 
 
+def test_names_of_classes_that_lead_elsewhere_are_refused(tmp_path):
+    for name, read, values in (
+        ("results.json", read_results, made_up_results()),
+        ("fidelity.json", read_fidelity, made_up_fidelity()),
+    ):
+        file = tmp_path / name
+        file.write_text(json.dumps(values).replace("air_bubble", "../../air_bubble"))
+        with pytest.raises(ArtifactError, match=r"'\.\./\.\./air_bubble' cannot name a class"):
+            read(file)
+
+
 @pytest.mark.parametrize("content", ["", "[1]", "{", "null"])
 def test_broken_files_are_refused(tmp_path, content):
     file = tmp_path / "results.json"

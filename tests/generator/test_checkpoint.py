@@ -43,6 +43,10 @@ def edit_info(folder: Path, **changes: object) -> None:
     (folder / INFO).write_text(json.dumps(content | changes))
 
 
+def edit_generator(folder: Path, **changes: object) -> None:
+    edit_info(folder, generator=json.loads((folder / INFO).read_text())["generator"] | changes)
+
+
 def test_a_generator_comes_back(folder: Path, denoiser: Denoiser) -> None:
     generator = load_generator(folder)
     labels, seeds, settings = np.array([0, 1]), np.array([3, 4]), configured.sampler(steps=3)
@@ -89,6 +93,13 @@ def overwritten(name: str, content: bytes) -> Callable[[Path], object]:
         (lambda folder: edit_info(folder, schema=99), INFO),
         (lambda folder: edit_info(folder, generator={}), INFO),
         (lambda folder: edit_info(folder, generator=None), INFO),
+        (lambda folder: edit_generator(folder, class_names=["a", "../../b"]), r"b' cannot name a"),
+        (
+            lambda folder: edit_generator(
+                folder, settings={"initial": "/a", "diffusion": {"prediction": "auto"}}
+            ),
+            "does not say what the network predicts",
+        ),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_refused(

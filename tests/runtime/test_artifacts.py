@@ -123,6 +123,18 @@ def test_damaged_or_foreign_artifact_is_refused_or_rebuilt(tmp_path: Path, damag
     assert [found for found, _ in cache.finished("store")] == [path]
 
 
+@pytest.mark.parametrize("name", ["../../elsewhere.txt", "/dev/null"])
+def test_a_record_of_files_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    cache = ArtifactCache(tmp_path / "cache")
+    path = cache.build("store", IDENTITY, make)
+    (path / "../../elsewhere.txt").write_text("made")
+    record = json.loads((path / RECORD).read_text())
+    record["files"] = {name: record["files"]["out.txt"]}
+    (path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(ArtifactError, match=f"'{name}' is no file in"):
+        cache.build("store", IDENTITY, make)
+
+
 def test_rebuilding_keeps_what_is_whole(tmp_path: Path) -> None:
     path = ArtifactCache(tmp_path).build("store", IDENTITY, make)
     assert ArtifactCache(tmp_path, rebuild=True).build("store", IDENTITY, crash) == path

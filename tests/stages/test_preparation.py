@@ -88,6 +88,7 @@ def test_a_classifier_of_simulated_images_leaves_the_setting_alone() -> None:
         (configured.folder(root=ROOT), {"mask": ":-4::"}, {"mask": ":-4::"}),
         (configured.folder(root=ROOT, mask="0:0:0:0"), {"mask": ":-4::"}, {}),
         (configured.folder(root=ROOT), {"mask": "bar.png", "mask_sha256": "1f"}, {}),
+        (configured.folder(root=ROOT), {"mask": "../../elsewhere.png"}, {}),
         (configured.mfi(root=ROOT), {"source": "mfi", "margin_px": 9}, {"margin_px": 9}),
         (configured.mfi(root=ROOT, margin_px=2), {"source": "mfi", "margin_px": 9}, {}),
         (configured.mfi(root=ROOT), {"bit_depth": 12, "mask": ":-4::"}, {}),

@@ -44,6 +44,13 @@ def test_a_damaged_run_is_named_and_not_finished(
         require_unchanged(file)
 
 
+def test_a_record_of_files_elsewhere_is_none(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = run / "checksums.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"../other.json": "0" * 64}))
+    assert not finished(run)
+    assert "'../other.json' is no file in" in capsys.readouterr().out
+
+
 def test_a_changed_classifier_is_not_predicted_with(run: Path) -> None:
     (run / "classifier.ckpt").write_text("other")
     with pytest.raises(ArtifactError, match=r"classifier\.ckpt"):

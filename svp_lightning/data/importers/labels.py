@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.classes import PAPER_CLASSES
+from svp_lightning.data.classes import PAPER_CLASSES, checked_class_name
 from svp_lightning.data.importers.tables import Skips, Table, columns_named, read_table
 from svp_lightning.errors import DataError
 
@@ -26,12 +26,13 @@ def class_name(given: str) -> str:
     """``" Silicone Oil"`` -> ``"silicone_oil"``: lower case, words joined by underscores.
 
     Raises:
-        DataError: nothing is left of the name.
+        DataError: nothing is left of the name, or too much.
     """
-    name = re.sub(r"\W+", "_", _written(given)).strip("_")
-    if not name:
-        raise DataError(f"{given!r} is no class name.", "Name classes with letters or digits.")
-    return name
+    try:
+        return checked_class_name(re.sub(r"\W+", "_", _written(given)).strip("_"))
+    except ValueError as error:
+        remedy = "Name classes with letters or digits, at most 100."
+        raise DataError(f"{given[:100]!r} is no class name.", remedy) from error
 
 
 def class_names(given: Iterable[str], where: object) -> dict[str, str]:

@@ -33,6 +33,11 @@ _MARK_PIXELS = 5
 """Fewer are defects of the sensor, which all classes share."""
 
 
+def is_box(given: str) -> bool:
+    """Whether a mask is ``left:top:right:bottom``, and no image."""
+    return re.fullmatch(r"(-?\d*):(-?\d*):(-?\d*):(-?\d*)", given) is not None
+
+
 class Mask:
     """Where pixels of every image are to be replaced by background.
 
@@ -49,7 +54,7 @@ class Mask:
     def __init__(self, given: str, root: Path) -> None:
         self._box: tuple[slice, ...] = ()
         self._image: NDArray[np.bool_] | None = None
-        if re.fullmatch(r"(-?\d*):(-?\d*):(-?\d*):(-?\d*)", given):
+        if is_box(given):
             edges = [int(n) if n.strip("-") else None for n in given.split(":")]
             self._box = (slice(edges[1], edges[3]), slice(edges[0], edges[2]))
         elif (root / given).is_file():

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from svp_lightning.data.classes import ClassName
 from svp_lightning.evaluation.schema import Count, Estimate, Part, Share
 from svp_lightning.runtime.settings import read_stored
 
@@ -143,7 +144,7 @@ class Fidelity(Part):
     pixel_size_um: float | None
     feature_network: dict[str, Any]
     settings: dict[str, Any]
-    classes: dict[str, ClassFidelity]
+    classes: dict[ClassName, ClassFidelity]
     provenance: dict[str, Any]
 
 

@@ -36,6 +36,12 @@ def test_spellings_that_differ_in_more_are_refused_by_name(one: str, other: str)
     assert all(part in str(caught.value) for part in ("the table", repr(one), repr(other)))
 
 
+def test_names_too_long_for_a_file_are_refused() -> None:
+    assert set(class_names(["x" * 100], "here").values()) == {"x" * 100}
+    with pytest.raises(DataError, match="x' is no class name"):
+        class_names(["x" * 101], "here")
+
+
 PARTICLES = pd.DataFrame(
     {"id": ["r/000001", "r/000002", "r/000010"], "group": "r", "particle_id": [1, 2, 10]}
 )
