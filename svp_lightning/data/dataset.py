@@ -1,13 +1,13 @@
 """From rows of stores to batches, without Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
@@ -19,11 +19,38 @@ float32, the weight in the loss."""
 Loader = DataLoader[Batch]
 
 
+Rows = dict[str, NDArray[np.generic]]
+"""``store_id`` and ``index`` say where the images of a batch are; other columns go with them."""
+
+
+@dataclass(eq=False)
+class StoredImages(Dataset[Batch]):
+    """Reads the rows it is given: all that a loader process needs, however many rows there are.
+
+    Attributes:
+        stores: stores with images of one size.
+    """
+
+    stores: Sequence[Store]
+
+    def __getitem__(self, rows: Rows) -> Batch:
+        row, size = rows["index"], self.stores[0].image_size
+        images = np.empty((len(row), 1, size, size), dtype=np.uint8)
+        for number, store in enumerate(self.stores):
+            here = np.flatnonzero(rows["store_id"] == number)
+            # Ascending rows turn random page faults into a forward sweep over the file.
+            here = here[np.argsort(row[here], kind="stable")]
+            images[here, 0] = store.images[row[here]]
+        others = {name: torch.from_numpy(rows[name]) for name in rows if name != "store_id"}
+        return {"image": torch.from_numpy(images), **others}
+
+
 @dataclass(eq=False)
 class ParticleDataset(Dataset[Batch]):
     """Rows of one or more stores; an array of positions gives a batch, without a loop over images.
 
-    Use with ``DataLoader(dataset, batch_size=None, sampler=<sampler of index arrays>)``.
+    Use with ``DataLoader(dataset.images, batch_size=None, sampler=dataset.located(<sampler of
+    index arrays>))``: a loader process then holds no index, wherever it is started.
 
     Attributes:
         stores: stores with images of one size.
@@ -52,20 +79,32 @@ class ParticleDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def images(self) -> StoredImages:
+        return StoredImages(self.stores)
+
     def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
-        store_id, row = self.store_id[positions], self.row[positions]
-        size = self.stores[0].image_size
-        images = np.empty((len(row), 1, size, size), dtype=np.uint8)
-        for number, store in enumerate(self.stores):
-            here = np.flatnonzero(store_id == number)
-            # Ascending rows turn random page faults into a forward sweep over the file.
-            here = here[np.argsort(row[here], kind="stable")]
-            images[here, 0] = store.images[row[here]]
-        batch = {
-            "image": torch.from_numpy(images),
-            "label": torch.from_numpy(self.label[positions]),
-            "index": torch.from_numpy(row),
-        }
+        return self.images[self.rows(positions)]
+
+    def rows(self, positions: NDArray[np.int64]) -> Rows:
+        """What a loader process needs to know to read a batch."""
+        columns: Rows = {"store_id": self.store_id, "index": self.row, "label": self.label}
         if self.group is not None:
-            batch["group"] = torch.from_numpy(self.group[positions])
-        return batch
+            columns["group"] = self.group
+        return {name: column[positions] for name, column in columns.items()}
+
+    def located(self, sampler: Sampler[NDArray[np.int64]]) -> "Sampler[Rows]":
+        """The batches of a sampler of positions, as rows."""
+        return _Located(self, sampler)
+
+
+@dataclass(eq=False)
+class _Located(Sampler[Rows]):
+    dataset: ParticleDataset
+    positions: Sampler[NDArray[np.int64]]
+
+    def __iter__(self) -> Iterator[Rows]:
+        return map(self.dataset.rows, self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)  # type: ignore[arg-type]

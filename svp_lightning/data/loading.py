@@ -132,9 +132,9 @@ class ParticleDataModule(pl.LightningDataModule):
         kind: type[Loader] = DataLoader,
     ) -> Loader:
         return kind(
-            dataset,
+            dataset.images,
             batch_size=None,  # the sampler yields whole batches
-            sampler=sampler,
+            sampler=dataset.located(sampler),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self._running_trainer.strategy.root_device.type == "cuda",

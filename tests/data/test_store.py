@@ -1,22 +1,14 @@
 import json
 import shutil
-import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
-from scipy.stats import kstest
 
-from svp_lightning.data.batches import StepBatchSampler
-from svp_lightning.data.dataset import ParticleDataset
-from svp_lightning.data.mix import train_rows
-from svp_lightning.data.store import SCHEMA, Manifest, Store
+from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import StoreError
 from tests.examples import examples
@@ -185,48 +177,3 @@ def test_images_that_were_scaled_down_have_no_common_pixel_size(
     writer.finish(CLASSES, 0.5, {})
     store = Store.open(tmp_path)
     assert (store.pixel_size_um, store.image_pixel_um) == (0.5, found)
-
-
-def test_ten_million_images_open_at_once_and_are_drawn_without_a_permutation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the second cell of a sweep, which knows the hashes; no training reads the ids."""
-    count = 10_000_000
-    np.lib.format.open_memmap(
-        tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(count, 16, 16)
-    )  # sparse
-    oil = np.arange(count) % 5_000 == 0
-    parts = {"id": ("x",), "label": CLASSES, "split": ("train",), "group": ("a",)}
-    names = parts | {"origin": ("real",)}
-    codes = {name: (oil if name == "label" else np.zeros(count)).astype(np.int8) for name in names}
-    columns = {n: pa.DictionaryArray.from_arrays(codes[n], pa.array(v)) for n, v in names.items()}
-    parquet.write_table(pa.table(columns), tmp_path / "particles.parquet")
-    manifest = Manifest(
-        schema_version=SCHEMA,
-        class_names=CLASSES,
-        num_images=count,
-        image_size=16,
-        pixel_size_um=None,
-        counts={"train": {CLASSES[0]: count - 2_000, CLASSES[1]: 2_000}},
-        sha256={"images.npy": "a" * 64, "particles.parquet": "a" * 64},
-        made_by={},
-        created="",
-        package_version="",
-    )
-    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
-    monkeypatch.setattr("svp_lightning.data.store.checked_hash", lambda _: "a" * 64)
-
-    start = time.perf_counter()
-    store = Store.open(tmp_path)
-    assert time.perf_counter() - start < 0.2  # 3 ms on an idle machine
-    rows = train_rows(store)
-    sampler = StepBatchSampler(rows.group, np.array([0.5, 0.5]), 4096, 10, seed=1)
-    dataset = ParticleDataset.of_mixture(rows)
-    tracemalloc.start()
-    drawn = np.concatenate([sampler.global_batch(step) for step in range(10)])
-    assert tracemalloc.get_traced_memory()[1] < 4_000_000
-    tracemalloc.stop()
-    common = drawn[rows.label[drawn] == 0]
-    assert len(common) == len(set(common)) == 20_480
-    assert kstest(common / count, "uniform").pvalue > 0.001
-    assert dataset[drawn[:64]]["image"].shape == (64, 1, 16, 16)
