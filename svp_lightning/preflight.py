@@ -2,28 +2,30 @@
 
 Nothing is built. The pipeline of each cell is asked for its parts with a cache that refuses to
 build, so a part is missing exactly where a run would build it. Times and sizes are those of
-finished outputs of the same kind in ``paths.artifacts`` and ``paths.outputs``, for each image.
+finished outputs of the same kind in ``paths.artifacts`` and ``paths.outputs``, for each image, and
+times those of the device at hand.
 """
 
-import json
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from rich.table import Table
 
-from svp_lightning.config import Config, PathSettings, run_folder
+from svp_lightning.config import Config, run_folder
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.errors import SvpError
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.runtime.artifacts import RECORD, ArtifactCache, cost_of
+from svp_lightning.runtime.artifacts import RECORD, ArtifactCache
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import duration, print_table
-from svp_lightning.stages.run_folder import RESULTS, finished
+from svp_lightning.stages.past_outputs import SIMULATED, past_outputs
+from svp_lightning.stages.run_folder import finished
 from svp_lightning.stages.settings import SimulatedData
 
 PRETRAINING = ("pretraining_store", "pretrained")
@@ -34,13 +36,6 @@ PARTS = {
     "evaluate": ("store", "features", "generator", "pool", *PRETRAINING, "classifier", "test"),
 }
 """Task -> parts of the pipeline that it builds, in order. Other tasks are not foreseen."""
-STAGES = {
-    "pool": "synthetic",
-    "features": "classifier",
-    "pretraining_store": "store",
-    "pretrained": "classifier",
-}
-"""Part -> stage whose finished outputs say how long it takes, where the names differ."""
 
 
 @dataclass(frozen=True)
@@ -191,69 +186,39 @@ def _lacks_generator(config: Config) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class _Output:
-    """A finished output: how long it took and what it holds, for so many images."""
+def forecast(part: Part, config: Config, device: str) -> tuple[float | None, float | None]:
+    """Seconds and bytes of making a part on a device; None where nothing like it was made before.
 
-    like: str | None
-    images: int
-    seconds: float
-    bytes: int
-
-
-@cache  # the cells of a sweep share their folders
-def _outputs(name: str, paths: PathSettings) -> tuple[_Output, ...]:
-    return tuple(_tested(paths) if name == "test" else _made(STAGES.get(name, name), paths))
-
-
-def _tested(paths: PathSettings) -> Iterator[_Output]:
-    for file in sorted(paths.outputs.glob(f"*/*/{RESULTS}")):
-        with suppress(OSError, ValueError, KeyError):  # of a damaged run, or another version
-            found = json.loads(file.read_text(encoding="utf-8"))
-            images, cost = sum(found["counts"]["test"].values()), found["costs"]["test"]
-            yield _Output(found["backbone"], images, cost["wall_seconds"], 0)
-
-
-def _made(stage: str, paths: PathSettings) -> Iterator[_Output]:
-    for folder, identity in ArtifactCache(paths.artifacts).finished(stage):
-        own, cost = identity.get(stage, {}), cost_of(folder)
-        like = own.get("backbone") or ("network" in own and sha256_of_json(own["network"])) or None
-        trained = own["steps"] * own["batch_size"] if "steps" in own else 0
-        if (images := trained or _held(identity)) and cost is not None:
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            yield _Output(like, images, cost["wall_seconds"], size)
-
-
-def _held(identity: Mapping[str, Any]) -> int:
-    """Images of a store or pool, from the counts in its identity."""
-    counts = identity.get("counts") or identity.get("simulation", {}).get("counts", {})
-    return sum(sum(one.values()) if isinstance(one, dict) else one for one in counts.values())
-
-
-def forecast(part: Part, config: Config) -> tuple[float, float] | None:
-    """Seconds and bytes of making a part; None where nothing like it has been made here.
-
-    Bytes of trained weights do not grow with the images trained on.
+    Sizes are those of any device; trained weights do not grow with the images trained on.
     """
-    known = [one for one in _outputs(part.name, config.paths) if one.like == part.like]
-    if part.images is None or not known:
-        return None
-    images = sum(one.images for one in known)
-    seconds = part.images * sum(one.seconds for one in known) / images
-    size = fmean(one.bytes for one in known)
-    grows = part.name in ("store", "pretraining_store", "pool")
-    return seconds, part.images * sum(one.bytes for one in known) / images if grows else size
+    folders, images = (config.paths.artifacts, config.paths.outputs), part.images
+    known = [one for one in past_outputs(part.name, *folders) if one.like == part.like]
+    timed = [one for one in known if part.name in SIMULATED or one.was_made_on(device)]
+    seconds = size = None
+    if images is not None and timed:
+        seconds = images * sum(one.seconds for one in timed) / sum(one.images for one in timed)
+    if part.name not in (*SIMULATED, "pool"):
+        size = fmean(one.bytes for one in known) if known else None
+    elif images is not None and known:
+        size = images * sum(one.bytes for one in known) / sum(one.images for one in known)
+    elif images is not None and config.data.image_size is not None:
+        size = images * float(config.data.image_size) ** 2
+    return seconds, size
 
 
 def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
     """Print a table of the cells: what each has still to make, and about how long it takes.
 
-    ``parallel`` cells run at once.
+    ``parallel`` cells run at once. Below it the sums, with the device and the room on the disk.
     """
+    from svp_lightning.stages.environment import planned_device
+
     table = Table("cell", "still to make", "about", box=None, pad_edge=False)
     made: set[str] = set()
     unknown: set[str] = set()
-    seconds, size, finished_cells = 0.0, 0.0, 0
+    devices: set[str] = set()
+    sizes: Counter[Path] = Counter()
+    seconds, unsized, finished_cells = 0.0, False, 0
     for name, config in cells:
         if config.task not in PARTS:
             table.add_row(name, f"not foreseen for task={config.task}", "?")
@@ -266,21 +231,41 @@ def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
         finished_cells += not parts
         own = [part for part in parts if part.key not in made]
         made |= {part.key for part in own}
-        forecasts = {part.name: forecast(part, config) for part in own}
-        missing = {part for part, found in forecasts.items() if found is None}
-        took = sum(found[0] for found in forecasts.values() if found)
-        size += sum(found[1] for found in forecasts.values() if found)
-        table.add_row(name, _in_words(parts, own), _about(took, bool(missing)))
-        seconds, unknown = seconds + took, unknown | missing
+        devices.add(device := planned_device(config.trainer))
+        took, untimed = 0.0, set()
+        for part in own:
+            part_seconds, size = forecast(part, config, device)
+            took += part_seconds or 0
+            untimed |= {part.name} if part_seconds is None else set()
+            folder = config.paths.outputs if part.name == "test" else config.paths.artifacts
+            sizes[folder] += round(size or 0)
+            unsized |= size is None
+        table.add_row(name, _in_words(parts, own), _about(took, bool(untimed)))
+        seconds, unknown = seconds + took, unknown | untimed
     print_table(table)
+    where = " and ".join(sorted(devices)) or "this machine"
     total = _about(seconds / parallel, bool(unknown))
-    where = cells[0][1].paths.artifacts
-    print(
-        f"{len(cells)} cells, {finished_cells} finished. To do: {total} with {parallel} at a time,"
-    )
-    print(f"{size / 1e9:.1f} GB in {where}.")
+    print(f"{len(cells)} cells, {finished_cells} finished.")
+    print(f"To do on {where}: {total} with {parallel} at a time.")
+    for line in _room(sizes, "at least " if unsized else ""):
+        print(line)
     if unknown:
-        print(f"Not counted, as nothing like it was made here: {', '.join(sorted(unknown))}.")
+        print(f"Not counted, as nothing like it was made on {where}: {', '.join(sorted(unknown))}.")
+        print("One cell that has run says how long others of its kind take.")
+
+
+def _room(sizes: Mapping[Path, int], more: str) -> Iterator[str]:
+    """Bytes that are needed and free on each disk, with a warning where they do not suffice."""
+    disks: dict[int, tuple[int, int, Path]] = {}
+    for folder, size in sizes.items():
+        there = next(one for one in (folder.resolve(), *folder.resolve().parents) if one.exists())
+        disk = there.stat().st_dev
+        before = disks[disk][0] if disk in disks else 0
+        disks[disk] = before + size, shutil.disk_usage(there).free, folder
+    for needed, free, folder in disks.values():
+        yield f"Disk of {folder}: {more}{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free."
+        if needed > free:
+            yield "Warning: that does not suffice. Free some, or change paths.artifacts."
 
 
 def _in_words(parts: Sequence[Part], own: Sequence[Part]) -> str:
@@ -295,5 +280,5 @@ def _in_words(parts: Sequence[Part], own: Sequence[Part]) -> str:
 
 def _about(seconds: float, more: bool) -> str:
     if not seconds:
-        return "?" if more else "-"
+        return "not known" if more else "-"
     return f"{'at least ' if more else ''}{duration(seconds)}"

@@ -21,7 +21,7 @@ from typing import Any
 
 from svp_lightning import __version__
 from svp_lightning.errors import ArtifactError, DataError, SettingsError, StoreError
-from svp_lightning.runtime.clock import running_clock
+from svp_lightning.runtime.clock import device, running_clock
 from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
 from svp_lightning.runtime.files import (
     below,
@@ -224,6 +224,11 @@ def cost_of(path: Path) -> dict[str, float] | None:
     return found
 
 
+def device_of(path: Path) -> str:
+    """What an artifact was made on; "" where no record says so."""
+    return str(json_object(path / RECORD).get("device", ""))
+
+
 def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in partial.rglob("*") if p.is_file()):
@@ -236,6 +241,7 @@ def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str,
         "version": STAGE_VERSIONS[stage],
         "identity": dict(identity),
         "files": files,
+        "device": device(),
         "package_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 from svp_lightning.errors import ArtifactError
 from svp_lightning.runtime.files import json_object, write_json
 
+CPU = "CPU"
+
 
 class Clock:
     """Runs from its making, on top of what was spent ``before``.
@@ -67,6 +69,17 @@ def running_clock(partial: Path, file: Path) -> Iterator[Clock]:
 def _cpu_seconds() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
+
+
+def device() -> str:
+    """What this process computes on: ``"NVIDIA H100"``, ``"2 × CPU"`` as one of two processes."""
+    name, torch = CPU, sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        name = torch.cuda.get_device_name()
+    elif torch is not None and torch.backends.mps.is_available():
+        name = "MPS" if torch.mps.current_allocated_memory() else CPU
+    processes = os.environ.get("WORLD_SIZE", "1")
+    return name if processes == "1" else f"{processes} × {name}"
 
 
 def _gpus() -> int:

@@ -13,6 +13,7 @@ import torch
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.drawing import multiplies_bfloat16
+from svp_lightning.stages.past_outputs import OTHER_GPU
 from svp_lightning.stages.settings import TrainerSettings
 
 PACKAGES = (
@@ -139,3 +140,13 @@ def device_name(device: torch.device, processes: int = 1) -> str:
         threads = torch.get_num_threads()
         name = f"{device.type.upper()}, {threads} thread{'s'[: threads > 1]}"
     return name if processes == 1 else f"{processes} × {name}"
+
+
+def planned_device(trainer: TrainerSettings) -> str:
+    """What a run would compute on, as finished outputs name it (:func:`.clock.device`)."""
+    try:
+        device = choose_device(trainer)
+    except SettingsError:  # of a cluster, seen from where its jobs are submitted
+        return OTHER_GPU
+    processes = trainer.processes or max(1, torch.cuda.device_count())
+    return device_name(device, processes * trainer.num_nodes).partition(",")[0]

@@ -2,14 +2,19 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from svp_lightning.__main__ import configured
+from svp_lightning.config import Config
 from svp_lightning.data.store import Store
 from svp_lightning.preflight import Part, forecast, missing_parts, show
-from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.artifacts import ArtifactCache, cost_of
+from svp_lightning.runtime.clock import CPU
+from svp_lightning.stages.past_outputs import OTHER_GPU
 from tests.conftest import fresh_process, in_process, results, tiny
 
 NOTES_WHO_HASHES = """
@@ -71,6 +76,9 @@ def test_dry_run_foresees_what_the_second_call_does(grid: Path) -> None:
     done = fresh_process(grid, "-m", *tiny(grid / "artifacts", *GRID, *dry))
     assert done.stdout.count("nothing: finished") == 2
     assert "3 cells, 2 finished" in done.stdout
+    assert "To do on CPU: " in done.stdout
+    assert "GB free." in done.stdout
+    assert "Warning" not in done.stdout
     assert before == {file: file.stat().st_mtime_ns for file in grid.glob("artifacts/**/*")}
 
 
@@ -128,11 +136,11 @@ def test_a_damaged_run_costs_no_forecast(grid: Path, monkeypatch: pytest.MonkeyP
     cut.mkdir()
     (cut / "results.json").write_text("{")
     config = configured(*tiny(grid / "artifacts", "augmentation=none"))
-    found = forecast(Part("test", "", 100, "resnet18"), config)
+    seconds, _ = forecast(Part("test", "", 100, "resnet18"), config, CPU)
     (cut / "results.json").unlink()
     cut.rmdir()
-    assert found is not None
-    assert found[0] > 0
+    assert seconds is not None
+    assert seconds > 0
 
 
 def test_forecast_is_the_time_per_image_of_finished_outputs(
@@ -140,12 +148,92 @@ def test_forecast_is_the_time_per_image_of_finished_outputs(
 ) -> None:
     monkeypatch.chdir(grid)
     config = configured(*tiny(grid / "artifacts", "augmentation=none"))
-    found = [forecast(Part("classifier", "", n, "resnet18"), config) for n in (100, 300)]
-    assert found[0] is not None
-    assert found[1] is not None
-    assert found[1][0] == pytest.approx(3 * found[0][0])
-    assert found[1][1] == found[0][1]  # weights do not grow
-    assert forecast(Part("classifier", "", 100, "resnet50"), config) is None
+    short, long = (
+        forecast(Part("classifier", "", images, "resnet18"), config, CPU) for images in (100, 300)
+    )
+    assert short[0] is not None
+    assert long[0] == pytest.approx(3 * short[0])
+    assert long[1] == short[1]  # weights do not grow
+    assert forecast(Part("classifier", "", 100, "resnet50"), config, CPU) == (None, None)
+
+
+@pytest.fixture
+def first_cell(grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The grid as it was when the cell of seed 1 had run; the rest of it is in ``later``."""
+    folder = tmp_path / "grid"
+    shutil.copytree(grid, folder, copy_function=os.link)
+    (tmp_path / "later").mkdir()
+    classifiers = folder.glob("artifacts/classifier/*/artifact.json")
+    for file in [*classifiers, *folder.rglob("results.json")]:
+        found = json.loads(file.read_text())
+        if found.get("identity", found)["seed"] == 2:
+            name = "test" if file.name == "results.json" else "classifier"
+            shutil.move(file.parent, tmp_path / "later" / name)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def second_cell(first_cell: Path) -> Config:
+    one = [word.replace("seed=1,2", "seed=2") for word in GRID]
+    return configured(*tiny(first_cell / "artifacts", *one))
+
+
+def test_one_finished_cell_foretells_what_another_took(first_cell: Path) -> None:
+    config, later = second_cell(first_cell), first_cell.parent / "later"
+    parts = {part.name: part for part in missing_parts(config)}
+    cost = cost_of(later / "classifier")
+    assert cost is not None
+    took = {"classifier": cost} | {"test": results(later / "test")["costs"]["test"]}
+    assert parts.keys() == took.keys()
+    for name, part in parts.items():
+        seconds, size = forecast(part, config, CPU)
+        assert seconds is not None
+        assert 0.1 < seconds / took[name]["wall_seconds"] < 10
+        held = sum(file.stat().st_size for file in (later / name).rglob("*") if file.is_file())
+        assert size == pytest.approx(held, rel=0.1)
+
+
+def test_times_of_a_gpu_foretell_no_cpu(
+    first_cell: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = first_cell.glob("artifacts/classifier/*/artifact.json")
+    made = json.loads(record.read_text())
+    assert made["device"] == CPU
+    record.unlink()  # a link to that of the grid
+    record.write_text(json.dumps(made | {"device": "NVIDIA H100"}))
+    config = second_cell(first_cell)
+    training = missing_parts(config)[0]
+    on_cpu, on_gpu, on_others = (
+        forecast(training, config, device) for device in (CPU, "NVIDIA H100", OTHER_GPU)
+    )
+    assert on_cpu[0] is None
+    assert on_gpu[0] is not None
+    assert on_gpu == on_others == (on_gpu[0], on_cpu[1])
+    show([("[1/1]", config)], parallel=1)
+    assert "nothing like it was made on CPU: classifier." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("gigabytes", "warned"), [(0.001, True), (1, False)])
+def test_a_disk_that_is_too_small_is_named(
+    first_cell: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    gigabytes: float,
+    warned: bool,
+) -> None:
+    usage = SimpleNamespace(free=round(gigabytes * 1e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    show([("[1/1]", second_cell(first_cell))], parallel=1)
+    said = capsys.readouterr().out
+    assert ("Warning: that does not suffice." in said) == warned
+    assert said.count("GB needed") == 1  # both folders are on one disk
+
+
+def test_what_was_never_made_has_a_size_where_the_images_say_so(tmp_path: Path) -> None:
+    config = configured(*tiny(tmp_path / "artifacts", "augmentation=none"))
+    assert config.data.image_size is not None
+    seconds, size = forecast(Part("store", "", 100, None), config, CPU)
+    assert (seconds, size) == (None, 100 * config.data.image_size**2)
 
 
 def test_report_covers_the_study(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,18 +251,3 @@ def test_failed_cell_is_reported_and_others_run(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "image_size" in done.stderr + done.stdout
     assert len(list(tmp_path.glob("artifacts/store/*/manifest.json"))) == 1
-
-
-@pytest.mark.parametrize(("name", "stage"), [("store", "store"), ("pool", "synthetic")])
-def test_forecast_of_the_same_again_is_what_it_took(
-    grid: Path, monkeypatch: pytest.MonkeyPatch, name: str, stage: str
-) -> None:
-    monkeypatch.chdir(grid)
-    config = configured(*tiny(grid / "artifacts", "augmentation=none"))
-    ((made, cost),) = [
-        (record.parent, json.loads(record.read_text())["cost"])
-        for record in grid.glob(f"artifacts/{stage}/*/artifact.json")
-    ]
-    found = forecast(Part(name, "", len(Store.open(made)), None), config)
-    size = sum(file.stat().st_size for file in made.rglob("*") if file.is_file())
-    assert found == pytest.approx((cost["wall_seconds"], size))

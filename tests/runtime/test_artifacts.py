@@ -21,7 +21,7 @@ from svp_lightning.runtime.artifacts import (
     cost_of,
     partial_path,
 )
-from svp_lightning.runtime.clock import Clock, keep_cost
+from svp_lightning.runtime.clock import Clock, device, keep_cost
 
 IDENTITY = {"a": 1, "b": [1.5, "x"]}
 
@@ -239,13 +239,15 @@ def test_counts_children_and_the_gpus_of_the_launch(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "times", lambda: os.times_result((2.0, 4.0, 7.0, 12.0, 9.0)))
     assert running.read()["cpu_seconds"] == 15
 
-    cuda = SimpleNamespace(is_initialized=lambda: True)
+    cuda = SimpleNamespace(is_initialized=lambda: True, get_device_name=lambda: "NVIDIA H100")
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(time, "monotonic", iter([100.0, 102.0, 200.0, 202.0]).__next__)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert Clock().read()["gpu_seconds"] == 2
+    assert device() == "NVIDIA H100"
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert Clock().read()["gpu_seconds"] == 8
+    assert device() == "4 × NVIDIA H100"
 
 
 def test_cost_of_a_stage_counts_all_its_attempts(tmp_path: Path) -> None:
