@@ -132,9 +132,11 @@ def test_a_resumed_run_continues_its_own_and_no_key_is_written(
         wait_until_whole(file)
         attempts.append(logged(file))
     assert len({run.run_id for _, _, run in attempts}) == 1
+    assert all(run.resume for _, _, run in attempts)  # what `wandb sync` appends them by
     step, score = "trainer/global_step", "val/macro_auprc"
     steps = [[row[step] for row in rows if score in row] for rows, _, _ in attempts]
     assert steps == [[0, 1], [2, 3]]  # logged before the step is counted
     assert all(key.encode() not in f.read_bytes() for f in tmp_path.rglob("*") if f.is_file())
     printed = svp.captured.readouterr()
     assert key not in printed.out + printed.err
+    assert "`resume` will be ignored" not in printed.err
