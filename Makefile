@@ -36,7 +36,9 @@ test: lint  ## Lint, types and all tests
 
 coverage: $(STAMP)  ## Branch coverage of all tests, other processes included (half an hour)
 	@mkdir -p build/coverage
-	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=html:build/coverage/html --cov-report=term:skip-covered
+	$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=html:build/coverage/html --cov-report=term:skip-covered \
+		--cov-report=json:build/coverage/report.json
+	@$(BIN)/python .ci/branches.py build/coverage/report.json
 
 mutation: $(STAMP)  ## Share of small mistakes in the code that tests notice, where numbers are made (an hour)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
