@@ -79,28 +79,32 @@ def locked(file: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
 
     Without locks in the file system the existence of a second file (``.held``) is the lock. It
     names its process and is freed when that has ended, on another machine by hand.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
     """
     lock: BaseFileLock = FileLock(file, fallback_to_soft=False)
     try:
-        _acquire(lock, waiting)
+        _acquire(lock, file, waiting)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
         # Under another name: a file that real locks have left behind would count as held.
         lock = SoftFileLock(file.with_suffix(".held"))
-        _acquire(lock, waiting)
+        _acquire(lock, file, waiting)
     try:
         yield
     finally:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, waiting: Callable[[], None]) -> None:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire()
+def _acquire(lock: BaseFileLock, file: Path, waiting: Callable[[], None]) -> None:
+    with explaining_write_errors(file):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
 
 
 @contextmanager
@@ -251,7 +255,7 @@ def _sha256(file: Path, *look: int) -> str:
 def _noted(note: Path, read: Callable[[], str]) -> str:
     """What the note says, or what is read and then noted; of processes at once, one reads."""
     with ExitStack() as held:
-        with suppress(OSError):  # a disk that cannot be written can still be read
+        with suppress(OSError, ArtifactError):  # what cannot be written can still be read
             note.parent.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(note.with_suffix(".lock")))
         with suppress(FileNotFoundError, NotADirectoryError, ValueError):  # or a damaged note

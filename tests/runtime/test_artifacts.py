@@ -1,5 +1,6 @@
 """Stage outputs: built once, whole, resumed, checked, and what they cost."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.runtime.artifacts import (
@@ -138,6 +140,22 @@ def test_a_record_of_files_elsewhere_is_refused(tmp_path: Path, name: str) -> No
 def test_rebuilding_keeps_what_is_whole(tmp_path: Path) -> None:
     path = ArtifactCache(tmp_path).build("store", IDENTITY, make)
     assert ArtifactCache(tmp_path, rebuild=True).build("store", IDENTITY, crash) == path
+
+
+def test_a_read_only_disk_can_be_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ArtifactCache(tmp_path)
+    path = cache.build("store", IDENTITY, make)
+    path.with_suffix(".lock").unlink()
+
+    def read_only(lock: FileLock, **_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), lock.lock_file)
+
+    monkeypatch.setattr(FileLock, "acquire", read_only)
+    for reading in (cache, ArtifactCache(tmp_path, rebuild=True)):
+        assert reading.build("store", IDENTITY, crash) == path
+    with pytest.raises(ArtifactError, match=r"\.lock cannot be written \(Read-only file system\)"):
+        cache.build("store", {"missing": 1}, make)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_full_disk_is_one_clear_error(tmp_path: Path) -> None:
