@@ -41,11 +41,20 @@ class Pipeline:
         rebuild = config.artifacts == "rebuild"
         self.cache = ArtifactCache(config.paths.artifacts, announce=say, rebuild=rebuild)
         self._build = build
+        self._in_fixed_order(True)
 
     def close(self) -> None:
-        """End what the loggers have begun."""
+        """End what the loggers have begun, and what holds for this configuration alone."""
         if "trainers" in self.__dict__:
             self.trainers.close()
+        self._in_fixed_order(False)
+
+    def _in_fixed_order(self, now: bool) -> None:
+        """For all stages, as some compute without a trainer; nothing is imported where unasked."""
+        if self.config.trainer.deterministic:
+            from svp_lightning.stages.environment import refuse_changing_order
+
+            refuse_changing_order(now)
 
     @cached_property
     def trainers(self) -> "Trainers":

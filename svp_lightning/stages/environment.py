@@ -103,6 +103,13 @@ def choose_device(trainer: TrainerSettings) -> torch.device:
     return torch.device("cpu")
 
 
+def refuse_changing_order(refused: bool) -> None:
+    """Let torch refuse operations that add in a changing order, in this whole process, or not."""
+    if refused:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read by the first product on a GPU
+    torch.use_deterministic_algorithms(refused)
+
+
 def _gpu(trainer: TrainerSettings, there: int) -> int:
     """The number of this process's GPU: of those listed, or of those that are there."""
     rank = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))

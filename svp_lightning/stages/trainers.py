@@ -107,7 +107,6 @@ class Trainers:
                 num_nodes=settings.num_nodes,
                 strategy=settings.strategy,
                 precision=precision,
-                deterministic=settings.deterministic or None,
                 plugins=[WholeCheckpoints()],
                 callbacks=every if folder is None else [*every, KeepCost(folder)],
                 logger=loggers,

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,16 @@ import pytorch_lightning as pl
 import torch
 from torch.distributed import DistNetworkError
 
+from svp_lightning.commands import export
 from svp_lightning.errors import ArtifactError, DistributedError, TrainingError
+from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
+from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.drawing import sample
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD
 from svp_lightning.stages.resuming import WholeCheckpoints, newest_checkpoint, write_curves
 from svp_lightning.stages.trainers import Trainers, fit, require_divisible, require_finished
+from tests import configured
 
 Build = Callable[..., Pipeline]
 
@@ -73,14 +79,32 @@ def test_training_stopped_early_is_not_a_finished_generator(svp_pipeline: Build)
     ]
 
 
-def test_deterministic_operations_are_taken_where_asked_for(svp_pipeline: Build) -> None:
-    try:
-        svp_pipeline("trainer.deterministic=true").trainers.make("Nothing")
-        assert torch.are_deterministic_algorithms_enabled()
-    finally:
-        torch.use_deterministic_algorithms(False)
-    svp_pipeline().trainers.make("Nothing")
-    assert not torch.are_deterministic_algorithms_enabled()
+def test_operations_in_a_changing_order_are_refused_in_stages_without_a_trainer(
+    svp_pipeline: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = configured.generator(network={"block_channels": (8,), "attention": (False,)})
+    info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
+    save_generator(tmp_path / "made", Denoiser(settings, 16, 2), info)
+
+    def exported(to: str, deterministic: bool = True) -> bytes:
+        given = (f"export.generator={tmp_path / 'made'}", "export.samples_per_class=2")
+        how = f"trainer.deterministic={deterministic}"
+        pipeline = svp_pipeline("task=export", *given, f"export.to={tmp_path / to}", how)
+        with closing(pipeline):
+            export.run(pipeline)
+            assert "trainers" not in vars(pipeline)
+        return (tmp_path / to / "samples" / "store" / "images.npy").read_bytes()
+
+    assert exported("one") == exported("two")
+
+    def last_of_two(*given: Any) -> Any:
+        torch.zeros(2).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
+        return sample(*given)
+
+    monkeypatch.setattr("svp_lightning.stages.generator_export.sample", last_of_two)
+    with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+        exported("three")
+    assert exported("four", deterministic=False) == exported("five", deterministic=False)
 
 
 def test_batch_that_cannot_be_divided_is_refused() -> None:
