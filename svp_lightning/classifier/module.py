@@ -131,7 +131,9 @@ class ClassifierModule(Classifier, pl.LightningModule):
             mixed = {name: values[partner] for name, values in batch.items() if name != "image"}
             other = self.loss(logits, mixed["label"], mixed.get("weight"))
             loss = share * loss + (1 - share) * other
-        self.log(TRAINING_LOSS, loss.detach(), prog_bar=True)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            # Not for the trainer's own bar: it would wait for the GPU after each later step.
+            self.log(TRAINING_LOSS, loss.detach())
         self._divergence.look("the classifier's loss", loss, self.global_step + 1)
         return loss
 

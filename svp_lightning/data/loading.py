@@ -6,9 +6,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from svp_lightning.data.batches import ShardedSampler, StepBatchSampler
+from svp_lightning.data.composition import Composition
 from svp_lightning.data.dataset import Batch, Loader, ParticleDataset
 from svp_lightning.data.mix import Mixture, check_training_rows
 from svp_lightning.data.store import Store
@@ -63,6 +65,7 @@ class ParticleDataModule(pl.LightningDataModule):
         self.tested_split = tested_split
         self.ending_step = steps - round(mixture.real_end * steps) if mixture else 0
         """Step from which on ``mixture.ending`` holds."""
+        self._weights: dict[tuple[Composition, torch.device], Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Check the training rows.
@@ -106,12 +109,21 @@ class ParticleDataModule(pl.LightningDataModule):
         key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
         random = torch.Generator(images.device)
         random.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
-        composition = self.mixture.composition
-        if self.mixture.ending is not None and trainer.global_step >= self.ending_step:
-            composition = self.mixture.ending
-        weights = torch.as_tensor(composition.weights.ravel(), dtype=torch.float32)
-        weight = weights.to(images.device)[batch.pop("group")]
+        weight = self._weights_on(images.device)[batch.pop("group")]
         return {**batch, "image": self.transform(images, random), "weight": weight}
+
+    def _weights_on(self, device: torch.device) -> Tensor:
+        """(2 K,) weights of this step's composition.
+
+        Copied once: a copy waits for all that the GPU has been given to do.
+        """
+        assert self.mixture is not None
+        late = self._running_trainer.global_step >= self.ending_step
+        composition = (self.mixture.ending if late else None) or self.mixture.composition
+        if (composition, device) not in self._weights:
+            weights = torch.as_tensor(composition.weights.ravel(), dtype=torch.float32)
+            self._weights[composition, device] = weights.to(device)
+        return self._weights[composition, device]
 
     def _heldout_loader(self, split: str) -> Loader | list[Loader]:
         if self.heldout is None or not len(rows := self.heldout.indices(split=split)):

@@ -115,7 +115,8 @@ class GeneratorModule(pl.LightningModule):
         if self.global_step % CHECK_EVERY == 0:
             self._refuse_divergence()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("generator/loss", loss.detach(), prog_bar=True)
+            # Not for the trainer's own bar: it would wait for the GPU after each later step.
+            self.log("generator/loss", loss.detach())
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

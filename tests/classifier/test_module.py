@@ -1,17 +1,25 @@
 import math
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.connectors.logger_connector import result
 from sklearn.metrics import average_precision_score
 
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.optimisation import optimizer_of, seed_step, warmup_cosine
-from svp_lightning.classifier.validation import BEST, LAST, VALIDATION_SCORE, checkpoint_callbacks
+from svp_lightning.classifier.validation import (
+    BEST,
+    LAST,
+    TRAINING_LOSS,
+    VALIDATION_SCORE,
+    checkpoint_callbacks,
+)
 from svp_lightning.errors import CheckpointError, TrainingError
 from svp_lightning.stages.classifier_training import validation_score
 
@@ -88,7 +96,7 @@ def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
         module = toy.module(toy.settings())
         module.seed = seed
         monkeypatch.setattr(type(module), "global_step", step)
-        monkeypatch.setattr(type(module), "log", lambda *_, **__: None)
+        monkeypatch.setattr(type(module), "trainer", SimpleNamespace(log_every_n_steps=100))
         return module.training_step(batch, 0).item()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -169,6 +177,17 @@ def test_validation_score_is_that_of_the_prevalence_in_use(toy, tmp_path):
     )
     assert trainer.callback_metrics[VALIDATION_SCORE].item() == pytest.approx(expected, abs=1e-5)
     assert Classifier.load(tmp_path / BEST).trained_shares == trained
+
+
+def test_no_step_reads_the_loss(toy, tmp_path, monkeypatch):
+    """Lightning reads what its own bar shows after every step, and waits for the GPU to do so."""
+    read = []
+    monkeypatch.setattr(result, "convert_tensors_to_scalars", read.append)
+    settings = toy.settings(steps=15)
+    trainer = toy.trainer(tmp_path, settings, log_every_n_steps=10)
+    trainer.fit(toy.module(settings), toy.train_loader(settings))
+    assert TRAINING_LOSS in trainer.callback_metrics
+    assert read == []
 
 
 def test_a_diverged_run_stops_with_a_remedy(toy, tmp_path):

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.precision import MixedPrecision
+from pytorch_lightning.trainer.connectors.logger_connector import result
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.utils.data import DataLoader, Dataset
@@ -54,6 +55,7 @@ def fit(
     ckpt_path: Path | None = None,
     precision: Any = "32-true",
     plugins: Any = None,
+    **options: Any,
 ) -> GeneratorModule:
     """Train in epochs of three batches up to global step ``steps``."""
     torch.manual_seed(7)
@@ -69,6 +71,7 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[ModelCheckpoint(folder, filename="{step}", every_n_train_steps=3)],
+        **options,
     )
     loader = DataLoader(ConstantImages(3, settings.batch_size), batch_size=None)
     trainer.fit(module, loader, ckpt_path=ckpt_path)
@@ -92,6 +95,15 @@ def test_resuming_a_finished_run_keeps_its_weights(tmp_path: Path) -> None:
     again = fit(small_settings(), 3, tmp_path, tmp_path / "step=3.ckpt")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_no_step_reads_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning reads what its own bar shows after every step, and waits for the GPU to do so."""
+    read: list[Tensor] = []
+    monkeypatch.setattr(result, "convert_tensors_to_scalars", read.append)
+    module = fit(small_settings(), 3, tmp_path, log_every_n_steps=2)
+    assert "generator/loss" in module.trainer.callback_metrics
+    assert read == []
 
 
 def test_seed_and_rank_change_the_training_noise(monkeypatch: pytest.MonkeyPatch) -> None:
