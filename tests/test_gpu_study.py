@@ -1,8 +1,15 @@
-"""The study on a GPU, rehearsed on the CPU in this process."""
+"""The study on a GPU, rehearsed on the CPU."""
 
 import importlib
 import json
+import signal
+import threading
+import time
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +18,14 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from svp_lightning.errors import SvpError
 from svp_lightning.generator.checkpoint import load_generator
 from tests.conftest import _save_blank
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "gpu"
-QUICK = ("--tiny", "--jobs", "0", "trainer=cpu", "data.simulation.workers=0")
+QUICK = ("--tiny", "--seeds", "1", "trainer=cpu", "data.simulation.workers=0")
+ORACLE = "augmentation=oracle augmentation.ratio=1"
 
 
 @pytest.fixture
@@ -25,33 +34,126 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
     module = importlib.import_module("gpu_study")
     monkeypatch.setenv("SVP_SWEEP_MEMORY", "")  # which the script sets
     monkeypatch.setattr(module, "ARMS", (module.ARMS[0], module.ARMS[-1]))
-    monkeypatch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
-    use_narrow_backbones(monkeypatch)
-    leave_out_pictures_of_generators(monkeypatch)
+    monkeypatch.setattr(module, "_start_worker", _start_quick_worker)
+    _make_quick(monkeypatch)
     return module
 
 
-def test_a_rehearsal_leaves_table_and_weights_and_a_second_call_repeats_nothing(
-    study: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def _make_quick(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
+    use_narrow_backbones(patch)
+    leave_out_pictures_of_generators(patch)
+
+
+def _start_quick_worker(jobs: int) -> None:
+    importlib.import_module("gpu_study")._start_worker(jobs)
+    _make_quick(pytest.MonkeyPatch())
+
+
+def test_a_rehearsal_leaves_table_and_weights_and_later_calls_repeat_nothing(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "work"
-    arguments = (*QUICK, "--minutes", "60", "--call", "60", "--seeds", "1", "--folder", str(folder))
-    assert study.main(arguments) == 0
+    arguments = (*QUICK, "--minutes", "60", "--call", "60", "--folder", str(folder))
+    assert study.main((*arguments, "--jobs", "0")) == 0
     assert capsys.readouterr().out.count("Building") == 3  # store, generator, pool
-    with zipfile.ZipFile(folder / "out/study.zip") as archive:
-        archive.extractall(tmp_path / "kept")
-    table = pd.read_csv(tmp_path / "kept/table.csv")
-    assert set(table["method"]) == {"none", "diffusion"}
+    assert _methods(folder, tmp_path / "kept") == {"none", "diffusion"}
     assert json.loads((tmp_path / "kept/study.json").read_text())["seeds"] == 1
-
-    parts = sorted((folder / "out").glob("model.safetensors.*"))
-    (tmp_path / "kept/generator/model.safetensors").write_bytes(
-        b"".join(part.read_bytes() for part in parts)
-    )
+    weights = (folder / "out/model.safetensors").read_bytes()
+    (tmp_path / "kept/generator/model.safetensors").write_bytes(weights)
     assert load_generator(tmp_path / "kept/generator").info.settings.steps == 6
 
-    assert study.main(arguments) == 0
+    assert study.main((*arguments, "--jobs", "0")) == 0
     assert "Building" not in capsys.readouterr().out
+
+    # In processes of their own: the oracle, and an arm that is finished.
+    monkeypatch.setattr(study, "ARMS", (ORACLE, study.ARMS[-1]))
+    assert study.main((*arguments, "--jobs", "2")) == 0
+    said = capsys.readouterr().out
+    assert said.count("Building") == 1  # the oracle's pool
+    assert "Seeds 1 to 1 of 2 arms" in said
+    assert _methods(folder, tmp_path / "more") == {"none", "diffusion", "oracle"}
+    assert len(list((tmp_path / "more/logs").glob("*_seed1.log"))) == 3
+
+
+def _methods(folder: Path, kept: Path) -> set[str]:
+    """The arms in the table of the archive, which is unpacked."""
+    with zipfile.ZipFile(folder / "out/study.zip") as archive:
+        archive.extractall(kept)
+    return set(pd.read_csv(kept / "table.csv")["method"])
+
+
+def test_processes_that_are_late_are_ended(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "_start_worker", abs)  # they import nothing
+    with study.cell_runner(2) as submit:
+        cells = [submit(time.sleep, 600) for _ in range(2)]
+        while not all(cell.running() for cell in cells):
+            time.sleep(0.01)
+        workers = active_children()
+        assert len(workers) == 2
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == -signal.SIGTERM
+
+
+def test_classifiers_that_are_late_do_not_count(
+    study: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release, notes = threading.Event(), {}
+
+    @contextmanager
+    def in_threads(jobs: int) -> Iterator[Any]:
+        with ThreadPoolExecutor(jobs) as pool:
+            yield pool.submit
+            release.set()
+
+    monkeypatch.setattr(study, "cell_runner", in_threads)
+    cells = SimpleNamespace(cell=lambda _, seed: seed == 1 or release.wait())
+    clock = SimpleNamespace(until=lambda _: 0.5, note=lambda **facts: notes.update(facts))
+    assert study.run_cells(cells, clock, ("a", "b"), seeds=3, jobs=2) == 1
+    assert notes == {"seeds": 1}
+    assert "2 of 2 classifiers are not finished" in capsys.readouterr().out
+
+
+def test_no_more_comes_out_than_may(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = importlib.import_module("keeping")
+    monkeypatch.setattr(keeping, "PART_BYTES", 4)
+    monkeypatch.setattr(keeping, "MAX_BYTES", 4)
+    out, file = tmp_path / "out", tmp_path / "weights"
+    out.mkdir()
+    for content in (b"0123456789", b"abcd"):
+        file.write_bytes(content)
+        study.hand_out(file, out)
+        parts = sorted(out.iterdir())
+        assert b"".join(part.read_bytes() for part in parts) == content
+        assert max(part.stat().st_size for part in parts) <= 4
+        study.refuse_excess(out)
+    (out / "large").write_bytes(b"01234")
+    with pytest.raises(SvpError, match="2 files"):
+        study.refuse_excess(out)
+
+
+def test_collecting_refuses_what_is_too_much(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "study.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/other").touch()
+    nothing = study.Study(tmp_path, (), ())
+    study.collect(nothing, False, tmp_path / "out")
+    monkeypatch.setattr(importlib.import_module("keeping"), "MAX_FILES", 1)
+    with pytest.raises(SvpError, match="2 files"):
+        study.collect(nothing, False, tmp_path / "out")
+
+
+def test_figures_are_kept_of_one_run_of_each_arm(study: Any) -> None:
+    names = ["figures", "classifier.ckpt", "reference.safetensors", "results.json"]
+    large = {"classifier.ckpt", "reference.safetensors"}
+    assert study.not_kept("outputs/gpu", ["figures", "report.html"]) == set()
+    assert study.not_kept("outputs/gpu/resnet18_none_seed1_0a", names) == large
+    assert study.not_kept("outputs/gpu/resnet18_none_seed10_0a", names) == {*large, "figures"}
 
 
 def test_a_training_that_does_not_fit_ends_with_the_steps_that_do(

@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from keeping import hand_out, not_kept, refuse_excess
 from pacing import SHARES, Clock, DoesNotFitError, pace
 
 from svp_lightning.__main__ import configured
@@ -55,6 +56,7 @@ PAPER = (
     "classifier.steps=2000",
     "classifier.validate_every=500",
     "evaluation.batch_size=4096",
+    "evaluation.bootstrap_resamples=200",
 )
 TINY = (
     "scale=tiny",
@@ -65,8 +67,6 @@ TINY = (
 NO_TEST = "scale.counts.test={protein: 16, silicone_oil: 16, air_bubble: 16}"
 """Training does not wait for the large test split: the images of a split are the same whatever the
 counts of the others."""
-PART_BYTES = 15 << 20
-"""Of the files that the weights are cut into."""
 
 
 @contextmanager
@@ -217,9 +217,12 @@ def rendering(study: Study, aside: bool) -> Iterator[None]:
 
 
 def collect(study: Study, trained: bool, out: Path) -> None:
-    """Write the study's report, and what is to be kept of it: an archive, and the weights in parts.
+    """Write the study's report, and what is to be kept of it: an archive, and the weights.
 
     ``trained`` says whether there is a generator.
+
+    Raises:
+        SvpError: it is more than may come out.
     """
     from svp_lightning.generator.settings import INFO, WEIGHTS
     from svp_lightning.report.study import study_report
@@ -228,11 +231,12 @@ def collect(study: Study, trained: bool, out: Path) -> None:
 
     runs, kept = study.folder / "outputs/gpu", study.folder / "kept"
     shutil.rmtree(kept, ignore_errors=True)
+    for folder in (kept, out):
+        folder.mkdir(parents=True, exist_ok=True)
     if any(runs.rglob("results.json")):
         study_report(runs)
         print_table(study_table(read_study(runs)))
-        shutil.copytree(runs, kept, ignore=_large)
-    out.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(runs, kept, ignore=not_kept, dirs_exist_ok=True)
     if (study.folder / "logs").is_dir():
         shutil.copytree(study.folder / "logs", kept / "logs", dirs_exist_ok=True)
     shutil.copyfile(study.folder / "study.json", kept / "study.json")
@@ -240,18 +244,10 @@ def collect(study: Study, trained: bool, out: Path) -> None:
         generator = study.pipeline(*ARMS[-1].split()).generator
         shutil.copytree(generator / "figures", kept / "generator")
         shutil.copyfile(generator / INFO, kept / "generator" / INFO)
-        weights = (generator / WEIGHTS).read_bytes()
-        for part in range(0, len(weights), PART_BYTES):
-            name = f"{WEIGHTS}.{part // PART_BYTES}"
-            (out / name).write_bytes(weights[part : part + PART_BYTES])
-    shutil.make_archive(str(out / "study"), "zip", kept)
+        hand_out(generator / WEIGHTS, out)
+    hand_out(Path(shutil.make_archive(str(study.folder / "study"), "zip", kept)), out)
     say(f"Kept: {', '.join(sorted(file.name for file in out.iterdir()))} in {out}")
-
-
-def _large(folder: str, names: list[str]) -> set[str]:
-    """Files of a run that are not kept: classifiers, predictions, pages."""
-    suffixes = (".ckpt", ".parquet", ".html", ".svg")
-    return {name for name in names if name.endswith(suffixes) and Path(folder).name != "gpu"}
+    refuse_excess(out)
 
 
 def announce(arguments: argparse.Namespace, clock: Clock) -> None:
