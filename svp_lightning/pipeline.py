@@ -224,7 +224,7 @@ class Pipeline:
         from svp_lightning.data.mix import mix
 
         arm, hardest = self.config.augmentation, None
-        if arm.extra == "hard_negatives" and arm.adds:
+        if arm.hard_negatives > 0:
             from svp_lightning.stages.filtering import build_hardest
 
             hardest = build_hardest(self.features, view, self.cache, self.device)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from svp_lightning.runtime.settings import Settings
 
-Extra = Literal["duplicate", "diffusion", "oracle", "simulated", "hard_negatives"]
+Extra = Literal["duplicate", "diffusion", "oracle", "simulated"]
 Loss = Literal["class_weights", "logit_adjustment"]
 POOLS = ("diffusion", "oracle", "simulated")
 """What :attr:`AugmentationSettings.extra` takes from a pool of images that serve training alone."""
@@ -48,8 +48,7 @@ class AugmentationSettings(Settings):
     extra: Literal["none", Extra]
     """Images added to the rare classes: copies of real ones, generated ones, fresh ones of
     the simulator that the real images come from (what a perfect generator would draw), or simulated
-    ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`). Or, to the other
-    classes, copies of the real images that a network takes for a rare class most readily."""
+    ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`)."""
     microscopes: int = Field(ge=1, le=1000)
     """How many microscopes simulated images are of."""
     simulated_classes: tuple[str, ...]
@@ -58,9 +57,14 @@ class AugmentationSettings(Settings):
     ratio: float = Field(ge=0, le=1000)
     """Images added per real image of each rare class."""
     plentiful_ratio: float = Field(ge=0, le=1000)
-    """Images added per real image of the other classes: generated ones, or hard negatives. Where
-    only rare classes have generated images, what these have in common may tell a rare class
-    without showing one."""
+    """Generated images added per real image of the other classes. Where only rare classes have
+    generated images, what these have in common may tell a rare class without showing one."""
+    hard_negatives: float = Field(ge=0, le=1)
+    """Share of the real images of the other classes that are drawn more often: those that a network
+    trained on real images takes for a rare class most readily (hard negative mining, Sung and
+    Poggio 1998)."""
+    hard_share: float = Field(gt=0, lt=1)
+    """Share of these in the draws of their class."""
     sampling: Literal["natural", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
     """Class shares of the draws: ``natural`` as the rows are, added ones included; ``balanced``
     draws every class equally often; or a relative frequency for each class."""
@@ -92,8 +96,6 @@ class AugmentationSettings(Settings):
     @property
     def adds(self) -> bool:
         """Whether any image is added to the real ones."""
-        if self.extra == "hard_negatives":
-            return self.plentiful_ratio > 0
         return self.extra != "none" and self.ratio > 0
 
     @property
@@ -105,6 +107,7 @@ class AugmentationSettings(Settings):
             **{name: name == self.extra for name in get_args(Extra)},
             "simulated": self.extra == "simulated" or (generated and bool(self.simulated_classes)),
             "all_classes": self.plentiful_ratio > 0 and generated,
+            "hard_negatives": self.hard_negatives > 0,
             "filtered": kept is not None and kept.hardest is None,
             "hard": kept is not None and kept.hardest is not None,
             "balanced_sampling": self.sampling == "balanced",
@@ -140,15 +143,20 @@ class AugmentationSettings(Settings):
 
     @property
     def needs_features(self) -> bool:
-        """Whether a network trained on real images decides which images are added."""
-        return self.filters or (self.extra == "hard_negatives" and self.adds)
+        """Whether a network trained on real images decides which images are drawn."""
+        return self.filters or self.hard_negatives > 0
 
     @model_validator(mode="after")
     def _only_generated_images_for_all(self) -> Self:
-        if self.plentiful_ratio > 0 and self.extra not in ("diffusion", "hard_negatives"):
+        if self.plentiful_ratio > 0 and self.extra != "diffusion":
             raise ValueError(
                 f"plentiful_ratio={self.plentiful_ratio:g} adds generated images; choose "
                 "extra=diffusion or plentiful_ratio=0"
+            )
+        if self.plentiful_ratio > 0 and self.hard_negatives > 0:
+            raise ValueError(
+                f"plentiful_ratio={self.plentiful_ratio:g} and hard_negatives="
+                f"{self.hard_negatives:g} both share out the draws of the other classes; choose one"
             )
         return self
 
@@ -190,6 +198,8 @@ class AugmentationSettings(Settings):
                 del values["microscopes"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]
+        if self.hard_negatives == 0:
+            del values["hard_negatives"], values["hard_share"]
         if self.loss != "logit_adjustment":
             del values["tau"]
         if not self.filters:

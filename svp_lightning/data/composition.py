@@ -42,6 +42,7 @@ def compose(
     class_names: tuple[str, ...],
     settings: AugmentationSettings,
     pool_share: float | None,
+    hard: NDArray[np.bool_] | None = None,
 ) -> Composition:
     """The batches of an arm, or of a phase of it.
 
@@ -51,6 +52,8 @@ def compose(
         settings: class shares, and weights in the loss.
         pool_share: share of the added images in the draws of each class that has any; None: as
             in ``counts``.
+        hard: (K,) whether the rows added to a class are its hard negatives, which have a share of
+            their own and full weight.
 
     Raises:
         SettingsError: ``augmentation.sampling`` names other classes.
@@ -58,9 +61,11 @@ def compose(
     added = counts[1] / counts.sum(axis=0)
     if pool_share is not None:
         added = np.where(counts[1] > 0, pool_share, 0.0)
+    hard = np.zeros(len(class_names), dtype=np.bool_) if hard is None else hard
+    added = np.where(hard, settings.hard_share, added)
     within = np.stack([1 - added, added])
     of_classes = _class_shares(counts.sum(axis=0), class_names, settings.sampling)
-    relative = np.array([[1.0], [settings.pool_weight]])
+    relative = np.stack([np.ones(len(hard)), np.where(hard, 1.0, settings.pool_weight)])
     weights = relative / (within * relative).sum(axis=0)
     if settings.loss == "class_weights":  # mean 1 over the draws
         weights = weights / (len(of_classes) * of_classes)

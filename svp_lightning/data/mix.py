@@ -141,22 +141,28 @@ def mix(
         synthetic: pool of images, for arms that need one.
         settings: what is added, and how rows are drawn and weighted.
         seed: decides which real images are copied when the ratio is not whole.
-        hardest: (n,) training rows of ``real``, those most like a rare class first, which only
-            ``hard_negatives`` needs.
+        hardest: (n,) training rows of ``real``, those most like a rare class first, which
+            ``hard_negatives`` need.
 
     Raises:
         StoreError: the pool is missing, foreign, not synthetic or too small, or synthetic
             images sit in the real store.
     """
-    rows = _enlarge(train_rows(real), real, synthetic, settings, seed, hardest)
+    rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
+    negatives = dict.fromkeys(rows.class_names, 0)
+    if settings.hard_negatives > 0 and hardest is not None:
+        found = _negatives(rows, hardest, settings.hard_negatives)
+        rows = _extend(rows, rows.stores, REAL, found)
+        negatives |= {name: len(chosen) for name, chosen in found.items()}
+    hard = np.array([count > 0 for count in negatives.values()])
     counts = np.bincount(rows.group, minlength=2 * len(rows.class_names)).reshape(2, -1)
-    composed = compose(counts, rows.class_names, settings, settings.pool_share)
+    composed = compose(counts, rows.class_names, settings, settings.pool_share, hard)
     shift = None
     if settings.loss == "logit_adjustment":  # Menon et al. 2021, eq. 10
         shift = (settings.tau * np.log(composed.class_shares)).astype(np.float32)
     ending = None
     if settings.real_end > 0 and any(rows.added.values()):
-        ending = compose(counts, rows.class_names, settings, pool_share=0.0)
+        ending = compose(counts, rows.class_names, settings, 0.0, hard)
     return replace(
         rows, composition=composed, ending=ending, real_end=settings.real_end, logit_shift=shift
     )
@@ -229,18 +235,9 @@ def _enlarge(
     synthetic: Store | None,
     settings: AugmentationSettings,
     seed: int,
-    hardest: NDArray[np.int64] | None,
 ) -> Mixture:
     if settings.extra == "duplicate":
         return _extend(base, (real,), REAL, _copies(base, settings, seed))
-    if settings.extra == "hard_negatives" and hardest is not None:
-        wanted = added_counts(base.real, 0, settings.plentiful_ratio)
-        of_class = {name: real.class_names.index(name) for name in wanted}
-        # As copies are: above a ratio of 1 in one more pass over them.
-        rows = {
-            c: np.resize(hardest[real.labels[hardest] == of_class[c]], n) for c, n in wanted.items()
-        }
-        return _extend(base, (real,), REAL, rows)
     if settings.needs_pool:
         pool = check_pool(real, synthetic, settings.extra)
         rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))
@@ -265,6 +262,17 @@ def _extend(
         added_row=np.concatenate([base.added_row, np.ones(len(added), np.bool_)]),
         added={**base.added, **{c: len(r) for c, r in rows.items()}},
     )
+
+
+def _negatives(
+    base: Mixture, hardest: NDArray[np.int64], share: float
+) -> dict[str, NDArray[np.int64]]:
+    """The first ``share`` of the rows ``hardest`` of each class that is not rare, one at least."""
+    store, found = base.stores[REAL], {}
+    for name in (c for c in base.class_names if c not in base.rare):
+        of_class = hardest[store.labels[hardest] == store.class_names.index(name)]
+        found[name] = of_class[: max(round(share * len(of_class)), 1)]
+    return found
 
 
 def _copies(

@@ -52,6 +52,8 @@ FEATURE_ARM = AugmentationSettings(
     simulated_classes=(),
     ratio=0,
     plentiful_ratio=0,
+    hard_negatives=0,
+    hard_share=0.3,
     pool_share=None,
     pool_weight=1,
     real_end=0,
@@ -96,7 +98,7 @@ def build_classifier(
         "data": store.sha256,
         "synthetic": rows.stores[1].sha256 if len(rows.stores) > 1 else None,
     }
-    if augmentation.extra == "hard_negatives":
+    if augmentation.hard_negatives > 0:
         identity["rows"] = sha256(rows.row.tobytes()).hexdigest()
     make = partial(_train, settings, augmentation, seed, rows, prevalence, trainers)
     return cache.build("classifier", identity, make, every_rank=True)

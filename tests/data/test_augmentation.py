@@ -104,6 +104,8 @@ def test_shares_name_every_class(real) -> None:
             "diffusion_all_classes",
         ),
         ({"method": "class_weights"}, "none"),
+        ({"method": "hard_negatives"}, "none"),
+        ({"method": "none", "hard_negatives": 0.1}, "hard_negatives"),
         ({"method": "anything"}, "none"),
         ({"method": "classical_strong_mixup", "strength": 1}, "classical"),
     ],
@@ -120,6 +122,12 @@ def test_the_frequencies_are_made_up_for_only_once(loss) -> None:
         augmentation(**values)
 
 
+def test_one_thing_shares_out_the_draws_of_the_other_classes() -> None:
+    values = {"extra": "diffusion", "ratio": 1, "plentiful_ratio": 0.5, "hard_negatives": 0.1}
+    with pytest.raises(ValueError, match="choose one"):
+        augmentation(method="diffusion_all_classes_hard_negatives", **values)
+
+
 @pytest.mark.parametrize("extra", ["none", "duplicate"])
 def test_only_generated_images_are_added_to_plentiful_classes(extra) -> None:
     values = {"method": f"{extra}_all_classes", "extra": extra, "plentiful_ratio": 0.5}
@@ -133,6 +141,7 @@ def test_what_has_no_effect_is_no_part_of_the_identity() -> None:
     assert none == augmentation(method="diffusion", extra="diffusion", ratio=0).identity()
     everywhere = augmentation(method="diffusion_all_classes", extra="diffusion", plentiful_ratio=1)
     assert none == everywhere.identity()
+    assert none == augmentation(hard_share=0.5).identity()
     used = everywhere.model_copy(update={"ratio": 1.0}).identity()
     assert used["plentiful_ratio"] == 1
     adjusted = augmentation(method="logit_adjustment", loss="logit_adjustment")

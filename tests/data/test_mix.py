@@ -107,17 +107,35 @@ def test_generated_images_of_every_class_come_each_from_its_own_class(real, pool
 
 def test_hard_negatives_are_the_first_of_their_order_and_real(real) -> None:
     hardest = real.indices("train", 0)[::-1]
-    settings = augmentation(
-        method="hard_negatives", extra="hard_negatives", ratio=0, plentiful_ratio=0.1
-    )
+    settings = augmentation(method="hard_negatives", hard_negatives=0.1)
     mixture = mix(real, None, settings, seed=0, hardest=hardest)
     assert mixture.added == {"protein": 4, "silicone_oil": 0}
     assert mixture.row[mixture.added_row].tolist() == hardest[:4].tolist()
     assert set(mixture.store_id) == {REAL}
     assert set(mixture.label[mixture.added_row]) == {0}
-    more = settings.model_copy(update={"plentiful_ratio": 1.5})
-    mixture = mix(real, None, more, seed=0, hardest=hardest)
-    assert mixture.row[mixture.added_row].tolist() == [*hardest, *hardest[:20]]
+    least = settings.model_copy(update={"hard_negatives": 1e-6})
+    mixture = mix(real, None, least, seed=0, hardest=hardest)
+    assert mixture.row[mixture.added_row].tolist() == hardest[:1].tolist()
+
+
+def test_hard_negatives_and_generated_images_have_each_their_share(real, pool) -> None:
+    changes = {"pool_share": 0.4, "pool_weight": 0.5, "real_end": 0.2, "hard_share": 0.25}
+    settings = augmentation(
+        method="diffusion_hard_negatives", extra="diffusion", ratio=2, hard_negatives=0.1, **changes
+    )
+    mixture = mix(real, pool, settings, seed=0, hardest=real.indices("train", 0))
+    assert mixture.added == {"protein": 4, "silicone_oil": 14}
+    added = mixture.added_row
+    assert np.bincount(mixture.store_id[added]).tolist() == [4, 14]
+    assert ((mixture.store_id == SYNTHETIC) == (added & (mixture.label == 1))).all()
+    for phase, generated in ((mixture.composition, 0.4), (mixture.ending, 0.0)):
+        within = phase.shares[1] / phase.shares.sum(axis=0)
+        np.testing.assert_allclose(within, [0.25, generated])
+        np.testing.assert_allclose(phase.weights[0, 0], phase.weights[1, 0])
+    np.testing.assert_allclose(
+        mixture.composition.weights[1, 1], 0.5 * mixture.composition.weights[0, 1]
+    )
+    check_training_rows(mixture)
 
 
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:

@@ -68,7 +68,7 @@ def test_hard_images_are_the_least_sure_of_those_within_the_distribution(
 
 
 def test_hard_negatives_are_real_training_images_that_look_rare(svp_pipeline: Build) -> None:
-    pipeline = svp_pipeline("augmentation=hard_negatives", "augmentation.plentiful_ratio=0.1")
+    pipeline = svp_pipeline("augmentation=hard_negatives", "augmentation.hard_negatives=0.1")
     rows, store = pipeline.rows, pipeline.store
     assert rows.added == {"protein": 6, "silicone_oil": 0, "air_bubble": 0}
     assert rows.synthetic is None
