@@ -175,6 +175,8 @@ class Config(Settings):
             values["augmentation"] |= {"microscopes": self.augmentation.microscopes}
         if self.augmentation.simulates and "sampler" not in values:
             values |= {"sampler": {"seed": self.sampler.seed}}
+        if self.trainer.accumulate > 1:  # batch normalisation then is another (build_classifier)
+            values |= {"accumulate": self.trainer.accumulate}
         return values | {"task": self.task, "seed": self.seed}
 
 

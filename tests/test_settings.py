@@ -55,7 +55,7 @@ def trainer(**changes: Any) -> TrainerSettings:
         ),
         *(
             ("trainer", {name: 1}, rf"trainer\.{name} .* Set {INSTEAD[name]} instead")
-            for name in ("max_epochs", "fast_dev_run", "max_time", "limit_train_batches")
+            for name in ("max_epochs", "fast_dev_run", "max_time", "accumulate_grad_batches")
         ),
         *(
             ("trainer", {"precision": f"{kind}-true"}, f"precision.*{kind}-mixed")

@@ -1,11 +1,10 @@
 """The classifier's Lightning shell: loss, schedule, validation score, collected predictions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -28,13 +27,14 @@ from svp_lightning.classifier.validation import (
     Collector,
 )
 from svp_lightning.errors import TrainingError
+from svp_lightning.runtime.accumulation import Accumulating
 from svp_lightning.runtime.divergence import Divergence
 
 FINITE_CHECK_STEPS = 50
 """Steps between looks at the loss: each look makes the CPU wait for the GPU."""
 
 
-class ClassifierModule(Classifier, pl.LightningModule):
+class ClassifierModule(Classifier, Accumulating):
     """Trains, validates and tests a particle classifier.
 
     Batches are dicts: ``image`` (B, 1, H, W) float in [-1, 1], ``label`` (B,) int64, ``index``
@@ -53,6 +53,7 @@ class ClassifierModule(Classifier, pl.LightningModule):
             one share per batch of a process; 0 for none.
         score: what validation logs (:data:`~.validation.VALIDATION_SCORE`), from the predictions
             of the whole split; None: nothing.
+        parts: of a batch, in which it goes through the network (see :class:`.Accumulating`).
 
     Attributes:
         newest_score: of the last validation; None: there was none.
@@ -76,6 +77,7 @@ class ClassifierModule(Classifier, pl.LightningModule):
         trained_shares: Mapping[str, float] | None = None,
         score: Callable[[Collected], Mapping[str, float]] | None = None,
         wide_stem: bool | None = None,
+        parts: int = 1,
     ) -> None:
         super().__init__(settings, class_names, image_size, seed, trained_shares, wide_stem)
         # A process without test images still joins the others (see ``teardown``).
@@ -93,7 +95,7 @@ class ClassifierModule(Classifier, pl.LightningModule):
             },
             logger=False,
         )
-        self.score = score
+        self.score, self.parts = score, parts
         shift = None if logit_shift is None else torch.tensor(_plain(logit_shift))
         self.register_buffer("logit_shift", shift, persistent=False)
         self.mixup = mixup
@@ -120,22 +122,29 @@ class ClassifierModule(Classifier, pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch."""
         seed_step(self.seed, self.global_step, self.global_rank, self.device)
-        images, share = batch["image"], None
+        last, loss = self.accumulated(self._losses(batch))
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            # Not for the trainer's own bar: it would wait for the GPU after each later step.
+            self.log(TRAINING_LOSS, loss)
+        self._divergence.look("the classifier's loss", loss, self.global_step + 1)
+        return last
+
+    def _losses(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
+        """Of each part of a batch; what is drawn is drawn for the whole of it."""
+        images, share = batch["image"], 1.0
+        mixed = dict(batch)
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
             partner = torch.randperm(len(images), device=images.device)
-            images = torch.lerp(images[partner], images, share)
-        logits = self(images).float()
-        loss = self.loss(logits, batch["label"], batch.get("weight"))
-        if share is not None:
-            mixed = {name: values[partner] for name, values in batch.items() if name != "image"}
-            other = self.loss(logits, mixed["label"], mixed.get("weight"))
-            loss = share * loss + (1 - share) * other
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            # Not for the trainer's own bar: it would wait for the GPU after each later step.
-            self.log(TRAINING_LOSS, loss.detach())
-        self._divergence.look("the classifier's loss", loss, self.global_step + 1)
-        return loss
+            mixed["image"] = torch.lerp(images[partner], images, share)
+            mixed |= {f"other_{k}": v[partner] for k, v in batch.items() if k != "image"}
+        for part in _in_parts(mixed, self.parts):
+            logits = self(part["image"]).float()
+            loss = self.loss(logits, part["label"], part.get("weight"))
+            if self.mixup > 0:
+                other = self.loss(logits, part["other_label"], part.get("other_weight"))
+                loss = share * loss + (1 - share) * other
+            yield loss
 
     def loss(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean over the images of weight times loss.
@@ -238,3 +247,9 @@ class ClassifierModule(Classifier, pl.LightningModule):
 
 def _plain(numbers: Sequence[float] | None) -> list[float] | None:
     return None if numbers is None else [float(number) for number in numbers]
+
+
+def _in_parts(values: Mapping[str, Tensor], parts: int) -> Iterator[dict[str, Tensor]]:
+    """Tensors of one length, divided into ``parts`` of equal size."""
+    chunks = zip(*(tensor.chunk(parts) for tensor in values.values()), strict=True)
+    return (dict(zip(values, chunk, strict=True)) for chunk in chunks)

@@ -7,6 +7,7 @@ learns both the conditional and the unconditional distribution (Ho & Salimans 20
 2207.12598). No Lightning, no optimiser: a plain module.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -78,6 +79,22 @@ class Denoiser(nn.Module):
         torch's global one. ``augmentation`` is as in :meth:`forward`. ``process`` is the number of
         this one among so many that share the batch.
         """
+        (loss,) = self.losses(images, labels, generator, augmentation, process)
+        return loss
+
+    def losses(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator | None = None,
+        augmentation: Tensor | None = None,
+        process: tuple[int, int] = (0, 1),
+        parts: int = 1,
+    ) -> Iterator[Tensor]:
+        """The :meth:`loss` of each of equal ``parts`` of a batch, computed when it is asked for.
+
+        What is drawn is drawn for the whole batch.
+        """
         batch = len(images)
         random: dict[str, Any] = {"generator": generator, "device": images.device}
         # From equally likely strata of the whole batch: the loss varies less that way.
@@ -87,7 +104,15 @@ class Denoiser(nn.Module):
         eps = torch.randn(images.shape, **random)
         hidden = torch.rand(batch, **random) < self.settings.class_dropout
         labels = torch.where(hidden, self.null_label, labels)
-        prediction = self(self.schedule.add_noise(images, eps, t), t, labels, augmentation)
+        condition = () if augmentation is None else (augmentation,)
+        whole = (images, eps, t, labels, *condition)
+        for part in zip(*(values.chunk(parts) for values in whole), strict=True):
+            yield self._loss(*part)
+
+    def _loss(
+        self, images: Tensor, eps: Tensor, t: Tensor, labels: Tensor, *condition: Tensor
+    ) -> Tensor:
+        prediction = self(self.schedule.add_noise(images, eps, t), t, labels, *condition)
         error = prediction - self.schedule.target(images, eps, t)
         if self.settings.prediction == "filtered":
             error = error / self.network.filter.missed(t)  # type: ignore[operator, union-attr]

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.muon import Muon
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.generator.warping import augment
+from svp_lightning.runtime.accumulation import Accumulating
 from svp_lightning.runtime.divergence import Divergence
 
 CHECK_EVERY = 20
@@ -47,7 +47,7 @@ class AveragedDenoiser(nn.Module):
         )
 
 
-class GeneratorModule(pl.LightningModule):
+class GeneratorModule(Accumulating):
     """Trains a :class:`Denoiser`; logs ``generator/loss`` per step.
 
     A step's times, noise, hidden labels and dropout depend on (seed, step, rank) alone, so a
@@ -57,9 +57,12 @@ class GeneratorModule(pl.LightningModule):
         SettingsError: the network does not fit the image size.
     """
 
-    def __init__(self, settings: GeneratorSettings, image_size: int, num_classes: int) -> None:
+    def __init__(
+        self, settings: GeneratorSettings, image_size: int, num_classes: int, parts: int = 1
+    ) -> None:
+        """``parts``: of a batch, in which it goes through the network."""
         super().__init__()
-        self.settings = settings
+        self.settings, self.parts = settings, parts
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.denoiser = Denoiser(settings, image_size, num_classes)
@@ -110,14 +113,17 @@ class GeneratorModule(pl.LightningModule):
         if self.settings.augmentation:
             images, augmentation = augment(images, self.settings.augmentation)
         process = self.global_rank, self.processes
-        loss = self.denoiser.loss(images, batch["label"], None, augmentation, process)
+        losses = self.denoiser.losses(
+            images, batch["label"], None, augmentation, process, self.parts
+        )
+        last, loss = self.accumulated(losses)
         self._divergence.look("the generator's loss", loss, self.global_step + 1)
         if self.global_step % CHECK_EVERY == 0:
             self._refuse_divergence()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             # Not for the trainer's own bar: it would wait for the GPU after each later step.
-            self.log("generator/loss", loss.detach())
-        return loss
+            self.log("generator/loss", loss)
+        return last
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         parameters, limit = self.denoiser.parameters(), self.settings.gradient_clip

@@ -100,6 +100,8 @@ def build_classifier(
     }
     if augmentation.hard_negatives > 0:
         identity["rows"] = sha256(rows.row.tobytes()).hexdigest()
+    if trainers.settings.accumulate > 1:  # statistics of batch normalisation are those of a part
+        identity["accumulate"] = trainers.settings.accumulate
     make = partial(_train, settings, augmentation, seed, rows, prevalence, trainers)
     return cache.build("classifier", identity, make, every_rank=True)
 
@@ -129,6 +131,7 @@ def _train(
     folder: Path,
 ) -> None:
     shares = dict(zip(rows.class_names, rows.trained_shares.tolist(), strict=True))
+    parts = trainers.settings.accumulate
     module = ClassifierModule(
         settings,
         rows.class_names,
@@ -138,6 +141,7 @@ def _train(
         mixup=augmentation.mixup,
         trained_shares=shares,
         score=partial(validation_score, rows.class_names, shares, prevalence),
+        parts=parts,
     )
     datamodule = ParticleDataModule(
         rows,
@@ -151,7 +155,7 @@ def _train(
     )
     callbacks = checkpoint_callbacks(folder, keep=settings.keep)
     trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)
-    require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size)
+    require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size, parts)
     images = settings.steps * settings.batch_size
     announce = partial(announce_training, trainer, module.network, _loss, rows, images)
     if trainers.settings.compile:

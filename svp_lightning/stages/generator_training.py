@@ -131,7 +131,8 @@ def _train(
     folder: Path,
 ) -> None:
     store = rows.stores[0]
-    module = GeneratorModule(settings, store.image_size, len(rows.class_names))
+    parts = trainers.settings.accumulate
+    module = GeneratorModule(settings, store.image_size, len(rows.class_names), parts)
     if initial is not None:
         module.start_from(initial, rows.class_names)
     selection = CheckpointSelection(settings.selection, compared) if compared else None
@@ -151,7 +152,7 @@ def _train(
         max_steps=settings.steps,
         limit_val_batches=0,  # no batch holds held-out images; the selection returns an error only
     )
-    require_divisible("generator.batch_size", settings.batch_size, trainer.world_size)
+    require_divisible("generator.batch_size", settings.batch_size, trainer.world_size, parts)
     images = settings.steps * settings.batch_size
     announce = partial(announce_training, trainer, module.denoiser, Denoiser.loss, rows, images)
     if trainers.settings.compile:

@@ -40,7 +40,7 @@ INSTEAD = {
     "limit_predict_batches": "augmentation.ratio",
     "val_check_interval": _VALIDATION,
     "check_val_every_n_epoch": _VALIDATION,
-    "accumulate_grad_batches": "more devices, or a smaller batch_size (of an optimiser step)",
+    "accumulate_grad_batches": "trainer.accumulate, which leaves the batch of a step as it is,",
     "gradient_clip_val": "generator.gradient_clip",
     "gradient_clip_algorithm": "generator.gradient_clip",
 }
@@ -205,6 +205,10 @@ class TrainerSettings(Settings):
     deterministic: bool
     """Refuse operations of a GPU that add in a changing order, and choose slower ones that do not:
     the same command on the same GPU then gives the same bits. A CPU always does."""
+    accumulate: int = Field(ge=1)
+    """Parts in which a process computes its share of a training batch, one after another, for less
+    memory. Steps, draws and the batch of a step stay. Batch normalisation takes the statistics of
+    a part of all processes, so such a classifier is another one than without."""
     num_workers: int = Field(ge=0)
     """Processes per loader; reading a memory map needs none."""
 

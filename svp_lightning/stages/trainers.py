@@ -178,17 +178,18 @@ def together(trainer: pl.Trainer) -> Iterator[None]:
         ) from error
 
 
-def require_divisible(name: str, batch_size: int, world_size: int) -> None:
-    """Refuse a global batch that the processes cannot share equally, before any starts.
+def require_divisible(name: str, batch_size: int, world_size: int, parts: int) -> None:
+    """Refuse a global batch that cannot be shared equally, before any process starts.
 
     Raises:
         DistributedError: naming the setting.
     """
-    if batch_size % world_size:
+    if batch_size % (world_size * parts):
+        of_each = f" of {parts} parts each (trainer.accumulate)" if parts > 1 else ""
         raise DistributedError(
             f"{name}={batch_size} is the batch of all processes together and cannot be divided "
-            f"by {world_size} processes.",
-            f"Choose a multiple of {world_size}.",
+            f"by {world_size} processes{of_each}.",
+            f"Choose a multiple of {world_size * parts}.",
         )
 
 

@@ -89,6 +89,45 @@ def test_the_last_weights_are_kept_where_asked_for(toy, tmp_path):
     assert again.newest_score == trainer.callback_metrics[VALIDATION_SCORE]
 
 
+class Fixed(pl.Callback):
+    """Batch normalisation by the running statistics, and no dropout."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        for layer in module.network.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.Dropout):
+                layer.eval()
+
+
+class Weighted(pl.Callback):
+    """A weight for each image, as class weights give."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        batch["weight"] = 1.0 + batch["label"]
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
+def test_a_batch_in_parts_trains_as_the_whole_does(toy, tmp_path, mixup):
+    # SGD: the first step of AdamW has the sign of a gradient alone, also where it is rounding.
+    settings = toy.settings(optimizer="sgd", warmup_steps=0, learning_rate=0.1)
+    found = []
+    for parts in (1, 4):
+        module = toy.module(settings, mixup=mixup, parts=parts)
+        trainer = toy.trainer(tmp_path / str(parts), settings, [Fixed(), Weighted()], max_steps=3)
+        trainer.fit(module, toy.train_loader(settings))
+        assert trainer.global_step == 3
+        found.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+    start = torch.cat([p.detach().flatten() for p in toy.module(settings).parameters()])
+    assert (found[0] - start).abs().max() > 0.01
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_batch_normalisation_takes_the_statistics_of_a_part(toy, tmp_path):
+    settings = toy.settings()
+    module = toy.module(settings, parts=4)
+    toy.trainer(tmp_path, settings, max_steps=3).fit(module, toy.train_loader(settings))
+    assert module.network[1].num_batches_tracked == 4 * 3
+
+
 def test_dropout_is_a_function_of_the_seed_and_the_step(toy):
     batch = next(iter(toy.train_loader(toy.settings())))
 

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from torch.distributed import DistNetworkError
 
+from svp_lightning.classifier.validation import BEST
 from svp_lightning.commands import export
 from svp_lightning.errors import ArtifactError, DistributedError, TrainingError
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
@@ -108,10 +109,37 @@ def test_operations_in_a_changing_order_are_refused_in_stages_without_a_trainer(
 
 
 def test_batch_that_cannot_be_divided_is_refused() -> None:
-    require_divisible("generator.batch_size", 6, 2)
+    require_divisible("generator.batch_size", 6, 2, parts=1)
     with pytest.raises(DistributedError, match=r"generator\.batch_size=7"):
-        require_divisible("generator.batch_size", 7, 2)
+        require_divisible("generator.batch_size", 7, 2, parts=1)
+    require_divisible("generator.batch_size", 12, 2, parts=3)
+    with pytest.raises(DistributedError, match=r"trainer\.accumulate.*multiple of 6"):
+        require_divisible("generator.batch_size", 8, 2, parts=3)
     require_finished("classifier", 20, 20)
+
+
+def test_batches_are_divided_and_such_a_classifier_is_another(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, loss = set(), Denoiser._loss
+
+    def note(self: Denoiser, images: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        sizes.add(len(images))
+        return loss(self, images, *rest)
+
+    monkeypatch.setattr(Denoiser, "_loss", note)
+    whole, divided = (
+        svp_pipeline("augmentation=none", "generator.seed=33", f"trainer.accumulate={parts}")
+        for parts in (1, 2)
+    )
+    assert divided.generator == whole.generator  # to rounding
+    assert divided.config.generator.batch_size // 2 in sizes
+    assert divided.classifier != whole.classifier
+    assert divided.config.identity() != whole.config.identity()
+    for pipeline, parts in ((whole, 1), (divided, 2)):
+        weights = torch.load(pipeline.classifier / BEST, weights_only=True)["state_dict"]
+        normalised = {int(v) for name, v in weights.items() if name.endswith("batches_tracked")}
+        assert normalised == {parts * pipeline.config.classifier.steps}
 
 
 def saved(step: int) -> dict[str, Any]:

@@ -48,9 +48,13 @@ def test_a_global_batch_trains_alike_on_any_number_of_processes(found):
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=2e-4)
 
 
-def test_a_generator_learns_from_both_processes_as_from_one(found):
-    """Weights and their average: noise is that of each rank, gradients are those of both."""
-    first, second, alone = (found[f"generator-{run}"] for run in ("2-0", "2-1", "1-0"))
+@pytest.mark.parametrize("name", ["generator", "in_parts"])
+def test_a_generator_learns_from_both_processes_as_from_one(found, name):
+    """Weights and their average: noise is that of each rank, gradients are those of both.
+
+    Also where each process divides its share of a batch, which the one does not.
+    """
+    first, second, alone = (found[f"{name}-{run}"] for run in ("2-0", "2-1", "1-0"))
     np.testing.assert_array_equal(first["weights"], second["weights"])
     np.testing.assert_allclose(first["weights"], alone["weights"], rtol=1e-3, atol=1e-4)
     assert abs(alone["weights"] - alone["start"]).max() > 0.003

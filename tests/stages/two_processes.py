@@ -120,12 +120,12 @@ class InTurn(GeneratorModule):
         return sum(losses) / 2
 
 
-def train_generators(out):
-    settings = small_settings(batch_size=8, warmup_steps=0, network={"dropout": 0.2})
+def train_generators(out, name, dropout, parts):
+    settings = small_settings(batch_size=8, warmup_steps=0, network={"dropout": dropout})
     for processes, kind in ((2, GeneratorModule), (1, InTurn)):
-        module = kind(settings, 16, len(NAMES))
+        module = kind(settings, 16, len(NAMES), parts if processes > 1 else 1)
         options = {"max_steps": 3, "limit_val_batches": 0}
-        trainer(processes, out, "generator", **options).fit(
+        trainer(processes, out, name, **options).fit(
             module, datamodule=Rank(24, settings.batch_size // processes)
         )
 
@@ -149,7 +149,8 @@ def main(out):
     alone_trainer.fit(alone, datamodule=Rank(9, 8))
     # Lightning has brought the trained weights back from the forked process.
     trainer(1, out).validate(module, datamodule=Rank(9, 4), verbose=False)
-    train_generators(out)
+    train_generators(out, "generator", dropout=0.2, parts=1)
+    train_generators(out, "in_parts", dropout=0.0, parts=2)  # each draws dropout of its own
 
 
 if __name__ == "__main__":
