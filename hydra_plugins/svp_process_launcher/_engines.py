@@ -6,6 +6,7 @@ resumed on another of them. submitit and Ray only carry the command to a machine
 
 import importlib
 import os
+import shutil
 import signal
 import tempfile
 import time
@@ -72,6 +73,7 @@ class Job:
 
     cell: Cell
     folder: str
+    memory: str
 
     def __call__(self) -> float | None:
         """Run the cell, or one rank of it; the log is that of rank 0."""
@@ -79,7 +81,8 @@ class Job:
         first = os.environ.get("SLURM_PROCID", "0") == "0"
         # SLURM's warning reaches all processes; it is for submitit, which ends the cell.
         command = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *self.cell.command]
-        return run_cell(command, cell_environment(self.cell, 1), self.cell.log if first else None)
+        environment = cell_environment(self.cell, 1) | {"SVP_SWEEP_MEMORY": self.memory}
+        return run_cell(command, environment, self.cell.log if first else None)
 
     def checkpoint(self) -> Any:
         """What submitit queues again after preemption: the cell resumes from its checkpoint."""
@@ -91,16 +94,19 @@ class Job:
 def slurm(sweep: Sweep, *, cluster: str, requeues: int, **settings: Any) -> None:
     """Submit the cells as an array of jobs; a signal ends the waiting, not SLURM's jobs."""
     executor = _executor(sweep.cells, cluster, requeues, settings)
-    jobs = executor.submit_array(_submitted(sweep))
+    memory = _shared_memory(sweep)
+    jobs = executor.submit_array(_submitted(sweep, memory))
     array = jobs[0].job_id.partition("_")[0]
     say(f"Submitted as job {array}.")
     results = [lambda job=job: job.results()[0] for job in jobs]  # of rank 0
     _watch(sweep, [job.done for job in jobs], results)
-    if sweep.received and cluster == "slurm":
+    if sweep.received and cluster == "slurm":  # with their memory, a few small files
         say(f"The jobs run on without this process. To end them: scancel {array}")
-    elif sweep.received:
+        return
+    if sweep.received:
         for job in jobs:
             job.cancel()
+    shutil.rmtree(memory, ignore_errors=True)
 
 
 def job_script(cells: Sequence[Cell], *, cluster: str, requeues: int, **settings: Any) -> str:
@@ -150,7 +156,8 @@ def ray(
         ) from error
     signal.signal(signal.SIGTERM, handler)  # Ray has set its own
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(Job.__call__)
-    tasks = [task.remote(job) for job in _submitted(sweep)]
+    memory = _shared_memory(sweep)
+    tasks = [task.remote(job) for job in _submitted(sweep, memory)]
     futures = [one.future() for one in tasks]
     _watch(sweep, [future.done for future in futures], [future.result for future in futures])
     if sweep.received:
@@ -158,13 +165,22 @@ def ray(
             ray.cancel(one)
         ray.wait(tasks, num_returns=len(tasks), timeout=10)
     ray.shutdown()
+    shutil.rmtree(memory, ignore_errors=True)
 
 
-def _submitted(sweep: Sweep) -> list[Job]:
+def _shared_memory(sweep: Sweep) -> str:
+    """A new folder beside the logs, where all machines see it: what one cell has read, all know."""
+    assert sweep.cells[0].log is not None
+    logs = sweep.cells[0].log.absolute().parent
+    logs.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkdtemp(prefix="memory_", dir=logs)
+
+
+def _submitted(sweep: Sweep, memory: str) -> list[Job]:
     """The jobs of the cells, which count as begun."""
     for cell in sweep.cells:
         sweep.begin(cell, "submitted")
-    return [Job(cell, os.getcwd()) for cell in sweep.cells]
+    return [Job(cell, os.getcwd(), memory) for cell in sweep.cells]
 
 
 def _watch(

@@ -13,7 +13,8 @@ What a cell gets in its environment:
 - ``SVP_SWEEP_CELL``: its number, as ``"2/12"``.
 - ``SVP_CELL_RESULT``: a file to which the cell's rank 0 may write ``{"objective": 0.93}``. A
   sweeper that searches (Optuna) gets this number as the cell's return value.
-- ``SVP_SWEEP_MEMORY``: a folder that all cells of a batch share, removed at its end (``process``).
+- ``SVP_SWEEP_MEMORY``: a folder that all cells of a batch share, removed at its end; that of SLURM
+  jobs and Ray tasks is beside the logs, and stays where jobs run on without the sweep.
 - ``CUDA_VISIBLE_DEVICES``, ``OMP_NUM_THREADS``: its share of the machine where several cells
   run at once (``process``). An ``OMP_NUM_THREADS`` set by the caller is kept.
 

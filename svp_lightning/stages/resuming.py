@@ -27,7 +27,10 @@ _BROKEN = (
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The whole checkpoint of the latest step to resume from, SLURM's requeue file included."""
+    """The whole checkpoint of the latest step to resume from, SLURM's requeue file included.
+
+    It says which step that is.
+    """
     steps = {}
     for file in [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]:
         try:
@@ -41,7 +44,10 @@ def newest_checkpoint(folder: Path) -> Path | None:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             say(f"  Warning: {file} cannot be read ({reason}); another checkpoint is used.")
     # Not by the time of the file: clocks jump.
-    return max(steps, key=lambda file: (steps[file], file.name == LAST), default=None)
+    newest = max(steps, key=lambda file: (steps[file], file.name == LAST), default=None)
+    if newest is not None:
+        say(f"  Continues after step {steps[newest]:,}")
+    return newest
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -40,7 +40,10 @@ def main(cfg):
     if cfg.objective is not None:
         Path(os.environ["SVP_CELL_RESULT"]).write_text(json.dumps({"objective": cfg.objective}))
     Path("records").mkdir(exist_ok=True)
+    if memory := os.environ.get("SVP_SWEEP_MEMORY"):
+        Path(memory, f"{cfg.number}.json").write_text("{}")
     record = {"config": OmegaConf.to_container(cfg), "environment": dict(os.environ),
+              "memory": [memory, memory and sorted(os.listdir(memory))],
               "started": started, "ended": time.time()}
     Path("records", f"{cfg.number}.json").write_text(json.dumps(record))
 

@@ -18,6 +18,19 @@ for job in self.launcher.launch([["number=1", "objective=0.25"], ["number=2", "f
 """
 
 
+def check_memory(app: Any, *launcher: str) -> None:
+    """All cells have one folder, on the disk that all machines see; then it is gone."""
+    done = app.run(*launcher, "number=1,2")
+    assert done.returncode == 0, done.stderr
+    found = [Path(record["memory"][0]) for record in app.records().values()]
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert found[0].parent == app.folder / "out" / "logs"
+    # Whichever cell comes second sees what the first has noted.
+    assert max(len(record["memory"][1]) for record in app.records().values()) == 2
+    assert not found[0].exists()
+
+
 def check_cells(app: Any, sweeper_plugin: Any, *launcher: str) -> None:
     """A cell that finishes and one that fails: logs, reports and returned objectives."""
     sweeper_plugin(OBJECTIVES)
@@ -35,6 +48,11 @@ def check_cells(app: Any, sweeper_plugin: Any, *launcher: str) -> None:
 def test_slurm_jobs_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: Any) -> None:
     pytest.importorskip("submitit", reason="needs the extra slurm")
     check_cells(app, sweeper_plugin, *LOCAL)
+
+
+def test_slurm_jobs_of_a_sweep_share_what_they_have_read(app: Any) -> None:
+    pytest.importorskip("submitit", reason="needs the extra slurm")
+    check_memory(app, *LOCAL)
 
 
 def test_a_preempted_job_is_queued_again_and_runs_to_its_end(app: Any) -> None:
@@ -86,6 +104,11 @@ def test_without_slurm_the_refusal_names_the_way_out(app: Any) -> None:
 def test_ray_tasks_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: Any) -> None:
     pytest.importorskip("ray", reason="needs the extra ray")
     check_cells(app, sweeper_plugin, *RAY)
+
+
+def test_ray_tasks_of_a_sweep_share_what_they_have_read(app: Any) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray")
+    check_memory(app, *RAY)
 
 
 def test_a_signal_ends_ray_tasks(app: Any) -> None:
