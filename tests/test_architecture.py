@@ -16,6 +16,30 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 SIBLINGS = ("generator", "classifier", "simulation", "evaluation", "report")
 KNOW_THE_CONFIG = {"__main__", "config", "pipeline", "preflight", "commands"}
 COMMAND_LINES = 100
+HEAVY = {"numpy", "pandas", "torch", "torchvision", "pytorch_lightning", "matplotlib.figure",
+         "sklearn", "diffusers", "cleanlab", "wandb", "onnx", "starlette", "tifffile"}  # fmt: skip
+LIGHTNING = "numpy pandas torch torchvision pytorch_lightning matplotlib.figure"
+"""Lightning imports torchmetrics, which imports matplotlib's pyplot for figures of its own."""
+TASKS = [
+    ("a finished run", "__main__ pipeline stages.run_folder commands.verify commands.serve", ""),
+    ("a store", "stages.real_store data.importers.flowcam", "numpy pandas"),
+    ("ingest", "commands.ingest stages.real_store", "numpy pandas matplotlib.figure"),
+    ("report", "commands.report commands.prevalence", "numpy pandas matplotlib.figure"),
+    ("doctor", "commands.doctor", "numpy torch"),
+    ("predict", "commands.predict stages.lab_report stages.predictor stages.preparation",
+     "numpy pandas matplotlib.figure torch torchvision"),
+    ("export a classifier", "commands.export commands.import_weights stages.classifier_export",
+     "numpy pandas matplotlib.figure torch torchvision"),
+    ("train_classifier", "commands.train_classifier stages.classifier_training stages.trainers",
+     LIGHTNING),
+    ("train_generator", "commands.train_generator stages.generator_training generator.networks",
+     LIGHTNING + " diffusers"),
+    ("sample", "commands.sample stages.pools generator.networks", LIGHTNING + " diffusers"),
+    ("evaluate", "commands.evaluate stages.classifier_training stages.measuring",
+     LIGHTNING + " sklearn"),
+    ("assess", "commands.assess stages.pools", LIGHTNING + " sklearn"),
+]  # fmt: skip
+"""Task -> modules that a run of it imports, and the heavy packages that come with them."""
 
 
 def name_of(file: Path) -> str:
@@ -124,33 +148,20 @@ def test_experiment_files_hold_differences_only() -> None:
         assert len(lines) <= 16, f"{file.name} has {len(lines)} lines"
 
 
-def test_a_task_imports_only_what_it_uses_and_no_import_needs_a_device() -> None:
-    """Of the packages that take long, one after another in one process; then everything else."""
-    heavy = {"numpy", "pandas", "torch", "torchvision", "pytorch_lightning", "matplotlib.figure"}
-    heavy |= {"sklearn", "diffusers", "cleanlab", "wandb", "onnx", "starlette", "tifffile"}
-    steps = {
-        "__main__ pipeline stages.run_folder commands.verify commands.serve": "",
-        "stages.real_store data.importers.flowcam": "numpy pandas tifffile",
-        "commands.ingest commands.report commands.prevalence": "matplotlib.figure",
-        "commands.doctor": "torch",
-        "commands.predict stages.lab_report stages.predictor commands.export "
-        "commands.import_weights stages.classifier_export stages.preparation": "torchvision",
-        "commands.train_classifier stages.classifier_training stages.trainers stages.measuring": (
-            "pytorch_lightning"
-        ),
-        "commands.train_generator stages.generator_training commands.sample stages.pools "
-        "generator.networks": "diffusers",
-        "stages.generator_export commands.evaluate commands.assess": "sklearn",
-    }
-    code, allowed = "import importlib, sys\n", set()
-    for modules, added in steps.items():
-        allowed |= set(added.split())
-        code += f"for m in {modules.split()}: importlib.import_module('svp_lightning.' + m)\n"
-        code += (
-            f"found = {heavy} & sys.modules.keys()\nassert found == {allowed or 'set()'}, found\n"
-        )
+@pytest.mark.parametrize(("task", "modules", "packages"), TASKS)
+def test_a_task_imports_only_what_it_uses(task: str, modules: str, packages: str) -> None:
+    """Of the packages that take long, in a process of its own."""
+    code = f"""import importlib, sys
+for name in {modules.split()}:
+    importlib.import_module("svp_lightning." + name)
+print(*({HEAVY} & sys.modules.keys()))"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert set(done.stdout.split()) == set(packages.split()), task
+
+
+def test_no_import_needs_a_device() -> None:
     names = [name_of(f) for f in MODULES if f.name != "__main__.py" and "commands" not in f.parts]
-    code += f"for m in {names}: importlib.import_module(m)\nimport torch\n"
+    code = f"import importlib\nfor m in {names}: importlib.import_module(m)\nimport torch\n"
     code += "assert not torch.cuda.is_initialized() and not torch.distributed.is_initialized()"
     subprocess.run([sys.executable, "-c", code], check=True)
 

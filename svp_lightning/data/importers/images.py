@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -171,6 +170,7 @@ def _is_deep_colour(image: Image.Image) -> bool:
 
 def _decode_deep_colour(path: Path) -> NDArray[np.uint16]:
     import imagecodecs  # here: machines without it can do all but read 16-bit pictures
+    import tifffile  # here: reports need the importers' summaries, not their pictures
 
     raw = path.read_bytes()
     png = raw.startswith(b"\x89PNG")
