@@ -25,12 +25,10 @@ from svp_lightning.stages.generator_training import build_generator, generator_r
 
 CLASSES = ("silicone_oil", "air_bubble")
 SIZE = 32
-MICROSCOPES, HELDOUT = 36, 2
-"""To train on, and to measure the denoising error on."""
+HELDOUT = (36, 37)
+"""Microscopes to measure the denoising error on."""
 IMAGES = 500
 """Of each class and microscope."""
-SESSIONS = 8
-"""Instrument runs of each microscope."""
 TRAINING = [
     "trainer=cpu",
     "+experiment=where_images_pay",
@@ -50,11 +48,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--microscopes", type=int, default=38, help="those held out included")
+    parser.add_argument("--sessions", type=int, default=8, help="instrument runs of each")
     parser.add_argument("changes", nargs="*", help="overrides, such as generator.steps=1600")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    microscopes = {f"{n:02d}": settings_of(n, arguments.work) for n in range(MICROSCOPES + HELDOUT)}
-    place = arguments.work / f"physics_{SIZE}px_images"
+    count, sessions = arguments.microscopes, arguments.sessions
+    microscopes = {f"{n:02d}": settings_of(n, sessions, arguments.work) for n in range(count)}
+    place = arguments.work / f"physics_{SIZE}px_images_{count}_{sessions}"
     total = sum(settings.num_images for settings in microscopes.values())
     with counting("Simulating", total) as progress:
         store = simulate_instruments(place, microscopes, SIZE, progress=progress)
@@ -67,15 +68,15 @@ def main() -> None:
     say(f"Generator: {arguments.to}")
 
 
-def settings_of(number: int, work: Path) -> SimulationSettings:
+def settings_of(number: int, sessions: int, work: Path) -> SimulationSettings:
     """The simulator's settings of one microscope."""
-    split = "train" if number < MICROSCOPES else "val"
+    split = "val" if number in HELDOUT else "train"
     counts = "{" + split + ":{" + ",".join(f"{n}:{IMAGES}" for n in CLASSES) + "}}"
     config = configuration(
         work,
         [
             f"data.simulation.counts={counts}",
-            f"data.simulation.sessions_per_split={{train:{SESSIONS},val:{SESSIONS},test:1}}",
+            f"data.simulation.sessions_per_split={{train:{sessions},val:{sessions},test:1}}",
             "data.simulation.workers=0",
         ],
     )

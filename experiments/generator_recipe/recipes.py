@@ -28,6 +28,10 @@ PHYSICS = [
 RESIDUAL = ["generator.initial=residual", *PHYSICS[1:]]
 """From what ``physics.py --to residual generator.diffusion.prediction=residual`` writes."""
 
+TRAITS = ["generator.initial=traits", *PHYSICS[1:]]
+"""From what ``physics.py --to traits --microscopes 92 --sessions 2 generator.network.traits=true``
+writes."""
+
 EDM = [
     "generator.diffusion.weighting=edm",
     "generator.diffusion.noise_levels={mean:-1.0,std:1.4,uniform_share:0.25}",
@@ -38,6 +42,7 @@ RECIPES: dict[str, list[str]] = {
     "scratch": FROM_SCRATCH,
     "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
+    "traits": TRAITS,
     "residual": RESIDUAL,
     "residual_one_orientation": [*RESIDUAL, "sampler.reorient=false"],
 }

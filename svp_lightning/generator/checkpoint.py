@@ -22,7 +22,7 @@ from svp_lightning.generator.settings import INFO, WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
 from svp_lightning.runtime.settings import Settings, first_problem
 
-SCHEMA = 2
+SCHEMA = 3
 RETRAIN = "Train it again with task=train_generator, or give the folder of another generator."
 
 
@@ -108,12 +108,17 @@ def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence
     Raises:
         CheckpointError: they do not fit one another.
     """
+    from svp_lightning.generator.traits import Traits
+
     known, source = generator.info.class_names, generator.denoiser
     rows = [known.index(c) if c in known else source.null_label for c in (*class_names, "")]
     weights = source.state_dict()
     for name, module in source.named_modules():
-        if isinstance(module, nn.Embedding):
-            weights[f"{name}.weight"] = weights[f"{name}.weight"][rows]
+        of_labels = ["weight"] if isinstance(module, nn.Embedding) else []
+        if isinstance(module, Traits):
+            of_labels = [part for part, _ in module.named_buffers()]
+        for part in of_labels:
+            weights[f"{name}.{part}"] = weights[f"{name}.{part}"][rows]
     patches = [getattr(d.network, "patch", 1) for d in (source, denoiser)]
     blocks_agree = source.image_size * patches[1] == denoiser.image_size * patches[0]
     if blocks_agree and patches[0] < patches[1]:

@@ -95,7 +95,8 @@ def _log_errors(denoiser: Denoiser, images: Tensor, label: int) -> NDArray[np.fl
             seeds = torch.arange(first, first + len(clean), device=device)
             t = torch.full_like(seeds, step)
             noisy = schedule.add_noise(clean, gaussian(seeds, draw, *clean.shape[2:]), t)
-            prediction = denoiser(noisy, t, torch.full_like(seeds, label))
+            traits = denoiser.traits_of(clean)
+            prediction = denoiser(noisy, t, torch.full_like(seeds, label), traits=traits)
             error = (schedule.x_0(prediction, noisy, t) - clean).square().mean(dim=(1, 2, 3))
             errors.append(error.cpu().double().log())  # Apple's GPUs have no float64
     return torch.cat(errors).view(len(NOISE_RATIOS), -1).T.numpy()

@@ -48,16 +48,33 @@ class Denoiser(nn.Module):
         return self.num_classes
 
     def forward(
-        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        augmentation: Tensor | None = None,
+        traits: Tensor | None = None,
     ) -> Tensor:
         """What the settings' ``prediction`` names, float32 (B, 1, H, W), of noisy images x_t.
 
         ``t`` (B,) is 0 to ``timesteps`` - 1, ``labels`` (B,) 0 to K, ``augmentation`` that of
         :func:`~svp_lightning.generator.warping.augment`; None: the images are as they were taken.
+        ``traits`` are those of :mod:`~svp_lightning.generator.traits`; None: unknown.
         """
-        condition = () if augmentation is None else (augmentation,)
-        prediction: Tensor = self.network(x_t, t, labels, *condition)
+        described = {"augmentation": augmentation, "traits": traits}
+        given = {name: value for name, value in described.items() if value is not None}
+        prediction: Tensor = self.network(x_t, t, labels, **given)
         return prediction.float()
+
+    def traits_of(self, images: Tensor) -> Tensor | None:
+        """Traits of clean images (B, 1, H, W) in [-1, 1]; None: the network takes none."""
+        traits = getattr(self.network, "particle_traits", None)
+        return None if traits is None else traits.measured(images)
+
+    def learn_traits(self, label: int, images: Tensor) -> None:
+        """Draw the traits of a class as these images (n, 1, H, W) in [-1, 1] have them."""
+        if getattr(self.network, "particle_traits", None) is not None:
+            self.network.particle_traits.learn(label, images)  # type: ignore[operator, union-attr]
 
     def fuse(self) -> None:
         """Compile the network at its next call; the weights keep their names."""
@@ -112,7 +129,11 @@ class Denoiser(nn.Module):
     def _loss(
         self, images: Tensor, eps: Tensor, t: Tensor, labels: Tensor, *condition: Tensor
     ) -> Tensor:
-        prediction = self(self.schedule.add_noise(images, eps, t), t, labels, *condition)
+        traits = self.traits_of(images)
+        if traits is not None:  # hidden with the class: a class without them is never asked for
+            traits = traits.masked_fill((labels == self.null_label)[:, None], torch.nan)
+        noisy = self.schedule.add_noise(images, eps, t)
+        prediction = self(noisy, t, labels, *condition, traits=traits)
         error = prediction - self.schedule.target(images, eps, t)
         if self.settings.prediction == "filtered":
             error = error / self.network.filter.missed(t)  # type: ignore[operator, union-attr]
@@ -148,7 +169,7 @@ def build_network(
         return paper
     unet: nn.Module = ParticleUNet(
         image_size, num_labels, channels, settings.layers_per_block, settings.attention,
-        patch, dropout, augmented, filtered,
+        patch, dropout, augmented, settings.traits, filtered,
     )  # fmt: skip
     return unet
 

@@ -1,6 +1,6 @@
 """Training a denoiser with Lightning: optimiser, average, repeatable randomness."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -94,6 +94,12 @@ class GeneratorModule(Accumulating):
         copy_weights(generator, self.denoiser, class_names)
         if self.average is not None:
             self.average.denoiser.load_state_dict(self.denoiser.state_dict())
+
+    def learn_traits(self, images: Mapping[int, Tensor]) -> None:
+        """Label -> training images (n, 1, H, W) in [-1, 1] whose traits new images shall have."""
+        for denoiser in {self.denoiser, self.trained_denoiser}:
+            for label, of_class in images.items():
+                denoiser.learn_traits(label, of_class)
 
     def on_fit_start(self) -> None:
         if self.device.type == "cuda":  # tensor cores read channels last; CPUs gain nothing

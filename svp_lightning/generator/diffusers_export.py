@@ -19,13 +19,14 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from svp_lightning.generator import noise, sampling
+from svp_lightning.generator import sampling
 from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import build_pipeline
 from svp_lightning.generator.settings import INFO, SamplerSettings
 from svp_lightning.runtime.files import write_json
 
 OWN_MODULE = re.compile(r"svp_lightning\.generator\.(\w+)")
+IMPORTED = re.compile(r"^from (svp_lightning\.generator\.\w+) import", re.MULTILINE)
 
 
 def write_pipeline(folder: Path, generator: Generator, sampler: SamplerSettings) -> None:
@@ -44,18 +45,26 @@ def write_pipeline(folder: Path, generator: Generator, sampler: SamplerSettings)
     pipeline.save_pretrained(folder)
     write_json(folder / INFO, info.model_dump(mode="json"))
     network = sys.modules[type(generator.denoiser.network).__module__]
-    sources = {module.__name__: source_of(module) for module in (network, noise, sampling)}
+    of_sampling, of_network = with_imports(sampling), with_imports(network)
+    sources = of_network | of_sampling
     digest = hashlib.sha256("".join(sources.values()).encode()).hexdigest()[:12]
-    needed = {"": (sampling, noise), "unet": (network,), "scheduler": (sampling, noise)}
-    for name, modules in needed.items():
-        for module in modules:
-            source = OWN_MODULE.sub(rf".particle_\1_{digest}", sources[module.__name__])
-            file = f"particle_{module.__name__.rpartition('.')[2]}_{digest}.py"
-            (folder / name / file).write_text(source, encoding="utf-8")
+    needed = {"": of_sampling, "unet": of_network, "scheduler": of_sampling}
+    for place, modules in needed.items():
+        for name, source in modules.items():
+            file = f"particle_{name.rpartition('.')[2]}_{digest}.py"
+            local = OWN_MODULE.sub(rf".particle_\1_{digest}", source)
+            (folder / place / file).write_text(local, encoding="utf-8")
     index_file = folder / "model_index.json"
     index = OWN_MODULE.sub(rf"particle_\1_{digest}", index_file.read_text(encoding="utf-8"))
     of_pipeline = [f"particle_sampling_{digest}", type(pipeline).__name__]
     write_json(index_file, json.loads(index) | {"_class_name": of_pipeline})
+
+
+def with_imports(module: ModuleType) -> dict[str, str]:
+    """Name -> code, of a module and of what it imports from ours."""
+    source = source_of(module)
+    imported = {name: source_of(sys.modules[name]) for name in IMPORTED.findall(source)}
+    return {module.__name__: source} | imported
 
 
 def source_of(module: ModuleType) -> str:

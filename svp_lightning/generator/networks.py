@@ -1,6 +1,6 @@
 """Our denoising network, as a diffusers model.
 
-Nothing of this package is imported: an exported generator carries this file.
+An exported generator carries this file and the one that it imports.
 """
 
 import math
@@ -14,6 +14,8 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from svp_lightning.generator.traits import DescribedEmbedding, Traits
+
 RADIAL_CHANNELS = 8
 """Maps that say how far a position is from the centre. Crops are centred on their particle, so
 round shapes are learnt sooner."""
@@ -21,27 +23,6 @@ ATTENTION_HEAD_CHANNELS = 32
 FINE, COARSE, CENTRE = 0.005, 0.3, 0.3
 """Of images in [-1, 1]: standard deviation of sensor noise, and of grey levels over all images;
 mean grey level."""
-AMOUNTS = 7
-"""Numbers that describe an augmentation, see :mod:`~svp_lightning.generator.warping`."""
-
-
-class AugmentedEmbedding(nn.Embedding):
-    """Class labels, and how the images were augmented, as one vector.
-
-    There is no bias: without augmentation this is a plain embedding of labels.
-    """
-
-    def __init__(self, num_labels: int, width: int) -> None:
-        super().__init__(num_labels, width)
-        self.augmentation = nn.Linear(AMOUNTS, width, bias=False)
-
-    def forward(self, condition: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        """Labels (B,), or labels and amounts (B, :data:`AMOUNTS`) -> (B, width)."""
-        if isinstance(condition, Tensor):
-            return super().forward(condition)
-        labels, amounts = condition
-        embedding: Tensor = super().forward(labels) + self.augmentation(amounts)
-        return embedding
 
 
 class LinearFilter(nn.Module):
@@ -109,6 +90,8 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         patch: side of a pixel block.
         dropout: inside every residual block.
         augmented: whether it takes the description of an augmentation with the label.
+        traits: whether it takes what the particle looks like, too, see
+            :mod:`~svp_lightning.generator.traits`.
         noise_ratio: None, or sigma / alpha of every time step: the network then answers with the
             clean image, which is a :class:`LinearFilter`'s estimate and what is missing to it.
     """
@@ -126,9 +109,11 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         patch: int,
         dropout: float = 0.0,
         augmented: bool = False,
+        traits: bool = False,
         noise_ratio: list[float] | None = None,
     ) -> None:
         super().__init__()
+        self.particle_traits = Traits(num_labels) if traits else None
         self.filter = None if noise_ratio is None else LinearFilter(image_size, noise_ratio)
         images = 1 if self.filter is None else 2
         channels = tuple(block_channels)
@@ -165,15 +150,20 @@ class ParticleUNet(ModelMixin, ConfigMixin):
                 # torch's fused kernel takes a sixth of a bfloat16 training step on a CPU for these
                 # few positions; plain products take next to nothing.
                 module.set_processor(AttnProcessor())
-        if augmented:
+        if augmented or traits:
             width = self.unet.class_embedding.embedding_dim
-            self.unet.class_embedding = AugmentedEmbedding(num_labels, width)
+            self.unet.class_embedding = DescribedEmbedding(num_labels, width, augmented, traits)
         self.register_buffer("radial", _radial_maps(image_size // patch), persistent=False)
 
     def forward(
-        self, x_t: Tensor, t: Tensor, labels: Tensor, augmentation: Tensor | None = None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        labels: Tensor,
+        augmentation: Tensor | None = None,
+        traits: Tensor | None = None,
     ) -> Tensor:
-        """(B, 1, H, W), (B,), (B,) and perhaps (B, :data:`AMOUNTS`) -> (B, 1, H, W)."""
+        """(B, 1, H, W), (B,), (B,), perhaps (B, 7) and (B, 4) -> (B, 1, H, W)."""
         estimate = x_t
         if self.filter is not None:
             estimate, left = self.filter(x_t, t)
@@ -181,7 +171,8 @@ class ParticleUNet(ModelMixin, ConfigMixin):
         blocks = functional.pixel_unshuffle(x_t, self.patch)
         radial = self.radial.to(blocks).expand(len(blocks), -1, -1, -1)
         # diffusers hands class_labels to the embedding as they are.
-        condition = labels if augmentation is None else (labels, augmentation)
+        described = augmentation is not None or traits is not None
+        condition = (labels, augmentation, traits) if described else labels
         inputs = torch.cat((blocks, radial), dim=1)
         prediction = self.unet(inputs, t, class_labels=condition, return_dict=False)[0]
         answer = functional.pixel_shuffle(prediction, self.patch)

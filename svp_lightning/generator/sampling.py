@@ -37,6 +37,8 @@ from torch import Tensor
 from svp_lightning.generator.noise import gaussian, image_seeds
 
 KARRAS_RHO = 7.0
+TRAITS_DRAW = -1
+"""Number of the noise that decides the traits of an image."""
 MAX_NOISE_RATIO = 80.0
 """Largest sigma/alpha that Karras spacing starts from; above it images are pure noise."""
 
@@ -256,7 +258,7 @@ class ParticlePipeline(DiffusionPipeline):
         low, high = interval or self.config.guidance_interval or (0, math.inf)
         top = MAX_NOISE_RATIO if start is None else start[1]
         self.scheduler.set_timesteps(steps or self.config.num_inference_steps, start_ratio=top)
-        x = draw_noise(0)
+        x, traits = draw_noise(0), self._traits(labels, draw_noise, start)
         if start is not None:
             first = self.scheduler.config.noise_ratio[int(self.scheduler.timesteps[0])]
             x = (start[0] + first * x) / math.hypot(1, first)
@@ -264,29 +266,45 @@ class ParticlePipeline(DiffusionPipeline):
             inside = low <= self.scheduler.config.noise_ratio[t] <= high
             fresh = draw_noise(number + 1) if self.scheduler.config.sampler == "ddpm" else None
             self._orientation = number % 8 if self.config.reorient else 0
-            before, x = x, self._step(x, t, labels, weight if inside else 1.0, fresh)
+            before, x = x, self._step(x, t, (labels, traits), weight if inside else 1.0, fresh)
             yield before, self.scheduler.model_outputs[-1]
         yield x, x
 
+    def _traits(self, labels: Tensor, draw_noise: Callable[[int], Tensor], start: Any) -> Any:
+        """Traits of the images to be, (n, TRAITS); None: the network takes none."""
+        traits = getattr(self.unet, "particle_traits", None)
+        if traits is None:
+            return None
+        if start is not None:
+            return traits.measured(start[0])
+        return traits.drawn(labels, draw_noise(TRAITS_DRAW).flatten(1))
+
     @torch.no_grad()
-    def _step(self, x: Tensor, t: int, labels: Tensor, guidance: float, noise: Any) -> Tensor:
+    def _step(
+        self, x: Tensor, t: int, wanted: tuple[Tensor, Any], guidance: float, noise: Any
+    ) -> Tensor:
         """One step, with the class strengthened: f(null) + w (f(class) - f(null))."""
+        labels, traits = wanted
         if guidance == 1:
-            prediction = self._predict(x, t, labels)
+            prediction = self._predict(x, t, labels, traits)
         else:
-            nulls = torch.full_like(labels, self._null_label)
-            both = self._predict(torch.cat((x, x)), t, torch.cat((labels, nulls)))
-            conditional, unconditional = both.chunk(2)
+            labels = torch.cat((labels, torch.full_like(labels, self._null_label)))
+            if traits is not None:
+                traits = torch.cat((traits, torch.full_like(traits, torch.nan)))
+            conditional, unconditional = self._predict(torch.cat((x, x)), t, labels, traits).chunk(
+                2
+            )
             prediction = unconditional + guidance * (conditional - unconditional)
         stepped: Tensor = self.scheduler.step(
             prediction, t, x, variance_noise=noise, return_dict=False
         )[0]
         return stepped
 
-    def _predict(self, x: Tensor, t: int, labels: Tensor) -> Tensor:
+    def _predict(self, x: Tensor, t: int, labels: Tensor, traits: Tensor | None) -> Tensor:
         seen = oriented(x.to(self.unet.dtype), self._orientation)
+        described = {} if traits is None else {"traits": traits}
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            prediction: Tensor = self.unet(seen, torch.full_like(labels, t), labels)
+            prediction: Tensor = self.unet(seen, torch.full_like(labels, t), labels, **described)
         return oriented(prediction.float(), self._orientation, back=True)
 
     @property

@@ -17,6 +17,8 @@ WEIGHTS, INFO = "model.safetensors", "generator.json"
 """In the folder of a generator."""
 PHYSICS = Path(__file__).parents[1] / "pretrained" / "physics_32px"
 """The generator that ``initial=physics`` starts from."""
+OF_THE_START = (("diffusion", "prediction", "residual"), ("network", "traits", False))
+"""Settings that are those of ``initial`` if ``auto``, and what they are without one."""
 UNSHIFTED_SIZE = 32
 """Image size, px, at which ``signal: auto`` is 1."""
 
@@ -41,6 +43,11 @@ class NetworkSettings(Settings):
     """Largest folding factor. Small images use less, so that the lowest level keeps at
     least 4 x 4 positions."""
     dropout: float = Field(ge=0, lt=1)
+    traits: bool
+    """Whether the network is given what a particle looks like (size, contrast, tone, elongation),
+    and images are drawn with such traits as the training images have (``unet`` only). See
+    :mod:`~svp_lightning.generator.traits`. ``auto`` in the configuration: as the generator in
+    ``generator.initial`` has it, or not without one."""
 
     @model_validator(mode="after")
     def _levels_agree(self) -> Self:
@@ -50,6 +57,8 @@ class NetworkSettings(Settings):
             raise ValueError("attention needs one entry per level of block_channels")
         if self.kind == "paper" and (self.patch != 1 or self.layers_per_block != 2):
             raise ValueError("the paper's network has patch 1 and layers_per_block 2")
+        if self.kind == "paper" and self.traits:
+            raise ValueError("the paper's network takes no traits")
         return self
 
 
@@ -192,14 +201,16 @@ class GeneratorSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _prediction_of_the_start(cls, values: Any) -> Any:
-        match values:
-            case {"diffusion": {"prediction": "auto"} as diffusion}:
-                start = values.get("initial")
-                found = "residual" if start is None else _prediction_of(_folder(Path(start)))
-                return {**values, "diffusion": {**diffusion, "prediction": found}}
-            case _:
-                return values
+    def _those_of_the_start(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        start = None if values.get("initial") is None else _folder(Path(values["initial"]))
+        found = dict(values)
+        for part, name, without in OF_THE_START:
+            if isinstance(values.get(part), dict) and values[part].get(name) == "auto":
+                chosen = without if start is None else _setting_of(start, part, name, without)
+                found[part] = values[part] | {name: chosen}
+        return found
 
     @field_validator("classes", mode="before")
     @classmethod
@@ -226,13 +237,13 @@ def _folder(initial: Path) -> Path:
     return PHYSICS if initial == Path("physics") else initial
 
 
-def _prediction_of(folder: Path) -> Any:
-    """What a trained generator predicts; reading its weights refuses what is none."""
+def _setting_of(folder: Path, part: str, name: str, without: Any) -> Any:
+    """A setting of a trained generator; reading its weights refuses what is none."""
     try:
         stored = json.loads((folder / INFO).read_text(encoding="utf-8"))
-        return stored["generator"]["settings"]["diffusion"]["prediction"]
+        return stored["generator"]["settings"][part][name]
     except (OSError, ValueError, KeyError, TypeError):
-        return "residual"
+        return without
 
 
 class SamplerSettings(Settings):

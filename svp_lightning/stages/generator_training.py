@@ -53,6 +53,8 @@ SAMPLER = SamplerSettings(
 )
 """Draws the pictures. Not the sampler of the pool: a generator must not depend on that choice."""
 HELDOUT = "val"
+MEASURED = 2048
+"""Training images of a class, at most, that the traits of its particles are measured on."""
 MIN_HELDOUT = 2
 """Held-out images of a class that its denoising error is measured on, at least."""
 
@@ -122,6 +124,17 @@ def compared_images(rows: Mixture) -> Compared:
     return found
 
 
+def seen_images(rows: Mixture) -> dict[int, torch.Tensor]:
+    """Label -> training images of the class, evenly chosen, (n, 1, H, W) in [-1, 1]."""
+    found = {}
+    for label in range(len(rows.class_names)):
+        train = np.sort(rows.row[rows.label == label])
+        few = train[np.unique(np.linspace(0, len(train) - 1, MEASURED).astype(int))]
+        images = torch.from_numpy(rows.stores[0].images[few])
+        found[label] = to_model_range(images[:, None])
+    return found
+
+
 def _train(
     settings: GeneratorSettings,
     rows: Mixture,
@@ -135,6 +148,8 @@ def _train(
     module = GeneratorModule(settings, store.image_size, len(rows.class_names), parts)
     if initial is not None:
         module.start_from(initial, rows.class_names)
+    if settings.network.traits:
+        module.learn_traits(seen_images(rows))
     selection = CheckpointSelection(settings.selection, compared) if compared else None
     # The checkpoint comes last and so holds what was measured at its step.
     checkpoint = ModelCheckpoint(

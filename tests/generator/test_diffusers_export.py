@@ -25,6 +25,9 @@ from tests.generator.small import small_settings
 
 NAMES = ("protein", "air_bubble")
 PAPER = {"network": {"kind": "paper", "block_channels": (8, 16), "patch": 1, "layers_per_block": 2}}
+TRAITS = {
+    "network": {"block_channels": (8, 16), "attention": (False, True), "patch": 2, "traits": True}
+}
 LINEAR = {"prediction": "epsilon", "schedule": "linear"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "karras": ({}, {"signal": 0.5}, {"steps": 9, "guidance": 2}),
@@ -34,6 +37,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"steps": 9, "guidance": 4, "guidance_interval": (0.2, 2.0)},
     ),
     "uniform": ({"augmentation": 0.5}, {}, {"spacing": "uniform", "steps": 7}),
+    "traits": (TRAITS, {}, {"steps": 9, "guidance": 2}),
     "ddim": ({}, LINEAR, {"name": "ddim", "steps": 7}),
     "ddpm": (PAPER, LINEAR, {"name": "ddpm", "steps": 7}),
     "paper": (PAPER, {}, {"steps": 9, "guidance": 0}),
@@ -48,6 +52,8 @@ def small_generator(**changes: Any) -> Generator:
     for weight in denoiser.network.parameters():
         if weight.ndim > 1:  # larger than at the start of training, where all is grey
             nn.init.kaiming_normal_(weight)
+    for label in range(len(NAMES)):
+        denoiser.learn_traits(label, torch.rand(9, 1, 16, 16) + label - 1)
     info = GeneratorInfo(settings=settings, class_names=NAMES, image_size=16, pixel_size_um=1.0)
     return Generator(denoiser.eval(), info)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
-from svp_lightning.generator.networks import AMOUNTS
+from svp_lightning.generator.traits import AMOUNTS
 from svp_lightning.generator.warping import augment, warp
 from tests.generator.small import small_settings
 

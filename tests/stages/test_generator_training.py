@@ -37,11 +37,16 @@ def blobs(seed: int, n: int) -> np.ndarray:
     return (180 + (level - 180) * edge + generator.normal(0, 1, (n, 16, 16))).astype(np.uint8)
 
 
-def train_on(images: np.ndarray, steps: int) -> Denoiser:
+def train_on(images: np.ndarray, steps: int, traits: bool = False) -> Denoiser:
     """A generator of one class, trained without Lightning."""
     torch.manual_seed(0)
     settings = configured.generator(
-        network={"block_channels": (24, 32), "attention": (False, False), "patch": 2},
+        network={
+            "block_channels": (24, 32),
+            "attention": (False, False),
+            "patch": 2,
+            "traits": traits,
+        },
         diffusion={"timesteps": 200, "signal": 0.5, "class_dropout": 0},
     )
     denoiser = Denoiser(settings, 16, 1)
@@ -49,6 +54,7 @@ def train_on(images: np.ndarray, steps: int) -> Denoiser:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
     random = torch.Generator().manual_seed(0)
     tensor = torch.from_numpy(images)[:, None]
+    denoiser.learn_traits(0, to_model_range(tensor))
     for _ in range(steps):
         rows = torch.randint(len(tensor), (16,), generator=random)
         denoiser.loss(to_model_range(tensor[rows]), torch.zeros(16, dtype=torch.int64)).backward()
@@ -77,6 +83,36 @@ def test_overfitted_generator_is_caught_and_new_images_are_not() -> None:
     assert denoising_error(denoiser, {0: (in_range(train), in_range(heldout))}).memorises
     others = in_range(blobs(4, 60)), in_range(heldout)
     assert not denoising_error(denoiser, {0: others}).memorises
+
+
+def test_traits_say_what_noise_hides() -> None:
+    denoiser = train_on(blobs(0, 400), 150, traits=True)
+    clean = in_range(blobs(1, 64))
+    schedule = denoiser.schedule
+    step = int(np.abs(np.log(schedule.noise_ratio) - np.log(5)).argmin())
+    t, labels = torch.full((64,), step), torch.zeros(64, dtype=torch.int64)
+    noisy = schedule.add_noise(clean, torch.randn(clean.shape), t)
+
+    def error(traits: torch.Tensor | None) -> float:
+        with torch.no_grad():
+            found = schedule.x_0(denoiser(noisy, t, labels, traits=traits), noisy, t)
+        return float((found - clean).square().mean())
+
+    traits = denoiser.traits_of(clean)
+    assert traits is not None
+    assert error(traits) < 0.7 * error(traits.roll(1, dims=0))
+
+
+def test_traits_are_learnt_from_the_training_images_of_each_class(svp_pipeline: Build) -> None:
+    pipeline = svp_pipeline("generator.network.traits=true")
+    denoiser = load_generator(pipeline.generator).denoiser
+    store, table = pipeline.store, denoiser.network.particle_traits
+    for label, name in enumerate(("silicone_oil", "air_bubble")):
+        train = store.images[store.indices("train", store.class_names.index(name))]
+        found = table.measured(to_model_range(torch.from_numpy(train)[:, None]))
+        learnt = table.pairs[label, 0].T
+        torch.testing.assert_close(learnt[: len(found)], found)
+        assert torch.equal(learnt.unique(dim=0), found.unique(dim=0))
 
 
 def test_error_is_measured_on_the_training_and_validation_splits(svp_pipeline: Build) -> None:
