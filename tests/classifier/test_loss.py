@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.nn.functional import one_hot
 
@@ -68,6 +69,7 @@ def test_weights_act_over_the_whole_set_and_not_within_a_batch(toy):
 
 def test_mixup_blends_labels_and_weights_as_it_blends_images(toy, monkeypatch):
     module = toy.module(mixup=1.0)
+    module.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     monkeypatch.setattr(module, "log", lambda *_, **__: None)
     seen = []
     # Each image says its class and its weight, so that a blended image says what it blends.

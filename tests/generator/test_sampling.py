@@ -285,7 +285,7 @@ def test_guidance_extrapolates_from_the_null_class(denoiser: Denoiser) -> None:
     def predicted(y: torch.Tensor, guidance: float) -> torch.Tensor:
         pipeline.scheduler.set_timesteps(5)
         t = int(pipeline.scheduler.timesteps[0])
-        pipeline._step(x, t, y, guidance, None)
+        pipeline._step(x, t, (y, None), guidance, None)
         found: torch.Tensor = pipeline.scheduler.model_outputs[-1]
         return found
 
