@@ -86,9 +86,10 @@ class Traits(nn.Module):
 
     def drawn(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Traits of classes (B,) from standard normal noise (B, two numbers or more)."""
+        rows = torch.arange(len(labels), device=labels.device)
         which, share = torch.special.ndtr(noise[:, :2].float()).unbind(1)
         pair = (which * DRAWN_FROM).long().clamp(max=DRAWN_FROM - 1)
-        first, second = self.pairs[labels].float()[torch.arange(len(labels)), ..., pair].unbind(1)
+        first, second = self.pairs[labels].float()[rows, ..., pair].unbind(1)
         found = torch.lerp(first, second, share[:, None])
         return found.masked_fill((labels == len(self.pairs) - 1)[:, None], torch.nan)
 
