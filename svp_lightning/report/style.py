@@ -79,16 +79,21 @@ def panels(figure: Figure, count: int, columns: int, **options: Any) -> Sequence
 
 
 def legend_below(figure: Figure, ncols: int = 4, leave_out: Collection[str] = ()) -> None:
-    """One legend for all panels, each name once; ``leave_out`` are names explained elsewhere."""
+    """One legend for all panels, each name once; ``leave_out`` are names explained elsewhere.
+
+    It has at most ``ncols`` columns, and fewer where the names would not fit the figure's width.
+    """
     named: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, names = axes.get_legend_handles_labels()
         named |= {n: h for n, h in zip(names, handles, strict=True) if n not in leave_out}
-    if named:
-        figure.legend(
-            list(named.values()), list(named), loc="outside lower center",
-            ncols=min(ncols, len(named)),
-        )  # fmt: skip
+    for columns in range(min(ncols, len(named)), 0, -1):
+        legend = figure.legend(
+            list(named.values()), list(named), loc="outside lower center", ncols=columns
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def class_colours(class_names: Sequence[str]) -> Mapping[str, str]:

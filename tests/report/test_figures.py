@@ -22,7 +22,12 @@ from svp_lightning.report.figures.sheets import (
     worst_mistakes,
 )
 from svp_lightning.report.study_runs import Group, Run
-from svp_lightning.report.style import KNOWN_CLASS_COLOURS, class_colours
+from svp_lightning.report.style import (
+    KNOWN_CLASS_COLOURS,
+    class_colours,
+    legend_below,
+    new_figure,
+)
 
 from .made_up import made_up_results
 
@@ -185,6 +190,20 @@ def test_many_arms_keep_their_names_apart():
     assert min(np.diff(feet)) > 10
     colours = {line.get_color() for line in figure.axes[0].lines if line.get_linestyle() != "--"}
     assert len(colours) == len(names) + 1
+
+
+def test_a_legend_of_long_names_stays_within_the_figure():
+    figure = new_figure(6, 3)
+    axes = figure.subplots()
+    for k in range(7):
+        axes.plot([k, k + 1], label=f"Diffusion from physics, simulated, hard negatives {k}")
+    legend_below(figure)
+    drawn(figure)
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 7
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
 
 
 def test_differences_are_in_the_order_given_and_say_which_count():
