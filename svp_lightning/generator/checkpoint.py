@@ -19,6 +19,7 @@ from svp_lightning.data.classes import ClassName
 from svp_lightning.errors import CheckpointError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.settings import INFO, WEIGHTS, GeneratorSettings
+from svp_lightning.generator.traits import Traits
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
 from svp_lightning.runtime.settings import Settings, first_problem
 
@@ -108,8 +109,6 @@ def copy_weights(generator: Generator, denoiser: Denoiser, class_names: Sequence
     Raises:
         CheckpointError: they do not fit one another.
     """
-    from svp_lightning.generator.traits import Traits
-
     known, source = generator.info.class_names, generator.denoiser
     rows = [known.index(c) if c in known else source.null_label for c in (*class_names, "")]
     weights = source.state_dict()

@@ -291,9 +291,8 @@ class ParticlePipeline(DiffusionPipeline):
             labels = torch.cat((labels, torch.full_like(labels, self._null_label)))
             if traits is not None:
                 traits = torch.cat((traits, torch.full_like(traits, torch.nan)))
-            conditional, unconditional = self._predict(torch.cat((x, x)), t, labels, traits).chunk(
-                2
-            )
+            both = self._predict(torch.cat((x, x)), t, labels, traits)
+            conditional, unconditional = both.chunk(2)
             prediction = unconditional + guidance * (conditional - unconditional)
         stepped: Tensor = self.scheduler.step(
             prediction, t, x, variance_noise=noise, return_dict=False

@@ -18,7 +18,7 @@ from svp_lightning.data.augmentation import FilterSettings
 from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
-from svp_lightning.errors import DataError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
@@ -111,7 +111,16 @@ def build_hardest(
     """(n,) training rows of the classes that are not rare, those most like a rare class first.
 
     The feature network in the folder ``features`` judges.
+
+    Raises:
+        SettingsError: all classes are equally frequent.
     """
+    if len(rare_classes(store.counts("train"))) == len(store.class_names):
+        raise SettingsError(
+            "augmentation.hard_negatives are of classes that are not rare, and all classes of "
+            f"{store.path} are equally frequent.",
+            "Set augmentation.hard_negatives=0.",
+        )
 
     def make(folder: Path) -> None:
         rare = rare_classes(store.counts("train"))

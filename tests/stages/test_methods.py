@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import entropy
 
 from svp_lightning.classifier.features import describe, load_features
+from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.fidelity.measures import Rejection
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import filtering
@@ -81,3 +83,10 @@ def test_hard_negatives_are_real_training_images_that_look_rare(svp_pipeline: Bu
     protein = rows.composition.shares[:, 0]
     np.testing.assert_allclose(protein / protein.sum(), [0.7, 0.3])
     assert pipeline.classifier.is_dir()
+
+
+def test_hard_negatives_need_a_class_that_is_not_rare(svp_pipeline: Build, tmp_path: Path) -> None:
+    pipeline = svp_pipeline("augmentation=hard_negatives", "scale.counts.train.protein=12")
+    assert set(pipeline.store.counts("train").values()) == {12}
+    with pytest.raises(SettingsError, match=r"equally frequent.*hard_negatives=0"):
+        filtering.build_hardest(tmp_path, pipeline.store, pipeline.cache, pipeline.device)
