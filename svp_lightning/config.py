@@ -9,7 +9,8 @@ from svp_lightning.classifier.settings import ClassifierSettings, FeatureSetting
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings, require_learnt
+from svp_lightning.generator.sampler_settings import SamplerSettings, require_learnt
+from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.settings import Seed, Settings, runtime
@@ -126,6 +127,11 @@ class Config(Settings):
     import_weights: ImportWeightsSettings
     trainer: TrainerSettings
     paths: PathSettings
+
+    @property
+    def prevalence_stated(self) -> bool:
+        """Whether a setting gives the prevalence in use; else it is that of the test images."""
+        return self.data.prevalence is not None or self.evaluation.prevalence != "test"
 
     @property
     def draws_images(self) -> bool:

@@ -85,12 +85,6 @@ class Pipeline:
         config = self.config
         return use_prevalence(config.data.prevalence, config.evaluation.prevalence, self.store)
 
-    @property
-    def prevalence_stated(self) -> bool:
-        """Whether a setting says so; else it is that of the test images."""
-        config = self.config
-        return config.data.prevalence is not None or config.evaluation.prevalence != "test"
-
     @cached_property
     def generator_rows(self) -> "Mixture":
         """What the generator trains on: real images of the classes that it learns."""
@@ -147,8 +141,10 @@ class Pipeline:
         require_drawable(counts, self.generator_rows.class_names)
         sampler, names, starts = self.config.sampler, self.store.class_names, None
         if sampler.start_ratio is not None:
-            microscopes = self.config.augmentation.microscopes
-            starts = self._simulated(counts, microscopes, levelled=True)
+            from svp_lightning.stages.simulated_pools import training_background
+
+            level = training_background(self.store)
+            starts = self._simulated(counts, self.config.augmentation.microscopes, level)
         return build_pool(self.generator, sampler, counts, names, self.cache, self.trainers, starts)
 
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
@@ -197,23 +193,16 @@ class Pipeline:
         return [self.images(arm.ratio, factor), *others]
 
     def _simulated(
-        self, counts: Mapping[str, int], microscopes: int | None, levelled: bool = False
+        self, counts: Mapping[str, int], microscopes: int | None, level: float | None = None
     ) -> "Store":
         """Simulated images of the data's instrument (None) or of other microscopes.
 
-        ``levelled``: brought to the grey level around the particles of the real images.
+        ``level``: the grey level around particles that they are brought to.
         """
-        from svp_lightning.stages.simulated_pools import build_simulated_pool, training_background
+        from svp_lightning.stages.simulated_pools import build_simulated_pool
 
-        background = training_background(self.store) if levelled else None
-        return build_simulated_pool(
-            fresh_data(self.config.data, self.config.sampler.seed),
-            microscopes,
-            counts,
-            self.store.class_names,
-            self.cache,
-            background,
-        )
+        data, names = fresh_data(self.config.data, self.config.sampler.seed), self.store.class_names
+        return build_simulated_pool(data, microscopes, counts, names, self.cache, level)
 
     @cached_property
     def rows(self) -> "Mixture":

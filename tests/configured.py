@@ -15,12 +15,8 @@ from svp_lightning.data.settings import (
     FolderSettings,
     MfiSettings,
 )
-from svp_lightning.generator.settings import (
-    DiffusionSettings,
-    GeneratorSettings,
-    NetworkSettings,
-    SamplerSettings,
-)
+from svp_lightning.generator.sampler_settings import SamplerSettings
+from svp_lightning.generator.settings import DiffusionSettings, GeneratorSettings, NetworkSettings
 from svp_lightning.runtime.settings import Settings
 from svp_lightning.simulation.settings import SimulationSettings
 

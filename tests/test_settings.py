@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.generator.settings import require_learnt
 from svp_lightning.runtime.settings import Settings
 from svp_lightning.stages.settings import INSTEAD, TrainerSettings
 from tests import configured
@@ -91,22 +90,6 @@ def test_what_changes_images_is_part_of_the_identity() -> None:
 )
 def test_classes_are_a_word_or_names(given: object, understood: object) -> None:
     assert generator(classes=given).classes == understood
-
-
-@pytest.mark.parametrize("guidance", [0.0, 2.0])
-def test_guidance_needs_a_generator_that_has_seen_hidden_classes(guidance: float) -> None:
-    unhidden = generator(diffusion={"class_dropout": 0})
-    with pytest.raises(SettingsError, match=r"class_dropout is 0. Set sampler\.guidance=1"):
-        require_learnt(sampler(guidance=guidance), unhidden)
-    require_learnt(sampler(guidance=guidance), generator(diffusion={"class_dropout": 0.1}))
-    require_learnt(sampler(guidance=1), unhidden)
-
-
-def test_orientations_need_a_generator_that_has_seen_them_all() -> None:
-    plain = generator(symmetry=False)
-    with pytest.raises(SettingsError, match=r"Set sampler\.reorient=false"):
-        require_learnt(sampler(reorient=True), plain)
-    require_learnt(sampler(reorient=False), plain)
 
 
 def test_how_to_run_is_handed_on() -> None:

@@ -19,7 +19,7 @@ from svp_lightning.config import Config, parse_config
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.files import replacing, write_json

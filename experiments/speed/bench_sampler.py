@@ -21,7 +21,8 @@ from svp_lightning.__main__ import configured
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import GeneratorSettings, SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
+from svp_lightning.generator.settings import GeneratorSettings
 
 PAPER = configured("scale=paper", "generator=paper", "sampler=ddpm")
 PAPER_STEPS = 500

@@ -77,7 +77,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
         "backbone": config.classifier.backbone,
         "augmentation": {"method": arm.method, "ratio": arm.ratio, "parts": arm.parts},
         "prevalence": pipeline.prevalence,
-        "prevalence_stated": pipeline.prevalence_stated,
+        "prevalence_stated": config.prevalence_stated,
         "rare_classes": list(rows.rare),
         "rejected": rejections(drawn) if drawn else {},
         "validation_score": trained["validation_score"],

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svp_lightning.config import Config
-from svp_lightning.generator.settings import SamplerSettings, require_learnt
+from svp_lightning.generator.sampler_settings import SamplerSettings, require_learnt
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.model_card import Card, write_model_card
 from svp_lightning.runtime.artifacts import cost_of

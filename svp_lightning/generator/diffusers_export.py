@@ -2,7 +2,7 @@
 
 ==================================  ================================================
 ``model_index.json``                the pipeline, its defaults and its parts
-``particle_sampling_<hash>.py``     its code, with ``particle_noise_<hash>.py``
+``particle_sampling_<hash>.py``     its code, with what it imports of ours
 ``unet/``                           weights in safetensors, shape, and its source
 ``scheduler/``                      noise levels, sampler and its source
 ``generator.json``                  how the generator was made
@@ -19,10 +19,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from svp_lightning.generator import sampling
+from svp_lightning.generator import sampling, solver
 from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import build_pipeline
-from svp_lightning.generator.settings import INFO, SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
+from svp_lightning.generator.settings import INFO
 from svp_lightning.runtime.files import write_json
 
 OWN_MODULE = re.compile(r"svp_lightning\.generator\.(\w+)")
@@ -45,10 +46,10 @@ def write_pipeline(folder: Path, generator: Generator, sampler: SamplerSettings)
     pipeline.save_pretrained(folder)
     write_json(folder / INFO, info.model_dump(mode="json"))
     network = sys.modules[type(generator.denoiser.network).__module__]
-    of_sampling, of_network = with_imports(sampling), with_imports(network)
-    sources = of_network | of_sampling
+    modules_of = {"": sampling, "unet": network, "scheduler": solver}
+    needed = {place: with_imports(module) for place, module in modules_of.items()}
+    sources = needed["unet"] | needed[""]
     digest = hashlib.sha256("".join(sources.values()).encode()).hexdigest()[:12]
-    needed = {"": of_sampling, "unet": of_network, "scheduler": of_sampling}
     for place, modules in needed.items():
         for name, source in modules.items():
             file = f"particle_{name.rpartition('.')[2]}_{digest}.py"

@@ -12,7 +12,7 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import SettingsError
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.noise import gaussian
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
 
 
 def sample(
@@ -132,7 +132,8 @@ def build_pipeline(denoiser: Denoiser, settings: SamplerSettings, **facts: Any) 
         SettingsError: the process has fewer time steps than the sampler.
     """
     # Here: diffusers takes a second to import, which most commands do without.
-    from svp_lightning.generator.sampling import ParticlePipeline, ParticleScheduler
+    from svp_lightning.generator.sampling import ParticlePipeline
+    from svp_lightning.generator.solver import ParticleScheduler
 
     schedule = denoiser.schedule
     if settings.steps > schedule.timesteps:

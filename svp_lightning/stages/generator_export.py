@@ -14,7 +14,7 @@ from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity, read_fi
 from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
 from svp_lightning.report.figures.sheets import class_rows
 from svp_lightning.report.style import save_figure
 from svp_lightning.runtime.terminal import counting

@@ -14,7 +14,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.generator.checkpoint import Generator
 from svp_lightning.generator.drawing import interpolate, sample, trajectory
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
 from svp_lightning.report.figures.sheets import class_rows, contact_sheet
 from svp_lightning.report.style import save_figure
 

@@ -24,7 +24,8 @@ from svp_lightning.generator.checkpoint import (
 from svp_lightning.generator.checkpoint_selection import IMAGES, CheckpointSelection, Compared
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
-from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings, SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
+from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import checked_hash

@@ -20,7 +20,7 @@ from svp_lightning.errors import SettingsError, StoreError
 from svp_lightning.generator.checkpoint import Generator, load_generator
 from svp_lightning.generator.drawing import resolve_precision, sample
 from svp_lightning.generator.noise import image_seeds
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
 from svp_lightning.runtime.artifacts import RECORD, ArtifactCache
 from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.distributed import is_main_process

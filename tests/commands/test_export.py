@@ -56,12 +56,8 @@ def test_export_is_whole_and_overwrites_nothing(svp: Program, tmp_path: Path) ->
     card = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8")
     code = list((tmp_path / "mine").rglob("*.py"))
     assert all(f"| `{file.name}` | SHA-256 `{sha256_of_file(file)}` |" in card for file in code)
-    assert {file.name.split("_")[1] for file in code} == {
-        "networks",
-        "noise",
-        "sampling",
-        "traits",
-    }
+    of_ours = {file.name.split("_")[1] for file in code}
+    assert of_ours == {"networks", "noise", "sampling", "solver", "traits"}
     assert "| time |" in card
     assert "| Kid | 0.0123 | 0.01 to 0.015 | 0.002 |" in card
     assert "license: other" in card

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -15,9 +13,8 @@ from svp_lightning.generator.drawing import (
     trajectory,
 )
 from svp_lightning.generator.noise import gaussian, image_seeds
-from svp_lightning.generator.sampling import ParticleScheduler, oriented
-from svp_lightning.generator.schedule import NoiseSchedule
-from svp_lightning.generator.settings import SamplerSettings
+from svp_lightning.generator.sampler_settings import SamplerSettings
+from svp_lightning.generator.sampling import oriented
 from tests import configured
 
 NAMES = ["dpm_solver", "ddim", "ddpm"]
@@ -98,37 +95,13 @@ def test_trajectory_runs_from_noise_to_the_sampled_image(denoiser: Denoiser) -> 
     assert noisy[0].std() > 60  # pure noise: standard deviation 127.5, cut off at 0 and 255
 
 
-def a_scheduler(process: NoiseSchedule, **changes: object) -> ParticleScheduler:
-    """The scheduler of a process; a prediction is the clean image itself."""
-    zeros, ones = [0.0] * process.timesteps, [1.0] * process.timesteps
-    chosen = {"sampler": "dpm_solver", "spacing": "karras", **changes}
-    return ParticleScheduler(process.noise_ratio, zeros, ones, **chosen)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("spacing", ["karras", "uniform"])
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "rectified"])
-@pytest.mark.parametrize("steps", [2, 20, 90, 100])
-def test_levels_fall_to_the_clean_image(spacing: str, schedule: str, steps: int) -> None:
-    values = {"schedule": schedule, "timesteps": 100}
-    process = NoiseSchedule(configured.diffusion(**values))
-    scheduler = a_scheduler(process, spacing=spacing)
-    scheduler.set_timesteps(steps)
-    times = scheduler.timesteps.tolist()
-    assert len(times) == steps
-    assert times == sorted(set(times), reverse=True)
-    assert times[0] >= 90
-    assert times[-1] < 100 / steps
-    ratios = [process.noise_ratio[t] for t in times]
-    assert scheduler.sigmas.tolist() == pytest.approx([*ratios, 0.0])
-
-
 def test_guidance_costs_nothing_outside_its_interval(denoiser: Denoiser) -> None:
     sizes: list[int] = []
     denoiser.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     labels, seeds = eight_images()
     chosen = settings(guidance=2.0, guidance_interval=(0.2, 2.0), steps=10)
     sample(denoiser, labels, seeds, chosen)
-    scheduler = a_scheduler(denoiser.schedule)
+    scheduler = build_pipeline(denoiser, chosen).scheduler
     scheduler.set_timesteps(10)
     ratios = [denoiser.schedule.noise_ratio[t] for t in scheduler.timesteps.tolist()]
     assert sizes == [16 if 0.2 <= ratio <= 2.0 else 8 for ratio in ratios]
@@ -180,41 +153,6 @@ def test_more_steps_than_the_process_has_are_refused(denoiser: Denoiser) -> None
         sample(denoiser, labels, seeds, settings(steps=101))
 
 
-def solved(
-    scheduler: ParticleScheduler,
-    predict_x_0: Callable[[torch.Tensor, int], torch.Tensor],
-    draw_noise: Callable[[int], torch.Tensor],
-    steps: int,
-) -> torch.Tensor:
-    scheduler.set_timesteps(steps)
-    x = draw_noise(0)
-    for number, t in enumerate(scheduler.timesteps.tolist()):
-        noise = draw_noise(number + 1)
-        x = scheduler.step(predict_x_0(x, t), t, x, variance_noise=noise).prev_sample
-    return x
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("spacing", ["karras", "uniform"])
-def test_exact_denoiser_of_a_gaussian_yields_that_gaussian(name: str, spacing: str) -> None:
-    """For x_0 ~ N(m, s^2) the ideal denoiser is known, so the solver alone is on trial."""
-    mean, deviation = 0.3, 0.1
-    process = NoiseSchedule(configured.diffusion())
-
-    def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        alpha, sigma = process.alpha[t], process.sigma[t]
-        gain = alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2)
-        return mean + gain * (x_t - alpha * mean)
-
-    def draw_noise(number: int) -> torch.Tensor:
-        return torch.randn(1, 1, 100, 100, generator=torch.Generator().manual_seed(number))
-
-    scheduler = a_scheduler(process, sampler=name, spacing=spacing)
-    last = solved(scheduler, predict_x_0, draw_noise, 40 if name == "dpm_solver" else 200)
-    assert last.mean() == pytest.approx(mean, abs=0.01)
-    assert last.std() == pytest.approx(deviation, rel=0.1)
-
-
 def test_denoising_starts_from_images_with_the_noise_asked_for(denoiser: Denoiser) -> None:
     labels, seeds = eight_images()
     starts = np.repeat(np.arange(40, 240, 25, dtype=np.uint8), 256).reshape(8, 16, 16)
@@ -229,12 +167,6 @@ def test_denoising_starts_from_images_with_the_noise_asked_for(denoiser: Denoise
     assert torch.allclose(x_t, alpha * (clean + level * noise), atol=1e-5)
     drawn = sample(denoiser, labels, seeds, settings(start_ratio=0.1), starts=starts)
     assert not np.array_equal(drawn, sample(denoiser, labels, seeds, settings()))
-
-
-@pytest.mark.parametrize("other", [{"name": "ddim"}, {"spacing": "uniform"}])
-def test_samplers_of_equal_steps_start_from_noise_alone(other: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="start_ratio"):
-        settings(start_ratio=1.0, **other)
 
 
 def test_orientations_are_the_eight_and_can_be_undone() -> None:
@@ -257,24 +189,6 @@ def test_steps_see_the_images_in_turn_in_all_orientations(denoiser: Denoiser) ->
         prediction = oriented(denoiser(seen[step], t, labels), step % 8, back=True)
         expected = denoiser.schedule.x_0(prediction, x, t)
         torch.testing.assert_close(clean, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_second_order_beats_first_order() -> None:
-    """With few steps DPM-Solver must be nearer to the exact flow than DDIM."""
-    deviation = 0.3
-    process = NoiseSchedule(configured.diffusion())
-    start = torch.full((1, 1, 1, 1), 0.9)
-
-    def predict_x_0(x_t: torch.Tensor, t: int) -> torch.Tensor:
-        alpha, sigma = process.alpha[t], process.sigma[t]
-        return alpha * deviation**2 / ((alpha * deviation) ** 2 + sigma**2) * x_t
-
-    ends = {
-        name: solved(a_scheduler(process, sampler=name), predict_x_0, lambda _: start, 10).item()
-        for name in ("dpm_solver", "ddim")
-    }
-    exact = deviation * 0.9
-    assert abs(ends["dpm_solver"] - exact) < 0.5 * abs(ends["ddim"] - exact)
 
 
 def test_guidance_extrapolates_from_the_null_class(denoiser: Denoiser) -> None:
