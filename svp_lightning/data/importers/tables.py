@@ -198,11 +198,13 @@ def read_table(
         column: names the columns.
         skips: where rows of the wrong length go.
         header_holds: text by which the header line is known; lines before it are left out.
-        pad: whether cells missing at a row's end are empty ones, which Excel leaves out.
+        pad: whether cells missing at a row's end are empty ones, which Excel leaves out. Where
+            the row holds a quotation mark, they may be in a cell that a stray one has opened.
         of_particles: whether a row left out is a particle lost.
 
     Raises:
-        DataError: a row has another number of cells than the header, or two columns one name.
+        DataError: a row has another number of cells than the header, two columns one name, or a
+            quotation mark is not closed.
     """
     lines = lines_of(read_text(path))
     first, separator = _layout(lines, header_holds)
@@ -234,12 +236,13 @@ def table_of(
             raise DataError(f"{path} has the {what}.", "Rename or remove one.")
     cells, index = [], []
     for number, row in rows:
-        if pad:
+        if pad and not any('"' in cell for cell in row):
             row += [""] * (len(header) - len(row))
         if len(row) < len(header) or any(c.strip() for c in row[len(header) :]):
             error = DataError(
                 f"{path}, row {number}: {len(row)} cells where the header has {len(header)}.",
-                "Correct the row (quote cells that hold the separator), or copy the file again.",
+                "Correct the row (quote cells with the separator, close every quotation mark), "
+                "or copy the file again.",
             )
             skips.add(f"{path.name}, row {number}", "row of another length", error, of_particles)
             continue
@@ -252,16 +255,24 @@ def table_of(
 def _csv_rows(
     path: Path, lines: list[str], separator: str, before: int
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows that hold anything, each with the line on which it begins, counted from 1."""
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator)
+    """Rows that hold anything, each with the line on which it begins, counted from 1.
+
+    Raises:
+        DataError: a quotation mark is not closed, or the file is no table.
+    """
+    # The blank line at the end is a row of its own, unless a quoted cell is open.
+    reader = csv.reader((f"{line}\n" for line in [*lines, ""]), delimiter=separator)
     begins = before + 1
     try:
         for row in reader:
+            if row and reader.line_num > len(lines):
+                raise csv.Error("a quotation mark is not closed")
             if any(cell.strip() for cell in row):
                 yield begins, row
             begins = before + reader.line_num + 1  # a quoted cell may go over several lines
     except csv.Error as error:
-        raise DataError(f"{path} is no table: {error}.", "Export it again.") from error
+        remedy = "Close the quotation mark with which a cell begins, or export the table again."
+        raise DataError(f"{path}, row {begins}: {error}.", remedy) from error
 
 
 def columns_named(names: Iterable[str]) -> Column:

@@ -139,6 +139,7 @@ def test_bad_rows_are_named(root, refuses, extra, message) -> None:
         (("Protein", "--"), "no class name"),
         (("Protein", "silicone+oil"), r"'silicone oil' and 'silicone\+oil'"),
         (("group,size_um", "split,size_um"), "split is 'vial0'"),
+        (("protein/03", '"protein/03'), r"list\.csv, row 17: a quotation mark is not closed"),
     ],
 )
 def test_bad_tables_are_named(root, refuses, change, message) -> None:

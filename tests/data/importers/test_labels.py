@@ -79,6 +79,17 @@ def test_labels_missing_at_the_end_of_a_row_leave_a_particle_unlabelled(tmp_path
         ("particle_id,label\n1,oil,air\n", "row 2: 3 cells where the header has 2"),
         ("particle_id,label\n1,oil+\n2,oil-\n", r"'oil\+' and 'oil-'"),
         ("particle_id,label,split\n1,oil,train\n2,air,spare\n", "row 3: the split is 'spare'"),
+        *(  # the rest of the table is one cell, or some rows are
+            (text, rf"labels\.csv, row 3: {problem}.* [Cc]lose .*quotation mark")
+            for text, problem in (
+                ('particle_id,label\n1,oil\n"2,air\n10,oil\n', "a quotation mark is not closed"),
+                ('particle_id,label\n1,oil\n2,"air\n10,oil', "a quotation mark is not closed"),
+                ('particle_id,label\n1,oil\n2,"' + "air\n" * 50_000, "field larger than"),
+                ('particle_id,label\n1,oil\n"2,air\n10,"oil"\n', "1 cells where the header has 2"),
+                ('particle_id,label\n1,oil\n"2,"air"\n10,oil\n', "1 cells where the header has 2"),
+            )
+        ),
+        ('"particle_id,label\n1,oil\n', "row 1: a quotation mark is not closed"),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, text: str, message: str) -> None:
