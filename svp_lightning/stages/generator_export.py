@@ -33,8 +33,8 @@ def write_samples(
 ) -> None:
     """Draw the first ``per_class`` images of each class.
 
-    ``folder`` gets one folder of PNG per class, ``store/`` and ``sheet.png``; ``weights`` is the
-    SHA-256 of the generator's, for the manifest.
+    ``folder`` gets ``images/`` with one folder of PNG per class, ``store/`` and ``sheet.png``;
+    ``weights`` is the SHA-256 of the generator's, for the manifest.
     """
     info = generator.info
     writer = StoreWriter(folder / "store", per_class * len(info.class_names), info.image_size)
@@ -46,9 +46,10 @@ def write_samples(
             images = sample(generator.denoiser, labels, seeds, settings, device, progress)
             table = pool_table([name] * per_class, range(per_class), seeds, weights)
             writer.write(label * per_class, images, table)
-            (folder / name).mkdir(parents=True)
+            pictures = folder / "images" / name  # apart: a class may be called "store"
+            pictures.mkdir(parents=True)
             for image, own in zip(images, table["id"], strict=True):
-                Image.fromarray(image).save(folder / name / f"{own}.png")
+                Image.fromarray(image).save(pictures / f"{own}.png")
             shown[name] = images[:SHEET_IMAGES]
     made_by = {"task": "export", "generator": weights, "sampler": settings.identity()}
     writer.finish(info.class_names, info.pixel_size_um, made_by)

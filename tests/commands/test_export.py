@@ -33,7 +33,7 @@ def test_export_is_whole_and_overwrites_nothing(svp: Program, tmp_path: Path) ->
     assert store.counts("") == dict.fromkeys(NAMES, 2)
     assert set(store.particles["origin"]) == {"synthetic"}
     for k, (name, number) in enumerate(zip(store.particles["label"], [0, 1] * 3, strict=True)):
-        picture = Image.open(folder / "samples" / name / f"{name}-{number:07d}.png")
+        picture = Image.open(folder / "samples" / "images" / name / f"{name}-{number:07d}.png")
         assert np.array_equal(np.asarray(picture), store.images[k])
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert "overwrites nothing" in svp.fails(
@@ -91,6 +91,21 @@ def test_a_generator_whose_class_names_lead_elsewhere_is_not_exported(
     assert "'../../escaped' cannot name a class" in svp.fails("task=export", *given)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "foreign"]
     assert not list((tmp_path / "below").iterdir())
+
+
+def test_classes_may_be_called_as_what_is_written_next_to_them(
+    svp: Program, tmp_path: Path
+) -> None:
+    settings = configured.generator(network={"block_channels": (8,), "attention": (False,)})
+    info = GeneratorInfo(settings=settings, class_names=("store", "sheet.png"), image_size=16)
+    save_generator(tmp_path / "own", Denoiser(settings, 16, 2), info)
+    svp("task=export", "export.generator=own", "export.to=mine", "export.samples_per_class=2")
+    samples = tmp_path / "mine" / "samples"
+    assert Store.open(samples / "store").counts("") == {"store": 2, "sheet.png": 2}
+    assert Image.open(samples / "sheet.png").format == "PNG"
+    for name in info.class_names:
+        pictures = [path.name for path in sorted((samples / "images" / name).iterdir())]
+        assert pictures == [f"{name}-000000{k}.png" for k in range(2)]
 
 
 def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
