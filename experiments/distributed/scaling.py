@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def classifiers(folder: Path, numbers: Sequence[int], seeds: int) -> None:
 
 def killed(folder: Path, main_process: bool) -> None:
     """SIGKILL to one of two processes that train: what the other says, and how both end."""
-    adopt_orphans()  # so that the status of the other is known where its parent is killed
+    adopt_orphans()  # so that the status of the other is known where its parent does not ask
     steps = ("classifier.steps=100000", "classifier.validate_every=100000")
     settings = ("task=train_classifier", "augmentation=none", "trainer.devices=2", *steps)
     outputs = f"paths.outputs={folder / 'killed'}"
@@ -145,10 +146,8 @@ def killed(folder: Path, main_process: bool) -> None:
     other = int(Path(f"/proc/{both.pid}/task/{both.pid}/children").read_text().split()[-1])
     os.kill(both.pid if main_process else other, signal.SIGKILL)
     started, statuses = time.monotonic(), [both.wait()]
-    while Path(f"/proc/{other}").is_dir():
-        if main_process:  # it is a child of this process now
-            statuses.append(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
-        time.sleep(0.1)
+    with suppress(ChildProcessError):  # its parent has asked
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
     said = [line for line in log.read_text().splitlines() if line.startswith("Error: ")]
     which = "main process" if main_process else "other process"
     seconds = time.monotonic() - started
