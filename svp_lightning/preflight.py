@@ -19,6 +19,7 @@ from rich.table import Table
 
 from svp_lightning.config import Config, run_folder
 from svp_lightning.data.classes import rare_classes
+from svp_lightning.data.settings import UseSettings
 from svp_lightning.errors import SvpError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD, ArtifactCache
@@ -107,10 +108,12 @@ def _part(name: str, config: Config) -> Part:
     used = {"store": ["data"], "features": ["data", "features"], "generator": ["data", "generator"]}
     used["pool"] = [*used["generator"], "sampler", "augmentation"]
     used |= {"pretraining_store": ["pretraining"], "pretrained": ["pretraining", "classifier"]}
-    groups = used.get(name)
-    decided = (
-        config.identity() if groups is None else [getattr(config, g).identity() for g in groups]
-    )
+    if name in used:
+        decided = {group: getattr(config, group).identity() for group in used[name]}
+    else:
+        decided = config.identity()
+    if name == "store":  # images that are used in another way are the same images
+        decided = {k: v for k, v in decided["data"].items() if k not in UseSettings.model_fields}
     return Part(name, sha256_of_json([name, decided]), _images(name, config), _like(name, config))
 
 

@@ -79,6 +79,13 @@ def test_what_changes_images_is_part_of_the_identity() -> None:
         assert generator(**changes).identity() != generator().identity()
 
 
+def test_a_seed_counts_where_it_chooses_the_real_images() -> None:
+    every, few = ([TINY.data.model_copy(update={"rare_images": images, "rare_seed": seed})
+                   for seed in (1, 2)] for images in (None, 5))  # fmt: skip
+    assert every[0].identity() == every[1].identity() == TINY.data.identity()
+    assert few[0].identity() != few[1].identity()
+
+
 @pytest.mark.parametrize(
     ("given", "understood"),
     [

@@ -61,11 +61,14 @@ class UseSettings(Settings):
     rare_images: int | None = Field(ge=1)
     """Real training images kept of each rare class, for learning curves. ``None``: all."""
     rare_seed: Seed
-    """Which images are kept: with one seed, fewer are a subset of more."""
+    """Which images are kept: with one seed, fewer are a subset of more. As ``seed``, so that each
+    repetition keeps others."""
 
     def identity(self) -> dict[str, Any]:
-        """The contents of a file of decisions count, not its place."""
+        """The contents of a file of decisions count, not its place, and only seeds that choose."""
         values = super().identity()
+        if self.rare_images is None:
+            del values["rare_seed"]
         del values["label_overrides"]
         if self.label_overrides is not None:
             values["label_overrides"] = sha256_of_given(self.label_overrides)

@@ -50,14 +50,22 @@ def test_no_image_is_drawn_twice_whatever_the_order_of_the_ratios(
     assert totals == [48, 48, 48, 72]
 
 
-def test_each_seed_may_have_its_own_generator(svp_pipeline: Callable[..., Pipeline]) -> None:
-    shared, own = (
-        [svp_pipeline(f"+experiment={name}", f"seed={seed}").config.generator for seed in (0, 3)]
-        for name in ("paper_grid", "paper_grid_generator_per_seed")
-    )
-    assert shared[0].identity() == shared[1].identity() == own[0].identity()
-    assert own[1].seed == 3
-    assert own[1].identity() != shared[1].identity()
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("paper_grid", 0),
+        ("controls", 0),
+        ("paper_grid_generator_per_seed", 3),
+        ("learning_curve", 3),
+        ("where_images_pay", 3),
+    ],
+)
+def test_each_seed_may_have_its_own_generator(
+    svp_pipeline: Callable[..., Pipeline], name: str, seed: int
+) -> None:
+    config = svp_pipeline(f"+experiment={name}", "seed=3").config
+    assert config.generator.seed == seed
+    assert config.sampler.seed in (0, seed)
 
 
 def test_a_search_that_is_stopped_resumes_with_its_trials(

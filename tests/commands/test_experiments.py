@@ -31,8 +31,11 @@ def test_the_promised_experiments_exist() -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_experiment_composes(svp_pipeline: Callable[..., Pipeline], name: str) -> None:
-    config = svp_pipeline(f"+experiment={name}").config
+def test_experiment_composes_and_each_repetition_keeps_real_images_of_its_own(
+    svp_pipeline: Callable[..., Pipeline], name: str
+) -> None:
+    config = svp_pipeline(f"+experiment={name}", "data.rare_images=5", "seed=7").config
+    assert (config.data.rare_images, config.data.rare_seed) == (5, 7)
     if "aug_ratio" in name:
         backbone, _, _, ratio = name.split("_", maxsplit=3)
         assert config.classifier.backbone == backbone

@@ -108,6 +108,17 @@ def test_only_what_a_change_touches_is_foreseen(
     assert [part.name for part in missing_parts(config)] == missing
 
 
+def test_repetitions_with_few_real_images_share_the_store_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds = [("+experiment=paper_grid", "data.rare_images=5", f"seed={seed}") for seed in (1, 2)]
+    parts = [missing_parts(configured(*tiny(tmp_path / "artifacts", *one))) for one in seeds]
+    same = [one.name for one, other in zip(*parts, strict=True) if one.key == other.key]
+    assert same == ["store"]
+    assert "generator" in [part.name for part in parts[0]]
+
+
 def test_a_foreseen_pool_holds_the_images_that_are_drawn(
     grid: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
