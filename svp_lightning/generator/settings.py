@@ -162,8 +162,8 @@ class GeneratorSettings(Settings):
     the amounts, so that samples show none of it (``unet`` only). See
     :mod:`~svp_lightning.generator.warping`."""
     optimizer: Literal["muon", "adamw"]
-    """``muon`` (Jordan et al. 2024): better images from as many steps, about as good as those of
-    AdamW from two to four times as many; a step takes as much longer as some seven more images."""
+    """``muon`` (Jordan et al. 2024, see :mod:`~svp_lightning.generator.muon`) moves all directions
+    of a weight matrix alike, for which each step takes longer than one of ``adamw``."""
     learning_rate: float = Field(gt=0)
     warmup_steps: int = Field(ge=0)
     decay: Literal["constant", "cosine"]
