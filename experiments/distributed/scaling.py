@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from hydra_plugins.svp_process_launcher._processes import adopt_orphans
 from svp_lightning.data.store import Store
@@ -127,8 +128,10 @@ def classifiers(folder: Path, numbers: Sequence[int], seeds: int) -> None:
         for number, row in zip(numbers, found, strict=True):
             spread = f"mean {row.mean():.4f}, standard deviation {row.std(ddof=1):.4f}"
             print(f"classifiers of {number}: {name} {np.round(row, 4)}, {spread}", flush=True)
-        apart = found - found[0]
-        print(f"same seed, other number: {name} {np.round(apart[1:], 4)} apart", flush=True)
+        for number, apart in zip(numbers[1:], found[1:] - found[0], strict=True):
+            half = stats.sem(apart) * stats.t.ppf(0.975, len(apart) - 1)
+            mean = apart.mean() + half * np.array([0, -1, 1])
+            print(f"{number} less {numbers[0]}, same seed: {name} {np.round(mean, 4)}", flush=True)
 
 
 def killed(folder: Path, main_process: bool) -> None:
