@@ -8,7 +8,6 @@ from pydantic import ConfigDict, Field
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
-from svp_lightning.evaluation.settings import AssessSettings, AuditSettings
 from svp_lightning.generator.sampler_settings import SamplerSettings, require_learnt
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
@@ -17,6 +16,8 @@ from svp_lightning.runtime.settings import Seed, Settings, runtime
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import (
+    AssessSettings,
+    AuditSettings,
     DataSettings,
     EvaluationSettings,
     ImportWeightsSettings,

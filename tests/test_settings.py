@@ -70,6 +70,8 @@ def test_bad_settings_are_refused_by_name(where: str, changes: dict[str, Any], n
 
 def test_what_changes_images_is_part_of_the_identity() -> None:
     assert simulation(workers=0, chunk_size=5).identity() == simulation(workers=8).identity()
+    data = [TINY.data.model_copy(update={"simulation": simulation(workers=n)}) for n in (0, 8)]
+    assert data[0].identity() == data[1].identity()
     assert simulation(source_points=9).identity() != simulation().identity()
     plain = sampler().identity()
     assert sampler(batch_size=1).identity() == plain

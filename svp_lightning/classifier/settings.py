@@ -104,7 +104,3 @@ class FeatureSettings(Settings):
     components: int = Field(ge=2)
     """Principal components kept; fewer where there are fewer training images."""
     seed: Seed
-
-    def identity(self) -> dict[str, Any]:
-        """As the classifier's own, where a file of weights counts by its contents."""
-        return super().identity() | {"classifier": self.classifier.identity()}

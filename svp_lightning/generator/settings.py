@@ -178,10 +178,6 @@ class GeneratorSettings(Settings):
     """Optimiser steps between checkpoints for resuming."""
     selection: SelectionSettings
 
-    def identity(self) -> dict[str, Any]:
-        """Settings of the selection that are not read are left out."""
-        return super().identity() | {"selection": self.selection.identity()}
-
     @property
     def initial_weights(self) -> Path | None:
         """The weights that training starts from; identities hold their hash, not their place.
@@ -219,16 +215,11 @@ class GeneratorSettings(Settings):
         return (value,) if lone else value
 
     @model_validator(mode="after")
-    def _filter_belongs_to_the_unet(self) -> Self:
-        if self.diffusion.prediction == "filtered" and (
-            self.network.kind == "paper" or self.diffusion.weighting != "uniform"
-        ):
+    def _network_can(self) -> Self:
+        paper, weighted = self.network.kind == "paper", self.diffusion.weighting != "uniform"
+        if self.diffusion.prediction == "filtered" and (paper or weighted):
             raise ValueError("prediction=filtered needs network.kind=unet and weighting=uniform")
-        return self
-
-    @model_validator(mode="after")
-    def _augmentation_is_described(self) -> Self:
-        if self.augmentation and self.network.kind == "paper":
+        if self.augmentation and paper:
             raise ValueError("the paper's network takes no description of an augmentation")
         return self
 

@@ -109,4 +109,6 @@ class Settings(BaseModel):
             for name, field in type(self).model_fields.items()
             if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("runtime")
         }
-        return self.model_dump(mode="json", exclude=skip)
+        values = self.model_dump(mode="json", exclude=skip)
+        given = {name: getattr(self, name) for name in values}
+        return values | {k: v.identity() for k, v in given.items() if isinstance(v, Settings)}

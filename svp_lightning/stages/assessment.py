@@ -16,7 +16,6 @@ from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSe
 from svp_lightning.evaluation.fidelity.copies import Neighbours, symmetric_images
 from svp_lightning.evaluation.fidelity.morphology import MEASURES
 from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity
-from svp_lightning.evaluation.settings import AssessSettings
 from svp_lightning.report.fidelity import MEASURE_NAMES
 from svp_lightning.report.figures.likeness import (
     closest_pairs,
@@ -30,6 +29,7 @@ from svp_lightning.runtime.files import write_json
 from svp_lightning.runtime.terminal import bar
 from svp_lightning.stages.environment import git_revision, package_versions
 from svp_lightning.stages.run_folder import FIGURES
+from svp_lightning.stages.settings import AssessSettings
 
 HELD_OUT = "test"
 """No generator, checkpoint or filter has been chosen on this split."""

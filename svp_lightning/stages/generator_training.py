@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from svp_lightning.data.loading import ParticleDataModule
@@ -186,22 +187,41 @@ def _train(
     if selection is None or not selection.exhausted:
         require_finished("generator", trainer.global_step, settings.steps)
     if is_main_process():
-        training: dict[str, Any] = {
-            "data": store.sha256,
-            "images": {name: rows.real[name] for name in rows.class_names},
-            "processes": trainer.world_size,
-            "torch": torch.__version__,
-            "machine": platform.machine(),
-        }
-        if selection is not None:
-            training["selection"] = _selected(selection, module, trainer.global_step)
-        save_generator(folder, module.trained_denoiser, _info(settings, rows, training))
-        device = trainer.strategy.root_device
-        write_pictures(
-            load_generator(folder), store, _sampler(settings), folder / "figures", device
-        )
+        _save(folder, settings, rows, module, selection, trainer)
         for file in folder.glob("*.ckpt"):
             file.unlink()
+
+
+def _save(
+    folder: Path,
+    settings: GeneratorSettings,
+    rows: Mixture,
+    module: GeneratorModule,
+    selection: CheckpointSelection | None,
+    trainer: Trainer,
+) -> None:
+    """Write the trained generator and its pictures."""
+    store, sampler = rows.stores[0], _sampler(settings)
+    training: dict[str, Any] = {
+        "data": store.sha256,
+        "images": {name: rows.real[name] for name in rows.class_names},
+        "processes": trainer.world_size,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+    }
+    if selection is not None:
+        training["selection"] = _selected(selection, module, trainer.global_step)
+    resolved = {"diffusion": settings.diffusion.for_images(store.image_size)}
+    info = GeneratorInfo(
+        settings=settings.model_copy(update=resolved),
+        class_names=rows.class_names,
+        image_size=store.image_size,
+        pixel_size_um=store.image_pixel_um,
+        training=training,
+    )
+    save_generator(folder, module.trained_denoiser, info)
+    device = trainer.strategy.root_device
+    write_pictures(load_generator(folder), store, sampler, folder / "figures", device)
 
 
 def _sampler(settings: GeneratorSettings) -> SamplerSettings:
@@ -223,15 +243,3 @@ def _selected(
             "generator.selection.method=denoising."
         )
     return selection.record()
-
-
-def _info(settings: GeneratorSettings, rows: Mixture, training: dict[str, Any]) -> GeneratorInfo:
-    store = rows.stores[0]
-    resolved = {"diffusion": settings.diffusion.for_images(store.image_size)}
-    return GeneratorInfo(
-        settings=settings.model_copy(update=resolved),
-        class_names=rows.class_names,
-        image_size=store.image_size,
-        pixel_size_um=store.image_pixel_um,
-        training=training,
-    )

@@ -63,7 +63,7 @@ def lab_report(
     Raises:
         SettingsError: ``predict.compare`` names no prediction, or one of another classifier.
     """
-    limits, predicted = reference(settings.product, settings.container_ml), judged.found
+    limits = reference(settings.product, settings.container_ml)
     particles = particles_of(store, judged)
     thresholds: tuple[float, ...] = ()
     if particles.empty or particles["size_um"].notna().any():
@@ -71,22 +71,36 @@ def lab_report(
         thresholds = tuple(sorted({*SIZE_EDGES_UM, *further}))
     file = run / PREDICTIONS
     test = read_predictions(file, with_ids=False) if file.is_file() else None
-    every = raw
     if settings.compare is not None:
         taken = {one.name for one in samples}
         earlier, theirs, said = _earlier(settings.compare, hashes["classifier"], taken)
         samples = [*earlier, *samples]  # others are compared with the first one
         particles = pd.concat([particles, theirs], ignore_index=True)
         both = np.concatenate([raw.probabilities, said.probabilities])
-        every = replace(raw, probabilities=both)
-    calls = calls_of(samples, particles, thresholds, every, test, predicted.shares, known)
-    facts = {
+        raw = replace(raw, probabilities=both)
+    calls = calls_of(samples, particles, thresholds, raw, test, judged.found.shares, known)
+    table = quality_table(calls, settings.container_ml)
+    strange = too_many_strangers(judged, settings.false_alarms)
+    doubts, facts = [*warnings, *strange], _facts(run, store, judged, settings, hashes)
+    contents = Contents(
+        store, particles, calls, table, limits, settings.container_ml, doubts, facts
+    )
+    page = write_quality_report(folder, contents)
+    for line in [*strange, *headline(contents), f"Quality report: {page}"]:
+        say(line)
+
+
+def _facts(
+    run: Path, store: Store, judged: Judged, settings: LabReportSettings, hashes: Mapping[str, Any]
+) -> dict[str, str]:
+    """What the report was made with."""
+    return {
         "Classifier": run.name,
         "Classifier (SHA-256)": hashes["classifier"],
         "Configuration (SHA-256)": hashes["configuration"],
         "Images (SHA-256)": store.sha256,
         "Compared with": str(settings.compare or "nothing earlier"),
-        "Class shares used": shares_of_classes(predicted.shares),
+        "Class shares used": shares_of_classes(judged.found.shares),
         "Uncertain": f"prediction sets hold {settings.coverage:.1%} of each class, at least",
         "Unfamiliar": f"{judged.unfamiliar.sum():,} of {len(store):,} particles; up to "
         f"{settings.false_alarms:.1%} of each class by mistake",
@@ -94,15 +108,6 @@ def lab_report(
         "Source revision": git_revision() or "not in a checkout",
         "Packages": ", ".join(f"{name} {of}" for name, of in package_versions().items()),
     }
-    table = quality_table(calls, settings.container_ml)
-    strange = too_many_strangers(judged, settings.false_alarms)
-    doubts = [*warnings, *strange]
-    contents = Contents(
-        store, particles, calls, table, limits, settings.container_ml, doubts, facts
-    )
-    page = write_quality_report(folder, contents)
-    for line in [*strange, *headline(contents), f"Quality report: {page}"]:
-        say(line)
 
 
 def _earlier(

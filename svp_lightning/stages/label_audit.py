@@ -18,9 +18,9 @@ from svp_lightning.data.transforms import apply_symmetry, to_model_range
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.label_issues import Evidence
 from svp_lightning.evaluation.priors import corrected
-from svp_lightning.evaluation.settings import AuditSettings
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import say
+from svp_lightning.stages.settings import AuditSettings
 
 LEAST_FOLDS = 3
 """One is judged, one chooses the checkpoint, and one trains at least."""

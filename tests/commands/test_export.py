@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,13 @@ from tests.narrow import use_narrow_backbones
 from tests.report.made_up import made_up_fidelity
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
+
+
+def save_untrained(folder: Path, names: tuple[str, str] = ("a", "b"), **changes: Any) -> None:
+    network = {"block_channels": (8,), "attention": (False,)}
+    settings = configured.generator(network=network, **changes)
+    info = GeneratorInfo(settings=settings, class_names=names, image_size=16)
+    save_generator(folder, Denoiser(settings, 16, 2), info)
 
 
 def test_export_is_whole_and_overwrites_nothing(svp: Program, tmp_path: Path) -> None:
@@ -81,9 +89,7 @@ def test_export_of_something_else_is_refused(svp: Program, tmp_path: Path) -> No
 def test_a_generator_whose_class_names_lead_elsewhere_is_not_exported(
     svp: Program, tmp_path: Path
 ) -> None:
-    settings = configured.generator(network={"block_channels": (8,), "attention": (False,)})
-    info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
-    save_generator(tmp_path / "foreign", Denoiser(settings, 16, 2), info)
+    save_untrained(tmp_path / "foreign")
     file = tmp_path / "foreign" / "generator.json"
     file.write_text(file.read_text().replace('"b"', '"../../escaped"'))
     (tmp_path / "below").mkdir()
@@ -96,14 +102,13 @@ def test_a_generator_whose_class_names_lead_elsewhere_is_not_exported(
 def test_classes_may_be_called_as_what_is_written_next_to_them(
     svp: Program, tmp_path: Path
 ) -> None:
-    settings = configured.generator(network={"block_channels": (8,), "attention": (False,)})
-    info = GeneratorInfo(settings=settings, class_names=("store", "sheet.png"), image_size=16)
-    save_generator(tmp_path / "own", Denoiser(settings, 16, 2), info)
+    names = ("store", "sheet.png")
+    save_untrained(tmp_path / "own", names)
     svp("task=export", "export.generator=own", "export.to=mine", "export.samples_per_class=2")
     samples = tmp_path / "mine" / "samples"
     assert Store.open(samples / "store").counts("") == {"store": 2, "sheet.png": 2}
     assert Image.open(samples / "sheet.png").format == "PNG"
-    for name in info.class_names:
+    for name in names:
         pictures = [path.name for path in sorted((samples / "images" / name).iterdir())]
         assert pictures == [f"{name}-000000{k}.png" for k in range(2)]
 
@@ -111,11 +116,7 @@ def test_classes_may_be_called_as_what_is_written_next_to_them(
 def test_guidance_that_the_exported_generator_has_not_learnt_is_refused(
     svp: Program, tmp_path: Path
 ) -> None:
-    settings = configured.generator(
-        network={"block_channels": (8,), "attention": (False,)}, diffusion={"class_dropout": 0}
-    )
-    info = GeneratorInfo(settings=settings, class_names=("a", "b"), image_size=16)
-    save_generator(tmp_path / "unhidden", Denoiser(settings, 16, 2), info)
+    save_untrained(tmp_path / "unhidden", diffusion={"class_dropout": 0})
     given = ("task=export", "export.generator=unhidden", "export.to=mine", "sampler.guidance=2")
     assert "class_dropout is 0" in svp.fails(*given)
     assert not (tmp_path / "mine").exists()

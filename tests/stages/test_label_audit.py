@@ -15,8 +15,8 @@ from svp_lightning.data.mix import Mixture, train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import DataError
-from svp_lightning.evaluation.settings import AuditSettings
 from svp_lightning.stages.label_audit import assign_folds, examine_labels, fold_view
+from svp_lightning.stages.settings import AuditSettings
 from tests.configured import classifier, tiny
 
 NAMES = ("protein", "silicone_oil")
