@@ -112,7 +112,7 @@ class Study:
         """Train a classifier, test it, and give the folder of the run."""
         from svp_lightning.commands import evaluate
 
-        overrides = (*arm.split(), f"seed={seed}", f"data.rare_seed={seed}")
+        overrides = (*arm.split(), f"seed={seed}")
         run = self.pipeline(*overrides, full=True)
         if not finished(run.run_dir):
             with logged(self.folder / f"logs/{run.config.name}_seed{seed}.log"):
