@@ -15,7 +15,8 @@ from svp_lightning.data.store import Store
 Batch = dict[str, Tensor]
 """``image`` (B, 1, H, W) uint8 as read, float in [-1, 1] on the device; ``label`` (B,)
 int64, -1 where unknown; ``index`` (B,) int64 row in its store; in training ``weight`` (B,)
-float32, the weight in the loss."""
+float32, the weight in the loss, and where labels are soft ``target`` (B, K) float32, shares of the
+classes."""
 Loader = DataLoader[Batch]
 
 
@@ -58,6 +59,7 @@ class ParticleDataset(Dataset[Batch]):
         row: (M,) row in that store.
         label: (M,) class index.
         group: (M,) what decides a row's weight, or None.
+        target: (M, K) shares of the classes in a row's label, or None.
     """
 
     stores: Sequence[Store]
@@ -65,11 +67,13 @@ class ParticleDataset(Dataset[Batch]):
     row: NDArray[np.int64]
     label: NDArray[np.int64]
     group: NDArray[np.int64] | None = None
+    target: NDArray[np.float32] | None = None
 
     @classmethod
     def of_mixture(cls, mixture: Mixture) -> "ParticleDataset":
         """The training rows of a mixture."""
-        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label, mixture.group)
+        columns = mixture.store_id, mixture.row, mixture.label, mixture.group, mixture.target
+        return cls(mixture.stores, *columns)
 
     @classmethod
     def of_rows(cls, store: Store, rows: NDArray[np.int64]) -> "ParticleDataset":
@@ -91,6 +95,8 @@ class ParticleDataset(Dataset[Batch]):
         columns: Rows = {"store_id": self.store_id, "index": self.row, "label": self.label}
         if self.group is not None:
             columns["group"] = self.group
+        if self.target is not None:
+            columns["target"] = self.target
         return {name: column[positions] for name, column in columns.items()}
 
     def located(self, sampler: Sampler[NDArray[np.int64]]) -> "Sampler[Rows]":
