@@ -256,7 +256,6 @@ def _versions(config: Config) -> dict[str, int]:
         "features": arm.needs_features or task == "assess",
         "filtered": arm.filters,
         "hardest": arm.needs_features,
-        "soft_labels": arm.softens,
         "fidelity": task == "assess",
     }
     return {stage: STAGE_VERSIONS[stage] for stage, counts in used.items() if counts}

@@ -6,7 +6,7 @@ in the user's files should not wait for.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,18 +212,12 @@ class Pipeline:
     def _rows(self, view: "Store", pool: "Store | None") -> "Mixture":
         from svp_lightning.data.mix import mix
 
-        arm, hardest = self.config.augmentation, []
+        arm, hardest = self.config.augmentation, None
         if arm.hard_negatives > 0:
             from svp_lightning.stages.filtering import build_hardest
 
-            judge = partial(build_hardest, self.features, view, self.cache, self.device)
-            hardest = [judge(), *([judge(pool)] if arm.plentiful_ratio > 0 else [])]
-        rows = mix(view, pool, arm, self.config.seed, hardest)
-        if arm.softens:
-            from svp_lightning.stages.filtering import with_soft_labels
-
-            rows = with_soft_labels(rows, self.features, self.cache, self.device)
-        return rows
+            hardest = build_hardest(self.features, view, self.cache, self.device)
+        return mix(view, pool, arm, self.config.seed, hardest)
 
     @cached_property
     def classifier(self) -> Path:

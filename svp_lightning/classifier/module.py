@@ -39,8 +39,7 @@ class ClassifierModule(Classifier, Accumulating):
 
     Batches are dicts: ``image`` (B, 1, H, W) float in [-1, 1], ``label`` (B,) int64, ``index``
     (B,) int64 row in the store, in training ``weight`` (B,) float as well, the weight of each image
-    in the loss, and where labels are soft ``target`` (B, K) float, shares of the classes in them.
-    Everything random in step t is a function of (seed, t, rank),
+    in the loss. Everything random in step t is a function of (seed, t, rank),
     so a resumed run equals an uninterrupted one.
 
     Args:
@@ -133,12 +132,12 @@ class ClassifierModule(Classifier, Accumulating):
     def _losses(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:
         """Of each part of a batch; what is drawn is drawn for the whole of it."""
         images, share = batch["image"], 1.0
-        mixed = batch | {"label": batch.get("target", batch["label"])}
+        mixed = dict(batch)
         if self.mixup > 0:
             share = torch.distributions.Beta(self.mixup, self.mixup).sample().item()
             partner = torch.randperm(len(images), device=images.device)
             mixed["image"] = torch.lerp(images[partner], images, share)
-            mixed |= {f"other_{k}": v[partner] for k, v in mixed.items() if k != "image"}
+            mixed |= {f"other_{k}": v[partner] for k, v in batch.items() if k != "image"}
         for part in _in_parts(mixed, self.parts):
             logits = self(part["image"]).float()
             loss = self.loss(logits, part["label"], part.get("weight"))

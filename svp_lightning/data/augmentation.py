@@ -60,10 +60,9 @@ class AugmentationSettings(Settings):
     """Generated images added per real image of the other classes. Where only rare classes have
     generated images, what these have in common may tell a rare class without showing one."""
     hard_negatives: float = Field(ge=0, le=1)
-    """Share of the images of the other classes that are drawn more often: those that a network
+    """Share of the real images of the other classes that are drawn more often: those that a network
     trained on real images takes for a rare class most readily (hard negative mining, Sung and
-    Poggio 1998). It is a share of the real images, and as much of the generated ones of
-    ``plentiful_ratio``, whose others are left out."""
+    Poggio 1998)."""
     hard_share: float = Field(gt=0, lt=1)
     """Share of these in the draws of their class."""
     sampling: Literal["natural", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
@@ -93,14 +92,11 @@ class AugmentationSettings(Settings):
     """Largest random change of gain and of background level, as a share of the range."""
     filter: FilterSettings | None
     """Which generated images ``diffusion`` leaves out; None: it takes all."""
-    soft_labels: bool
-    """Whether the label of an image from a pool is not the class that it was made as, but the class
-    probabilities of a network trained on real images."""
 
     @property
     def adds(self) -> bool:
         """Whether any image is added to the real ones."""
-        return self.extra != "none" and max(self.ratio, self.plentiful_ratio) > 0
+        return self.extra != "none" and self.ratio > 0
 
     @property
     def _acting(self) -> dict[str, bool]:
@@ -114,7 +110,6 @@ class AugmentationSettings(Settings):
             "hard_negatives": self.hard_negatives > 0,
             "filtered": kept is not None and kept.hardest is None,
             "hard": kept is not None and kept.hardest is not None,
-            "soft": self.soft_labels and self.extra in POOLS,
             "balanced_sampling": self.sampling == "balanced",
             **{name: name == self.loss for name in get_args(Loss)},
             "mixup": self.mixup > 0,
@@ -129,7 +124,7 @@ class AugmentationSettings(Settings):
     @property
     def needs_pool(self) -> bool:
         """Whether images of a pool are trained on."""
-        return self.extra in POOLS and self.adds
+        return self.extra in POOLS and self.ratio > 0
 
     @property
     def simulates(self) -> bool:
@@ -139,7 +134,7 @@ class AugmentationSettings(Settings):
     @property
     def needs_generator(self) -> bool:
         """Whether generated images are trained on."""
-        return self.extra == "diffusion" and self.adds
+        return self.extra == "diffusion" and self.ratio > 0
 
     @property
     def filters(self) -> bool:
@@ -147,14 +142,9 @@ class AugmentationSettings(Settings):
         return self.needs_generator and self.filter is not None
 
     @property
-    def softens(self) -> bool:
-        """Whether images of a pool have soft labels."""
-        return self.needs_pool and self.soft_labels
-
-    @property
     def needs_features(self) -> bool:
-        """Whether a network trained on real images decides which images are drawn, or labels."""
-        return self.filters or self.hard_negatives > 0 or self.softens
+        """Whether a network trained on real images decides which images are drawn."""
+        return self.filters or self.hard_negatives > 0
 
     @model_validator(mode="after")
     def _only_generated_images_for_all(self) -> Self:
@@ -163,10 +153,10 @@ class AugmentationSettings(Settings):
                 f"plentiful_ratio={self.plentiful_ratio:g} adds generated images; choose "
                 "extra=diffusion or plentiful_ratio=0"
             )
-        if self.plentiful_ratio > 0 and self.hard_negatives > 0 and self.real_end > 0:
+        if self.plentiful_ratio > 0 and self.hard_negatives > 0:
             raise ValueError(
-                f"hard_negatives={self.hard_negatives:g} of the images of plentiful_ratio="
-                f"{self.plentiful_ratio:g} have no end; choose real_end=0 or plentiful_ratio=0"
+                f"plentiful_ratio={self.plentiful_ratio:g} and hard_negatives="
+                f"{self.hard_negatives:g} both share out the draws of the other classes; choose one"
             )
         return self
 
@@ -214,6 +204,4 @@ class AugmentationSettings(Settings):
             del values["tau"]
         if not self.filters:
             del values["filter"]
-        if not self.softens:
-            del values["soft_labels"]
         return values

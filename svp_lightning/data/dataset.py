@@ -15,8 +15,7 @@ from svp_lightning.data.store import Store
 Batch = dict[str, Tensor]
 """``image`` (B, 1, H, W) uint8 as read, float in [-1, 1] on the device; ``label`` (B,)
 int64, -1 where unknown; ``index`` (B,) int64 row in its store; in training ``weight`` (B,)
-float32, the weight in the loss, and where labels are soft ``target`` (B, K) float32, shares of the
-classes."""
+float32, the weight in the loss."""
 Loader = DataLoader[Batch]
 
 
@@ -59,7 +58,6 @@ class ParticleDataset(Dataset[Batch]):
         row: (M,) row in that store.
         label: (M,) class index.
         group: (M,) what decides a row's weight, or None.
-        target: (M, K) shares of the classes in a row's label, or None.
     """
 
     stores: Sequence[Store]
@@ -67,13 +65,11 @@ class ParticleDataset(Dataset[Batch]):
     row: NDArray[np.int64]
     label: NDArray[np.int64]
     group: NDArray[np.int64] | None = None
-    target: NDArray[np.float32] | None = None
 
     @classmethod
     def of_mixture(cls, mixture: Mixture) -> "ParticleDataset":
         """The training rows of a mixture."""
-        columns = mixture.store_id, mixture.row, mixture.label, mixture.group, mixture.target
-        return cls(mixture.stores, *columns)
+        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label, mixture.group)
 
     @classmethod
     def of_rows(cls, store: Store, rows: NDArray[np.int64]) -> "ParticleDataset":
@@ -95,8 +91,6 @@ class ParticleDataset(Dataset[Batch]):
         columns: Rows = {"store_id": self.store_id, "index": self.row, "label": self.label}
         if self.group is not None:
             columns["group"] = self.group
-        if self.target is not None:
-            columns["target"] = self.target
         return {name: column[positions] for name, column in columns.items()}
 
     def located(self, sampler: Sampler[NDArray[np.int64]]) -> "Sampler[Rows]":

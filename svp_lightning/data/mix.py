@@ -2,10 +2,11 @@
 
 All arms share one real training set and one number of optimiser steps, so that a gain can be
 distinguished from its controls. This module decides which images are added to the rare classes
-(copies, or of a pool) and to the others, what batches consist of, and how the loss treats them.
+(copies, or images of a pool) and to the others, what batches consist of, and how the loss treats
+each image.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,7 +32,6 @@ class Mixture:
         store_id: (M,) uint8, the store of each row (:data:`REAL` or :data:`SYNTHETIC`).
         row: (M,) int64, row in that store; a row may occur more than once.
         label: (M,) int64 index into ``class_names``.
-        target: (M, K) float32 shares of the classes that the loss sees, if not ``label`` alone.
         class_names: class names, in the order of the stores.
         added_row: (M,) bool, whether a row was added to the real images (copies are).
         composition: of the batches.
@@ -56,7 +56,6 @@ class Mixture:
     real: dict[str, int]
     added: dict[str, int]
     rare: tuple[str, ...]
-    target: NDArray[np.float32] | None = None
 
     @property
     def group(self) -> NDArray[np.int64]:
@@ -130,7 +129,7 @@ def mix(
     synthetic: Store | None,
     settings: AugmentationSettings,
     seed: int,
-    hardest: Sequence[NDArray[np.int64]] = (),
+    hardest: NDArray[np.int64] | None = None,
 ) -> Mixture:
     """The training rows of one arm of the comparison.
 
@@ -142,18 +141,20 @@ def mix(
         synthetic: pool of images, for arms that need one.
         settings: what is added, and how rows are drawn and weighted.
         seed: decides which real images are copied when the ratio is not whole.
-        hardest: (n,) rows, those most like a rare class first, of ``real`` and of a pool.
+        hardest: (n,) training rows of ``real``, those most like a rare class first, which
+            ``hard_negatives`` need.
 
     Raises:
         StoreError: the pool is missing, foreign, not synthetic or too small, or synthetic
             images sit in the real store.
     """
     rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
-    hard = np.zeros(len(rows.class_names), dtype=np.bool_)
-    for store_id, of_store in enumerate(hardest):
-        found = _negatives(rows, store_id, of_store, settings.hard_negatives)
-        rows = _extend(rows, rows.stores, store_id, found)
-        hard |= [name in found for name in rows.class_names]
+    negatives = dict.fromkeys(rows.class_names, 0)
+    if settings.hard_negatives > 0 and hardest is not None:
+        found = _negatives(rows, hardest, settings.hard_negatives)
+        rows = _extend(rows, rows.stores, REAL, found)
+        negatives |= {name: len(chosen) for name, chosen in found.items()}
+    hard = np.array([count > 0 for count in negatives.values()])
     counts = np.bincount(rows.group, minlength=2 * len(rows.class_names)).reshape(2, -1)
     composed = compose(counts, rows.class_names, settings, settings.pool_share, hard)
     shift = None
@@ -239,8 +240,7 @@ def _enlarge(
         return _extend(base, (real,), REAL, _copies(base, settings, seed))
     if settings.needs_pool:
         pool = check_pool(real, synthetic, settings.extra)
-        plentiful = 0 if settings.hard_negatives > 0 else settings.plentiful_ratio
-        rows = _from_pool(pool, added_counts(base.real, settings.ratio, plentiful))
+        rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))
         return _extend(base, (real, pool), SYNTHETIC, rows)
     return base
 
@@ -260,15 +260,15 @@ def _extend(
         row=np.concatenate([base.row, added]),
         label=np.concatenate([base.label, *labels]),
         added_row=np.concatenate([base.added_row, np.ones(len(added), np.bool_)]),
-        added={c: n + len(rows.get(c, ())) for c, n in base.added.items()},
+        added={**base.added, **{c: len(r) for c, r in rows.items()}},
     )
 
 
 def _negatives(
-    base: Mixture, store_id: int, hardest: NDArray[np.int64], share: float
+    base: Mixture, hardest: NDArray[np.int64], share: float
 ) -> dict[str, NDArray[np.int64]]:
     """The first ``share`` of the rows ``hardest`` of each class that is not rare, one at least."""
-    store, found = base.stores[store_id], {}
+    store, found = base.stores[REAL], {}
     for name in (c for c in base.class_names if c not in base.rare):
         of_class = hardest[store.labels[hardest] == store.class_names.index(name)]
         found[name] = of_class[: max(round(share * len(of_class)), 1)]

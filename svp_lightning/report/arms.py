@@ -33,9 +33,6 @@ ARMS = {
     "diffusion_hard": Arm("Diffusion, hard images", "#ee3377", "8"),
     "diffusion_physics": Arm("Diffusion from physics", "#bbcc33", "3"),
     "diffusion_physics_simulated": Arm("Diffusion from physics, simulated", "#cc3311", "+"),
-    "diffusion_physics_simulated_soft": Arm(
-        "Diffusion from physics, simulated, soft labels", "#6a51a3", "|"
-    ),
     "diffusion_shared": Arm("Diffusion, fixed share", "#4477aa", "P"),
     "diffusion_pretrained": Arm("Diffusion, then real images", "#009988", "2"),
     "hard_negatives": Arm("Hard negatives", "#aa3377", "1"),

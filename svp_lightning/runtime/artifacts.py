@@ -48,7 +48,6 @@ STAGE_VERSIONS = {
     "classifier": 5,
     "features": 1,
     "hardest": 1,
-    "soft_labels": 1,
     "fidelity": 3,
     "filtered": 1,
 }

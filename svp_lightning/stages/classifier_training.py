@@ -65,7 +65,6 @@ FEATURE_ARM = AugmentationSettings(
     symmetry=True,
     illumination=0.1,
     filter=None,
-    soft_labels=False,
 )
 """How the feature network is trained; all runs on one store share it, whatever their own arm."""
 IMAGES_PER_CLASS = 2000
@@ -101,8 +100,6 @@ def build_classifier(
     }
     if augmentation.hard_negatives > 0:
         identity["rows"] = sha256(rows.row.tobytes()).hexdigest()
-    if rows.target is not None:
-        identity["target"] = sha256(rows.target.tobytes()).hexdigest()
     if trainers.settings.accumulate > 1:  # statistics of batch normalisation are those of a part
         identity["accumulate"] = trainers.settings.accumulate
     make = partial(_train, settings, augmentation, seed, rows, prevalence, trainers)

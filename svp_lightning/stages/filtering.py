@@ -1,8 +1,8 @@
-"""What a network trained on real images says: images to keep, hard negatives, soft labels."""
+"""What a network trained on real images chooses: generated images to keep, hard negatives."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,19 +16,15 @@ from scipy.stats import entropy
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.data.augmentation import FilterSettings
 from svp_lightning.data.classes import rare_classes
-from svp_lightning.data.mix import SYNTHETIC, Mixture
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.evaluation.calibration import fit_scaling
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
-from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.priors import corrected
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 
 CHUNK_IMAGES = 4096
-HARDEST, SOFT = "hardest.npy", "probabilities.npy"
+HARDEST = "hardest.npy"
 MARGIN = 1.1
 """Drawn beyond what the rejections so far make likely to suffice."""
 SPLIT = "val"
@@ -110,22 +106,16 @@ def build_filtered(
 
 
 def build_hardest(
-    features: Path,
-    store: Store,
-    cache: ArtifactCache,
-    device: torch.device,
-    pool: Store | None = None,
+    features: Path, store: Store, cache: ArtifactCache, device: torch.device
 ) -> NDArray[np.int64]:
-    """(n,) rows of the classes that are not rare in ``store``, those most like a rare class first.
+    """(n,) training rows of the classes that are not rare, those most like a rare class first.
 
-    They are training rows of ``store``, or rows of a ``pool``. The feature network in the folder
-    ``features`` judges.
+    The feature network in the folder ``features`` judges.
 
     Raises:
         SettingsError: all classes are equally frequent.
     """
-    rare = rare_classes(store.counts("train"))
-    if len(rare) == len(store.class_names):
+    if len(rare_classes(store.counts("train"))) == len(store.class_names):
         raise SettingsError(
             "augmentation.hard_negatives are of classes that are not rare, and all classes of "
             f"{store.path} are equally frequent.",
@@ -133,53 +123,16 @@ def build_hardest(
         )
 
     def make(folder: Path) -> None:
-        judged, split = (store, "train") if pool is None else (pool, "")
+        rare = rare_classes(store.counts("train"))
         labels = [k for k, name in enumerate(store.class_names) if name in rare]
-        rows = judged.indices(split)
-        rows = rows[(judged.labels[rows] >= 0) & ~np.isin(judged.labels[rows], labels)]
-        found = describe(load_features(features), np.asarray(judged.images[rows]), device)
+        rows = store.indices("train")
+        rows = rows[(store.labels[rows] >= 0) & ~np.isin(store.labels[rows], labels)]
+        found = describe(load_features(features), np.asarray(store.images[rows]), device)
         order = np.argsort(-found.probabilities[:, labels].sum(axis=1), kind="stable")
         np.save(folder / HARDEST, rows[order])
 
     identity = {"features": features.name, "data": store.sha256}
-    if pool is not None:
-        identity["pool"] = pool.sha256
     return np.asarray(np.load(cache.build("hardest", identity, make) / HARDEST))
-
-
-def with_soft_labels(
-    rows: Mixture, features: Path, cache: ArtifactCache, device: torch.device
-) -> Mixture:
-    """The same rows, whose images from the pool have class probabilities as their labels.
-
-    They are those of the feature network in the folder ``features``, at the class shares of the
-    rows and scaled on real validation images: of its few training images it is far too sure, and
-    would take many others of a rare class for common ones.
-    """
-    store, pool = rows.stores
-    alike, K = dict.fromkeys(store.class_names, 1.0), len(store.class_names)
-
-    def make(folder: Path) -> None:
-        network, heldout = load_features(features), store.indices(SPLIT)
-        heldout = heldout[store.labels[heldout] >= 0]
-        validation, found = (
-            Predictions(
-                np.empty(0, object),
-                judged.labels[chosen],
-                describe(network, np.asarray(judged.images[chosen]), device).probabilities,
-                store.class_names,
-                network.classifier.trained_shares,
-            )
-            for judged, chosen in ((store, heldout), (pool, np.arange(len(pool))))
-        )
-        np.save(folder / SOFT, fit_scaling(validation)(found).at(alike).probabilities)
-
-    identity = {"features": features.name, "data": store.sha256, "pool": pool.sha256}
-    soft = np.load(cache.build("soft_labels", identity, make) / SOFT)
-    target, drawn = np.eye(K, dtype=np.float32)[rows.label], rows.store_id == SYNTHETIC
-    own = soft[rows.row[drawn]]
-    target[drawn] = corrected(own, np.full(K, 1 / K), rows.composition.class_shares)
-    return replace(rows, target=target)
 
 
 def rejections(store: Store) -> dict[str, dict[str, int]]:

@@ -89,7 +89,7 @@ def require_drawable(counts: Mapping[str, int], learnt: Collection[str]) -> None
     Raises:
         SettingsError: no image is wanted, or one of a class that the generator does not learn.
     """
-    if lacking := [name for name, n in counts.items() if n and name not in learnt]:
+    if lacking := [name for name in counts if name not in learnt]:
         raise SettingsError(
             f"The mix needs synthetic images of {', '.join(lacking)}, but generator.classes "
             f"leaves the generator with {', '.join(learnt)}.",

@@ -67,22 +67,6 @@ def test_weights_act_over_the_whole_set_and_not_within_a_batch(toy):
     torch.testing.assert_close(per_class / per_class.sum(), torch.full((3,), 1 / 3).double())
 
 
-@pytest.mark.parametrize("mixup", [0.0, 1.0])
-def test_soft_labels_stand_for_labels_and_blend_as_these(toy, monkeypatch, mixup):
-    module = toy.module(mixup=mixup)
-    module.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    monkeypatch.setattr(module, "log", lambda *_, **__: None)
-    seen = []
-    monkeypatch.setattr(type(module), "forward", lambda _, x: seen.append(x[:, 0, 0]) or x[:, 0, 0])
-    target = torch.rand(24, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
-    batch = {"image": target[:, None, None], "label": torch.zeros(24, dtype=torch.int64)}
-    loss = module.training_step(batch | {"target": target}, 0)
-    (blended,) = seen
-    assert torch.equal(blended, target) == (mixup == 0)
-    expected = -(blended * blended.log_softmax(1)).sum(1).mean()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 def test_mixup_blends_labels_and_weights_as_it_blends_images(toy, monkeypatch):
     module = toy.module(mixup=1.0)
     module.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)

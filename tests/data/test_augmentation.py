@@ -106,7 +106,6 @@ def test_shares_name_every_class(real) -> None:
         ({"method": "class_weights"}, "none"),
         ({"method": "hard_negatives"}, "none"),
         ({"method": "none", "hard_negatives": 0.1}, "hard_negatives"),
-        ({"method": "diffusion", "soft_labels": True, **ADDED}, "diffusion_soft"),
         ({"method": "anything"}, "none"),
         ({"method": "classical_strong_mixup", "strength": 1}, "classical"),
     ],
@@ -123,9 +122,9 @@ def test_the_frequencies_are_made_up_for_only_once(loss) -> None:
         augmentation(**values)
 
 
-def test_hard_negatives_of_generated_images_have_no_ending() -> None:
-    values = {"extra": "diffusion", "plentiful_ratio": 0.5, "hard_negatives": 0.1, "real_end": 0.2}
-    with pytest.raises(ValueError, match="choose real_end=0"):
+def test_one_thing_shares_out_the_draws_of_the_other_classes() -> None:
+    values = {"extra": "diffusion", "ratio": 1, "plentiful_ratio": 0.5, "hard_negatives": 0.1}
+    with pytest.raises(ValueError, match="choose one"):
         augmentation(method="diffusion_all_classes_hard_negatives", **values)
 
 
@@ -140,12 +139,11 @@ def test_what_has_no_effect_is_no_part_of_the_identity() -> None:
     none = augmentation(tau=3, ratio=2).identity()
     assert none == augmentation(method="none").identity()
     assert none == augmentation(method="diffusion", extra="diffusion", ratio=0).identity()
-    assert none == augmentation(hard_share=0.5).identity()
     everywhere = augmentation(method="diffusion_all_classes", extra="diffusion", plentiful_ratio=1)
-    assert everywhere.identity()["plentiful_ratio"] == 1
-    assert none == augmentation(soft_labels=True).identity()
-    soft = augmentation(method="diffusion_soft", soft_labels=True, **ADDED)
-    assert soft.identity()["soft_labels"]
+    assert none == everywhere.identity()
+    assert none == augmentation(hard_share=0.5).identity()
+    used = everywhere.model_copy(update={"ratio": 1.0}).identity()
+    assert used["plentiful_ratio"] == 1
     adjusted = augmentation(method="logit_adjustment", loss="logit_adjustment")
     assert adjusted.identity() != adjusted.model_copy(update={"tau": 2.0}).identity()
     mild = augmentation(method="classical_mild", strength=0.5)

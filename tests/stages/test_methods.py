@@ -10,7 +10,6 @@ from scipy.stats import entropy
 
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.errors import SettingsError
-from svp_lightning.evaluation.calibration import Scaling
 from svp_lightning.evaluation.fidelity.measures import Rejection
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import filtering
@@ -84,45 +83,6 @@ def test_hard_negatives_are_real_training_images_that_look_rare(svp_pipeline: Bu
     protein = rows.composition.shares[:, 0]
     np.testing.assert_allclose(protein / protein.sum(), [0.7, 0.3])
     assert pipeline.classifier.is_dir()
-
-
-def test_hard_negatives_are_of_generated_images_too(svp_pipeline: Build) -> None:
-    parts = ("augmentation.plentiful_ratio=0.5", "augmentation.hard_negatives=0.2")
-    name = "augmentation.method=diffusion_all_classes_hard_negatives"
-    pipeline = svp_pipeline(
-        "augmentation=diffusion", "augmentation.ratio=0", *parts, name, "generator.classes=all"
-    )
-    rows, pool = pipeline.rows, pipeline.pool
-    assert pool.counts("") == {"protein": 30, "silicone_oil": 0, "air_bubble": 0}
-    assert rows.added == {"protein": 12 + 6, "silicone_oil": 0, "air_bubble": 0}
-    chosen = np.isin(np.arange(30), rows.row[rows.store_id == 1])
-    found = describe(load_features(pipeline.features), np.asarray(pool.images))
-    rare = found.probabilities[:, 1:].sum(axis=1)
-    assert rare[chosen].min() >= rare[~chosen].max()
-    assert pipeline.classifier.is_dir()
-
-
-def test_soft_labels_are_the_judges_scaled_at_the_shares_of_the_draws(
-    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What is faked stays out of other tests' shared artifacts: no other has this pool.
-    scaling = Scaling(2.0, np.array([0.5, -0.5, 0.0]))
-    monkeypatch.setattr(filtering, "fit_scaling", lambda validation: scaling)
-    name = "augmentation.method=diffusion_soft"
-    shares = "augmentation.sampling={protein: 8, silicone_oil: 1, air_bubble: 1}"
-    pipeline = svp_pipeline(
-        "augmentation=diffusion", "augmentation.soft_labels=true", name, shares, "sampler.seed=5"
-    )
-    rows, pool = pipeline.rows, pipeline.pool
-    assert rows.target is not None
-    real = rows.store_id == 0
-    np.testing.assert_array_equal(rows.target[real], np.eye(3)[rows.label[real]])
-    raw = describe(load_features(pipeline.features), np.asarray(pool.images)).probabilities
-    wanted = np.sqrt(raw) * np.exp(scaling.biases) * [0.8, 0.1, 0.1]
-    wanted = (wanted / wanted.sum(axis=1, keepdims=True))[rows.row[~real]]
-    np.testing.assert_allclose(rows.target[~real], wanted, rtol=1e-4)
-    hard = svp_pipeline("augmentation=diffusion", shares, "sampler.seed=5").classifier
-    assert pipeline.classifier != hard
 
 
 def test_hard_negatives_need_a_class_that_is_not_rare(svp_pipeline: Build, tmp_path: Path) -> None:
