@@ -36,8 +36,9 @@ ARMS = {
     "diffusion_shared": Arm("Diffusion, fixed share", "#4477aa", "P"),
     "diffusion_pretrained": Arm("Diffusion, then real images", "#009988", "2"),
     "hard_negatives": Arm("Hard negatives", "#aa3377", "1"),
-    "diffusion_physics_simulated_hard_negatives": Arm(
-        "Diffusion from physics, simulated, hard negatives", "#7a0403", "_"
+    "hard_negatives_classical": Arm("Hard negatives, classical", "#1b4f9c", "|"),
+    "diffusion_physics_simulated_hard_negatives_classical": Arm(
+        "Diffusion from physics, simulated, hard negatives, classical", "#7a0403", "_"
     ),
     "diffusion_all_classes": Arm("Diffusion, all classes", "#117733", "h"),
     "diffusion_balanced_sampling": Arm("Diffusion and balanced sampling", "#0077bb", "H"),
