@@ -221,7 +221,7 @@ def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
     unknown: set[str] = set()
     devices: set[str] = set()
     sizes: Counter[Path] = Counter()
-    seconds, unsized, finished_cells = 0.0, False, 0
+    generators, cell_seconds, unsized, finished_cells = 0.0, [0.0], False, 0
     for name, config in cells:
         if config.task not in PARTS:
             table.add_row(name, f"not foreseen for task={config.task}", "?")
@@ -235,19 +235,23 @@ def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
         own = [part for part in parts if part.key not in made]
         made |= {part.key for part in own}
         devices.add(device := planned_device(config.trainer))
-        took, untimed = 0.0, set()
+        took, training, untimed = 0.0, 0.0, set()
         for part in own:
             part_seconds, size = forecast(part, config, device)
             took += part_seconds or 0
+            training += (part.name == "generator") * (part_seconds or 0)
             untimed |= {part.name} if part_seconds is None else set()
             folder = config.paths.outputs if part.name == "test" else config.paths.artifacts
             sizes[folder] += round(size or 0)
             unsized |= size is None
         table.add_row(name, _in_words(parts, own), _about(took, bool(untimed)))
-        seconds, unknown = seconds + took, unknown | untimed
+        generators, unknown = generators + training, unknown | untimed
+        cell_seconds.append(took - training)
     print_table(table)
     where = " and ".join(sorted(devices)) or "this machine"
-    total = _about(seconds / parallel, bool(unknown))
+    # Generators are trained one by one (Needs.first); then a cell takes its time however many run.
+    seconds = generators + max(*cell_seconds, sum(cell_seconds) / parallel)
+    total = _about(seconds, bool(unknown))
     print(f"{len(cells)} cells, {finished_cells} finished.")
     print(f"To do on {where}: {total} with {parallel} at a time.")
     for line in _room(sizes, "at least " if unsized else ""):

@@ -204,6 +204,23 @@ def test_one_finished_cell_foretells_what_another_took(first_cell: Path) -> None
         assert size == pytest.approx(held, rel=0.1)
 
 
+@pytest.mark.parametrize(("parallel", "total"), [(1, "7 min"), (2, "6 min"), (8, "6 min")])
+def test_cells_share_the_time_but_of_generators_and_the_longest_cell(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    parallel: int,
+    total: str,
+) -> None:
+    seconds = [{"store": 100, "classifier": 50}, {"generator": 200, "test": 50}]
+    todo = [[Part(name, name, took, None) for name, took in cell.items()] for cell in seconds]
+    monkeypatch.setattr("svp_lightning.preflight.missing_parts", lambda _: todo.pop(0))
+    monkeypatch.setattr("svp_lightning.preflight.forecast", lambda part, *_: (part.images, 0))
+    config = configured(*tiny(tmp_path / "artifacts"))
+    show([("[1/2]", config), ("[2/2]", config)], parallel)
+    assert f"To do on CPU: {total} with {parallel} at a time." in capsys.readouterr().out
+
+
 def test_times_of_a_gpu_foretell_no_cpu(
     first_cell: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
