@@ -16,7 +16,7 @@ from svp_lightning.evaluation.predictions import (
     read_predictions,
     read_resamples,
 )
-from svp_lightning.evaluation.schema import RESULTS, Estimate, Results, read_results
+from svp_lightning.evaluation.schema import PRIMARY_METRIC, RESULTS, Estimate, Results, read_results
 from svp_lightning.report.arms import Cell
 from svp_lightning.report.text import PRETRAINED
 
@@ -261,7 +261,10 @@ def remedies_of(group: Group, groups: Sequence[Group]) -> list[Group]:
 
 
 def oracle_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The oracle of the same place with as many images as ``group`` adds, else the first there."""
+    """The best oracle of the place with as many images as ``group`` adds, else of any number.
+
+    Oracles differ where one is combined with other remedies; the bound is what the best one gives.
+    """
     found = [g for g in groups if g.cell.is_oracle and g.cell.place == group.cell.place]
     same = [other for other in found if other.cell.ratio == group.cell.ratio]
-    return next(iter([*same, *found]), None)
+    return max(same or found, key=lambda g: g.estimate(PRIMARY_METRIC).value or 0.0, default=None)

@@ -84,16 +84,24 @@ def test_no_gain_is_no_finding(make_study):
     assert "2 without a detectable difference" in headline(folder)
 
 
+def test_the_best_oracle_of_several_is_the_bound(make_study):
+    folder = make_study(arms=(*SMALL, ("oracle", 1.0), ("oracle_mixup", 1.0)), seeds=FIVE)
+    for pattern, by in (("*oracle_1x*", 0.02), ("*oracle_mixup*", 0.05)):
+        change_results(folder, lambda facts, by=by: raise_auprc(facts, by), pattern)
+    (found,) = answers(*compared(folder))
+    assert found.oracle.value == pytest.approx(0.05, abs=0.01)
+
+
+def raise_auprc(facts, by):
+    facts["metrics"]["macro_auprc"] += by
+
+
 def test_generated_images_meet_the_best_control_and_the_oracle(make_study):
     arms = (*SMALL, ("oracle", 1.0), ("class_weights", 0.0))
     folder = make_study(arms=arms, seeds=FIVE, real_images=(100, 1000), gain=0.03)
-
-    def up(facts, by):
-        facts["metrics"]["macro_auprc"] += by
-
-    change_results(folder, lambda facts: up(facts, 0.01), "*class_weights*_100_*")
-    change_results(folder, lambda facts: up(facts, 0.01), "*duplicate*_1000_*")
-    change_results(folder, lambda facts: up(facts, 0.06), "*oracle*")
+    change_results(folder, lambda facts: raise_auprc(facts, 0.01), "*class_weights*_100_*")
+    change_results(folder, lambda facts: raise_auprc(facts, 0.01), "*duplicate*_1000_*")
+    change_results(folder, lambda facts: raise_auprc(facts, 0.06), "*oracle*")
     groups, comparisons = compared(folder)
     found = answers(groups, comparisons)
     assert [one.group.cell.real_images for one in found] == [100, 1000]
