@@ -96,14 +96,14 @@ def test_waiting_is_noticed() -> None:
 def test_no_batch_waits_for_the_ones_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights of the images are copied to the GPU with the first batch."""
     monkeypatch.setattr(torch, "Generator", lambda _: torch.default_generator)
-    weights = Composition(np.ones((2, 3)) / 6, np.ones((2, 3)))
-    mixture: Any = SimpleNamespace(composition=weights, ending=None, real_end=0.0)
+    weights = Composition(np.ones((2, 3)) / 6, np.ones(3))
+    mixture: Any = SimpleNamespace(composition=weights)
     data = ParticleDataModule(mixture, None, 4, transform=TrainTransform(True, 0.1, 0.5))
     data.trainer = SimpleNamespace(training=True, global_step=0, global_rank=0)  # type: ignore[assignment]
 
     def waits_of_a_batch() -> list[str]:
         image = torch.zeros(4, 1, 16, 16, device=GPU, dtype=torch.uint8)
-        batch = {"image": image, "group": torch.zeros(4, device=GPU).long()}
+        batch = {"image": image, "label": torch.zeros(4, device=GPU).long()}
         with Waits() as waits:
             found = data.on_after_batch_transfer(batch, 0)
         assert {values.device for values in found.values()} == {GPU}

@@ -29,9 +29,6 @@ class FilterSettings(Settings):
     """Distances are to this nearest training image of the class, in feature space."""
     max_draws: float = Field(ge=1)
     """Images drawn per image wanted, at most."""
-    hardest: float | None = Field(gt=0, le=1)
-    """Share of the images within the distribution that is kept, those whose class the network is
-    least sure of; another class's name is then no reason to reject. ``None``: all of them."""
 
 
 class AugmentationSettings(Settings):
@@ -71,12 +68,6 @@ class AugmentationSettings(Settings):
     pool_share: float | None = Field(gt=0, le=1)
     """Share of the added images in the draws of each class that has any. ``None``: as many as
     the rows are, so that every row is drawn equally often within its class."""
-    pool_weight: float = Field(gt=0)
-    """Weight of an added image in the loss, relative to a real one of its class. The class keeps
-    its share of the loss."""
-    real_end: float = Field(ge=0, lt=1)
-    """Share of the optimiser steps, the last ones, that draw real images only; the class shares
-    stay the same."""
     loss: Literal["plain", Loss]
     """``class_weights``: inverse class frequency; ``logit_adjustment``: the logits of the loss
     are shifted by ``tau`` * log(class frequency) (Menon et al. 2021, eq. 10)."""
@@ -102,14 +93,12 @@ class AugmentationSettings(Settings):
     def _acting(self) -> dict[str, bool]:
         """Every part by name, and whether it acts in this arm."""
         generated = self.extra == "diffusion"
-        kept = self.filter if generated else None
         return {
             **{name: name == self.extra for name in get_args(Extra)},
             "simulated": self.extra == "simulated" or (generated and bool(self.simulated_classes)),
             "all_classes": self.plentiful_ratio > 0 and generated,
             "hard_negatives": self.hard_negatives > 0,
-            "filtered": kept is not None and kept.hardest is None,
-            "hard": kept is not None and kept.hardest is not None,
+            "filtered": generated and self.filter is not None,
             "balanced_sampling": self.sampling == "balanced",
             **{name: name == self.loss for name in get_args(Loss)},
             "mixup": self.mixup > 0,
@@ -173,8 +162,8 @@ class AugmentationSettings(Settings):
     def _named_truly(self) -> Self:
         wanted = "_".join(self.parts) or "none"
         missing = [part for part in self.parts if part not in self.method]
-        others = {name for name, acts in self._acting.items() if not acts} - {"hard"}
-        foreign = [name for name in others if name in self.method]  # hard: of hard_negatives
+        others = {name for name, acts in self._acting.items() if not acts}
+        foreign = [name for name in others if name in self.method]
         if missing or foreign or (not self.parts and self.method != "none"):
             raise ValueError(
                 f"method={self.method} does not name what acts; add augmentation.method={wanted}"
@@ -190,7 +179,7 @@ class AugmentationSettings(Settings):
         del values["method"]
         if not self.adds:
             values["extra"] = "none"
-            for name in ("ratio", "pool_share", "pool_weight", "real_end"):
+            for name in ("ratio", "pool_share"):
                 del values[name]
         if not self.needs_generator or not self.simulated_classes:
             del values["simulated_classes"]

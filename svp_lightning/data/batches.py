@@ -32,7 +32,6 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         batch_size: rows of the global batch, a multiple of ``world_size``.
         steps_per_epoch: iterating ends at the next multiple of it.
         seed: of the rounding, the permutations and the order within a batch.
-        ending: a step, counted from the start of training, and the shares from there on.
         rank: this process.
         world_size: number of processes.
         first_step: gives the step to continue at, each time an iteration starts.
@@ -45,7 +44,6 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         batch_size: int,
         steps_per_epoch: int,
         seed: int,
-        ending: tuple[int, NDArray[np.float64]] | None = None,
         rank: int = 0,
         world_size: int = 1,
         first_step: Callable[[], int] = lambda: 0,
@@ -59,7 +57,6 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         narrow = np.min_scalar_type(len(group))
         self._members = [np.flatnonzero(group == g).astype(narrow) for g in range(len(shares))]
         self._bounds = _bounds(shares)
-        self._ending = None if ending is None else (ending[0], _bounds(ending[1]))
         self._drawn = np.zeros((1, len(shares)), dtype=np.int64)
         self._cached_pass: dict[int, tuple[int, NDArray[np.int64]]] = {}
 
@@ -87,10 +84,8 @@ class StepBatchSampler(Sampler[NDArray[np.int64]]):
         # Multiples of the golden ratio spread evenly, however many there are.
         start = np.random.default_rng(self.seed).random()
         offset = ((start + np.arange(steps) * GOLDEN) % 1)[:, None]
-        bounds = np.tile(self._bounds, (steps, 1))
-        if self._ending is not None:
-            bounds[self._ending[0] :] = self._ending[1]
-        counts = np.diff(np.ceil(self.batch_size * bounds - offset).astype(np.int64), axis=1)
+        ends = np.ceil(self.batch_size * self._bounds - offset).astype(np.int64)
+        counts = np.diff(ends, axis=1)
         return np.cumsum(np.vstack([np.zeros_like(counts[:1]), counts]), axis=0)
 
     def _stream(self, group: int, start: int, stop: int) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ class Composition:
     Attributes:
         shares: (2, K) share of the draws of the real images of each class, and of those that
             were added to them; they sum to 1.
-        weights: (2, K) weight of these images in the loss.
+        weights: (K,) weight of the images of each class in the loss.
     """
 
     shares: NDArray[np.float64]
@@ -27,48 +27,44 @@ class Composition:
     @property
     def class_shares(self) -> NDArray[np.float64]:
         """(K,) share of each class in what the loss sees, summing to 1."""
-        seen = (self.shares * self.weights).sum(axis=0)
+        seen = self.shares.sum(axis=0) * self.weights
         return np.asarray(seen / seen.sum())
 
 
 def real_only(real: NDArray[Any]) -> Composition:
     """Real images alone, their classes drawn in proportion to (K,) ``real``."""
     shares = np.stack([real / real.sum(), np.zeros(len(real))])
-    return Composition(shares, np.ones_like(shares))
+    return Composition(shares, np.ones(len(real)))
 
 
 def compose(
     counts: NDArray[np.int64],
     class_names: tuple[str, ...],
     settings: AugmentationSettings,
-    pool_share: float | None,
     hard: NDArray[np.bool_] | None = None,
 ) -> Composition:
-    """The batches of an arm, or of a phase of it.
+    """The batches of an arm.
 
     Args:
         counts: (2, K) rows that are real images of each class, and rows added to it.
         class_names: K names.
-        settings: class shares, and weights in the loss.
-        pool_share: share of the added images in the draws of each class that has any; None: as
-            in ``counts``.
+        settings: shares of the classes and of added images in the draws, and the loss.
         hard: (K,) whether the rows added to a class are its hard negatives, which have a share of
-            their own and full weight.
+            their own.
 
     Raises:
         SettingsError: ``augmentation.sampling`` names other classes.
     """
     added = counts[1] / counts.sum(axis=0)
-    if pool_share is not None:
-        added = np.where(counts[1] > 0, pool_share, 0.0)
+    if settings.pool_share is not None:
+        added = np.where(counts[1] > 0, settings.pool_share, 0.0)
     hard = np.zeros(len(class_names), dtype=np.bool_) if hard is None else hard
     added = np.where(hard, settings.hard_share, added)
     within = np.stack([1 - added, added])
     of_classes = _class_shares(counts.sum(axis=0), class_names, settings.sampling)
-    relative = np.stack([np.ones(len(hard)), np.where(hard, 1.0, settings.pool_weight)])
-    weights = relative / (within * relative).sum(axis=0)
+    weights = np.ones(len(of_classes))
     if settings.loss == "class_weights":  # mean 1 over the draws
-        weights = weights / (len(of_classes) * of_classes)
+        weights /= len(of_classes) * of_classes
     return Composition(of_classes * within, weights)
 
 

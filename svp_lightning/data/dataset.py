@@ -57,19 +57,17 @@ class ParticleDataset(Dataset[Batch]):
         store_id: (M,) position in ``stores`` of each row.
         row: (M,) row in that store.
         label: (M,) class index.
-        group: (M,) what decides a row's weight, or None.
     """
 
     stores: Sequence[Store]
     store_id: NDArray[np.uint8]
     row: NDArray[np.int64]
     label: NDArray[np.int64]
-    group: NDArray[np.int64] | None = None
 
     @classmethod
     def of_mixture(cls, mixture: Mixture) -> "ParticleDataset":
         """The training rows of a mixture."""
-        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label, mixture.group)
+        return cls(mixture.stores, mixture.store_id, mixture.row, mixture.label)
 
     @classmethod
     def of_rows(cls, store: Store, rows: NDArray[np.int64]) -> "ParticleDataset":
@@ -89,8 +87,6 @@ class ParticleDataset(Dataset[Batch]):
     def rows(self, positions: NDArray[np.int64]) -> Rows:
         """What a loader process needs to know to read a batch."""
         columns: Rows = {"store_id": self.store_id, "index": self.row, "label": self.label}
-        if self.group is not None:
-            columns["group"] = self.group
         return {name: column[positions] for name, column in columns.items()}
 
     def located(self, sampler: Sampler[NDArray[np.int64]]) -> "Sampler[Rows]":

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from svp_lightning.data.batches import ShardedSampler, StepBatchSampler
-from svp_lightning.data.composition import Composition
 from svp_lightning.data.dataset import Batch, Loader, ParticleDataset
 from svp_lightning.data.mix import Mixture, check_training_rows
 from svp_lightning.data.store import Store
@@ -39,7 +38,6 @@ class ParticleDataModule(pl.LightningDataModule):
         transform: applied to training batches on the device.
         num_workers: loader processes; 0 is enough for memory-mapped stores.
         tested_split: the held-out split that is tested.
-        steps: of the whole training; decides when ``mixture.ending`` begins.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class ParticleDataModule(pl.LightningDataModule):
         transform: TrainTransform = TrainTransform(),  # noqa: B008
         num_workers: int = 0,
         tested_split: str = "test",
-        steps: int = 0,
     ) -> None:
         super().__init__()
         self.mixture = mixture
@@ -63,9 +60,7 @@ class ParticleDataModule(pl.LightningDataModule):
         self.transform = transform
         self.num_workers = num_workers
         self.tested_split = tested_split
-        self.ending_step = steps - round(mixture.real_end * steps) if mixture else 0
-        """Step from which on ``mixture.ending`` holds."""
-        self._weights: dict[tuple[Composition, torch.device], Tensor] = {}
+        self._weights: dict[torch.device, Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Check the training rows.
@@ -78,14 +73,13 @@ class ParticleDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         assert self.mixture is not None, "this data module was made for evaluation"
-        trainer, ending = self._running_trainer, self.mixture.ending
+        trainer = self._running_trainer
         sampler = StepBatchSampler(
             self.mixture.group,
             self.mixture.composition.shares.ravel(),
             self.batch_size,
             self.steps_per_epoch,
             self.seed,
-            None if ending is None else (self.ending_step, ending.shares.ravel()),
             trainer.global_rank,
             trainer.world_size,
             # The step decides, not Lightning's count of epochs, which a resumed run may begin
@@ -109,21 +103,19 @@ class ParticleDataModule(pl.LightningDataModule):
         key = np.random.SeedSequence([self.seed, trainer.global_step, trainer.global_rank])
         random = torch.Generator(images.device)
         random.manual_seed(int(key.generate_state(1, np.uint64)[0] >> 1))
-        weight = self._weights_on(images.device)[batch.pop("group")]
+        weight = self._weights_on(images.device)[batch["label"]]
         return {**batch, "image": self.transform(images, random), "weight": weight}
 
     def _weights_on(self, device: torch.device) -> Tensor:
-        """(2 K,) weights of this step's composition.
+        """(K,) weights of the classes.
 
         Copied once: a copy waits for all that the GPU has been given to do.
         """
         assert self.mixture is not None
-        late = self._running_trainer.global_step >= self.ending_step
-        composition = (self.mixture.ending if late else None) or self.mixture.composition
-        if (composition, device) not in self._weights:
-            weights = torch.as_tensor(composition.weights.ravel(), dtype=torch.float32)
-            self._weights[composition, device] = weights.to(device)
-        return self._weights[composition, device]
+        if device not in self._weights:
+            weights = torch.as_tensor(self.mixture.composition.weights, dtype=torch.float32)
+            self._weights[device] = weights.to(device)
+        return self._weights[device]
 
     def _heldout_loader(self, split: str) -> Loader | list[Loader]:
         if self.heldout is None or not len(rows := self.heldout.indices(split=split)):

@@ -35,8 +35,6 @@ class Mixture:
         class_names: class names, in the order of the stores.
         added_row: (M,) bool, whether a row was added to the real images (copies are).
         composition: of the batches.
-        ending: composition of the last steps, if it differs.
-        real_end: share of the steps that are the last ones.
         logit_shift: (K,) float32 added to the logits in the loss, or None.
         real: class name -> real images, copies not counted.
         added: class name -> rows added to them (synthetic images, or copies).
@@ -50,8 +48,6 @@ class Mixture:
     class_names: tuple[str, ...]
     added_row: NDArray[np.bool_]
     composition: Composition
-    ending: Composition | None
-    real_end: float
     logit_shift: NDArray[np.float32] | None
     real: dict[str, int]
     added: dict[str, int]
@@ -59,7 +55,7 @@ class Mixture:
 
     @property
     def group(self) -> NDArray[np.int64]:
-        """(M,) position of each row in a flattened (2, K) array of the compositions."""
+        """(M,) position of each row in the flattened (2, K) shares of the composition."""
         return np.asarray(self.label + self.added_row * len(self.class_names))
 
     @property
@@ -156,16 +152,11 @@ def mix(
         negatives |= {name: len(chosen) for name, chosen in found.items()}
     hard = np.array([count > 0 for count in negatives.values()])
     counts = np.bincount(rows.group, minlength=2 * len(rows.class_names)).reshape(2, -1)
-    composed = compose(counts, rows.class_names, settings, settings.pool_share, hard)
+    composed = compose(counts, rows.class_names, settings, hard)
     shift = None
     if settings.loss == "logit_adjustment":  # Menon et al. 2021, eq. 10
         shift = (settings.tau * np.log(composed.class_shares)).astype(np.float32)
-    ending = None
-    if settings.real_end > 0 and any(rows.added.values()):
-        ending = compose(counts, rows.class_names, settings, 0.0, hard)
-    return replace(
-        rows, composition=composed, ending=ending, real_end=settings.real_end, logit_shift=shift
-    )
+    return replace(rows, composition=composed, logit_shift=shift)
 
 
 def train_rows(real: Store, balanced: bool = False) -> Mixture:
@@ -198,8 +189,6 @@ def train_rows(real: Store, balanced: bool = False) -> Mixture:
         class_names=real.class_names,
         added_row=np.zeros(len(rows), dtype=np.bool_),
         composition=real_only(np.full(len(counts), 1 / len(counts)) if balanced else counts),
-        ending=None,
-        real_end=0.0,
         logit_shift=None,
         real=real_counts,
         added=dict.fromkeys(real.class_names, 0),

@@ -30,11 +30,8 @@ ARMS = {
     "simulated": Arm("Simulated, other microscopes", "#994f00", "4"),
     "diffusion": Arm("Diffusion", "#332288", "o"),
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
-    "diffusion_hard": Arm("Diffusion, hard images", "#ee3377", "8"),
     "diffusion_physics": Arm("Diffusion from physics", "#bbcc33", "3"),
     "diffusion_physics_simulated": Arm("Diffusion from physics, simulated", "#cc3311", "+"),
-    "diffusion_shared": Arm("Diffusion, fixed share", "#4477aa", "P"),
-    "diffusion_pretrained": Arm("Diffusion, then real images", "#009988", "2"),
     "hard_negatives": Arm("Hard negatives", "#aa3377", "1"),
     "hard_negatives_classical": Arm("Hard negatives, classical", "#1b4f9c", "|"),
     "diffusion_physics_simulated_hard_negatives_classical": Arm(

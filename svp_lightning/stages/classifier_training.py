@@ -55,8 +55,6 @@ FEATURE_ARM = AugmentationSettings(
     hard_negatives=0,
     hard_share=0.3,
     pool_share=None,
-    pool_weight=1,
-    real_end=0,
     sampling="balanced",
     loss="plain",
     tau=1,
@@ -151,7 +149,6 @@ def _train(
         seed=seed,
         transform=TrainTransform.of(augmentation),
         num_workers=trainers.settings.num_workers,
-        steps=settings.steps,
     )
     callbacks = checkpoint_callbacks(folder, keep=settings.keep)
     trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)

@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.stats import entropy
 
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.data.augmentation import FilterSettings
@@ -36,7 +35,7 @@ class Tally:
     """What became of the images of one class, up to the last one kept.
 
     ``looked_at`` were drawn and judged, ``wrong_class`` taken for another class, ``far`` out of the
-    distribution of real images, ``rejected`` for either reason, or as too easy.
+    distribution of real images, ``rejected`` for either reason.
     """
 
     looked_at: int
@@ -86,7 +85,7 @@ def build_filtered(
         rows = pool.indices(label=pool.class_names.index(name))
         found = describe(network, np.asarray(pool.images[rows]), device)
         verdict = filters[name](found.features, found.probabilities)
-        return _kept(rows, found.probabilities, verdict, settings.hardest, wanted[name])
+        return _kept(rows, verdict, wanted[name])
 
     pool, kept = _enough(settings.max_draws, keep, wanted, draw)
     identity = {
@@ -147,21 +146,8 @@ def unfiltered(filtered: Store, cache: ArtifactCache) -> Path:
     return next(path for path in paths if Store.open(path).sha256 == wanted)
 
 
-def _kept(
-    rows: NDArray[np.int64],
-    probabilities: NDArray[np.floating[Any]],
-    verdict: Rejection,
-    hardest: float | None,
-    wanted: int,
-) -> _Kept:
-    if hardest is None:
-        kept = np.flatnonzero(~verdict.rejected)
-    else:
-        kept = np.flatnonzero(~verdict.far)
-        doubt = entropy(probabilities[kept], axis=1)
-        if len(kept):
-            kept = kept[doubt >= np.quantile(doubt, 1 - hardest)]
-    kept = kept[:wanted]
+def _kept(rows: NDArray[np.int64], verdict: Rejection, wanted: int) -> _Kept:
+    kept = np.flatnonzero(~verdict.rejected)[:wanted]
     end = int(kept[-1]) + 1 if len(kept) == wanted and wanted else len(rows)
     tally = Tally(
         looked_at=end,

@@ -16,7 +16,7 @@ RUN = ("resnet18_aug_ratio_0x", "resnet50_aug_ratio_0_5x", "demo", "controls")
 """Runs of the others (learning_curve, paper_grid, search, …) are in test_controls.py."""
 # The filter's network knows nothing at this scale: test_filtering.py and test_methods.py run these
 # arms with another.
-ELSEWHERE = ("base", "diffusion_filtered", "diffusion_hard")
+ELSEWHERE = ("base", "diffusion_filtered")
 METHODS = sorted(
     file.stem
     for file in (config_folder() / "augmentation").glob("*.yaml")

@@ -42,8 +42,6 @@ ARMS = {
     "diffusion_balanced_sampling": ({"sampling": "balanced"}, 0.5),
     "diffusion_stated": ({"sampling": SHARES}, 0.75),
     "diffusion_shared": ({"sampling": SHARES, "pool_share": 0.4}, 0.75),
-    "diffusion_light_class_weights": ({"pool_weight": 0.5, "loss": "class_weights"}, 0.5),
-    "diffusion_ending": ({"pool_share": 1, "pool_weight": 0.5, "real_end": 0.5}, 40 / 64),
 }
 
 
@@ -54,37 +52,31 @@ def test_trained_shares_are_those_of_what_the_loss_sees(real, pool, name) -> Non
     rows = mix(real, pool, augmentation(method=name, **added, **changes), seed=0)
     np.testing.assert_allclose(rows.trained_shares, [protein, 1 - protein], rtol=1e-6)
     assert rows.added == {"protein": 0, "silicone_oil": 16 if name.startswith("d") else 0}
-    for phase in (rows.composition, rows.ending or rows.composition):
-        assert phase.shares.sum() == pytest.approx(1)
-        assert (phase.shares * phase.weights).sum() == pytest.approx(1)
-        if rows.logit_shift is None:
-            np.testing.assert_allclose(phase.class_shares, rows.trained_shares)
-        assert phase.shares[1, 0] == 0
+    composed = rows.composition
+    assert composed.shares.sum() == pytest.approx(1)
+    assert (composed.shares * composed.weights).sum() == pytest.approx(1)
+    if rows.logit_shift is None:
+        np.testing.assert_allclose(composed.class_shares, rows.trained_shares)
+    assert composed.shares[1, 0] == 0
 
 
-def test_the_pool_has_its_share_of_the_rare_draws_and_its_weight(real, pool) -> None:
-    changes = {"sampling": SHARES, "pool_share": 0.4, "pool_weight": 0.5, "real_end": 0.2}
+def test_the_pool_has_its_share_of_the_rare_draws(real, pool) -> None:
+    changes = {"sampling": SHARES, "pool_share": 0.4}
     rows = mix(real, pool, augmentation(method="diffusion", **ADDED, **changes), seed=0)
     np.testing.assert_allclose(rows.composition.shares[:, 1], [0.6 * 0.25, 0.4 * 0.25])
-    real_weight, pool_weight = rows.composition.weights[:, 1]
-    assert pool_weight == pytest.approx(0.5 * real_weight)
-    assert rows.ending is not None
-    np.testing.assert_allclose(rows.ending.shares, [[0.75, 0.25], [0, 0]])
-    np.testing.assert_allclose(rows.ending.weights[0], 1)
 
 
 def test_as_many_as_the_rows_are_where_no_share_is_given(real, pool) -> None:
     rows = mix(real, pool, augmentation(method="diffusion", **ADDED), seed=0)
     np.testing.assert_allclose(rows.composition.shares, [[40 / 64, 8 / 64], [0, 16 / 64]])
-    assert rows.ending is None
 
 
 def test_the_settings_of_a_pool_do_nothing_without_one(real) -> None:
-    changes = {"pool_share": 0.4, "pool_weight": 0.5, "real_end": 0.5}
+    changes = {"pool_share": 0.4}
     rows = mix(real, None, augmentation(method="mixup", mixup=0.2, **changes), seed=0)
     assert rows.row.tolist() == list(range(48))
-    assert rows.logit_shift is rows.ending is None
-    np.testing.assert_allclose(rows.composition.weights[0], 1)
+    assert rows.logit_shift is None
+    np.testing.assert_allclose(rows.composition.weights, 1)
     assert augmentation(**changes).identity() == augmentation().identity()
 
 

@@ -128,16 +128,14 @@ def test_held_out_rows_are_refused_before_training(real, tmp_path) -> None:
         trainer_of(tmp_path).fit(Recorder(), datamodule=module_of(real, mixture=leaky))
 
 
-def test_the_last_steps_draw_real_images_and_weights_follow(make_store, real, tmp_path) -> None:
-    pool = make_store([("silicone_oil", "", 40), ("protein", "", 40)], origin="synthetic")
-    changes = {"ratio": 2.0, "pool_share": 0.5, "pool_weight": 0.5, "real_end": 0.4}
-    arm = augmentation(method="diffusion", extra="diffusion", **changes)
-    data = module_of(real, mixture=mix(real, pool, arm, seed=0), steps=2 * STEPS, batch_size=8)
+def test_images_weigh_what_their_class_does(make_store, tmp_path) -> None:
+    real = make_store([("protein", "train", 20), ("silicone_oil", "train", 5)])
+    rows = mix(real, None, augmentation(method="class_weights", loss="class_weights"), seed=0)
     model = Recorder()
-    trainer_of(tmp_path).fit(model, datamodule=data)
-    for step, weights in enumerate(model.weights):
-        expected = [2 / 3, 4 / 3] if step < 6 else [1.0]
-        assert sorted(set(weights)) == pytest.approx(expected)
+    trainer_of(tmp_path).fit(model, datamodule=module_of(real, heldout=False, mixture=rows))
+    for (index, _), weights in zip(model.trained, model.weights, strict=True):
+        expected = np.array([0.625, 2.5])[real.labels[index]]
+        np.testing.assert_allclose(weights, expected, rtol=1e-6)
 
 
 def test_batches_hold_the_images_of_their_rows(make_store, real) -> None:

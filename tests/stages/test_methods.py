@@ -1,4 +1,4 @@
-"""Arms that choose, share out or order the images they add, at ``scale=tiny``."""
+"""Arms that choose or share out the images they add, at ``scale=tiny``."""
 
 import json
 from collections.abc import Callable
@@ -6,67 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import entropy
 
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.errors import SettingsError
-from svp_lightning.evaluation.fidelity.measures import Rejection
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.stages import filtering
 
 Build = Callable[..., Pipeline]
 
 
-@pytest.mark.parametrize(
-    ("method", "shares", "ending"),
-    [
-        ("diffusion_shared", [0.7, 0.3], [1, 0]),
-        ("diffusion_pretrained", [0, 1], [1, 0]),
-        ("diffusion_physics", [0.5, 0.5], None),
-    ],
-)
-def test_pool_has_its_share_until_the_ending(
-    svp_pipeline: Build, method: str, shares: list[float], ending: list[float] | None
-) -> None:
+def test_pool_has_its_share_of_the_draws(svp_pipeline: Build) -> None:
     # What the generator starts from, and how long it is trained, are another matter.
     generator = ("generator.initial=null", "generator.steps=${scale.generator.steps}")
-    pipeline = svp_pipeline(f"augmentation={method}", "augmentation.ratio=2", *generator)
+    pipeline = svp_pipeline("augmentation=diffusion_physics", "augmentation.ratio=2", *generator)
     rows = pipeline.rows
     assert rows.added == {"protein": 0, "silicone_oil": 24, "air_bubble": 24}
-    assert (rows.ending is None) == (ending is None)
-    phases = (rows.composition, shares), (rows.ending or rows.composition, ending or shares)
-    for composition, wanted in phases:
-        rare = composition.shares[:, 1:]
-        np.testing.assert_allclose(rare / rare.sum(axis=0), np.transpose([wanted, wanted]))
-        np.testing.assert_allclose(composition.class_shares, rows.trained_shares)
+    rare = rows.composition.shares[:, 1:]
+    np.testing.assert_allclose(rare / rare.sum(axis=0), 0.5)
+    np.testing.assert_allclose(rows.composition.class_shares, rows.trained_shares)
     trained = json.loads((pipeline.classifier / "training.json").read_text())
     assert list(trained["trained_shares"].values()) == pytest.approx(rows.trained_shares)
-
-
-class OfAnotherClass:
-    """Takes every image for another class's, and finds it within the distribution."""
-
-    def __call__(self, features: np.ndarray, probabilities: np.ndarray) -> Rejection:
-        return Rejection(np.ones(len(features), dtype=bool), np.zeros(len(features), dtype=bool))
-
-
-def test_hard_images_are_the_least_sure_of_those_within_the_distribution(
-    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(filtering, "ClassFilter", lambda *_: OfAnotherClass())
-    # A quantile of its own keeps what is faked out of other tests' shared artifacts.
-    pipeline = svp_pipeline("augmentation=diffusion_hard", "augmentation.filter.quantile=0.4")
-    pool, network = pipeline.pool, load_features(pipeline.features)
-    assert pool.counts("") == {"protein": 0, "silicone_oil": 12, "air_bubble": 12}
-    looked_at = max(tally["looked_at"] for tally in filtering.rejections(pool).values())
-    assert looked_at > 24
-    everything = pipeline.draw(pipeline.wanted(1.0, looked_at / 12))
-    for label in (1, 2):
-        hard, every = (
-            entropy(describe(network, images).probabilities, axis=1)
-            for images in (s.images[s.indices(label=label)] for s in (pool, everything))
-        )
-        assert hard.min() > np.median(every)
 
 
 def test_hard_negatives_are_real_training_images_that_look_rare(svp_pipeline: Build) -> None:
