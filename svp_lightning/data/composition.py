@@ -41,7 +41,7 @@ def compose(
     counts: NDArray[np.int64],
     class_names: tuple[str, ...],
     settings: AugmentationSettings,
-    hard: NDArray[np.bool_] | None = None,
+    hard: NDArray[np.bool_],
 ) -> Composition:
     """The batches of an arm.
 
@@ -58,7 +58,6 @@ def compose(
     added = counts[1] / counts.sum(axis=0)
     if settings.pool_share is not None:
         added = np.where(counts[1] > 0, settings.pool_share, 0.0)
-    hard = np.zeros(len(class_names), dtype=np.bool_) if hard is None else hard
     added = np.where(hard, settings.hard_share, added)
     within = np.stack([1 - added, added])
     of_classes = _class_shares(counts.sum(axis=0), class_names, settings.sampling)
