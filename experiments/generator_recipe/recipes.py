@@ -24,6 +24,8 @@ PHYSICS = [
     "generator.ema_decay=0.98",
 ]
 """8,000 training images, as in the demo."""
+LONGER = [*PHYSICS, "generator.steps=2000", "generator.ema_decay=0.995"]
+"""As many as from scratch."""
 
 RESIDUAL = ["generator.initial=residual", *PHYSICS[1:]]
 """From what ``physics.py --to residual generator.diffusion.prediction=residual`` writes."""
@@ -42,6 +44,7 @@ RECIPES: dict[str, list[str]] = {
     "scratch": FROM_SCRATCH,
     "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
+    "physics_longer": LONGER,
     "traits": TRAITS,
     "residual": RESIDUAL,
     "residual_one_orientation": [*RESIDUAL, "sampler.reorient=false"],

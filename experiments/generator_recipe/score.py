@@ -41,7 +41,7 @@ KINDS = {
     "large bubbles": "air_bubble",
     "droplets": "silicone_oil",
 }
-SHOWN = {"scratch": "from scratch", "physics": "physics"}
+SHOWN = {"physics": "physics, 500 steps", "physics_longer": "physics, 2,000 steps"}
 """Recipes on the sheets."""
 HEADER = "| recipe | kind | AUC | KID × 1000 | FD | recall | recognised | copies | training, s |"
 Images = Mapping[str, NDArray[np.uint8]]
