@@ -16,15 +16,13 @@ a test image. Images are kept in ``--work``; a stopped run resumes.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 from sklearn.metrics import average_precision_score
-from torch import Tensor, nn
-from train_recipes import WORK, configuration
+from train_recipes import WORK, Guided, configuration
 
 from svp_lightning.classifier.features import FeatureNetwork, describe, fit_features
 from svp_lightning.classifier.network import Classifier
@@ -57,31 +55,6 @@ HEADER = (
     "circularity |"
 )
 Images = NDArray[np.uint8]
-
-
-class Guided(nn.Module):
-    """A trained network, and away from the one it started from; in place of a network."""
-
-    def __init__(
-        self, trained: Any, start: nn.Module, ratio: list[float], weight: float, interval: Any
-    ) -> None:
-        super().__init__()
-        self.trained, self.start, self.config = trained, start, trained.config
-        self.ratio, self.weight, (self.low, self.high) = ratio, weight, interval
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        dtype: torch.dtype = self.trained.dtype
-        return dtype
-
-    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """(B, 1, H, W), (B,) of one time step, (B,) -> (B, 1, H, W)."""
-        strong: Tensor = self.trained(x_t, t, labels).float()
-        if self.weight == 1 or not self.low <= self.ratio[int(t[0])] <= self.high:
-            return strong
-        weak: Tensor = self.start(x_t, t, labels)
-        return weak + self.weight * (strong - weak)
 
 
 class Judge:

@@ -26,6 +26,8 @@ PHYSICS = [
 """8,000 training images, as in the demo."""
 LONGER = [*PHYSICS, "generator.steps=2000", "generator.ema_decay=0.995"]
 """As many as from scratch."""
+LONGEST = [*PHYSICS, "generator.steps=4000", "generator.ema_decay=0.997"]
+"""Twice as many."""
 
 RESIDUAL = ["generator.initial=residual", *PHYSICS[1:]]
 """From what ``physics.py --to residual generator.diffusion.prediction=residual`` writes."""
@@ -45,11 +47,17 @@ RECIPES: dict[str, list[str]] = {
     "scratch_edm": [*FROM_SCRATCH, *EDM],
     "physics": PHYSICS,
     "physics_longer": LONGER,
+    "physics_longest": LONGEST,
+    "autoguided": LONGEST,
     "traits": TRAITS,
     "residual": RESIDUAL,
     "residual_one_orientation": [*RESIDUAL, "sampler.reorient=false"],
 }
 """At 64 px."""
+
+AUTOGUIDED = {"autoguided": ("physics", 1.5, (0.3, 3.0))}
+"""Recipe -> recipe of the early weights that its sampler is guided away from, weight, and between
+which sigma / alpha (Karras et al. 2024, arXiv 2406.02507; Kynkäänniemi et al. 2024, 2404.07724)."""
 
 SMALL_SETTING = [
     "trainer=cpu",

@@ -3,8 +3,10 @@
     python experiments/generator_recipe/score.py
 
 Reads what ``train_recipes.py`` has made and writes ``table.md`` and ``sheet_<class>.png`` here.
-Features are those of ``task=assess``, of a network trained on the real training images; held-out
-images are the validation split. Small and large bubbles are measured apart.
+Features are those of ``task=assess``, of a network trained on the real training images. A generator
+can only learn the instrument runs that it is shown: its images are compared with others of these
+runs that no network has seen, and in one column with the validation split, which is of other runs.
+Small and large bubbles are measured apart.
 """
 
 import argparse
@@ -32,6 +34,9 @@ from svp_lightning.evaluation.fidelity.measures import (
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.style import save_figure
+from svp_lightning.simulation.simulated_store import plan_images
+from svp_lightning.simulation.simulator import Simulator
+from svp_lightning.stages.settings import SimulatedData
 
 HERE = Path(__file__).parent
 DARK, DARK_SHARE = 60, 0.25
@@ -41,9 +46,14 @@ KINDS = {
     "large bubbles": "air_bubble",
     "droplets": "silicone_oil",
 }
-SHOWN = {"physics": "physics, 500 steps", "physics_longer": "physics, 2,000 steps"}
+SHOWN = {"physics": "physics, 500 steps", "physics_longest": "physics, 4,000 steps"}
 """Recipes on the sheets."""
-HEADER = "| recipe | kind | AUC | KID × 1000 | FD | recall | recognised | copies | training, s |"
+UNSEEN = 1200
+"""Further real images of each class and of the training runs, to compare generated ones with."""
+HEADER = (
+    "| recipe | kind | AUC | AUC, other runs | KID × 1000 | FD | recall | recognised | copies | "
+    "training, processor s |"
+)
 Images = Mapping[str, NDArray[np.uint8]]
 
 
@@ -51,7 +61,8 @@ class Judge:
     """The real images and the network whose features they are compared in."""
 
     def __init__(self, work: Path, size: int = 64) -> None:
-        pipeline = Pipeline(configuration(work, setting(size)), work)
+        self.config = configuration(work, setting(size))
+        pipeline = Pipeline(self.config, work)
         self.store: Store = pipeline.store
         self.network: FeatureNetwork = load_features(pipeline.features)
         self.train, self.heldout = (
@@ -63,23 +74,43 @@ class Judge:
         label = self.store.class_names.index(name)
         return np.asarray(self.store.images[self.store.indices(split, label)])
 
-    def measures(self, kind: str, images: NDArray[np.uint8]) -> dict[str, float]:
-        """Of images of one kind against as many held-out real ones.
+    def unseen(self) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
+        """Twice ``UNSEEN`` images of the training runs that come after the training images."""
+        data = self.config.data
+        assert isinstance(data, SimulatedData)
+        known = data.simulation.counts["train"]
+        counts = {name: known[name] + 2 * UNSEEN for name in JUDGED}
+        simulation = data.simulation.model_copy(update={"counts": {"train": counts}})
+        plan = plan_images(simulation)
+        simulator, halves = Simulator(simulation, data.image_size, data.seed), ({}, {})
+        for name, rows in plan.groupby("label"):
+            new = rows[known[name] :]
+            images, _ = simulator.render(
+                new["label"].tolist(), new["index"].to_numpy(), new["session"].to_numpy()
+            )
+            for half, part in zip(halves, np.split(images, 2), strict=True):
+                half[name] = part
+        return by_kind(halves[0]), by_kind(halves[1])
+
+    def measures(
+        self, kind: str, images: NDArray[np.uint8], real: NDArray[np.uint8]
+    ) -> dict[str, float]:
+        """Of images of one kind against as many real ones that the network has not seen.
 
         KID (in thousandths) is of features standardised on the real training images of the kind:
         else a few large bubbles, far from the common centre, outweigh everything in its kernel.
         """
-        size = min(len(self.train[kind]), len(self.heldout[kind]), len(images))
+        size = min(len(real), len(images))
         described = describe(self.network, images[:size])
-        made, real = described.features, self._features(self.heldout[kind][:size])
+        made, there = described.features, self._features(real[:size])
         known = self._features(self.train[kind])
         centre, scale = known.mean(axis=0), known.std(axis=0)
         label = self.store.class_names.index(KINDS[kind])
         return {
-            "auc": two_sample_auc(real, made),
-            "kid": 1000 * kernel_distance((real - centre) / scale, (made - centre) / scale),
-            "fd": frechet_distance(real, made),
-            "recall": manifold_coverage(real, made)["recall"],
+            "auc": two_sample_auc(there, made),
+            "kid": 1000 * kernel_distance((there - centre) / scale, (made - centre) / scale),
+            "fd": frechet_distance(there, made),
+            "recall": manifold_coverage(there, made)["recall"],
             "recognised": float((described.probabilities.argmax(axis=1) == label).mean()),
         }
 
@@ -116,21 +147,22 @@ def main() -> None:
         for path in sorted(arguments.work.glob(f"{recipe}_seed*/facts.json"))
     ]
     lines = [HEADER, "|---" * HEADER.count(" | ") + "|---|"]
-    for kind, real in judge.heldout.items():
-        # Training images are known to the network, so the floor is that of other held-out ones.
-        others = real[-(len(real) // 2) :]
-        share = {"recognised": judge.measures(kind, real)["recognised"]}
-        lines.append(row("real images (floor)", kind, judge.measures(kind, others) | share))
+    real, others = judge.unseen()
+
+    def add(name: str, images: Mapping[str, NDArray[np.uint8]], facts: Any = None) -> None:
+        for kind, part in images.items():
+            found = judge.measures(kind, part, real[kind])
+            found["other_runs"] = judge.measures(kind, part, judge.heldout[kind])["auc"]
+            lines.append(row(name, kind, found, facts))
+            print(lines[-1], flush=True)
+
+    add("real images (floor)", others)
     made = {}
     for run in runs:
         facts = json.loads((run / "facts.json").read_text(encoding="utf-8"))
         made[run.name] = images = load_images(run)
         facts["copies"] = judge.copies(images)
-        for kind, part in by_kind(images).items():
-            lines.append(
-                row(run.name.replace("_seed", ", seed "), kind, judge.measures(kind, part), facts)
-            )
-            print(lines[-1], flush=True)
+        add(run.name.replace("_seed", ", seed "), by_kind(images), facts)
     (arguments.out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name in JUDGED:
         panels = {"real, held out": judge.real("val", name)[:32]}
@@ -155,6 +187,7 @@ def row(
         name,
         kind,
         f"{found['auc']:.2f}",
+        f"{found['other_runs']:.2f}",
         f"{found['kid']:.0f}",
         f"{found['fd']:.1f}",
         f"{100 * found['recall']:.0f} %",

@@ -9,11 +9,13 @@ images) and ``facts.json``. Finished work is skipped; a stopped training resumes
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
-from recipes import RECIPES, overrides
+from recipes import AUTOGUIDED, RECIPES, overrides
+from torch import Tensor, nn
 
 from svp_lightning.config import Config, parse_config
 from svp_lightning.generator.checkpoint import Generator, load_generator
@@ -31,12 +33,37 @@ JUDGED = ("silicone_oil", "air_bubble")
 WORK = Path("outputs/generator_recipe")
 
 
+class Guided(nn.Module):
+    """A trained network, and away from an earlier state of it; in place of a network."""
+
+    def __init__(
+        self, trained: Any, early: nn.Module, ratio: list[float], weight: float, interval: Any
+    ) -> None:
+        super().__init__()
+        self.trained, self.early, self.config = trained, early, trained.config
+        self.ratio, self.weight, (self.low, self.high) = ratio, weight, interval
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        dtype: torch.dtype = self.trained.dtype
+        return dtype
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """(B, 1, H, W), (B,) of one time step, (B,) -> (B, 1, H, W)."""
+        strong: Tensor = self.trained(x_t, t, labels).float()
+        if self.weight == 1 or not self.low <= self.ratio[int(t[0])] <= self.high:
+            return strong
+        weak: Tensor = self.early(x_t, t, labels)
+        return weak + self.weight * (strong - weak)
+
+
 def main() -> None:
     """Read the command line and go through the recipes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--images", type=int, default=600, help="drawn of each class")
+    parser.add_argument("--images", type=int, default=1200, help="drawn of each class")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", type=Path, default=WORK)
     arguments = parser.parse_args()
@@ -56,6 +83,8 @@ def run_one(recipe: str, seed: int, count: int, work: Path) -> None:
     path = Pipeline(config, work).generator
     generator, cost = load_generator(path), cost_of(path)
     assert cost is not None
+    if recipe in AUTOGUIDED:
+        guide(generator, *AUTOGUIDED[recipe], seed, work)
     images, seconds = draw(generator, config.sampler, count)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "images.npz") as temporary, temporary.open("wb") as file:
@@ -63,11 +92,26 @@ def run_one(recipe: str, seed: int, count: int, work: Path) -> None:
     facts = {
         "steps": config.generator.steps,
         "training_images": config.generator.steps * config.generator.batch_size,
-        "training_seconds": cost["wall_seconds"],
+        "training_seconds": cost["cpu_seconds"],
         "images_per_second": round(count / seconds, 2),
         "selection": generator.info.training["selection"],
     }
     write_json(folder / "facts.json", facts)
+
+
+def guide(
+    generator: Generator,
+    early: str,
+    weight: float,
+    interval: tuple[float, float],
+    seed: int,
+    work: Path,
+) -> None:
+    """Draw away from the generator of the recipe ``early``."""
+    weaker = load_generator(Pipeline(configuration(work, overrides(early, seed)), work).generator)
+    denoiser = generator.denoiser
+    networks = denoiser.network, weaker.denoiser.network
+    denoiser.network = Guided(*networks, denoiser.schedule.noise_ratio, weight, interval)
 
 
 def draw(
