@@ -198,7 +198,13 @@ class Soak:
         folder = self.empty()
         command = [sys.executable, "-m", "svp_lightning", "-m", *OVERRIDES, "seed=1,2"]
         sweeps = [
-            subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            subprocess.Popen(
+                command,
+                cwd=folder,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},  # as in the undisturbed run
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
             for _ in range(2)
         ]
         texts = [sweep.communicate()[0].decode() for sweep in sweeps]

@@ -36,31 +36,32 @@ def run(pipeline: Pipeline) -> None:
         return
     tally = tested.found.at(use := pipeline.prevalence).tally()
     redrawn = measuring.redraw(settings, tested, tally, use)
-    kept.reopen_run(folder)
-    kept.copy(best, folder / kept.CLASSIFIER)
-    measuring.store_reference(folder, best, store, settings, trainers.device)
-    write_curves(pipeline.classifier, folder / kept.METRICS)
-    sources = pipeline.added_sources if rows.synthetic else {}
-    sources |= pipeline.starting_sources | {"classifier": pipeline.classifier}
-    results = Results.model_validate(
-        {
-            **_facts(pipeline, device, round(time.monotonic() - start, 1)),
-            **measuring.measured_parts(settings, store, validated, tested, tally, use, redrawn[0]),
-            "counts": measuring.image_counts(rows, tested),
-            "costs": measuring.costs({**sources, "test": clock}),
-        }
-    )
-    common = commonest(store.counts("train"), config.data.prevalence)
-    measuring.write_tables(settings, folder, common, validated, tested, redrawn)
-    write_figures(folder, rows, tested, use)
-    if rows.synthetic and config.augmentation.needs_generator:
-        picture = pipeline.generator / kept.FIGURES / "noise_to_image.png"
-        kept.copy(picture, folder / kept.FIGURES / picture.name)
-        attach_finished(pipeline.cache, rows.synthetic, folder)
-    write_json(folder / kept.RESULTS, results.model_dump(mode="json"))
-    page = run_report(folder)
-    log_results(trainers.loggers, results, folder / kept.FIGURES)
-    kept.record_run(folder)  # last: what is interrupted before is done again
+    with kept.writing(folder):
+        kept.copy(best, folder / kept.CLASSIFIER)
+        measuring.store_reference(folder, best, store, settings, trainers.device)
+        write_curves(pipeline.classifier, folder / kept.METRICS)
+        sources = pipeline.added_sources if rows.synthetic else {}
+        sources |= pipeline.starting_sources | {"classifier": pipeline.classifier}
+        results = Results.model_validate(
+            {
+                **_facts(pipeline, device, round(time.monotonic() - start, 1)),
+                **measuring.measured_parts(
+                    settings, store, validated, tested, tally, use, redrawn[0]
+                ),
+                "counts": measuring.image_counts(rows, tested),
+                "costs": measuring.costs({**sources, "test": clock}),
+            }
+        )
+        common = commonest(store.counts("train"), config.data.prevalence)
+        measuring.write_tables(settings, folder, common, validated, tested, redrawn)
+        write_figures(folder, rows, tested, use)
+        if rows.synthetic and config.augmentation.needs_generator:
+            picture = pipeline.generator / kept.FIGURES / "noise_to_image.png"
+            kept.copy(picture, folder / kept.FIGURES / picture.name)
+            attach_finished(pipeline.cache, rows.synthetic, folder)
+        write_json(folder / kept.RESULTS, results.model_dump(mode="json"))
+        page = run_report(folder)
+        log_results(trainers.loggers, results, folder / kept.FIGURES)
     say(summary(results, page))
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -14,6 +16,7 @@ from svp_lightning.errors import ArtifactError, CheckpointError, SettingsError
 from svp_lightning.runtime.files import (
     CHECKSUMS,
     below,
+    locked,
     replacing,
     require_unchanged,
     sha256_of_file,
@@ -25,6 +28,7 @@ from svp_lightning.stages.settings import DataSettings
 
 RESULTS, REPORT = "results.json", "report.html"
 CONFIG, FIGURES = "config.yaml", "figures"
+LOCK = ".lock"
 OVERRIDES = "label_overrides.csv"
 """The corrected labels that were used, with who, when and why."""
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
@@ -35,19 +39,26 @@ OBJECTIVE_FILE = "SVP_CELL_RESULT"
 """Environment variable naming the file in which a sweep wants the cell's objective."""
 
 
-def record_run(run_dir: Path) -> None:
-    """Record the hashes of a run's results, last of all: a run with a record is finished."""
+@contextmanager
+def writing(run_dir: Path) -> Iterator[None]:
+    """Hold a run's folder while its files are written, and record their hashes last of all.
+
+    Of processes with one command one writes at a time; a run with a record is finished. The record
+    and the figures of what the run was are taken back first.
+    """
+    with locked(run_dir / LOCK, lambda: say(f"Waiting for another process that writes {run_dir}")):
+        (run_dir / CHECKSUMS).unlink(missing_ok=True)
+        shutil.rmtree(run_dir / FIGURES, ignore_errors=True)
+        yield
+        _record(run_dir)
+
+
+def _record(run_dir: Path) -> None:
     tables = [file for kind in ("parquet", "safetensors") for file in run_dir.glob(f"*.{kind}")]
     files = [*(run_dir / name for name in (RESULTS, METRICS, CLASSIFIER)), *tables]
     # A script that calls the stages has no configuration, and most runs no corrected labels.
     files += [file for name in (CONFIG, OVERRIDES) if (file := run_dir / name).is_file()]
     write_json(run_dir / CHECKSUMS, {file.name: sha256_of_file(file) for file in files})
-
-
-def reopen_run(run_dir: Path) -> None:
-    """Take back the record of a run that is made again, and the figures of what it was."""
-    (run_dir / CHECKSUMS).unlink(missing_ok=True)
-    shutil.rmtree(run_dir / FIGURES, ignore_errors=True)
 
 
 def finished(run_dir: Path) -> bool:

@@ -1,23 +1,29 @@
 """A finished run's files are those that were written."""
 
 import json
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from svp_lightning.errors import ArtifactError
 from svp_lightning.runtime.files import require_unchanged
-from svp_lightning.stages.run_folder import evaluated_run, finished, record_run
+from svp_lightning.stages.run_folder import evaluated_run, finished, writing
 
 FILES = ("results.json", "classifier.ckpt", "predictions.parquet", "config.yaml", "metrics.csv")
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    for name in (*FILES, "report.html"):
-        (tmp_path / name).write_text(json.dumps({"file": name}))
-    record_run(tmp_path)
+    write(tmp_path)
     return tmp_path
+
+
+def write(folder: Path, text: str = "") -> None:
+    with writing(folder):
+        for name in (*FILES, "report.html"):
+            (folder / name).write_text(json.dumps({"file": name, "text": text}))
 
 
 def test_a_run_is_finished_when_its_record_is_there(run: Path) -> None:
@@ -55,3 +61,31 @@ def test_a_changed_classifier_is_not_predicted_with(run: Path) -> None:
     (run / "classifier.ckpt").write_text("other")
     with pytest.raises(ArtifactError, match=r"classifier\.ckpt"):
         evaluated_run(run)
+
+
+def test_of_two_processes_one_writes_at_a_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = threading.Event()
+    other = threading.Thread(target=lambda: (waits.set(), write(tmp_path, "other")))
+    with writing(tmp_path):
+        other.start()
+        waits.wait()
+        other.join(0.3)
+        assert other.is_alive()
+        for name in (*FILES, "report.html"):
+            (tmp_path / name).write_text("own")
+    other.join()
+    assert finished(tmp_path)
+    assert "other" in (tmp_path / "results.json").read_text()
+    assert f"Waiting for another process that writes {tmp_path}" in capsys.readouterr().out
+
+
+def test_a_run_that_is_stopped_while_it_is_made_again_is_not_finished(run: Path) -> None:
+    (run / "figures").mkdir()
+    with suppress(KeyboardInterrupt), writing(run):
+        assert not (run / "figures").exists()
+        raise KeyboardInterrupt
+    assert not finished(run)
+    write(run)
+    assert finished(run)
