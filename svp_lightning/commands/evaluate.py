@@ -36,6 +36,7 @@ def run(pipeline: Pipeline) -> None:
         return
     tally = tested.found.at(use := pipeline.prevalence).tally()
     redrawn = measuring.redraw(settings, tested, tally, use)
+    parts = measuring.measured_parts(settings, store, validated, tested, tally, use, redrawn[0])
     with kept.writing(folder):
         kept.copy(best, folder / kept.CLASSIFIER)
         measuring.store_reference(folder, best, store, settings, trainers.device)
@@ -45,9 +46,7 @@ def run(pipeline: Pipeline) -> None:
         results = Results.model_validate(
             {
                 **_facts(pipeline, device, round(time.monotonic() - start, 1)),
-                **measuring.measured_parts(
-                    settings, store, validated, tested, tally, use, redrawn[0]
-                ),
+                **parts,
                 "counts": measuring.image_counts(rows, tested),
                 "costs": measuring.costs({**sources, "test": clock}),
             }
