@@ -29,6 +29,8 @@ def records(file: Path) -> Iterator[Record]:
             at += left
             continue
         _, length, kind = struct.unpack_from(RECORD_HEADER, content, at)
+        if at + head + length > len(content):  # W&B's service is writing it
+            return
         parts += content[at + head : at + head + length]
         at += head + length
         if kind in LAST_PARTS:
