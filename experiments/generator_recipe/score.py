@@ -75,7 +75,10 @@ class Judge:
         return np.asarray(self.store.images[self.store.indices(split, label)])
 
     def unseen(self) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
-        """Twice ``UNSEEN`` images of the training runs that come after the training images."""
+        """Twice ``UNSEEN`` images of the training runs that come after the training images.
+
+        Kind of particle -> uint8 (n, H, W), of one half and of the other.
+        """
         data = self.config.data
         assert isinstance(data, SimulatedData)
         known = data.simulation.counts["train"]

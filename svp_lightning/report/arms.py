@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def is_oracle(self) -> bool:
-        """Whether fresh images of the rare classes are trained on: the bound of any generator."""
+        """Whether fresh images of the rare classes are trained on, as a perfect generator draws."""
         return "oracle" in self.parts and self.ratio > 0
 
     @property

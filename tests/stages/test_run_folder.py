@@ -66,19 +66,20 @@ def test_a_changed_classifier_is_not_predicted_with(run: Path) -> None:
 def test_of_two_processes_one_writes_at_a_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = threading.Event()
-    other = threading.Thread(target=lambda: (waits.set(), write(tmp_path, "other")))
+    other, said = threading.Thread(target=write, args=(tmp_path, "other")), ""
     with writing(tmp_path):
         other.start()
-        waits.wait()
-        other.join(0.3)
+        for _ in range(600):
+            other.join(0.05)
+            if said := capsys.readouterr().out:
+                break
         assert other.is_alive()
         for name in (*FILES, "report.html"):
             (tmp_path / name).write_text("own")
     other.join()
     assert finished(tmp_path)
     assert "other" in (tmp_path / "results.json").read_text()
-    assert f"Waiting for another process that writes {tmp_path}" in capsys.readouterr().out
+    assert f"Waiting for another process that writes {tmp_path}" in said
 
 
 def test_a_run_that_is_stopped_while_it_is_made_again_is_not_finished(run: Path) -> None:
