@@ -179,7 +179,10 @@ class Config(Settings):
         if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
         if self.draws_images and self.sampler.start_ratio is not None:
-            values["augmentation"] |= {"microscopes": self.augmentation.microscopes}
+            arm = self.augmentation
+            values["augmentation"] |= {"microscopes": arm.microscopes}
+            if arm.candidates is not None:
+                values["augmentation"] |= {"candidates": arm.candidates}
         if self.augmentation.simulates and "sampler" not in values:
             values |= {"sampler": {"seed": self.sampler.seed}}
         if self.trainer.accumulate > 1:  # batch normalisation then is another (build_classifier)
@@ -250,6 +253,7 @@ def _versions(config: Config) -> dict[str, int]:
         "store": True,
         "generator": config.draws_images,
         "synthetic": config.draws_images,
+        "looks": "matched" in arm.parts,
         "simulated": config.needs_simulator,
         "joined": config.needs_simulator,
         "classifier": task != "predict",

@@ -1,8 +1,7 @@
 """What a command needs of a configuration, each part built when it is first asked for.
 
-The only place that hands parts of the configuration to the stages, and one stage's result to the
-next. A stage is imported when it is needed: most bring torch, which a mistake in the settings or
-in the user's files should not wait for.
+It alone hands parts of the configuration to the stages, and one stage's result to the next. A stage
+is imported when needed: most bring torch, which a mistake in settings or files should not wait for.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from svp_lightning.data.mix import Mixture
     from svp_lightning.data.store import Store
+    from svp_lightning.stages.simulated_pools import Microscopes
     from svp_lightning.stages.trainers import Trainers
 
 
@@ -105,18 +105,16 @@ class Pipeline:
         """Folder of the classifier behind the feature network."""
         from svp_lightning.stages.classifier_training import build_feature_classifier
 
-        return build_feature_classifier(
-            self.config.features, self.store, self.prevalence, self.cache, self.trainers
-        )
+        own, shares = self.config.features, self.prevalence
+        return build_feature_classifier(own, self.store, shares, self.cache, self.trainers)
 
     @cached_property
     def features(self) -> Path:
         """Folder of the feature network, trained on real images alone."""
         from svp_lightning.stages.classifier_training import build_features
 
-        return build_features(
-            self.config.features, self.store, self.feature_classifier, self.cache, self.device
-        )
+        own, network = self.config.features, self.feature_classifier
+        return build_features(own, self.store, network, self.cache, self.device)
 
     def wanted(self, ratio: float, factor: float = 1.0) -> dict[str, int]:
         """Class name -> generated images, for ``ratio`` per rare real one; ``factor`` times it."""
@@ -143,8 +141,7 @@ class Pipeline:
         if sampler.start_ratio is not None:
             from svp_lightning.stages.simulated_pools import training_background
 
-            level = training_background(self.store)
-            starts = self._simulated(counts, self.config.augmentation.microscopes, level)
+            starts = self._simulated(counts, self.microscopes, training_background(self.store))
         return build_pool(self.generator, sampler, counts, names, self.cache, self.trainers, starts)
 
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
@@ -177,7 +174,7 @@ class Pipeline:
 
             pools = self._parts(factor)
             return pools[0] if len(pools) == 1 else join_pools(pools, self.cache)
-        microscopes = arm.microscopes if arm.extra == "simulated" else None
+        microscopes = self.microscopes if arm.extra == "simulated" else None
         return self._simulated(self.wanted(arm.ratio, factor), microscopes)
 
     @cached_property
@@ -187,22 +184,28 @@ class Pipeline:
 
     def _parts(self, factor: float = 1.0) -> "list[Store]":
         """The generated images of the pool, then the simulated ones added to them, if any."""
-        arm = self.config.augmentation
-        simulated = self.drawn_and_simulated(arm.ratio, factor)[1]
-        others = [self._simulated(simulated, arm.microscopes)] if simulated else []
-        return [self.images(arm.ratio, factor), *others]
+        ratio = self.config.augmentation.ratio
+        simulated = self.drawn_and_simulated(ratio, factor)[1]
+        others = [self._simulated(simulated, self.microscopes)] if simulated else []
+        return [self.images(ratio, factor), *others]
+
+    @cached_property
+    def microscopes(self) -> "Microscopes":
+        """The other microscopes that simulated images are of."""
+        from svp_lightning.stages.simulated_pools import choose_microscopes
+
+        data, arm = fresh_data(self.config.data, 0), self.config.augmentation
+        return choose_microscopes(arm.microscopes, arm.candidates, data, self.store, self.cache)
 
     def _simulated(
-        self, counts: Mapping[str, int], microscopes: int | None, level: float | None = None
+        self, counts: Mapping[str, int], of: "Microscopes | None", level: float | None = None
     ) -> "Store":
-        """Simulated images of the data's instrument (None) or of other microscopes.
-
-        ``level``: the grey level around particles that they are brought to.
-        """
+        """Simulated images of the data's instrument (None) or of others, ``level`` around them."""
         from svp_lightning.stages.simulated_pools import build_simulated_pool
 
-        data, names = fresh_data(self.config.data, self.config.sampler.seed), self.store.class_names
-        return build_simulated_pool(data, microscopes, counts, names, self.cache, level)
+        names, others = self.store.class_names, of.numbers if of else ()
+        data = fresh_data(self.config.data, self.config.sampler.seed)
+        return build_simulated_pool(data, others, counts, names, self.cache, level)
 
     @cached_property
     def rows(self) -> "Mixture":
@@ -229,8 +232,8 @@ class Pipeline:
         from svp_lightning.stages.classifier_training import build_classifier
 
         own, arm, seed = self.config.classifier, self.config.augmentation, self.config.seed
-        if self.pretrained is not None:
-            own = own.model_copy(update={"pretrained_weights": self.pretrained / BEST})
+        if (start := self.pretrained) is not None:
+            own = own.model_copy(update={"pretrained_weights": start / BEST})
         return build_classifier(own, arm, seed, rows, self.prevalence, self.cache, self.trainers)
 
     @cached_property
@@ -280,13 +283,14 @@ class Pipeline:
 
         Judging the pool of a filter, one forward pass per image, is no artifact and not here.
         """
-        generated = self.generated
+        generated, arm = self.generated, self.config.augmentation
+        sources = dict(self.microscopes.sources) if "matched" in arm.parts else {}
         if generated is None:
-            return {"synthetic": self.pool.path}
-        sources = {"generator": self.generator}
-        if self.config.augmentation.simulates:
+            return sources | {"synthetic": self.pool.path}
+        sources |= {"generator": self.generator}
+        if arm.simulates:
             sources |= {"simulated": self._parts()[1].path}
-        if self.config.augmentation.filter is None:
+        if arm.filter is None:
             return sources | {"synthetic": generated.path}
         sources |= {"network": self.feature_classifier, "features": self.features}
         from svp_lightning.stages.filtering import unfiltered

@@ -48,6 +48,9 @@ class AugmentationSettings(Settings):
     ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`)."""
     microscopes: int = Field(ge=1, le=1000)
     """How many microscopes simulated images are of."""
+    candidates: int | None = Field(ge=1, le=10_000)
+    """They are those of so many whose images look most like the training images
+    (:mod:`svp_lightning.simulation.matching`); None: the first ones, whatever the data."""
     simulated_classes: tuple[str, ...]
     """Rare classes whose images ``diffusion`` takes from other simulated microscopes instead of the
     generator."""
@@ -93,9 +96,11 @@ class AugmentationSettings(Settings):
     def _acting(self) -> dict[str, bool]:
         """Every part by name, and whether it acts in this arm."""
         generated = self.extra == "diffusion"
+        other_classes = generated and bool(self.simulated_classes)
         return {
             **{name: name == self.extra for name in get_args(Extra)},
-            "simulated": self.extra == "simulated" or (generated and bool(self.simulated_classes)),
+            "simulated": (simulated := self.extra == "simulated" or other_classes),
+            "matched": simulated and self.candidates is not None,
             "all_classes": self.plentiful_ratio > 0 and generated,
             "hard_negatives": self.hard_negatives > 0,
             "filtered": generated and self.filter is not None,
@@ -150,6 +155,15 @@ class AugmentationSettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _enough_candidates(self) -> Self:
+        if self.candidates is not None and self.candidates < self.microscopes:
+            raise ValueError(
+                f"candidates={self.candidates} are fewer than the microscopes={self.microscopes} "
+                "that are chosen among them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_remedy_for_the_frequencies(self) -> Self:
         if self.sampling != "natural" and self.loss != "plain":
             raise ValueError(
@@ -184,7 +198,9 @@ class AugmentationSettings(Settings):
         if not self.needs_generator or not self.simulated_classes:
             del values["simulated_classes"]
             if self.extra != "simulated":
-                del values["microscopes"]
+                del values["microscopes"], values["candidates"]
+        if values.get("candidates", 0) is None:
+            del values["candidates"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]
         if self.hard_negatives == 0:

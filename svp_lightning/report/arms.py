@@ -28,6 +28,10 @@ ARMS = {
     "classical_strong": Arm("Classical augmentation, strong", "#00695c", "*"),
     "oracle": Arm("Oracle", "#000000", "X"),
     "simulated": Arm("Simulated, other microscopes", "#994f00", "4"),
+    "simulated_matched": Arm("Simulated, matched microscopes", "#c08a2b", "."),
+    "simulated_matched_hard_negatives_classical": Arm(
+        "Simulated, matched microscopes, hard negatives, classical", "#e0218a", ","
+    ),
     "diffusion": Arm("Diffusion", "#332288", "o"),
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
     "diffusion_physics": Arm("Diffusion from physics", "#bbcc33", "3"),

@@ -13,6 +13,7 @@ STAGES = {
     "features": "Its features",
     "generator": "Training the generator",
     "synthetic": "Drawing images",
+    "looks": "Simulating microscopes to choose from",
     "simulated": "Simulating images",
     "filter": "Keeping the filtered",
     "microscopes": "Simulating what the classifier starts from",

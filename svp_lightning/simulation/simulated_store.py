@@ -107,7 +107,7 @@ def simulate_store(
     pending = writer.pending(settings.chunk_size)
     missing = sum(len(rows) for rows in pending)
     progress(len(plan) - missing)
-    workers = _worker_count(settings.workers, missing)
+    workers = worker_count(settings.workers, missing)
     if missing > _PROBE_IMAGES * 10:
         estimate(_seconds_per_image(simulator, plan, pending) * missing / max(workers, 1))
     for rows, images, table in _rendered(simulator, plan, pending, workers):
@@ -173,7 +173,7 @@ def _seconds_per_image(simulator: Simulator, plan: pd.DataFrame, pending: list[r
     return seconds / _PROBE_IMAGES
 
 
-def _worker_count(asked: int | None, missing: int) -> int:
+def worker_count(asked: int | None, missing: int) -> int:
     """Processes to start; 0 renders in this one."""
     if multiprocessing.current_process().daemon:  # may not have children
         return 0
@@ -199,7 +199,7 @@ def _rendered(
     task: Callable[[range], Any] = _draw_in_worker if draw_only else _render_in_worker
     pool = ProcessPoolExecutor(
         workers,
-        mp_context=_fresh_processes(),
+        mp_context=fresh_processes(),
         initializer=_start_worker,
         initargs=(simulator.settings, simulator.image_size, simulator.seed),
     )
@@ -230,7 +230,7 @@ def _render(
     return rows, images, table
 
 
-def _fresh_processes() -> BaseContext:
+def fresh_processes() -> BaseContext:
     """A context whose processes inherit no threads or devices from this one.
 
     Where there is a fork server they share the memory of one import of torch (300 MB each).
@@ -250,11 +250,15 @@ def _start_worker(settings: SimulationSettings, image_size: int, seed: int) -> N
     global _worker
     torch.set_num_threads(1)
     _worker = (Simulator(settings, image_size, seed), plan_images(settings))
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    leave_with_parent()
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """A killed parent cannot stop its workers, and they would wait for it for ever."""
+    threading.Thread(target=_wait_and_leave, daemon=True).start()
+
+
+def _wait_and_leave() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

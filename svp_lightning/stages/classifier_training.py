@@ -49,6 +49,7 @@ FEATURE_ARM = AugmentationSettings(
     method="balanced_sampling",
     extra="none",
     microscopes=1,
+    candidates=None,
     simulated_classes=(),
     ratio=0,
     plentiful_ratio=0,

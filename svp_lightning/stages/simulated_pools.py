@@ -1,8 +1,10 @@
-"""Pools of simulated images: what a perfect generator would draw, or other microscopes' images."""
+"""Pools of simulated images: of the data's own microscope, or of others, of those most like it."""
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,16 @@ from numpy.typing import NDArray
 from svp_lightning.data.store import MANIFEST, Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.clock import keep_cost
+from svp_lightning.runtime.files import replacing
+from svp_lightning.runtime.terminal import bar
+from svp_lightning.simulation.matching import (
+    COMPARED,
+    IMAGES,
+    background_level,
+    distances,
+    looks_of,
+)
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.stages.real_store import simulate
@@ -20,13 +32,17 @@ from svp_lightning.stages.settings import SimulatedData
 
 SPLIT = "train"
 """The split that the simulator is asked for; in the pool images belong to none."""
+LOOKS, PART = "looks.npy", 20
+"""File of the looks of microscopes, and how many of them are rendered at a time."""
+COMPARED_IMAGES = 2000
+"""Training images of a class, at most, that microscopes are compared with."""
 BACKGROUND_IMAGES = 2000
 """Training images that the grey level around particles is measured on."""
 
 
 def build_simulated_pool(
     data: SimulatedData,
-    microscopes: int | None,
+    microscopes: Sequence[int],
     counts: Mapping[str, int],
     class_names: Sequence[str],
     cache: ArtifactCache,
@@ -38,14 +54,13 @@ def build_simulated_pool(
 
     Args:
         data: which simulator, image size and seed.
-        microscopes: number of other microscopes to take images of; None: that of ``data``.
+        microscopes: numbers of other microscopes to take images of; none: that of ``data``.
         counts: class name -> images wanted.
         class_names: those of the real store, which the pool shares.
         cache: where pools are kept.
         background: grey level that each microscope's images are scaled to; None: as rendered.
     """
-    others = range(microscopes or 0)
-    instruments = [microscope(data.simulation, n) for n in others] or [data.simulation]
+    instruments = [microscope(data.simulation, n) for n in microscopes] or [data.simulation]
     parts = []
     for at, instrument in enumerate(instruments):  # they take turns
         shares = {name: len(range(at, n, len(instruments))) for name, n in counts.items()}
@@ -80,10 +95,55 @@ def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
     return Store.open(cache.build("joined", identity, make))
 
 
-def background_level(images: NDArray[np.uint8]) -> float:
-    """Grey level around the particles of (n, H, W) images: the median of the outermost pixels."""
-    edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
-    return float(np.median(np.concatenate(edges, axis=1)))
+@dataclass(frozen=True)
+class Microscopes:
+    """Other microscopes: their ``numbers``, and stage -> artifact behind the choice, if any."""
+
+    numbers: Sequence[int]
+    sources: Mapping[str, Path]
+
+
+def choose_microscopes(
+    count: int, candidates: int | None, data: SimulatedData, store: Store, cache: ArtifactCache
+) -> Microscopes:
+    """``count`` of the first ``candidates``, those most like the training images first.
+
+    Which microscopes there are depends on ``data``, their distances on the images of ``store``.
+    What the microscopes look like is rendered if missing. Without candidates, the first ``count``.
+    """
+    if candidates is None:
+        return Microscopes(range(count), {})
+    of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
+    base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
+    size = {"image_size": data.image_size, "microscopes": candidates}
+    make = partial(_render_looks, base, data.image_size, candidates)
+    looks = cache.build("looks", size | {"simulation": base.identity()}, make)
+    real = {}
+    for name in COMPARED:
+        rows = store.indices("train", store.class_names.index(name))[:COMPARED_IMAGES]
+        real[name] = np.asarray(store.images[rows])
+    order = np.argsort(distances(np.load(looks / LOOKS), real), kind="stable")
+    return Microscopes(order[:count].tolist(), {"looks": looks})
+
+
+def _render_looks(base: SimulationSettings, image_size: int, count: int, folder: Path) -> None:
+    """The looks of each microscope, in parts, so that a killed call resumes."""
+    parts = {
+        folder / f"{at:05d}.npy": range(at, min(at + PART, count)) for at in range(0, count, PART)
+    }
+    missing = {file: numbers for file, numbers in parts.items() if not file.is_file()}
+    looks = looks_of(base, image_size, list(chain.from_iterable(missing.values())))
+    there = count - sum(map(len, missing.values()))
+    with bar("Rendering looks", count, " microscopes", initial=there) as shown:
+        for file, numbers in missing.items():
+            found = np.stack(list(islice(looks, len(numbers))))
+            with replacing(file) as temporary:
+                np.save(temporary, found)
+            keep_cost(folder)
+            shown.update(len(numbers))
+    np.save(folder / LOOKS, np.concatenate([np.load(file) for file in parts]))
+    for file in parts:
+        file.unlink()
 
 
 def training_background(store: Store) -> float:

@@ -120,6 +120,15 @@ def test_one_thing_shares_out_the_draws_of_the_other_classes() -> None:
         augmentation(method="diffusion_all_classes_hard_negatives", **values)
 
 
+def test_microscopes_are_chosen_among_no_fewer() -> None:
+    values = {"extra": "simulated", "ratio": 1, "microscopes": 3}
+    with pytest.raises(ValueError, match="candidates=2"):
+        augmentation(method="simulated_matched", candidates=2, **values)
+    chosen = augmentation(method="simulated_matched", candidates=3, **values).identity()
+    assert chosen["candidates"] == 3
+    assert "candidates" not in augmentation(method="simulated", **values).identity()
+
+
 @pytest.mark.parametrize("extra", ["none", "duplicate"])
 def test_only_generated_images_are_added_to_plentiful_classes(extra) -> None:
     values = {"method": f"{extra}_all_classes", "extra": extra, "plentiful_ratio": 0.5}

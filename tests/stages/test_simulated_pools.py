@@ -1,7 +1,8 @@
 """Fresh images of the simulator that the real ones come from, or of other microscopes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from svp_lightning.data.mix import mix
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.simulation.matching import background_level
+from svp_lightning.stages import simulated_pools
 from svp_lightning.stages.settings import fresh_data
-from svp_lightning.stages.simulated_pools import background_level, build_simulated_pool
+from svp_lightning.stages.simulated_pools import LOOKS, build_simulated_pool, choose_microscopes
 from tests.configured import augmentation
 
 Build = Callable[..., Pipeline]
@@ -54,7 +58,7 @@ def test_more_images_begin_with_the_fewer_and_a_seed_gives_others(svp_pipeline: 
 def test_labels_of_the_pool_are_right_where_those_of_real_images_are_not(oracle: Pipeline) -> None:
     data = fresh_data(configured("scale=tiny", "data.simulation.label_noise.rate=0.9").data, 0)
     counts = {"silicone_oil": 12, "air_bubble": 12}
-    noisy = build_simulated_pool(data, None, counts, oracle.store.class_names, oracle.cache)
+    noisy = build_simulated_pool(data, (), counts, oracle.store.class_names, oracle.cache)
     assert noisy.sha256 == oracle.pool.sha256
 
 
@@ -83,10 +87,63 @@ def test_each_microscope_sees_particles_of_its_own(svp_pipeline: Build) -> None:
 def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeline) -> None:
     data = fresh_data(configured("scale=tiny").data, 0)
     counts, names = {"silicone_oil": 3, "air_bubble": 3}, oracle.store.class_names
-    pool = build_simulated_pool(data, 2, counts, names, oracle.cache, background=160)
+    pool = build_simulated_pool(data, (0, 1), counts, names, oracle.cache, background=160)
     for microscope in ("pool-00-", "pool-01-"):
         of_it = np.flatnonzero(pool.particles["group"].str.startswith(microscope))
         assert background_level(pool.images[of_it]) == pytest.approx(160, abs=1)
+
+
+def test_matched_images_are_of_the_microscopes_most_like_the_data(svp_pipeline: Build) -> None:
+    pipeline = svp_pipeline("augmentation=simulated_matched", "augmentation.microscopes=1")
+    (nearest,) = pipeline.microscopes.numbers
+    everyone = choose_microscopes(
+        3, 3, fresh_data(pipeline.config.data, 0), pipeline.store, pipeline.cache
+    )
+    assert sorted(everyone.numbers) == [0, 1, 2]
+    assert everyone.numbers[0] == nearest
+    looks = everyone.sources["looks"]
+    assert pipeline.added_sources == {"looks": looks, "synthetic": pipeline.pool.path}
+    assert len(np.load(looks / LOOKS)) == 3
+    assert [file.name for file in looks.glob("*.npy")] == [LOOKS]
+    data = fresh_data(pipeline.config.data, pipeline.config.sampler.seed)
+    wanted = {"silicone_oil": 12, "air_bubble": 12}
+    own = build_simulated_pool(data, [nearest], wanted, pipeline.store.class_names, pipeline.cache)
+    assert own.sha256 == pipeline.pool.sha256
+
+
+def test_other_data_are_compared_with_the_same_looks(svp_pipeline: Build) -> None:
+    arm = ("augmentation=simulated_matched",)
+    first, second = (svp_pipeline(*arm, f"data.seed={n}").microscopes.sources for n in (1, 2))
+    assert first == second
+
+
+def test_a_stopped_rendering_of_looks_resumes(
+    oracle: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = fresh_data(oracle.config.data, 0)
+
+    def chosen(folder: str) -> Path:
+        cache = ArtifactCache(tmp_path / folder)
+        return choose_microscopes(2, 4, data, oracle.store, cache).sources["looks"] / LOOKS
+
+    whole = chosen("whole").read_bytes()
+    monkeypatch.setattr(simulated_pools, "PART", 1)
+    asked: list[int] = []
+    own = simulated_pools.looks_of
+
+    def stopping(base: Any, size: int, numbers: list[int]) -> Iterator[Any]:
+        for looks, number in zip(own(base, size, numbers), numbers, strict=True):
+            if number == 2 and 2 not in asked:
+                asked.append(number)
+                raise KeyboardInterrupt
+            asked.append(number)
+            yield looks
+
+    monkeypatch.setattr(simulated_pools, "looks_of", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        chosen("stopped")
+    assert chosen("stopped").read_bytes() == whole
+    assert asked == [0, 1, 2, 2, 3]
 
 
 def test_images_of_a_class_are_simulated_instead_of_generated(svp_pipeline: Build) -> None:
@@ -156,6 +213,9 @@ def test_microscopes_decide_a_result_where_their_images_are_used() -> None:
         return first != second
 
     assert changes("augmentation=simulated")
+    without = configured("scale=tiny", "augmentation=simulated").identity()
+    assert "candidates" not in without["augmentation"]
+    assert without != configured("scale=tiny", "augmentation=simulated_matched").identity()
     assert changes("augmentation=diffusion", "sampler.start_ratio=1")
     assert not changes("augmentation=diffusion")
     assert not changes("augmentation=none", "sampler.start_ratio=1")
