@@ -28,9 +28,9 @@ ARMS = {
     "classical_strong": Arm("Classical augmentation, strong", "#00695c", "*"),
     "oracle": Arm("Oracle", "#000000", "X"),
     "simulated": Arm("Simulated, other microscopes", "#994f00", "4"),
-    "simulated_matched": Arm("Simulated, matched microscopes", "#c08a2b", "."),
+    "simulated_matched": Arm("Simulated, matched microscopes", "#c08a2b", "2"),
     "simulated_matched_hard_negatives_classical": Arm(
-        "Simulated, matched microscopes, hard negatives, classical", "#e0218a", ","
+        "Simulated, matched microscopes, hard negatives, classical", "#e0218a", "8"
     ),
     "diffusion": Arm("Diffusion", "#332288", "o"),
     "diffusion_filtered": Arm("Diffusion, filtered", "#88ccee", "p"),
