@@ -13,6 +13,7 @@ from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.settings import Seed, Settings, runtime
+from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import (
@@ -25,8 +26,8 @@ from svp_lightning.stages.settings import (
     PretrainingSettings,
     SimulatedData,
     TrainerSettings,
-    fresh_data,
     pretrained_settings,
+    require_simulated,
 )
 from svp_lightning.web.settings import ServeSettings
 
@@ -112,6 +113,8 @@ class Config(Settings):
     """What happens to a damaged stage output: it is refused, or set aside and made again."""
     scale: ScaleSettings
     data: DataSettings
+    simulation: SimulationSettings
+    """What simulated microscopes have in common that are added to data no simulator made."""
     generator: GeneratorSettings
     sampler: SamplerSettings
     classifier: ClassifierSettings
@@ -183,6 +186,8 @@ class Config(Settings):
             values["augmentation"] |= {"microscopes": arm.microscopes}
             if arm.candidates is not None:
                 values["augmentation"] |= {"candidates": arm.candidates}
+        if self.needs_simulator and not isinstance(self.data, SimulatedData):
+            values |= {"simulation": self.simulation.identity()}
         if self.augmentation.simulates and "sampler" not in values:
             values |= {"sampler": {"seed": self.sampler.seed}}
         if self.trainer.accumulate > 1:  # batch normalisation then is another (build_classifier)
@@ -201,8 +206,8 @@ def parse_config(values: dict[str, Any]) -> Config:
             f"task={values.get('task')} is not a task.", f"Choose one of {', '.join(TASKS)}."
         )
     config = Config.parse(values, "")
-    if config.needs_simulator:
-        fresh_data(config.data, config.sampler.seed)
+    if config.augmentation.extra == "oracle" and config.augmentation.needs_pool:
+        require_simulated(config.data)
     if config.draws_images:
         require_learnt(config.sampler, config.generator)
     if config.pretraining is not None:

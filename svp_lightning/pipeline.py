@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from svp_lightning.config import Config
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.settings import fresh_data
+from svp_lightning.stages.settings import SimulatedData, fresh_data
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +38,7 @@ class Pipeline:
         """``build`` makes the objects of a config group (``logger``, ``callbacks``)."""
         self.config = config
         self.run_dir = run_dir
-        rebuild = config.artifacts == "rebuild"
-        self.cache = ArtifactCache(config.paths.artifacts, announce=say, rebuild=rebuild)
+        self.cache = ArtifactCache(config.paths.artifacts, say, config.artifacts == "rebuild")
         self._build = build
         self._in_fixed_order(True)
 
@@ -194,8 +193,7 @@ class Pipeline:
         """The other microscopes that simulated images are of."""
         from svp_lightning.stages.simulated_pools import choose_microscopes
 
-        data, arm = fresh_data(self.config.data, 0), self.config.augmentation
-        return choose_microscopes(arm.microscopes, arm.candidates, data, self.store, self.cache)
+        return choose_microscopes(self.config.augmentation, self._fresh, self.store, self.cache)
 
     def _simulated(
         self, counts: Mapping[str, int], of: "Microscopes | None", level: float | None = None
@@ -204,8 +202,12 @@ class Pipeline:
         from svp_lightning.stages.simulated_pools import build_simulated_pool
 
         names, others = self.store.class_names, of.numbers if of else ()
-        data = fresh_data(self.config.data, self.config.sampler.seed)
-        return build_simulated_pool(data, others, counts, names, self.cache, level)
+        return build_simulated_pool(self._fresh, others, counts, names, self.cache, level)
+
+    @property
+    def _fresh(self) -> SimulatedData:
+        config, size = self.config, self.store.image_size
+        return fresh_data(config.data, config.simulation, size, config.sampler.seed)
 
     @cached_property
     def rows(self) -> "Mixture":

@@ -98,10 +98,12 @@ def distances(
 
     Args:
         microscopes: (M, classes compared, S), :func:`appearance` of each.
-        real: class name -> (n, N, N) images of each of the classes compared.
+        real: class name -> (n, N, N) images; at least one of the classes compared.
     """
     rng, total = np.random.default_rng(0), np.zeros(len(microscopes))
     for at, name in enumerate(COMPARED):
+        if name not in real:
+            continue
         images, looks = real[name], microscopes[:, at]
         samples = [appearance(images[rng.choice(len(images), IMAGES)]) for _ in range(SAMPLES)]
         variance = np.var(samples, axis=0) + (LEAST_SPREAD * looks.std(axis=0)) ** 2

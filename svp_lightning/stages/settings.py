@@ -61,21 +61,32 @@ class SimulatedData(UseSettings):
     simulation: SimulationSettings
 
 
-def fresh_data(data: "DataSettings", seed: int) -> SimulatedData:
-    """The simulator that the real store comes from, for images and instrument runs of another seed.
-
-    Raises:
-        SettingsError: the images are not simulated.
-    """
+def require_simulated(data: "DataSettings") -> None:
+    """Raise SettingsError for data that no simulator made, of which there are no fresh images."""
     if not isinstance(data, SimulatedData):
         raise SettingsError(
-            "augmentation=oracle, augmentation=simulated and sampler.start_ratio take images of "
-            f"the simulator that the data come from, but data={data.source} is not simulated.",
-            "Use augmentation=diffusion with sampler.start_ratio=null, or data=simulated.",
+            "augmentation=oracle takes images of the simulator that the data come from, but "
+            f"data={data.source} is not simulated.",
+            "Use augmentation=simulated_matched, or data=simulated.",
         )
+
+
+def fresh_data(
+    data: "DataSettings", others: SimulationSettings, image_size: int, seed: int
+) -> SimulatedData:
+    """A simulator of other images and instrument runs than the data have.
+
+    It is the one that the data come from, with another seed; for real data that of ``others``.
+    """
+    own = data.seed if isinstance(data, SimulatedData) else None
     # 2**60 and more: no seed that anyone gives.
-    key = int(sha256_of_json({"data": data.seed, "pool": seed})[:15], 16)
-    return data.model_copy(update={"seed": 2**60 + key})
+    key = 2**60 + int(sha256_of_json({"data": own, "pool": seed})[:15], 16)
+    if isinstance(data, SimulatedData):
+        return data.model_copy(update={"seed": key})
+    use = {name: getattr(data, name) for name in UseSettings.model_fields}
+    return SimulatedData(
+        source="simulated", image_size=image_size, seed=key, simulation=others, **use
+    )
 
 
 ImportedData = FolderSettings | FlowCamSettings | MfiSettings | CollageSettings

@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from svp_lightning.data.augmentation import AugmentationSettings
+from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.store import MANIFEST, Store
 from svp_lightning.data.store_writer import StoreWriter
+from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.files import replacing
@@ -59,7 +62,16 @@ def build_simulated_pool(
         class_names: those of the real store, which the pool shares.
         cache: where pools are kept.
         background: grey level that each microscope's images are scaled to; None: as rendered.
+
+    Raises:
+        SettingsError: images are wanted of a class that the simulator does not know.
     """
+    if unknown := [name for name in counts if name not in PAPER_CLASSES]:
+        raise SettingsError(
+            f"Simulated images are of {', '.join(PAPER_CLASSES)}; they are to be added to "
+            f"{', '.join(unknown)}.",
+            "Name the classes of the data so, or use another augmentation.",
+        )
     instruments = [microscope(data.simulation, n) for n in microscopes] or [data.simulation]
     parts = []
     for at, instrument in enumerate(instruments):  # they take turns
@@ -104,26 +116,35 @@ class Microscopes:
 
 
 def choose_microscopes(
-    count: int, candidates: int | None, data: SimulatedData, store: Store, cache: ArtifactCache
+    arm: AugmentationSettings, data: SimulatedData, store: Store, cache: ArtifactCache
 ) -> Microscopes:
-    """``count`` of the first ``candidates``, those most like the training images first.
+    """As many as ``arm`` asks for of its candidates, those most like the training images first.
 
     Which microscopes there are depends on ``data``, their distances on the images of ``store``.
-    What the microscopes look like is rendered if missing. Without candidates, the first ``count``.
+    What the microscopes look like is rendered if missing. Without candidates, the first ones.
+
+    Raises:
+        SettingsError: the store has none of the classes compared.
     """
-    if candidates is None:
-        return Microscopes(range(count), {})
+    if arm.candidates is None:
+        return Microscopes(range(arm.microscopes), {})
     of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
     base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
-    size = {"image_size": data.image_size, "microscopes": candidates}
-    make = partial(_render_looks, base, data.image_size, candidates)
+    size = {"image_size": data.image_size, "microscopes": arm.candidates}
+    make = partial(_render_looks, base, data.image_size, arm.candidates)
     looks = cache.build("looks", size | {"simulation": base.identity()}, make)
     real = {}
-    for name in COMPARED:
+    for name in (one for one in COMPARED if one in store.class_names):
         rows = store.indices("train", store.class_names.index(name))[:COMPARED_IMAGES]
         real[name] = np.asarray(store.images[rows])
+    if not real:
+        raise SettingsError(
+            f"Microscopes are compared by their images of {' and '.join(COMPARED)}; the data have "
+            f"the classes {', '.join(store.class_names)}.",
+            "Name the classes of the data so, or use augmentation.candidates=null.",
+        )
     order = np.argsort(distances(np.load(looks / LOOKS), real), kind="stable")
-    return Microscopes(order[:count].tolist(), {"looks": looks})
+    return Microscopes(order[: arm.microscopes].tolist(), {"looks": looks})
 
 
 def _render_looks(base: SimulationSettings, image_size: int, count: int, folder: Path) -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from svp_lightning.__main__ import configured
+from svp_lightning.config import Config
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.mix import mix
 from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
@@ -15,11 +18,19 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.simulation.matching import background_level
 from svp_lightning.stages import simulated_pools
-from svp_lightning.stages.settings import fresh_data
+from svp_lightning.stages.settings import SimulatedData, fresh_data
 from svp_lightning.stages.simulated_pools import LOOKS, build_simulated_pool, choose_microscopes
 from tests.configured import augmentation
 
 Build = Callable[..., Pipeline]
+
+
+def fresh(config: Config) -> SimulatedData:
+    return fresh_data(config.data, config.simulation, 16, config.sampler.seed)
+
+
+def matched(**changes: int) -> AugmentationSettings:
+    return augmentation(method="simulated_matched", extra="simulated", ratio=1, **changes)
 
 
 @pytest.fixture
@@ -56,7 +67,7 @@ def test_more_images_begin_with_the_fewer_and_a_seed_gives_others(svp_pipeline: 
 
 
 def test_labels_of_the_pool_are_right_where_those_of_real_images_are_not(oracle: Pipeline) -> None:
-    data = fresh_data(configured("scale=tiny", "data.simulation.label_noise.rate=0.9").data, 0)
+    data = fresh(configured("scale=tiny", "data.simulation.label_noise.rate=0.9"))
     counts = {"silicone_oil": 12, "air_bubble": 12}
     noisy = build_simulated_pool(data, (), counts, oracle.store.class_names, oracle.cache)
     assert noisy.sha256 == oracle.pool.sha256
@@ -85,7 +96,7 @@ def test_each_microscope_sees_particles_of_its_own(svp_pipeline: Build) -> None:
 
 
 def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeline) -> None:
-    data = fresh_data(configured("scale=tiny").data, 0)
+    data = fresh(configured("scale=tiny"))
     counts, names = {"silicone_oil": 3, "air_bubble": 3}, oracle.store.class_names
     pool = build_simulated_pool(data, (0, 1), counts, names, oracle.cache, background=160)
     for microscope in ("pool-00-", "pool-01-"):
@@ -96,16 +107,15 @@ def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeli
 def test_matched_images_are_of_the_microscopes_most_like_the_data(svp_pipeline: Build) -> None:
     pipeline = svp_pipeline("augmentation=simulated_matched", "augmentation.microscopes=1")
     (nearest,) = pipeline.microscopes.numbers
-    everyone = choose_microscopes(
-        3, 3, fresh_data(pipeline.config.data, 0), pipeline.store, pipeline.cache
-    )
+    arm = matched(microscopes=3, candidates=3)
+    data = fresh(pipeline.config)
+    everyone = choose_microscopes(arm, data, pipeline.store, pipeline.cache)
     assert sorted(everyone.numbers) == [0, 1, 2]
     assert everyone.numbers[0] == nearest
     looks = everyone.sources["looks"]
     assert pipeline.added_sources == {"looks": looks, "synthetic": pipeline.pool.path}
     assert len(np.load(looks / LOOKS)) == 3
     assert [file.name for file in looks.glob("*.npy")] == [LOOKS]
-    data = fresh_data(pipeline.config.data, pipeline.config.sampler.seed)
     wanted = {"silicone_oil": 12, "air_bubble": 12}
     own = build_simulated_pool(data, [nearest], wanted, pipeline.store.class_names, pipeline.cache)
     assert own.sha256 == pipeline.pool.sha256
@@ -120,11 +130,11 @@ def test_other_data_are_compared_with_the_same_looks(svp_pipeline: Build) -> Non
 def test_a_stopped_rendering_of_looks_resumes(
     oracle: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = fresh_data(oracle.config.data, 0)
+    arm, data = matched(microscopes=2, candidates=4), fresh(oracle.config)
 
     def chosen(folder: str) -> Path:
         cache = ArtifactCache(tmp_path / folder)
-        return choose_microscopes(2, 4, data, oracle.store, cache).sources["looks"] / LOOKS
+        return choose_microscopes(arm, data, oracle.store, cache).sources["looks"] / LOOKS
 
     whole = chosen("whole").read_bytes()
     monkeypatch.setattr(simulated_pools, "PART", 1)
@@ -222,6 +232,44 @@ def test_microscopes_decide_a_result_where_their_images_are_used() -> None:
 
 
 def test_images_that_no_simulator_made_have_no_oracle(tmp_path: Path) -> None:
-    for arm in ("oracle", "simulated"):
-        with pytest.raises(SettingsError, match="data=folder is not simulated"):
-            configured(f"augmentation={arm}", "data=folder", f"data.root={tmp_path}")
+    with pytest.raises(SettingsError, match="data=folder is not simulated"):
+        configured("augmentation=oracle", "data=folder", f"data.root={tmp_path}")
+
+
+def real_images(folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Overrides of a folder of such images."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            image = rng.integers(120, 200, (16, 16), dtype=np.uint8)
+            Image.fromarray(image).save(folder / name / f"{number}.png")
+    return "data=folder", f"data.root={folder}"
+
+
+def test_real_images_get_simulated_ones_of_the_microscopes_most_like_theirs(
+    svp_pipeline: Build, tmp_path: Path
+) -> None:
+    data = real_images(tmp_path / "images", ("protein", "silicone_oil"))
+    arm = ("augmentation=simulated_matched", "augmentation.microscopes=1")
+    plain, other = (
+        svp_pipeline(*data, *arm, *more) for more in ((), ("simulation.difficulty=0.5",))
+    )
+    assert plain.pool.class_names == plain.store.class_names
+    assert set(plain.pool.particles["origin"]) == {"simulated"}
+    assert plain.rows.added["silicone_oil"] > 0
+    assert plain.config.identity() != other.config.identity()
+    simulated = [
+        configured("augmentation=simulated", *more).identity()
+        for more in ((), ("simulation.difficulty=0.5",))
+    ]
+    assert simulated[0] == simulated[1]  # simulated data have a simulator of their own
+
+
+def test_classes_that_the_simulator_does_not_know_are_refused(
+    svp_pipeline: Build, tmp_path: Path
+) -> None:
+    data = real_images(tmp_path / "images", ("fibre", "glass"))
+    for arm, complaint in (("simulated", "added to"), ("simulated_matched", "compared by")):
+        with pytest.raises(SettingsError, match=complaint):
+            svp_pipeline(*data, f"augmentation={arm}").pool  # noqa: B018
