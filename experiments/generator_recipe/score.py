@@ -50,9 +50,11 @@ SHOWN = {"physics": "physics, 500 steps", "physics_longest": "physics, 4,000 ste
 """Recipes on the sheets."""
 UNSEEN = 1200
 """Further real images of each class and of the training runs, to compare generated ones with."""
+FINE_WAVES = 11, 15
+"""Waves across the image."""
 HEADER = (
-    "| recipe | kind | AUC | AUC, other runs | KID × 1000 | FD | recall | recognised | copies | "
-    "training, processor s |"
+    "| recipe | kind | AUC | AUC, other runs | KID × 1000 | FD | recall | recognised | power | "
+    "copies | training, processor s |"
 )
 Images = Mapping[str, NDArray[np.uint8]]
 
@@ -115,6 +117,7 @@ class Judge:
             "fd": frechet_distance(there, made),
             "recall": manifold_coverage(there, made)["recall"],
             "recognised": float((described.probabilities.argmax(axis=1) == label).mean()),
+            "power": fine_power(images) / fine_power(real),
         }
 
     def copies(self, images: Images) -> str:
@@ -127,6 +130,17 @@ class Judge:
 
     def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return describe(self.network, images).features
+
+
+def fine_power(images: NDArray[np.uint8]) -> float:
+    """Median power of images (n, N, N) at ``FINE_WAVES``, where real ones lose their detail."""
+    size = images.shape[-1]
+    window = np.outer(np.hanning(size), np.hanning(size))
+    grey = images - images.mean(axis=(1, 2), keepdims=True)
+    power = np.abs(np.fft.rfft2(grey * window)) ** 2
+    waves = np.hypot(np.fft.fftfreq(size, 1 / size)[:, None], np.arange(size // 2 + 1))
+    fine = (waves >= FINE_WAVES[0]) & (waves < FINE_WAVES[1])
+    return float(np.median(power, axis=0)[fine].mean())
 
 
 def by_kind(images: Images) -> dict[str, NDArray[np.uint8]]:
@@ -195,6 +209,7 @@ def row(
         f"{found['fd']:.1f}",
         f"{100 * found['recall']:.0f} %",
         f"{100 * found['recognised']:.1f} %",
+        f"{found['power']:.1f}",
         str(facts["copies"]) if facts else "–",
         f"{facts['training_seconds']:.0f}" if facts else "–",
     ]
