@@ -30,11 +30,12 @@ from svp_lightning.stages.run_folder import finished
 from svp_lightning.stages.settings import SimulatedData
 
 PRETRAINING = ("pretraining_store", "pretrained")
+ADDING = ("store", "features", "generator", "microscopes", "pool")
 PARTS = {
     "train_generator": ("store", "generator"),
     "sample": ("store", "generator", "pool"),
-    "train_classifier": ("store", "features", "generator", "pool", *PRETRAINING, "classifier"),
-    "evaluate": ("store", "features", "generator", "pool", *PRETRAINING, "classifier", "test"),
+    "train_classifier": (*ADDING, *PRETRAINING, "classifier"),
+    "evaluate": (*ADDING, *PRETRAINING, "classifier", "test"),
 }
 """Task -> parts of the pipeline that it builds, in order. Other tasks are not foreseen."""
 
@@ -91,6 +92,7 @@ def _parts_of(config: Config) -> Iterator[str]:
     unused = {
         "features": not arm.needs_features,
         "generator": not (config.draws_images or config.task == "train_generator"),
+        "microscopes": "matched" not in arm.parts,
         "pool": not (arm.needs_pool or config.task == "sample"),
     } | dict.fromkeys(PRETRAINING, not config.pretrains)
     return (name for name in PARTS.get(config.task, ()) if not unused.get(name))
@@ -110,6 +112,9 @@ def _part(name: str, config: Config) -> Part:
     used |= {"pretraining_store": ["pretraining"], "pretrained": ["pretraining", "classifier"]}
     if name in used:
         decided = {group: getattr(config, group).identity() for group in used[name]}
+    elif name == "microscopes":  # whatever the real images
+        simulation = getattr(config.data, "simulation", config.simulation)
+        decided = simulation.instrument.identity() | {"count": config.augmentation.candidates}
     else:
         decided = config.identity()
     if name == "store":  # images that are used in another way are the same images
@@ -135,6 +140,10 @@ def _images(name: str, config: Config) -> int | None:
             if name == "pretraining_store"
             else first.steps * config.classifier.batch_size
         )
+    if name == "microscopes":
+        from svp_lightning.simulation.matching import COMPARED, IMAGES
+
+        return len(COMPARED) * IMAGES * (config.augmentation.candidates or 0)
     if not isinstance(config.data, SimulatedData):
         return None
     simulation, arm = config.data.simulation, config.augmentation

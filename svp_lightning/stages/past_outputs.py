@@ -16,11 +16,12 @@ from svp_lightning.stages.run_folder import RESULTS
 STAGES = {
     "pool": "synthetic",
     "features": "classifier",
+    "microscopes": "looks",
     "pretraining_store": "store",
     "pretrained": "classifier",
 }
 """Part -> stage whose finished outputs say how long it takes, where the names differ."""
-SIMULATED = ("store", "pretraining_store")
+SIMULATED = ("store", "pretraining_store", "microscopes")
 """Parts that every machine makes on its processor."""
 OTHER_GPU = "a GPU that cannot be seen from here"
 

@@ -130,9 +130,13 @@ def choose_microscopes(
         return Microscopes(range(arm.microscopes), {})
     of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
     base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
-    size = {"image_size": data.image_size, "microscopes": arm.candidates}
+    identity = {
+        "counts": dict.fromkeys(COMPARED, IMAGES * arm.candidates),
+        "image_size": data.image_size,
+        "simulation": base.identity(),
+    }
     make = partial(_render_looks, base, data.image_size, arm.candidates)
-    looks = cache.build("looks", size | {"simulation": base.identity()}, make)
+    looks = cache.build("looks", identity, make)
     real = {}
     for name in (one for one in COMPARED if one in store.class_names):
         rows = store.indices("train", store.class_names.index(name))[:COMPARED_IMAGES]

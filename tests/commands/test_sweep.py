@@ -91,6 +91,7 @@ def test_dry_run_foresees_what_the_second_call_does(grid: Path) -> None:
         (("generator.seed=5",), ["generator", "pool", "classifier", "test"]),
         (("augmentation=none",), ["classifier", "test"]),
         (("data.seed=5", "augmentation=none"), ["store", "classifier", "test"]),
+        (("augmentation=simulated_matched",), ["microscopes", "pool", "classifier", "test"]),
         (("task=train_generator",), []),
         (("task=train_generator", "pretraining=simulated"), []),
         (
