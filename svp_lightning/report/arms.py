@@ -90,6 +90,11 @@ class Cell:
         return "diffusion" in self.parts and self.ratio > 0
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether simulated images of other microscopes are trained on, and no generated ones."""
+        return "simulated" in self.parts and not self.is_generative and self.ratio > 0
+
+    @property
     def is_oracle(self) -> bool:
         """Whether fresh images of the rare classes are trained on, as a perfect generator draws."""
         return "oracle" in self.parts and self.ratio > 0

@@ -69,6 +69,7 @@ class Answer:
 def compare_cells(groups: Sequence[Group], metrics: Sequence[str]) -> list[Comparison]:
     """Each treated cell against nothing added; generated images and oracle against every remedy.
 
+    Simulated images are compared with the remedies that add no images of their own, too.
     P-values are corrected for the arms compared with one kind of reference; an oracle, which is no
     remedy, does not count among them.
     """
@@ -78,6 +79,9 @@ def compare_cells(groups: Sequence[Group], metrics: Sequence[str]) -> list[Compa
             found.append((group, control))
         if group.cell.is_generative or group.cell.is_oracle:
             found += [(group, remedy) for remedy in remedies_of(group, groups)]
+        elif group.cell.is_simulated:
+            plain = (one for one in remedies_of(group, groups) if not one.cell.is_simulated)
+            found += [(group, remedy) for remedy in plain]
     pairs = [
         Pair(a.runs, b.runs, family=(a.cell.is_oracle, b.cell.method), place=a.cell.place)
         for a, b in found

@@ -19,7 +19,9 @@ CLASSES = ("protein", "silicone_oil", "air_bubble")
 NAMES = metric_names(CLASSES)
 TEST = {"protein": 2000, "silicone_oil": 150, "air_bubble": 150}
 IN_USE = {"protein": 0.998, "silicone_oil": 0.001, "air_bubble": 0.001}
-PARTS = {"none": (), "oracle_mixup": ("oracle", "mixup")}
+PARTS = {
+    "none": (), "oracle_mixup": ("oracle", "mixup"), "simulated_mixup": ("simulated", "mixup")
+}  # fmt: skip
 RESAMPLES = 200
 ARMS = (
     *(("none", 0.0), ("duplicate", 1.0), ("class_weights", 0.0), ("classical", 0.0)),

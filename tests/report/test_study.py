@@ -92,6 +92,17 @@ def test_the_best_oracle_of_several_is_the_bound(make_study):
     assert found.oracle.value == pytest.approx(0.05, abs=0.01)
 
 
+def test_simulated_images_meet_the_remedies_without_any(make_study):
+    matched = ("simulated_mixup", 1.0)
+    arms = (*SMALL, ("simulated", 1.0), matched, ("class_weights", 0.0))
+    found = by_arms(make_study(arms=arms, seeds=FIVE))
+    for arm in ("simulated", "simulated_mixup"):
+        of_arm = {reference for method, reference in found if method == arm}
+        assert of_arm == {"none", "duplicate", "class_weights"}
+        assert ("diffusion", arm) in found
+    assert found["diffusion", "class_weights"].compared == 3
+
+
 def raise_auprc(facts, by):
     facts["metrics"]["macro_auprc"] += by
 
