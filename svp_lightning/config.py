@@ -258,7 +258,7 @@ def _versions(config: Config) -> dict[str, int]:
         "store": True,
         "generator": config.draws_images,
         "synthetic": config.draws_images,
-        "looks": "matched" in arm.parts,
+        "looks": config.needs_simulator and arm.candidates is not None,
         "simulated": config.needs_simulator,
         "joined": config.needs_simulator,
         "classifier": task != "predict",

@@ -128,15 +128,6 @@ def choose_microscopes(
     """
     if arm.candidates is None:
         return Microscopes(range(arm.microscopes), {})
-    of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
-    base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
-    identity = {
-        "counts": dict.fromkeys(COMPARED, IMAGES * arm.candidates),
-        "image_size": data.image_size,
-        "simulation": base.identity(),
-    }
-    make = partial(_render_looks, base, data.image_size, arm.candidates)
-    looks = cache.build("looks", identity, make)
     real = {}
     for name in (one for one in COMPARED if one in store.class_names):
         rows = store.indices("train", store.class_names.index(name))[:COMPARED_IMAGES]
@@ -147,6 +138,15 @@ def choose_microscopes(
             f"the classes {', '.join(store.class_names)}.",
             "Name the classes of the data so, or use augmentation.candidates=null.",
         )
+    of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
+    base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
+    identity = {
+        "counts": dict.fromkeys(COMPARED, IMAGES * arm.candidates),
+        "image_size": data.image_size,
+        "simulation": base.identity(),
+    }
+    make = partial(_render_looks, base, data.image_size, arm.candidates)
+    looks = cache.build("looks", identity, make)
     order = np.argsort(distances(np.load(looks / LOOKS), real), kind="stable")
     return Microscopes(order[: arm.microscopes].tolist(), {"looks": looks})
 

@@ -271,5 +271,7 @@ def test_classes_that_the_simulator_does_not_know_are_refused(
 ) -> None:
     data = real_images(tmp_path / "images", ("fibre", "glass"))
     for arm, complaint in (("simulated", "added to"), ("simulated_matched", "compared by")):
+        pipeline = svp_pipeline(*data, f"augmentation={arm}", f"paths.artifacts={tmp_path / 'own'}")
         with pytest.raises(SettingsError, match=complaint):
-            svp_pipeline(*data, f"augmentation={arm}").pool  # noqa: B018
+            pipeline.pool  # noqa: B018
+        assert not (tmp_path / "own" / "looks").exists()  # refused before it takes minutes
