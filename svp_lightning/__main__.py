@@ -7,8 +7,8 @@ so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 import importlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning import preflight
 from svp_lightning.config import OF_IMAGES, Config, parse_config, run_folder, run_identity
-from svp_lightning.errors import DistributedError, SettingsError, SvpError
+from svp_lightning.errors import (
+    DistributedError,
+    SettingsError,
+    SvpError,
+    mistakes_in_one_line,
+)
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.distributed import (
     end_with_main_process,
@@ -63,17 +68,7 @@ def configured(*overrides: str) -> Config:
         return parse_config(_plain(hydra.compose("config", overrides=list(overrides))))
 
 
-@contextmanager
-def _mistakes_in_one_line() -> Iterator[None]:
-    """What the user can correct ends the program with one line and status 1."""
-    try:
-        yield
-    except SvpError as error:
-        print(f"\nError: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
-
-
-@_mistakes_in_one_line()
+@mistakes_in_one_line()
 def run(cfg: DictConfig) -> None:
     """Check a composed configuration, name the run and hand over to the command."""
     config = parse_config(_plain(cfg))
@@ -104,11 +99,11 @@ def run(cfg: DictConfig) -> None:
         kept.report_objective(run_dir)
 
 
+@mistakes_in_one_line()
 def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int) -> None:
     """Say what each cell of a sweep has still to make; the launcher ``process`` calls this.
 
-    Raises:
-        SettingsError: a cell has a setting that is wrong.
+    A wrong setting of a cell ends the program.
     """
     preflight.show([(name, parse_config(_plain(cfg))) for name, cfg in cells], parallel)
 
@@ -290,7 +285,7 @@ def as_typed(key: str, value: str) -> str:
 
 def main() -> None:
     """Entry point of ``python -m svp_lightning``."""
-    with _mistakes_in_one_line():
+    with mistakes_in_one_line():
         refuse_unquoted(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(run)()
 

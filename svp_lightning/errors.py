@@ -5,6 +5,14 @@ message as one line and exits with status 1. Anything else that escapes is our b
 keeps its traceback.
 """
 
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PATH_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""Numbers of errors that a user can correct: permissions, a path below a file, a long name."""
+
 
 class SvpError(Exception):
     """A failure with a cause the user can fix.
@@ -50,3 +58,23 @@ class TrainingError(SvpError):
 
 class DistributedError(SvpError):
     """The process layout does not fit the job."""
+
+
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """What the user can correct ends the program with one line and status 1."""
+    try:
+        yield
+    except SvpError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in PATH_ERRORS or error.filename is None:
+            raise
+        message = (
+            f"{error.filename} cannot be used ({error.strerror}). Check the path in the command, "
+            "its permissions and the length of its names."
+        )
+    else:
+        return
+    print(f"\nError: {message}", file=sys.stderr, flush=True)
+    sys.exit(1)

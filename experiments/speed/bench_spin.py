@@ -2,10 +2,12 @@
 
     python experiments/speed/bench_spin.py               # on an idle machine
     python experiments/speed/bench_spin.py --busy 1      # next to one busy process
+    python experiments/speed/bench_spin.py --copies 2    # two trainings at once
 
 One process for each count trains the demo's two networks on all cores, a few steps at a time and
 in turn with the others, in another order each round. Prints the ratio of the speeds to that of
-libgomp's own count, with the 95 % interval over the rounds.
+libgomp's own count, with the 95 % interval over the rounds. With copies, as many processes of one
+count train at once, and the time is that of the last one.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from scipy import stats
@@ -84,14 +87,18 @@ def worker(count: int) -> subprocess.Popen[str]:
     return start([sys.executable, __file__, "--serve"], env=environment)
 
 
-def turn(process: subprocess.Popen[str]) -> list[float]:
-    """Seconds of each part."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+def turn(processes: Sequence[subprocess.Popen[str]]) -> list[float]:
+    """Seconds of each part until the last of the processes has ended it."""
     time.sleep(ASLEEP_SECONDS)
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return [float(value) for value in process.stdout.readline().split()]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    seconds = []
+    for process in processes:
+        assert process.stdout is not None
+        seconds.append([float(value) for value in process.stdout.readline().split()])
+    return [max(part) for part in zip(*seconds, strict=True)]
 
 
 def main() -> None:
@@ -100,23 +107,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=110)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--busy", type=int, default=0, help="busy processes next to this one")
+    parser.add_argument("--copies", type=int, default=1, help="trainings at once")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve()
     else:
-        report(measure(arguments.counts, arguments.seconds, arguments.busy))
+        counts, copies = arguments.counts, arguments.copies
+        report(measure(counts, arguments.seconds, arguments.busy, copies))
 
 
 Round = dict[int, list[float]]
 """Count -> seconds of each part."""
 
 
-def measure(counts: Sequence[int], seconds: float, busy: int) -> list[Round]:
+def measure(counts: Sequence[int], seconds: float, busy: int, copies: int) -> list[Round]:
     """Rounds of turns, three at least, after each process has been warmed up."""
-    workers = {count: worker(count) for count in {*counts, OWN}}
-    for process in workers.values():
-        turn(process)
+    workers = {count: [worker(count) for _ in range(copies)] for count in {*counts, OWN}}
+    for processes in workers.values():
+        turn(processes)
     endless = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(endless) for _ in range(busy)]
     rounds: list[Round] = []
@@ -126,7 +135,7 @@ def measure(counts: Sequence[int], seconds: float, busy: int) -> list[Round]:
             order = random.Random(len(rounds)).sample(list(workers), len(workers))
             rounds.append({count: turn(workers[count]) for count in order})
     finally:
-        for process in (*workers.values(), *others):
+        for process in (*chain.from_iterable(workers.values()), *others):
             process.kill()
     return rounds
 

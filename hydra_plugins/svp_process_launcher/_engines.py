@@ -42,27 +42,23 @@ def processes(
     for slot in range(parallel):
         shares.put({"CUDA_VISIBLE_DEVICES": groups[slot % len(groups)]} if groups else {})
     adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="sweep_") as memory:
 
-        def run(cell: Cell, cells_and_processes: int) -> None:
-            if sweep.received or (stop_on_failure and sweep.has_failed()):
-                return
-            share = shares.get()
-            environment = cell_environment(cell, cells_and_processes) | share
-            environment["SVP_SWEEP_MEMORY"] = memory
-            sweep.begin(cell, "started")
-            sweep.settle(
-                cell, partial(run_cell, cell.command, environment, cell.log, sweep.received)
-            )
-            shares.put(share)
+    def run(cell: Cell, cells_and_processes: int) -> None:
+        if sweep.received or (stop_on_failure and sweep.has_failed()):
+            return
+        share = shares.get()
+        environment = cell_environment(cell, cells_and_processes) | share
+        sweep.begin(cell, "started")
+        sweep.settle(cell, partial(run_cell, cell.command, environment, cell.log, sweep.received))
+        shares.put(share)
 
-        for cell in sweep.first:
-            run(cell, 1)
-        with ThreadPoolExecutor(parallel) as pool:
-            shared = parallel * processes_of_a_cell
-            ends = [pool.submit(run, cell, shared) for cell in sweep.cells]
-            while not all(end.done() for end in ends):  # signals arrive in this thread
-                time.sleep(POLL_SECONDS)
+    for cell in sweep.first:
+        run(cell, 1)
+    with ThreadPoolExecutor(parallel) as pool:
+        shared = parallel * processes_of_a_cell
+        ends = [pool.submit(run, cell, shared) for cell in sweep.cells]
+        while not all(end.done() for end in ends):  # signals arrive in this thread
+            time.sleep(POLL_SECONDS)
     for end in ends:
         end.result()  # a mistake of the launcher's own is not lost
 

@@ -3,7 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,20 @@ from hydra_plugins.svp_process_launcher._processes import stop_signals
 from hydra_plugins.svp_process_launcher._progress import Sweep
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+@contextmanager
+def memory_of(engine: str) -> Iterator[None]:
+    """What this process and the cells on this machine read is shared; other engines see to it."""
+    if engine != "processes":
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="sweep_") as folder:
+        os.environ["SVP_SWEEP_MEMORY"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["SVP_SWEEP_MEMORY"]
 
 
 def launch(

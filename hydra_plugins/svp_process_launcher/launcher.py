@@ -13,8 +13,8 @@ What a cell gets in its environment:
 - ``SVP_SWEEP_CELL``: its number, as ``"2/12"``.
 - ``SVP_CELL_RESULT``: a file to which the cell's rank 0 may write ``{"objective": 0.93}``. A
   sweeper that searches (Optuna) gets this number as the cell's return value.
-- ``SVP_SWEEP_MEMORY``: a folder that all cells of a batch share, removed at its end; that of SLURM
-  jobs and Ray tasks is beside the logs, and stays where jobs run on without the sweep.
+- ``SVP_SWEEP_MEMORY``: a folder that the sweep and its cells share, removed at its end; that of
+  SLURM jobs and Ray tasks is beside the logs, and stays where jobs run on without the sweep.
 - ``CUDA_VISIBLE_DEVICES``, ``OMP_NUM_THREADS``: its share of the machine where several cells
   run at once (``process``). An ``OMP_NUM_THREADS`` set by the caller is kept.
 
@@ -29,6 +29,7 @@ Exit status of the sweep: 0, or 1 where a cell failed, or 128 + the signal that 
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -47,7 +48,22 @@ class ProcessLauncher(Launcher):
         self.program: Any = None
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Keep the sweep's config; the task function runs in the cells, not here."""
+        """Keep the sweep's config; the task function runs in the cells, not here.
+
+        Raises:
+            LauncherError: the sweep's folder, which Hydra makes next, cannot be written.
+        """
+        # Hydra imports every plugin module at start-up unless its name begins with "_".
+        from hydra_plugins.svp_process_launcher._cells import LauncherError
+
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LauncherError(
+                f"{folder} cannot be written ({error.strerror}).",
+                "Check the folder and its permissions, shorten study=…, or set paths.outputs.",
+            ) from error
         self.config, self.context = config, hydra_context
         self.program = sys.modules[task_function.__module__]
 
@@ -63,12 +79,12 @@ class ProcessLauncher(Launcher):
             LauncherError: for impossible settings, or inside a distributed job.
             SystemExit: after a dry run (0), a signal, or failures nobody else would report (1).
         """
-        # Hydra imports every plugin module at start-up unless its name begins with "_".
         from hydra_plugins.svp_process_launcher import _sweep
 
-        return _sweep.launch(
-            self.config, self._ask, job_overrides, initial_job_idx, self.engine, **self.options
-        )
+        with _sweep.memory_of(self.engine):
+            return _sweep.launch(
+                self.config, self._ask, job_overrides, initial_job_idx, self.engine, **self.options
+            )
 
     def _ask(self, question: str, cells: Sequence[Any], *more: Any) -> Any:
         """Hand name and composed config of each cell to a function of the program, if it has it."""

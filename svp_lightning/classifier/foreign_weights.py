@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from svp_lightning.errors import CheckpointError
+from svp_lightning.runtime.files import require_unchanged
 
 Stem = Literal["sum", "mean"]
 WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
@@ -114,7 +115,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
     Raises:
         CheckpointError: no such file, more than plain tensors, or no state dict.
+        ArtifactError: it is of a run, and has changed since the run was finished.
     """
+    require_unchanged(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -238,9 +238,9 @@ def read_resamples(path: Path) -> Resamples | None:
     Raises:
         ArtifactError: the file is broken or not such a table.
     """
+    require_unchanged(path)
     if not path.is_file():
         return None
-    require_unchanged(path)
     try:
         table = parquet.read_table(path)
         draw = json.loads(table.schema.metadata[KEY])["draw"]

@@ -36,8 +36,8 @@ from svp_lightning.runtime.files import (
 
 RECORD, JOINING = "artifact.json", ".joining"
 KEY_LENGTH = 16
-HASHED_BELOW_BYTES = 1 << 28
-"""Larger files are images of a store, which checks its own SHA-256 when it is opened."""
+CHECKED_BY_STORES = "images.npy"
+"""Large; a store checks its SHA-256 when it is opened."""
 
 STAGE_VERSIONS = {
     "store": 8,
@@ -234,7 +234,7 @@ def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str,
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in partial.rglob("*") if p.is_file()):
         facts: dict[str, Any] = {"bytes": file.stat().st_size}
-        if facts["bytes"] < HASHED_BELOW_BYTES:
+        if file.name != CHECKED_BY_STORES:
             facts["sha256"] = sha256_of_file(file)
         files[file.relative_to(partial).as_posix()] = facts
     return {

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from svp_lightning.errors import ArtifactError
+from svp_lightning.errors import PATH_ERRORS, ArtifactError
 from svp_lightning.runtime.user_files import files_below
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
-"""Numbers of errors that a user can correct: permissions, a path below a file, a long name."""
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """Numbers of the errors of file systems without locks (some network mounts)."""
 CHECKSUMS = "checksums.json"
@@ -64,7 +62,7 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
                 "Free some space, or point paths.artifacts and paths.outputs at a larger disk; "
                 "the same command then resumes where it stopped.",
             ) from error
-        if error.errno in NOT_WRITABLE:
+        if error.errno in PATH_ERRORS:
             raise ArtifactError(
                 f"{path} cannot be written ({error.strerror}).",
                 "Check the folder and its permissions, shorten name=… and study=…, or set "

@@ -111,8 +111,9 @@ def data_of(run: Path) -> DataSettings:
     """The data settings that a run was made with.
 
     Raises:
-        ArtifactError: the run's configuration is missing or not of this version.
+        ArtifactError: the run's configuration is missing, has changed or is not of this version.
     """
+    require_unchanged(run / CONFIG)
     try:
         values = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
         return TypeAdapter[DataSettings](DataSettings).validate_python(values["data"])

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image
 
+from svp_lightning.__main__ import dry_run
 from svp_lightning.errors import ArtifactError
+from svp_lightning.runtime.settings import config_folder
 from tests.conftest import Program, fresh_process, only_run
 
 
@@ -74,6 +77,31 @@ def test_bad_image_folders(
 def test_bad_settings(svp: Program, tmp_path: Path, override: str, named: str) -> None:
     assert named in svp.fails(override)
     assert not list(tmp_path.rglob("results.json"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("task=report", "study={}"),
+        ("task=verify", "paths.outputs={}"),
+        ("task=predict", "predict.run={}", "data=folder", "data.root=."),
+        ("task=ingest", "data=flowcam", "data.root={}"),
+        ("task=ingest", "data=folder", "data.root=.", "data.table={}"),
+        ("task=export", "export.generator={}"),
+    ],
+)
+def test_names_that_are_too_long(svp: Program, overrides: tuple[str, ...]) -> None:
+    name = "n" * 300
+    text = svp.fails(*(override.format(name) for override in overrides))
+    assert name in text
+
+
+def test_a_dry_run_names_a_wrong_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cell = compose("config", overrides=["scale=tiny", "augmentation.ratio=1e12"])
+    with pytest.raises(SystemExit):
+        dry_run([("[1/1]", cell)], 1)
+    assert capsys.readouterr().err.startswith("\nError: augmentation.ratio: ")
 
 
 @pytest.mark.parametrize("stage", ["generator", "classifier"])

@@ -153,6 +153,10 @@ def test_a_runs_classifier_is_exported_with_what_was_measured_of_it(
     kept = yaml.safe_load((run / "config.yaml").read_text())
     kept["data"]["seed"] += 1
     (run / "config.yaml").write_text(yaml.safe_dump(kept))
+    assert "has changed" in svp.fails("task=export", f"export.classifier={run}", "export.to=bare")
+    recorded = json.loads((run / "checksums.json").read_text())
+    del recorded["config.yaml"]
+    (run / "checksums.json").write_text(json.dumps(recorded))
     svp("task=export", f"export.classifier={run}", "export.to=bare")
     assert "not those of the run" in svp.said() or not available()
     assert not (tmp_path / "bare" / "model.onnx").exists()

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,23 @@ def test_overrides_reach_the_cell_exactly(app: Any) -> None:
     config = app.records()[5]["config"]
     assert config["value"] == VALUES[chosen[-1]]
     assert [config[f"fixed{index}"] for index in range(len(VALUES))] == list(VALUES.values())
+
+
+def test_what_the_sweep_itself_reads_is_shared_with_its_cells(app: Any) -> None:
+    done = app.run("-m", "number=1,2", "hydra.launcher.parallel=auto")
+    assert done.returncode == 0, done.stderr
+    memory = (app.folder / "asked").read_text()
+    assert [record["memory"][0] for record in app.records().values()] == [memory, memory]
+    assert not Path(memory).exists()
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/below", "n" * 300])
+def test_a_sweep_whose_folder_cannot_be_written(app: Any, folder: str) -> None:
+    done = app.run("-m", "number=1,2", f"hydra.sweep.dir={folder}")
+    assert done.returncode == 1
+    assert f"{folder} cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert app.started() == {}
 
 
 def test_dry_run_prints_commands_that_a_shell_runs_to_the_same_effect(app: Any) -> None:

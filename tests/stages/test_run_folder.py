@@ -2,16 +2,29 @@
 
 import json
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from svp_lightning.classifier.foreign_weights import read_state_dict
 from svp_lightning.errors import ArtifactError
+from svp_lightning.evaluation.predictions import read_predictions, read_resamples
+from svp_lightning.evaluation.reference import read_reference
+from svp_lightning.evaluation.schema import read_results
 from svp_lightning.runtime.files import require_unchanged
-from svp_lightning.stages.run_folder import evaluated_run, finished, writing
+from svp_lightning.stages.run_folder import data_of, evaluated_run, finished, writing
 
-FILES = ("results.json", "classifier.ckpt", "predictions.parquet", "config.yaml", "metrics.csv")
+READERS: dict[str, Callable[[Path], object]] = {
+    "results.json": read_results,
+    "classifier.ckpt": read_state_dict,
+    "predictions.parquet": read_predictions,
+    "bootstrap.parquet": read_resamples,
+    "reference.safetensors": read_reference,
+    "config.yaml": lambda file: data_of(file.parent),
+}
+FILES = (*READERS, "metrics.csv")
 
 
 @pytest.fixture
@@ -48,6 +61,17 @@ def test_a_damaged_run_is_named_and_not_finished(
     assert str(file) in capsys.readouterr().out
     with pytest.raises(ArtifactError, match=name):
         require_unchanged(file)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_not_read(run: Path, name: str) -> None:
+    file = run / name
+    file.write_bytes(b"[" + file.read_bytes()[1:])
+    with pytest.raises(ArtifactError, match=rf"{name} is missing or has changed"):
+        READERS[name](file)
+    file.unlink()
+    with pytest.raises(ArtifactError, match=rf"{name} is missing or has changed"):
+        READERS[name](file)
 
 
 def test_a_record_of_files_elsewhere_is_none(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
