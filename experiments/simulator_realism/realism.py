@@ -68,7 +68,7 @@ def trained(variant: str, images: Images, epochs: int, seed: int, work: Path) ->
         stacked = np.concatenate([images[name] for name in PAPER_CLASSES])
         torch.save(train(stacked, labels, epochs, seed).state_dict(), path)
     network = small_network(3)
-    network.load_state_dict(torch.load(path))
+    network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval()
 
 

@@ -1,8 +1,8 @@
 """What the spinning of waiting OpenMP threads (GOMP_SPINCOUNT) costs idle and gains next to others.
 
-    python experiments/speed/bench_spin.py               # on an idle machine
-    python experiments/speed/bench_spin.py --busy 1      # next to one busy process
-    python experiments/speed/bench_spin.py --copies 2    # two trainings at once
+    python experiments/speed/bench_spin.py                   # on an idle machine
+    python experiments/speed/bench_spin.py --next-to busy    # next to a busy process
+    python experiments/speed/bench_spin.py --copies 2        # two trainings at once
 
 One process for each count trains the demo's two networks on all cores, a few steps at a time and
 in turn with the others, in another order each round. Prints the ratio of the speeds to that of
@@ -27,6 +27,12 @@ OWN = 300_000
 """The count of libgomp where nothing is set."""
 COUNTS = (1_000, 3_000, 10_000, 30_000, 100_000, OWN)
 STEPS = {"generator": 5, "classifier": 5}
+NEIGHBOURS: dict[str, Callable[[list[str]], subprocess.Popen[bytes]]] = {
+    "busy": subprocess.Popen,
+    "niced": lambda command: subprocess.Popen(["nice", "-n", "19", *command]),
+    "session": partial(subprocess.Popen, start_new_session=True),
+}
+"""Of the same session and priority, of less, or of another session, as other users' are."""
 ASLEEP_SECONDS = 0.05
 """After which the threads of a process that has nothing to do have ended their spinning."""
 
@@ -106,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=110)
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
-    parser.add_argument("--busy", type=int, default=0, help="busy processes next to this one")
+    parser.add_argument("--next-to", choices=NEIGHBOURS, help="a process that is always busy")
     parser.add_argument("--copies", type=int, default=1, help="trainings at once")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -114,20 +120,23 @@ def main() -> None:
         serve()
     else:
         counts, copies = arguments.counts, arguments.copies
-        report(measure(counts, arguments.seconds, arguments.busy, copies))
+        report(measure(counts, arguments.seconds, arguments.next_to, copies))
 
 
 Round = dict[int, list[float]]
 """Count -> seconds of each part."""
 
 
-def measure(counts: Sequence[int], seconds: float, busy: int, copies: int) -> list[Round]:
+def measure(
+    counts: Sequence[int], seconds: float, neighbour: str | None, copies: int
+) -> list[Round]:
     """Rounds of turns, three at least, after each process has been warmed up."""
     workers = {count: [worker(count) for _ in range(copies)] for count in {*counts, OWN}}
     for processes in workers.values():
         turn(processes)
-    endless = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(endless) for _ in range(busy)]
+    others = (
+        [NEIGHBOURS[neighbour]([sys.executable, "-c", "while True: pass"])] if neighbour else []
+    )
     rounds: list[Round] = []
     try:
         end = time.monotonic() + seconds

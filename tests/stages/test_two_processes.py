@@ -42,10 +42,19 @@ def test_score_does_not_depend_on_the_number_of_processes(found):
     assert first["score"] == second["score"] == pytest.approx(float(alone["score"]), abs=1e-6)
 
 
-def test_a_global_batch_trains_alike_on_any_number_of_processes(found):
-    """Weights and running statistics: each process normalises by the batches of both."""
-    alone, together = found["alone-1-0"]["weights"], found["validated-2-0"]["weights"]
-    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=2e-4)
+@pytest.mark.parametrize(
+    ("one", "two", "rounding"),
+    [("alone-1-0", "validated-2-0", 2e-4), ("alone_parts-1-0", "both_parts-2-0", 2e-3)],
+)
+def test_a_global_batch_trains_alike_on_any_number_of_processes(found, one, two, rounding):
+    """Weights and running statistics: each process normalises by the batches, or parts, of both."""
+    alone, together = (found[run]["weights"] for run in (one, two))
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=rounding)
+
+
+def test_a_batch_in_parts_is_normalised_by_its_parts(found):
+    whole, parts = (found[f"{name}-1-0"]["weights"] for name in ("alone", "alone_parts"))
+    assert abs(whole - parts).max() > 1
 
 
 @pytest.mark.parametrize("name", ["generator", "in_parts"])

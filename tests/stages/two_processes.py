@@ -144,9 +144,10 @@ def main(out):
     score = partial(validation_score, NAMES, trained, in_use)
     module = Module(settings, NAMES, 16, score=score)
     trainer(2, out, max_epochs=1, limit_train_batches=1).fit(module, datamodule=Rank(9, 4))
-    alone = Module(settings, NAMES, 16, score=score)
-    alone_trainer = trainer(1, out, "alone", max_epochs=1, limit_train_batches=1)
-    alone_trainer.fit(alone, datamodule=Rank(9, 8))
+    for name, parts, processes in (("alone", 1, 1), ("alone_parts", 2, 1), ("both_parts", 2, 2)):
+        other = Module(settings, NAMES, 16, score=score, parts=parts)
+        trained_by = trainer(processes, out, name, max_epochs=1, limit_train_batches=1)
+        trained_by.fit(other, datamodule=Rank(9, 8 // processes))
     # Lightning has brought the trained weights back from the forked process.
     trainer(1, out).validate(module, datamodule=Rank(9, 4), verbose=False)
     train_generators(out, "generator", dropout=0.2, parts=1)
