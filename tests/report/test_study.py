@@ -255,20 +255,24 @@ def test_learning_curve_compares_equals(make_study):
 
 
 def test_a_pretrained_classifier_is_compared_with_its_own_control(make_study):
-    folder = make_study()
+    folder, starts = make_study(), ("pretraining", "matched_pretraining")
     for run in list(folder.iterdir()):
-        shutil.copytree(run, run.with_name(f"{run.name}_pretrained"))
+        for start in starts:
+            shutil.copytree(run, run.with_name(f"{run.name}_by_{start}"))
+    for start in starts:
 
-    def pretrain(facts):
-        facts["costs"]["pretraining"] = facts["costs"]["classifier"] | {"artifact": "start"}
+        def pretrain(facts, start=start):
+            facts["costs"][start] = facts["costs"]["classifier"] | {"artifact": "start"}
 
-    change_results(folder, pretrain, "*_pretrained")
+        change_results(folder, pretrain, f"*_by_{start}")
     groups, comparisons = compared(folder)
-    assert len(groups) == 4
-    assert len(comparisons) == 2
+    assert len(groups) == 6
+    assert len(comparisons) == 3
     for one in comparisons:
         assert one.reference.cell.place == one.group.cell.place
-    assert "ResNet-18, pretrained" in Page(study_report(folder)).words
+    words = Page(study_report(folder)).words
+    assert "ResNet-18, pretrained" in words
+    assert "ResNet-18, pretrained, matched" in words
 
 
 def test_controls_of_variants_are_lines_in_the_main_figure(make_study):
