@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.augmentation import OtherMicroscopes
 from svp_lightning.data.classes import PAPER_CLASSES
-from svp_lightning.data.store import MANIFEST, Store
+from svp_lightning.data.store import MANIFEST, Store, spread
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache
@@ -37,10 +37,9 @@ SPLIT = "train"
 """The split that the simulator is asked for; in the pool images belong to none."""
 LOOKS, PART = "looks.npy", 20
 """File of the looks of microscopes, and how many of them are rendered at a time."""
-COMPARED_IMAGES = 2000
-"""Training images of a class, at most, that microscopes are compared with."""
-BACKGROUND_IMAGES = 2000
-"""Training images that the grey level around particles is measured on."""
+MEASURED = 2000
+"""Training images, at most, that microscopes are compared with (of each class), or that the grey
+level around particles is measured on; from all over the store, which may be sorted by runs."""
 
 
 def build_simulated_pool(
@@ -130,7 +129,7 @@ def choose_microscopes(
         return Microscopes(range(asked.microscopes), {})
     real = {}
     for name in (one for one in COMPARED if one in store.class_names):
-        rows = store.indices("train", store.class_names.index(name))[:COMPARED_IMAGES]
+        rows = spread(store.indices("train", store.class_names.index(name)), MEASURED)
         real[name] = np.asarray(store.images[rows])
     if not real:
         raise SettingsError(
@@ -173,8 +172,7 @@ def _render_looks(base: SimulationSettings, image_size: int, count: int, folder:
 
 def training_background(store: Store) -> float:
     """The same of a store's training images, of a part of them where there are many."""
-    rows = store.indices(split="train")[:BACKGROUND_IMAGES]
-    return background_level(store.images[rows])
+    return background_level(store.images[spread(store.indices(split="train"), MEASURED)])
 
 
 def _scaled(images: NDArray[np.uint8], background: float | None) -> NDArray[np.uint8]:

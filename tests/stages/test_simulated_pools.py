@@ -121,6 +121,25 @@ def test_matched_images_are_of_the_microscopes_most_like_the_data(svp_pipeline: 
     assert own.sha256 == pipeline.pool.sha256
 
 
+def test_microscopes_are_compared_with_images_from_all_over_the_store(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: dict[str, np.ndarray] = {}
+
+    def distances(looks: np.ndarray, real: dict[str, np.ndarray]) -> np.ndarray:
+        compared.update(real)
+        return np.zeros(len(looks))
+
+    monkeypatch.setattr(simulated_pools, "MEASURED", 2)
+    monkeypatch.setattr(simulated_pools, "distances", distances)
+    pipeline = svp_pipeline("augmentation=simulated_matched")
+    assert pipeline.microscopes.numbers == [0, 1]
+    for name, images in compared.items():
+        label = pipeline.store.class_names.index(name)
+        own = np.asarray(pipeline.store.images[pipeline.store.indices("train", label)])
+        assert np.array_equal(images, own[[0, -1]])
+
+
 def test_other_data_are_compared_with_the_same_looks(svp_pipeline: Build) -> None:
     arm = ("augmentation=simulated_matched",)
     first, second = (svp_pipeline(*arm, f"data.seed={n}").microscopes.sources for n in (1, 2))
