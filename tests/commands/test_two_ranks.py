@@ -1,7 +1,13 @@
 """Two gloo processes: the same pool and test metrics as one, every test image once, in a sweep."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +15,14 @@ import pytest
 
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
-from tests.conftest import fresh_process, in_process, only_run, results, tiny
+from tests.conftest import (
+    clean_environment,
+    fresh_process,
+    in_process,
+    only_run,
+    results,
+    tiny,
+)
 
 CELL = ("+experiment=resnet18_aug_ratio_1x", "generator.selection.method=denoising",
         "sampler.batch_size=5")  # fmt: skip
@@ -63,3 +76,35 @@ def test_checkpoint_is_chosen_by_both_processes_as_recorded(sweep: Path) -> None
     assert list(checks) == [2, 4, 6]
     best = min(checks.values(), key=lambda check: np.log(check["heldout"]).mean())
     assert training["selection"]["step"] == best["step"]
+
+
+def test_a_rank_that_is_killed_ends_the_other_with_one_sentence(
+    sweep: Path, tmp_path: Path
+) -> None:
+    artifacts, log = tmp_path / "artifacts", tmp_path / "log"
+    shutil.copytree(sweep / "artifacts" / "store", artifacts / "store")
+    endless = ("classifier.steps=100000", "classifier.validate_every=100000")
+    training = ("task=train_classifier", "augmentation=none", "trainer=ddp_cpu", *endless)
+    overrides = tiny(artifacts, *training, "trainer.devices=2")
+    with log.open("w") as file:
+        both = subprocess.Popen(
+            [sys.executable, "-m", "svp_lightning", *overrides],
+            cwd=tmp_path, env=clean_environment(), stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        until(lambda: list(artifacts.glob("classifier/*.partial/logs/attempt_*")))  # both connected
+        children = Path(f"/proc/{both.pid}/task/{both.pid}/children").read_text().split()
+        os.kill(int(children[-1]), signal.SIGKILL)
+        assert both.wait(timeout=60) == 1
+    finally:
+        both.kill()
+    said = [line for line in log.read_text().splitlines() if line.startswith("Error: ")]
+    assert len(said) == 1, log.read_text()
+    assert "Traceback" not in log.read_text()
+
+
+def until(happened: Callable[[], object]) -> None:
+    end = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.1)
