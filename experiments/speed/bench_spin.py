@@ -85,9 +85,8 @@ def serve() -> None:
         print(*seconds, flush=True)
 
 
-def worker(count: int) -> subprocess.Popen[str]:
-    cores = str(len(os.sched_getaffinity(0)))
-    environment = os.environ | {"GOMP_SPINCOUNT": str(count), "OMP_NUM_THREADS": cores}
+def worker(count: int, threads: int) -> subprocess.Popen[str]:
+    environment = os.environ | {"GOMP_SPINCOUNT": str(count), "OMP_NUM_THREADS": str(threads)}
     environment.pop("OMP_WAIT_POLICY", None)
     start = partial(subprocess.Popen[str], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return start([sys.executable, __file__, "--serve"], env=environment)
@@ -114,32 +113,32 @@ def main() -> None:
     parser.add_argument("--counts", type=int, nargs="+", default=COUNTS)
     parser.add_argument("--next-to", choices=NEIGHBOURS, help="a process that is always busy")
     parser.add_argument("--copies", type=int, default=1, help="trainings at once")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         serve()
     else:
-        counts, copies = arguments.counts, arguments.copies
-        report(measure(counts, arguments.seconds, arguments.next_to, copies))
+        report(measure(arguments))
 
 
 Round = dict[int, list[float]]
 """Count -> seconds of each part."""
 
 
-def measure(
-    counts: Sequence[int], seconds: float, neighbour: str | None, copies: int
-) -> list[Round]:
+def measure(asked: argparse.Namespace) -> list[Round]:
     """Rounds of turns, three at least, after each process has been warmed up."""
-    workers = {count: [worker(count) for _ in range(copies)] for count in {*counts, OWN}}
+    workers = {
+        count: [worker(count, asked.threads) for _ in range(asked.copies)]
+        for count in {*asked.counts, OWN}
+    }
     for processes in workers.values():
         turn(processes)
-    others = (
-        [NEIGHBOURS[neighbour]([sys.executable, "-c", "while True: pass"])] if neighbour else []
-    )
+    endless = [sys.executable, "-c", "while True: pass"]
+    others = [NEIGHBOURS[asked.next_to](endless)] if asked.next_to else []
     rounds: list[Round] = []
     try:
-        end = time.monotonic() + seconds
+        end = time.monotonic() + asked.seconds
         while time.monotonic() < end or len(rounds) < 3:
             order = random.Random(len(rounds)).sample(list(workers), len(workers))
             rounds.append({count: turn(workers[count]) for count in order})

@@ -5,6 +5,8 @@ import os
 import platform
 import socket
 import subprocess
+import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlparse
@@ -28,6 +30,8 @@ PACKAGES = (
 )
 WANDB_URL = "https://api.wandb.ai"
 TIMEOUT_SECONDS = 3.0
+FASTER = 1.5
+"""A thread alone has to be faster by this to be advised: a step of few images is short."""
 
 
 def package_versions() -> dict[str, str]:
@@ -157,3 +161,31 @@ def planned_device(trainer: TrainerSettings) -> str:
         return OTHER_GPU
     processes = trainer.processes or max(1, torch.cuda.device_count())
     return device_name(device, processes * trainer.num_nodes).partition(",")[0]
+
+
+def timed(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds of a step, and how many times as fast one thread is as all of them.
+
+    Threads wait for one another in every operation. Where other processes take their cores that can
+    take longer than to compute alone (docs/speed.md). 1: no faster, or there is one thread.
+    """
+    took, threads = _seconds(step, device), torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        return took, 1.0
+    torch.set_num_threads(1)
+    try:
+        alone = _seconds(step, device)
+    finally:
+        torch.set_num_threads(threads)
+    return took, took / alone if took > FASTER * alone else 1.0
+
+
+def _seconds(step: Callable[[], object], device: torch.device) -> float:
+    seconds = []
+    for _ in range(3):  # the first call pays for set-up
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +27,17 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import DistributedError, SettingsError, TrainingError
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import LAUNCHER_LOG, bar, duration, quieten_libraries, say
-from svp_lightning.stages.environment import choose_device, device_name, precision_of, wandb_mode
+from svp_lightning.stages.environment import (
+    choose_device,
+    device_name,
+    precision_of,
+    timed,
+    wandb_mode,
+)
 from svp_lightning.stages.resuming import KeepCost, WholeCheckpoints, newest_checkpoint
 from svp_lightning.stages.settings import TrainerSettings
 
-LONG_SECONDS = 15 * 60
+LONG_SECONDS, NOTICED_SECONDS = 15 * 60, 60
 PROBE_IMAGES = 8
 LOG_EVERY = 10
 """Optimiser steps between logged values."""
@@ -225,16 +230,15 @@ def announce_training(
     batch = ParticleDataset.of_mixture(rows)[positions]
     inputs, labels = to_model_range(batch["image"]).to(device), batch["label"].to(device)
     with trainer.precision_plugin.forward_context():
-        for _ in range(2):  # the first call pays for set-up
-            start = time.perf_counter()
-            loss(probe, inputs, labels).backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-    seconds = (time.perf_counter() - start) / PROBE_IMAGES * images / trainer.world_size
+        took, faster = timed(lambda: loss(probe, inputs, labels).backward(), device)
+    seconds = took / PROBE_IMAGES * images / trainer.world_size
     where = device_name(device, trainer.world_size)
     say(f"  {images:,} training images on {where}: about {duration(seconds)}")
     if seconds > LONG_SECONDS:
         say("  That is long. scale=demo takes minutes on a CPU, scale=tiny seconds.")
+    if seconds > NOTICED_SECONDS and faster > 1 and trainer.world_size == 1:
+        say(f"  Other work uses the cores: one thread is {faster:.1f} times as fast just now.")
+        say("  To use one, stop this and begin the command with OMP_NUM_THREADS=1.")
 
 
 class StepsProgress(ProgressBar):

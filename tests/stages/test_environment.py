@@ -1,5 +1,6 @@
 """The device, and the precision on it, on made-up machines."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 from svp_lightning.commands.doctor import _precision
 from svp_lightning.errors import SettingsError
-from svp_lightning.stages.environment import choose_device, precision_of
+from svp_lightning.stages.environment import choose_device, precision_of, timed
 from svp_lightning.stages.settings import TrainerSettings
 from tests.configured import changed, tiny
 
@@ -77,3 +78,24 @@ def test_precision_follows_the_hardware_and_tests_are_exact(
     assert _precision(trainer("cpu")) == f"{chosen} for training, 32-true for tests"
     mixed = trainer(precision="16-mixed")
     assert [precision_of(mixed, training) for training in (True, False)] == ["16-mixed", "32-true"]
+
+
+@pytest.mark.parametrize(("alone", "together", "advised"), [(0.01, 0.1, True), (0.1, 0.05, False)])
+def test_one_thread_is_advised_where_it_is_much_faster(
+    alone: float, together: float, advised: bool
+) -> None:
+    def step() -> None:
+        time.sleep(alone if torch.get_num_threads() == 1 else together)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        took, faster = timed(step, torch.device("cpu"))
+        assert torch.get_num_threads() == 2
+        torch.set_num_threads(1)
+        assert timed(step, torch.device("cpu"))[1] == 1
+    finally:
+        torch.set_num_threads(before)
+    assert took >= together
+    assert (faster > 1.5) == advised
+    assert advised or faster == 1
