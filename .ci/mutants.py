@@ -41,6 +41,13 @@ PARTS = {
         "data/test_augmentation.py data/test_mix.py data/test_rarity.py data/test_splits.py "
         "evaluation/test_intervals.py evaluation/test_priors.py",
     ),
+    "study": (
+        "evaluation/calibration evaluation/comparison evaluation/corrected_counts "
+        "evaluation/counting evaluation/particle_counts evaluation/repetitions",
+        "evaluation/test_calibration.py evaluation/test_comparison.py "
+        "evaluation/test_corrected_counts.py evaluation/test_counting.py "
+        "evaluation/test_particle_counts.py evaluation/test_repetitions.py",
+    ),
     "artifacts": ("runtime/artifacts", "runtime/test_artifacts.py runtime/test_distributed.py"),
     "importers": (
         "data/importers/labels data/importers/tables data/importers/window",
