@@ -40,9 +40,9 @@ coverage: $(STAMP)  ## Branch coverage of all tests, other processes included (h
 		--cov-report=json:build/coverage/report.json
 	@$(BIN)/python .ci/branches.py build/coverage/report.json
 
-mutation: $(STAMP)  ## Share of small mistakes in the code that tests notice, where numbers are made (an hour)
+mutation: $(STAMP)  ## Share of small mistakes in the code that tests notice, where numbers are made (an hour and a half)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
-	for part in numbers artifacts importers instruments; do $(BIN)/python .ci/mutants.py $$part || exit 1; done
+	for part in numbers study artifacts importers instruments; do $(BIN)/python .ci/mutants.py $$part || exit 1; done
 
 lint: $(STAMP)  ## Style and types
 	$(BIN)/ruff check .
