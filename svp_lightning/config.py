@@ -157,13 +157,6 @@ class Config(Settings):
         starts = self.draws_images and self.sampler.start_ratio is not None
         return self.augmentation.simulates or starts
 
-    @property
-    def chooses_microscopes(self) -> bool:
-        """Whether simulated images are of the microscopes most like the training images."""
-        asked = [self.augmentation] if self.needs_simulator else []
-        start = [self.pretraining] if self.pretrains and self.pretraining else []
-        return any(one.candidates is not None for one in (*asked, *start))
-
     def identity(self) -> dict[str, Any]:
         """What decides the results of a run: not its name, its place or its devices.
 
@@ -265,7 +258,7 @@ def _versions(config: Config) -> dict[str, int]:
         "store": True,
         "generator": config.draws_images,
         "synthetic": config.draws_images,
-        "looks": config.chooses_microscopes,
+        "looks": config.needs_simulator and arm.candidates is not None,
         "simulated": config.needs_simulator,
         "joined": config.needs_simulator,
         "classifier": task != "predict",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from svp_lightning.data.mix import Mixture
     from svp_lightning.data.store import Store
-    from svp_lightning.stages.pretraining import Start
     from svp_lightning.stages.simulated_pools import Microscopes
     from svp_lightning.stages.trainers import Trainers
 
@@ -194,8 +193,7 @@ class Pipeline:
         """The other microscopes that simulated images are of."""
         from svp_lightning.stages.simulated_pools import choose_microscopes
 
-        arm, simulation = self.config.augmentation, self._fresh.simulation
-        return choose_microscopes(arm, simulation, self.store, self.cache)
+        return choose_microscopes(self.config.augmentation, self._fresh, self.store, self.cache)
 
     def _simulated(
         self, counts: Mapping[str, int], of: "Microscopes | None", level: float | None = None
@@ -236,26 +234,36 @@ class Pipeline:
         from svp_lightning.stages.classifier_training import build_classifier
 
         own, arm, seed = self.config.classifier, self.config.augmentation, self.config.seed
-        if self.start is not None:
-            own = own.model_copy(update={"pretrained_weights": self.start.classifier / BEST})
+        if (start := self.pretrained) is not None:
+            own = own.model_copy(update={"pretrained_weights": start / BEST})
         return build_classifier(own, arm, seed, rows, self.prevalence, self.cache, self.trainers)
 
     @cached_property
-    def start(self) -> "Start | None":
-        """What the classifier is trained on first, if anything."""
-        config = self.config
-        if config.pretraining is None:
+    def pretraining_store(self) -> "Store | None":
+        """The simulated images that the classifier is trained on first, if any."""
+        if self.config.pretraining is None:
             return None
-        from svp_lightning.stages.pretraining import Start
+        from svp_lightning.stages.pretraining import build_pretraining_store
 
-        return Start(
-            config.pretraining, config.classifier, self.store, self.cache, lambda: self.trainers
-        )
+        return build_pretraining_store(self.config.pretraining, self.store.image_size, self.cache)
 
-    @property
-    def trained_sources(self) -> dict[str, Path]:
-        """Stage -> artifact behind the classifier: what it starts from, if anything, and itself."""
-        return {**(self.start.sources if self.start else {}), "classifier": self.classifier}
+    @cached_property
+    def pretrained(self) -> Path | None:
+        """Folder of the classifier that this one starts from, if any."""
+        config, images = self.config, self.pretraining_store
+        if config.pretraining is None or images is None:
+            return None
+        from svp_lightning.stages.pretraining import build_pretrained
+
+        start, own = config.pretraining, config.classifier
+        return build_pretrained(start, own, images, self.cache, self.trainers)
+
+    @cached_property
+    def starting_sources(self) -> dict[str, Path]:
+        """Stage -> artifact behind the weights that the classifier starts from, if any."""
+        if self.pretraining_store is None or self.pretrained is None:
+            return {}
+        return {"microscopes": self.pretraining_store.path, "pretraining": self.pretrained}
 
     def classifier_on(self, view: "Store") -> tuple[Path, "Mixture"]:
         """A classifier of this arm on the training images of a view of the store, and its rows.

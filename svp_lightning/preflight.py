@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -25,13 +25,11 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD, ArtifactCache
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.terminal import duration, print_table
-from svp_lightning.simulation.settings import SimulationSettings
-from svp_lightning.stages.past_outputs import foreseen
+from svp_lightning.stages.past_outputs import SIMULATED, past_outputs
 from svp_lightning.stages.run_folder import finished
 from svp_lightning.stages.settings import SimulatedData
 
-PRETRAINING = ("start.microscopes", "start.store", "start.classifier")
-LOOKS = ("microscopes", "start.microscopes")
+PRETRAINING = ("pretraining_store", "pretrained")
 ADDING = ("store", "features", "generator", "microscopes", "pool")
 PARTS = {
     "train_generator": ("store", "generator"),
@@ -96,16 +94,13 @@ def _parts_of(config: Config) -> Iterator[str]:
         "generator": not (config.draws_images or config.task == "train_generator"),
         "microscopes": "matched" not in arm.parts,
         "pool": not (arm.needs_pool or config.task == "sample"),
-        "start.microscopes": (first := config.pretraining) is None or first.candidates is None,
-    }
-    if not config.pretrains:
-        unused |= dict.fromkeys(PRETRAINING, True)
+    } | dict.fromkeys(PRETRAINING, not config.pretrains)
     return (name for name in PARTS.get(config.task, ()) if not unused.get(name))
 
 
 def _built(pipeline: Pipeline, name: str) -> bool:
     try:
-        return name != "test" and attrgetter(name)(pipeline) is not None
+        return name != "test" and getattr(pipeline, name) is not None
     except _MissingError:
         return False
 
@@ -114,28 +109,17 @@ def _part(name: str, config: Config) -> Part:
     """The settings that decide the part make its key."""
     used = {"store": ["data"], "features": ["data", "features"], "generator": ["data", "generator"]}
     used["pool"] = [*used["generator"], "sampler", "augmentation"]
-    chosen = ["data"] if config.pretraining and config.pretraining.candidates else []
-    used["start.store"] = ["pretraining", *chosen]
-    used["start.classifier"] = [*used["start.store"], "classifier"]
+    used |= {"pretraining_store": ["pretraining"], "pretrained": ["pretraining", "classifier"]}
     if name in used:
         decided = {group: getattr(config, group).identity() for group in used[name]}
-    elif name in LOOKS:  # whatever the real images
-        count, simulation = _candidates(name, config)
-        decided = simulation.instrument.identity() | {"count": count}
+    elif name == "microscopes":  # whatever the real images
+        simulation = getattr(config.data, "simulation", config.simulation)
+        decided = simulation.instrument.identity() | {"count": config.augmentation.candidates}
     else:
         decided = config.identity()
     if name == "store":  # images that are used in another way are the same images
         decided = {k: v for k, v in decided["data"].items() if k not in UseSettings.model_fields}
-    key = sha256_of_json([name.removeprefix("start."), decided])
-    return Part(name, key, _images(name, config), _like(name, config))
-
-
-def _candidates(name: str, config: Config) -> tuple[int, SimulationSettings]:
-    """How many microscopes are looked at for a part, and what they have in common."""
-    if name == "start.microscopes" and (first := config.pretraining) is not None:
-        return first.candidates or 0, first.simulation
-    own = getattr(config.data, "simulation", config.simulation)
-    return config.augmentation.candidates or 0, own
+    return Part(name, sha256_of_json([name, decided]), _images(name, config), _like(name, config))
 
 
 def _like(name: str, config: Config) -> str | None:
@@ -143,21 +127,23 @@ def _like(name: str, config: Config) -> str | None:
         return sha256_of_json(config.generator.network.identity())
     if name == "features":
         return config.features.classifier.backbone
-    trained = ("classifier", "start.classifier", "test")
-    return config.classifier.backbone if name in trained else None
+    return config.classifier.backbone if name in ("classifier", "pretrained", "test") else None
 
 
 def _images(name: str, config: Config) -> int | None:
     if name in ("generator", "classifier", "features"):
         own = config.features.classifier if name == "features" else getattr(config, name)
         return int(own.steps * own.batch_size)
-    if name in LOOKS:
+    if (first := config.pretraining) is not None and name in PRETRAINING:
+        return (
+            first.num_images
+            if name == "pretraining_store"
+            else first.steps * config.classifier.batch_size
+        )
+    if name == "microscopes":
         from svp_lightning.simulation.matching import COMPARED, IMAGES
 
-        return len(COMPARED) * IMAGES * _candidates(name, config)[0]
-    if (first := config.pretraining) is not None and name in PRETRAINING:
-        trained = first.steps * config.classifier.batch_size
-        return first.num_images if name == "start.store" else trained
+        return len(COMPARED) * IMAGES * (config.augmentation.candidates or 0)
     if not isinstance(config.data, SimulatedData):
         return None
     simulation, arm = config.data.simulation, config.augmentation
@@ -213,9 +199,23 @@ def _lacks_generator(config: Config) -> bool:
 
 
 def forecast(part: Part, config: Config, device: str) -> tuple[float | None, float | None]:
-    """As :func:`.past_outputs.foreseen`."""
-    folders, size = (config.paths.artifacts, config.paths.outputs), config.data.image_size
-    return foreseen(part.name, part.like, part.images, size, folders, device)
+    """Seconds and bytes of making a part on a device; None where nothing like it was made before.
+
+    Sizes are those of any device; trained weights do not grow with the images trained on.
+    """
+    folders, images = (config.paths.artifacts, config.paths.outputs), part.images
+    known = [one for one in past_outputs(part.name, *folders) if one.like == part.like]
+    timed = [one for one in known if part.name in SIMULATED or one.was_made_on(device)]
+    seconds = size = None
+    if images is not None and timed:
+        seconds = images * sum(one.seconds for one in timed) / sum(one.images for one in timed)
+    if part.name not in (*SIMULATED, "pool"):
+        size = fmean(one.bytes for one in known) if known else None
+    elif images is not None and known:
+        size = images * sum(one.bytes for one in known) / sum(one.images for one in known)
+    elif images is not None and config.data.image_size is not None:
+        size = images * float(config.data.image_size) ** 2
+    return seconds, size
 
 
 def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:

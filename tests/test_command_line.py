@@ -29,7 +29,7 @@ GROUPS = {
         *("classical", "classical_mild", "classical_strong", "diffusion"),
         "diffusion_balanced_sampling",
     },
-    "pretraining": {"none", "simulated", "simulated_matched"},
+    "pretraining": {"none", "simulated"},
     "scale": {"tiny", "demo", "lab", "paper"},
     "trainer": {"auto", "cpu", "gpu", "ddp", "ddp_cpu", "slurm"},
     "logger": {"csv", "wandb"},

@@ -41,13 +41,14 @@ def run(pipeline: Pipeline) -> None:
         kept.copy(best, folder / kept.CLASSIFIER)
         measuring.store_reference(folder, best, store, settings, trainers.device)
         write_curves(pipeline.classifier, folder / kept.METRICS)
-        added = pipeline.added_sources if rows.synthetic else {}
+        sources = pipeline.added_sources if rows.synthetic else {}
+        sources |= pipeline.starting_sources | {"classifier": pipeline.classifier}
         results = Results.model_validate(
             {
                 **_facts(pipeline, device, round(time.monotonic() - start, 1)),
                 **parts,
                 "counts": measuring.image_counts(rows, tested),
-                "costs": measuring.costs({**added, **pipeline.trained_sources, "test": clock}),
+                "costs": measuring.costs({**sources, "test": clock}),
             }
         )
         common = commonest(store.counts("train"), config.data.prevalence)

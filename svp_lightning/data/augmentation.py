@@ -31,33 +31,7 @@ class FilterSettings(Settings):
     """Images drawn per image wanted, at most."""
 
 
-class OtherMicroscopes(Settings):
-    """Which simulated microscopes images are of (:mod:`svp_lightning.simulation.microscopes`)."""
-
-    microscopes: int = Field(ge=1, le=1000)
-    """How many. None of them resembles the default instrument, on which the project is measured."""
-    candidates: int | None = Field(ge=1, le=10_000)
-    """They are those of so many whose images look most like the training images
-    (:mod:`svp_lightning.simulation.matching`); None: the first ones, whatever the data."""
-
-    @model_validator(mode="after")
-    def _enough_candidates(self) -> Self:
-        if self.candidates is not None and self.candidates < self.microscopes:
-            raise ValueError(
-                f"candidates={self.candidates} are fewer than the microscopes={self.microscopes} "
-                "that are chosen among them"
-            )
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        """Without candidates, the choice is left out."""
-        values = super().identity()
-        if self.candidates is None:
-            del values["candidates"]
-        return values
-
-
-class AugmentationSettings(OtherMicroscopes):
+class AugmentationSettings(Settings):
     """One arm of the comparison, put together from parts that combine.
 
     ``symmetry`` and ``illumination`` act in every arm alike. No part changes the number of
@@ -71,7 +45,12 @@ class AugmentationSettings(OtherMicroscopes):
     extra: Literal["none", Extra]
     """Images added to the rare classes: copies of real ones, generated ones, fresh ones of
     the simulator that the real images come from (what a perfect generator would draw), or simulated
-    ones of other microscopes."""
+    ones of other microscopes (:mod:`svp_lightning.simulation.microscopes`)."""
+    microscopes: int = Field(ge=1, le=1000)
+    """How many microscopes simulated images are of."""
+    candidates: int | None = Field(ge=1, le=10_000)
+    """They are those of so many whose images look most like the training images
+    (:mod:`svp_lightning.simulation.matching`); None: the first ones, whatever the data."""
     simulated_classes: tuple[str, ...]
     """Rare classes whose images ``diffusion`` takes from other simulated microscopes instead of the
     generator."""
@@ -176,6 +155,15 @@ class AugmentationSettings(OtherMicroscopes):
         return self
 
     @model_validator(mode="after")
+    def _enough_candidates(self) -> Self:
+        if self.candidates is not None and self.candidates < self.microscopes:
+            raise ValueError(
+                f"candidates={self.candidates} are fewer than the microscopes={self.microscopes} "
+                "that are chosen among them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_remedy_for_the_frequencies(self) -> Self:
         if self.sampling != "natural" and self.loss != "plain":
             raise ValueError(
@@ -210,8 +198,9 @@ class AugmentationSettings(OtherMicroscopes):
         if not self.needs_generator or not self.simulated_classes:
             del values["simulated_classes"]
             if self.extra != "simulated":
-                del values["microscopes"]
-                values.pop("candidates", None)
+                del values["microscopes"], values["candidates"]
+        if values.get("candidates", 0) is None:
+            del values["candidates"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]
         if self.hard_negatives == 0:

@@ -227,8 +227,8 @@ class Results(Part):
     """Which diameter the sizes of ``slices`` are; None: the images' source does not say."""
     slices: tuple[Slice, ...]
     costs: dict[str, Cost]
-    """Stage (``generator``, ``synthetic``, ``features``, ``filter``, ``looks``, ``microscopes``,
-    ``pretraining`` or ``matched_pretraining``, ``classifier``, ``test``) -> its cost."""
+    """Stage (``generator``, ``synthetic``, ``features``, ``filter``, ``looks``,
+    ``microscopes``, ``pretraining``, ``classifier``, ``test``) -> its cost."""
     provenance: Provenance
 
     @property

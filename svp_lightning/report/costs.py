@@ -18,7 +18,6 @@ STAGES = {
     "filter": "Keeping the filtered",
     "microscopes": "Simulating what the classifier starts from",
     "pretraining": "Training what the classifier starts from",
-    "matched_pretraining": "Training what the classifier starts from",
     "classifier": "Training the classifier",
     "test": "Validation and test",
 }

@@ -82,7 +82,7 @@ def read_run(folder: Path) -> Run:
     results = read_results(folder / RESULTS)
     done = results.augmentation
     # Another start is another network, with a control and an oracle of its own.
-    backbone = results.backbone + "".join(PRETRAINED.get(one, "") for one in results.costs)
+    backbone = results.backbone + (PRETRAINED if "pretraining" in results.costs else "")
     cell = Cell(backbone, done.method, done.ratio, results.seed, done.parts)
     return Run(folder, results, cell if cell.adds_images else replace(cell, ratio=0.0))
 

@@ -21,8 +21,8 @@ METRIC_NAMES = {
     "recall_at_precision_95": "Recall at 95 % precision",
 }
 UNKNOWN = "–"
-PRETRAINED = {"pretraining": "_pretrained", "matched_pretraining": "_pretrained_matched"}
-"""Stage of a start from simulated images -> end of the name of a backbone that has it."""
+PRETRAINED = "_pretrained"
+"""End of the name of a backbone that starts from simulated images."""
 
 
 def metric_name(metric: str) -> str:
@@ -37,14 +37,15 @@ def metric_name(metric: str) -> str:
 def backbone_name(backbone: str) -> str:
     """``"resnet50"`` -> ``"ResNet-50"``; names of other families stay as they are.
 
-    One that starts from simulated images is called pretrained.
+    One that ends in :data:`PRETRAINED` is called pretrained.
     """
-    own, start, kind = backbone.partition("_pretrained")
-    end = (start + kind).replace("_", ", ")
-    match = re.fullmatch(r"resnet(\d+)(?:_(half|quarter))?", own)
+    own = backbone.removesuffix(PRETRAINED)
+    if own != backbone:
+        return f"{backbone_name(own)}, pretrained"
+    match = re.fullmatch(r"resnet(\d+)(?:_(half|quarter))?", backbone)
     if match is None:
-        return own + end
-    return f"ResNet-{match[1]}{f' ({match[2]} width)' if match[2] else ''}{end}"
+        return backbone
+    return f"ResNet-{match[1]}{f' ({match[2]} width)' if match[2] else ''}"
 
 
 def plain_name(class_name: str) -> str:

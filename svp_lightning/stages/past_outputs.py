@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from svp_lightning.runtime.artifacts import ArtifactCache, cost_of, device_of
@@ -18,12 +17,11 @@ STAGES = {
     "pool": "synthetic",
     "features": "classifier",
     "microscopes": "looks",
-    "start.microscopes": "looks",
-    "start.store": "store",
-    "start.classifier": "classifier",
+    "pretraining_store": "store",
+    "pretrained": "classifier",
 }
 """Part -> stage whose finished outputs say how long it takes, where the names differ."""
-SIMULATED = ("store", "microscopes", "start.microscopes", "start.store")
+SIMULATED = ("store", "pretraining_store", "microscopes")
 """Parts that every machine makes on its processor."""
 OTHER_GPU = "a GPU that cannot be seen from here"
 
@@ -50,33 +48,6 @@ class PastOutput:
         """Whether it says how long ``device`` takes; any GPU does for one that cannot be seen."""
         on_a_gpu = bool(self.device) and not self.device.endswith(CPU)
         return self.device == device or (device == OTHER_GPU and on_a_gpu)
-
-
-def foreseen(
-    part: str,
-    like: str | None,
-    images: int | None,
-    image_size: int | None,
-    folders: tuple[Path, Path],
-    device: str,
-) -> tuple[float | None, float | None]:
-    """Seconds and bytes of making a part on a device; None where nothing like it was made before.
-
-    Sizes are those of any device; trained weights do not grow with the images trained on.
-    ``folders`` are those of artifacts and of outputs.
-    """
-    known = [one for one in past_outputs(part, *folders) if one.like == like]
-    timed = [one for one in known if part in SIMULATED or one.was_made_on(device)]
-    seconds = size = None
-    if images is not None and timed:
-        seconds = images * sum(one.seconds for one in timed) / sum(one.images for one in timed)
-    if part not in (*SIMULATED, "pool"):
-        size = fmean(one.bytes for one in known) if known else None
-    elif images is not None and known:
-        size = images * sum(one.bytes for one in known) / sum(one.images for one in known)
-    elif images is not None and image_size is not None:
-        size = images * float(image_size) ** 2
-    return seconds, size
 
 
 @cache  # the cells of a sweep share their folders

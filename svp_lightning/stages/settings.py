@@ -10,7 +10,6 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
-from svp_lightning.data.augmentation import OtherMicroscopes
 from svp_lightning.data.classes import ClassName
 from svp_lightning.data.settings import (
     CollageSettings,
@@ -94,21 +93,24 @@ ImportedData = FolderSettings | FlowCamSettings | MfiSettings | CollageSettings
 DataSettings = Annotated[SimulatedData | ImportedData, Field(discriminator="source")]
 
 
-class PretrainingSettings(OtherMicroscopes):
+class PretrainingSettings(Settings):
     """What a classifier is trained on before it sees the data: simulated images.
 
-    Those of all microscopes are weighed alike. The network, the batch and the optimiser are those
-    of ``classifier``; its head is replaced afterwards, so the classes of the data may be others.
+    They are of microscopes at random (:mod:`svp_lightning.simulation.microscopes`), whose images
+    are weighed alike. The network, the batch and the optimiser are those of ``classifier``; its
+    head is replaced afterwards, so the classes of the data may be others.
     """
 
     simulation: SimulationSettings
     """What is not drawn for each microscope."""
+    microscopes: int = Field(ge=1, le=1000)
+    """None of them resembles the default instrument, on which the project is measured."""
     images: dict[str, Annotated[int, Field(ge=1)]]
     """Class name -> training images of each microscope."""
     steps: int = Field(ge=1)
     """Optimiser steps; a multiple of ``classifier.validate_every``."""
     seed: Seed
-    """Which microscopes, if there are no candidates, and of the training."""
+    """Which microscopes, and of the training."""
 
     @property
     def num_images(self) -> int:

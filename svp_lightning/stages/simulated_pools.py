@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.augmentation import OtherMicroscopes
+from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.store import MANIFEST, Store, spread
 from svp_lightning.data.store_writer import StoreWriter
@@ -115,18 +115,18 @@ class Microscopes:
 
 
 def choose_microscopes(
-    asked: OtherMicroscopes, simulation: SimulationSettings, store: Store, cache: ArtifactCache
+    arm: AugmentationSettings, data: SimulatedData, store: Store, cache: ArtifactCache
 ) -> Microscopes:
-    """As many of the candidates as are ``asked`` for, those most like the training images first.
+    """As many as ``arm`` asks for of its candidates, those most like the training images first.
 
-    Which microscopes there are depends on ``simulation``, their distances on the images of
-    ``store``. What they look like is rendered if missing. Without candidates, the first ones.
+    Which microscopes there are depends on ``data``, their distances on the images of ``store``.
+    What the microscopes look like is rendered if missing. Without candidates, the first ones.
 
     Raises:
         SettingsError: the store has none of the classes compared.
     """
-    if asked.candidates is None:
-        return Microscopes(range(asked.microscopes), {})
+    if arm.candidates is None:
+        return Microscopes(range(arm.microscopes), {})
     real = {}
     for name in (one for one in COMPARED if one in store.class_names):
         rows = spread(store.indices("train", store.class_names.index(name)), MEASURED)
@@ -138,16 +138,16 @@ def choose_microscopes(
             "Name the classes of the data so, or use augmentation.candidates=null.",
         )
     of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
-    base = SimulationSettings.parse(simulation.model_dump() | of_classes, "data.simulation")
+    base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
     identity = {
-        "counts": dict.fromkeys(COMPARED, IMAGES * asked.candidates),
-        "image_size": store.image_size,
+        "counts": dict.fromkeys(COMPARED, IMAGES * arm.candidates),
+        "image_size": data.image_size,
         "simulation": base.identity(),
     }
-    make = partial(_render_looks, base, store.image_size, asked.candidates)
+    make = partial(_render_looks, base, data.image_size, arm.candidates)
     looks = cache.build("looks", identity, make)
     order = np.argsort(distances(np.load(looks / LOOKS), real), kind="stable")
-    return Microscopes(order[: asked.microscopes].tolist(), {"looks": looks})
+    return Microscopes(order[: arm.microscopes].tolist(), {"looks": looks})
 
 
 def _render_looks(base: SimulationSettings, image_size: int, count: int, folder: Path) -> None:

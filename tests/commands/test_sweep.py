@@ -96,11 +96,7 @@ def test_dry_run_foresees_what_the_second_call_does(grid: Path) -> None:
         (("task=train_generator", "pretraining=simulated"), []),
         (
             ("pretraining=simulated",),
-            ["start.store", "start.classifier", "classifier", "test"],
-        ),
-        (
-            ("pretraining=simulated_matched",),
-            ["start.microscopes", "start.store", "start.classifier", "classifier", "test"],
+            ["pretraining_store", "pretrained", "classifier", "test"],
         ),
     ],
 )

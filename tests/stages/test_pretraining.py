@@ -36,17 +36,18 @@ def are_close(one: Path, other: Path) -> bool:
 def test_a_classifier_starts_from_the_pretrained_one(svp_pipeline: Build) -> None:
     plain = svp_pipeline(NONE, *AS_IT_STARTS)
     started = svp_pipeline(NONE, START, *AS_IT_STARTS)
-    assert started.start is not None
-    assert are_close(started.classifier, started.start.classifier)
+    assert started.pretrained is not None
+    assert are_close(started.classifier, started.pretrained)
     assert not are_close(started.classifier, plain.classifier)
 
 
 def test_microscopes_are_of_their_own_and_another_seed_gives_others(svp_pipeline: Build) -> None:
+    stores = [
+        svp_pipeline(NONE, START, f"pretraining.seed={seed}").pretraining_store for seed in (0, 1)
+    ]
     images = []
-    for seed in (0, 1):
-        start = svp_pipeline(NONE, START, f"pretraining.seed={seed}").start
-        assert start is not None
-        store = start.store
+    for store in stores:
+        assert store is not None
         assert store.counts("train") == {"protein": 32, "silicone_oil": 16, "air_bubble": 16}
         assert set(store.particles["group"].str.split("-").str[1]) == {"train", "val", "test"}
         images += [image.tobytes() for image in np.asarray(store.images)]
@@ -58,35 +59,10 @@ def test_backbones_share_the_images_and_not_the_weights(svp_pipeline: Build) -> 
     one, other = (
         svp_pipeline(NONE, START, f"classifier={name}") for name in ("resnet18", "resnet34")
     )
-    assert one.start is not None
-    assert other.start is not None
-    assert one.start.store.path == other.start.store.path
-    assert one.start.classifier != other.start.classifier
-
-
-def test_a_matched_start_is_of_the_microscopes_most_like_the_data(svp_pipeline: Build) -> None:
-    matched = svp_pipeline("augmentation=simulated_matched", "pretraining=simulated_matched")
-    start, asked = matched.start, matched.config.pretraining
-    assert start is not None
-    assert asked is not None
-    assert asked.candidates == 4
-    chosen = start.microscopes
-    assert chosen.numbers == matched.microscopes.numbers
-    assert chosen.sources == matched.microscopes.sources  # rendered once for both
-    groups = start.store.particles["group"].str.split("-")
-    by = {split: set(part.str[0]) for split, part in groups.groupby(groups.str[1])}
-    assert by == {"train": {f"{n:02d}" for n in chosen.numbers}, "val": {"04"}, "test": {"05"}}
-    assert start.sources == {
-        **chosen.sources,
-        "microscopes": start.store.path,
-        "matched_pretraining": start.classifier,
-    }
-    other = svp_pipeline(NONE, START).start
-    assert other is not None
-    assert set(other.sources) == {"microscopes", "pretraining"}
-    assert run_folder(matched.config) != run_folder(
-        svp_pipeline("augmentation=simulated_matched", START).config
-    )
+    assert one.pretraining_store is not None
+    assert other.pretraining_store is not None
+    assert one.pretraining_store.path == other.pretraining_store.path
+    assert one.pretrained != other.pretrained
 
 
 def test_images_of_a_folder_start_from_simulated_ones(svp: Program, tmp_path: Path) -> None:
@@ -108,7 +84,6 @@ def test_images_of_a_folder_start_from_simulated_ones(svp: Program, tmp_path: Pa
         (("classifier.pretrained_weights=x.pt",), "two starts of one classifier"),
         (("pretraining.images={protein:0}",), "pretraining.images.protein"),
         (("pretraining.microscopes=0",), "pretraining.microscopes"),
-        (("pretraining.candidates=1",), "pretraining: .*candidates=1 are fewer than"),
     ],
 )
 def test_what_cannot_be_a_start_is_refused(

@@ -107,14 +107,14 @@ def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeli
 def test_matched_images_are_of_the_microscopes_most_like_the_data(svp_pipeline: Build) -> None:
     pipeline = svp_pipeline("augmentation=simulated_matched", "augmentation.microscopes=1")
     (nearest,) = pipeline.microscopes.numbers
-    arm = matched(microscopes=4, candidates=4)
+    arm = matched(microscopes=3, candidates=3)
     data = fresh(pipeline.config)
-    everyone = choose_microscopes(arm, data.simulation, pipeline.store, pipeline.cache)
-    assert sorted(everyone.numbers) == [0, 1, 2, 3]
+    everyone = choose_microscopes(arm, data, pipeline.store, pipeline.cache)
+    assert sorted(everyone.numbers) == [0, 1, 2]
     assert everyone.numbers[0] == nearest
     looks = everyone.sources["looks"]
     assert pipeline.added_sources == {"looks": looks, "synthetic": pipeline.pool.path}
-    assert len(np.load(looks / LOOKS)) == 4
+    assert len(np.load(looks / LOOKS)) == 3
     assert [file.name for file in looks.glob("*.npy")] == [LOOKS]
     wanted = {"silicone_oil": 12, "air_bubble": 12}
     own = build_simulated_pool(data, [nearest], wanted, pipeline.store.class_names, pipeline.cache)
@@ -153,9 +153,7 @@ def test_a_stopped_rendering_of_looks_resumes(
 
     def chosen(folder: str) -> Path:
         cache = ArtifactCache(tmp_path / folder)
-        return (
-            choose_microscopes(arm, data.simulation, oracle.store, cache).sources["looks"] / LOOKS
-        )
+        return choose_microscopes(arm, data, oracle.store, cache).sources["looks"] / LOOKS
 
     whole = chosen("whole").read_bytes()
     monkeypatch.setattr(simulated_pools, "PART", 1)
