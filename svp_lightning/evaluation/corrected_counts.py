@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from svp_lightning.evaluation.intervals import TAILS
 from svp_lightning.evaluation.particle_counts import poisson_interval
 
 LEAST_IMAGES = 10
@@ -180,15 +181,14 @@ class Corrector:
             found[at] = total
         return found.round(9)
 
-    def interval(self, terms: Sequence[Term], level: float = 0.95) -> tuple[Values, Values]:
-        """Ends for the sum of factor × corrected count, of a bin and all above it.
+    def interval(self, terms: Sequence[Term]) -> tuple[Values, Values]:
+        """95 % interval of the sum of factor × corrected count, of a bin and all above it.
 
         One run has one term; the difference of two runs has two, one with a negative factor. Both
         share the draws of C, as the same classifier counts both.
 
         Args:
             terms: one at least; the first factor is positive.
-            level: above 0 and below 1.
 
         Returns:
             (B, K) lower and upper ends. Those of one term are not below 0 nor above the end for all
@@ -198,18 +198,17 @@ class Corrector:
         """
         counts, factor = terms[0]
         if len(terms) == 1 and self.confusion is None:
-            low, high = poisson_interval(at_least(counts), level)
+            low, high = poisson_interval(at_least(counts))
             return low * factor, high * factor
-        tail = (1 - level) / 2
-        ends = np.stack([self._end(terms, k, tail) for k in range(counts.shape[1])], axis=-1)
+        ends = np.stack([self._end(terms, k) for k in range(counts.shape[1])], axis=-1)
         if len(terms) == 1:
-            return _possible(ends[0] / factor, ends[1] / factor, counts, level, factor)
-        alone = [(f, self.interval([(n, abs(f))], level)) for n, f in terms]
+            return _possible(ends[0] / factor, ends[1] / factor, counts, factor)
+        alone = [(f, self.interval([(n, abs(f))])) for n, f in terms]
         least = sum(low if f > 0 else -high for f, (low, high) in alone)
         most = sum(high if f > 0 else -low for f, (low, high) in alone)
         return np.maximum(ends[0], least), np.minimum(ends[1], most)
 
-    def _end(self, terms: Sequence[Term], k: int, tail: float) -> Values:
+    def _end(self, terms: Sequence[Term], k: int) -> Values:
         """(2, B) lower and upper end of class ``k``.
 
         How an error of C moves a difference depends on its sign, so both shifts of C are tried.
@@ -222,7 +221,7 @@ class Corrector:
                     continue
                 rng = np.random.default_rng([0, k, upper])
                 drawn = sum(_drawn_term(*term, k, upper, weights, rng) for term in terms)
-                found.append((upper, np.quantile(drawn, 1 - tail if upper else tail, axis=0)))
+                found.append((upper, np.quantile(drawn, TAILS[upper], axis=0)))
         low = np.min([end for upper, end in found if not upper], axis=0)
         return np.stack([low, np.max([end for upper, end in found if upper], axis=0)])
 
@@ -256,13 +255,11 @@ def _drawn_term(
     return np.asarray(factor * below[:, ::-1])
 
 
-def _possible(
-    low: Values, high: Values, counts: Counts, level: float, factor: float
-) -> tuple[Values, Values]:
+def _possible(low: Values, high: Values, counts: Counts, factor: float) -> tuple[Values, Values]:
     """Factor × ends of one run, as far as its particles of each size allow them."""
-    each = poisson_interval(counts.sum(axis=1, keepdims=True), level)[1]
+    each = poisson_interval(counts.sum(axis=1, keepdims=True))[1]
     steps = at_least(each)
     low = np.maximum.accumulate(low[::-1])[::-1]
     high = np.minimum.accumulate((high - steps)[::-1])[::-1] + steps
-    most = poisson_interval(at_least(counts).sum(axis=1, keepdims=True), level)[1]
+    most = poisson_interval(at_least(counts).sum(axis=1, keepdims=True))[1]
     return np.clip(low, 0, most) * factor, np.clip(high, 0, most) * factor

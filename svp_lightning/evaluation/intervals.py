@@ -21,6 +21,9 @@ from svp_lightning.evaluation.counting import nested
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.evaluation.schema import Estimate
 
+TAILS = (0.025, 0.975)
+"""Quantiles at the ends of an interval of 95 %."""
+
 Array = NDArray[Any]
 Counts = NDArray[np.integer[Any]]
 Shares = NDArray[np.float64]
@@ -44,7 +47,7 @@ def wilson_interval(successes: Counts, trials: Counts) -> tuple[Shares, Shares]:
     Returns:
         Lower and upper ends, in the shape given; they include the observed share.
     """
-    z2 = ndtri(0.975) ** 2
+    z2 = ndtri(TAILS[1]) ** 2
     n = np.maximum(trials, 1)
     share = successes / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
@@ -110,7 +113,7 @@ def percentile_intervals(
     redrawn: NDArray[np.float64], class_names: Sequence[str]
 ) -> dict[str, Any]:
     """``[low, high]``, 95 %, of each metric of :meth:`Tally.redrawn`, in the metrics' shape."""
-    ends = np.quantile(redrawn, [0.025, 0.975], axis=0)
+    ends = np.quantile(redrawn, TAILS, axis=0)
     return nested(ends.T.tolist(), class_names)
 
 
@@ -201,7 +204,7 @@ def with_half_sample_intervals(
         halves.append(measure(real[rows], generated[columns]))
     found = {}
     for name, value in whole.items():
-        error = float(ndtri(0.975)) * float(np.std([half[name] for half in halves], ddof=1))
+        error = float(ndtri(TAILS[1])) * float(np.std([half[name] for half in halves], ddof=1))
         low, high = limits[name]
         ends = value, max(value - error, low), min(value + error, high)
         found[name] = Estimate(*(one if math.isfinite(one) else None for one in ends))

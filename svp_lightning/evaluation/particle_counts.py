@@ -17,7 +17,7 @@ from scipy.special import gammaincinv
 
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError, SettingsError
-from svp_lightning.evaluation.intervals import wilson_interval
+from svp_lightning.evaluation.intervals import TAILS, wilson_interval
 from svp_lightning.evaluation.reference import Judged
 
 UNCERTAIN = "uncertain"
@@ -250,21 +250,19 @@ def count_particles(
 
 
 def poisson_interval(
-    counts: NDArray[np.integer[Any]], level: float = 0.95
+    counts: NDArray[np.integer[Any]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Exact interval of the expected count behind each count (Garwood 1936).
+    """Exact 95 % interval of the expected count behind each count (Garwood 1936).
 
     Args:
         counts: any shape, not below 0.
-        level: confidence level, above 0 and below 1.
 
     Returns:
-        Lower and upper ends, of the same shape: 0 to 3.69 for a count of 0 and a level of 0.95.
+        Lower and upper ends, of the same shape: 0 to 3.69 for a count of 0.
     """
-    tail = (1 - level) / 2
     # Quantiles of the gamma distribution; at shape 0 there is none, and the lower end is 0.
-    low = np.where(counts > 0, gammaincinv(np.maximum(counts, 1), tail), 0.0)
-    return np.asarray(low), np.asarray(gammaincinv(counts + 1, 1 - tail))
+    low = np.where(counts > 0, gammaincinv(np.maximum(counts, 1), TAILS[0]), 0.0)
+    return np.asarray(low), np.asarray(gammaincinv(counts + 1, TAILS[1]))
 
 
 def _with_intervals(table: pd.DataFrame, total: NDArray[np.int64]) -> pd.DataFrame:

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svp_lightning.evaluation.counting import check_predictions, is_precise, precision_recall
-from svp_lightning.evaluation.intervals import precision, wilson_interval
+from svp_lightning.evaluation.intervals import TAILS, precision, wilson_interval
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import class_shares, prevalence_weights
 
 THRESHOLDS = 1000
 """Thresholds of a class that are tried on redrawn images, at most."""
 SEED = 0
-TAILS = (0.025, 0.975)
 
 Labels = NDArray[np.integer[Any]]
 Scores = NDArray[np.floating[Any]]
