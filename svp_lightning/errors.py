@@ -1,8 +1,8 @@
 """Named failures: what was given, what was expected, what to do about it.
 
-Every error a user can cause derives from :class:`SvpError`; the command line prints its
-message as one line and exits with status 1. Anything else that escapes is our bug and
-keeps its traceback.
+Every error a user can cause derives from :class:`SvpError`, or is one of :data:`PATH_ERRORS`; the
+command line prints its message as one line and exits with status 1
+(:func:`mistakes_in_one_line`). Anything else that escapes is our bug and keeps its traceback.
 """
 
 import errno
@@ -71,8 +71,8 @@ def mistakes_in_one_line() -> Iterator[None]:
         if error.errno not in PATH_ERRORS or error.filename is None:
             raise
         message = (
-            f"{error.filename} cannot be used ({error.strerror}). Check the path in the command, "
-            "its permissions and the length of its names."
+            f"{error.filename} cannot be used ({error.strerror}). Check the path, its permissions "
+            "and the length of its names."
         )
     else:
         return

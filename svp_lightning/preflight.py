@@ -194,7 +194,7 @@ def needs(cells: Mapping[str, Config]) -> Needs:
 def _lacks_generator(config: Config) -> bool:
     try:
         return "generator" in {part.name for part in missing_parts(config)}
-    except SvpError:  # the cell says so
+    except (SvpError, OSError):  # the cell says so
         return False
 
 

@@ -32,7 +32,7 @@ def memory_of(engine: str) -> Iterator[None]:
         try:
             yield
         finally:
-            del os.environ["SVP_SWEEP_MEMORY"]
+            os.environ.pop("SVP_SWEEP_MEMORY", None)
 
 
 def launch(

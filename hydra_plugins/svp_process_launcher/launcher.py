@@ -13,8 +13,8 @@ What a cell gets in its environment:
 - ``SVP_SWEEP_CELL``: its number, as ``"2/12"``.
 - ``SVP_CELL_RESULT``: a file to which the cell's rank 0 may write ``{"objective": 0.93}``. A
   sweeper that searches (Optuna) gets this number as the cell's return value.
-- ``SVP_SWEEP_MEMORY``: a folder that the sweep and its cells share, removed at its end; that of
-  SLURM jobs and Ray tasks is beside the logs, and stays where jobs run on without the sweep.
+- ``SVP_SWEEP_MEMORY``: a folder that the sweep and the cells of a batch share, removed at the end.
+  That of SLURM jobs and Ray tasks is beside the logs; it stays where jobs run on without the sweep.
 - ``CUDA_VISIBLE_DEVICES``, ``OMP_NUM_THREADS``: its share of the machine where several cells
   run at once (``process``). An ``OMP_NUM_THREADS`` set by the caller is kept.
 
@@ -30,6 +30,7 @@ Exit status of the sweep: 0, or 1 where a cell failed, or 128 + the signal that 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -51,7 +52,7 @@ class ProcessLauncher(Launcher):
         """Keep the sweep's config; the task function runs in the cells, not here.
 
         Raises:
-            LauncherError: the sweep's folder, which Hydra makes next, cannot be written.
+            LauncherError: the sweep's folder, in which Hydra writes next, cannot be written.
         """
         # Hydra imports every plugin module at start-up unless its name begins with "_".
         from hydra_plugins.svp_process_launcher._cells import LauncherError
@@ -59,6 +60,8 @@ class ProcessLauncher(Launcher):
         folder = Path(config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):
+                pass
         except OSError as error:
             raise LauncherError(
                 f"{folder} cannot be written ({error.strerror}).",

@@ -117,7 +117,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: no such file, more than plain tensors, or no state dict.
         ArtifactError: it is of a run, and has changed since the run was finished.
     """
-    require_unchanged(path)
+    if path.suffix == ".ckpt":  # other programs' files may lie beside a record of another kind
+        require_unchanged(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -78,7 +78,7 @@ class Store:
     def open(cls, path: Path | str) -> Self:
         """Open the store at ``path`` and check it against its manifest.
 
-        Reading the SHA-256 takes about 1 s per GB, once by all cells of a sweep.
+        Reading the SHA-256 takes about 1 s per GB, once by a sweep and its cells.
 
         Raises:
             StoreError: a file is missing, or does not hold what the manifest says.

@@ -43,7 +43,7 @@ STAGE_VERSIONS = {
     "store": 8,
     "generator": 7,
     "synthetic": 2,
-    "looks": 1,
+    "looks": 2,
     "simulated": 3,
     "joined": 2,
     "classifier": 5,

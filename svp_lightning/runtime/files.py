@@ -204,7 +204,7 @@ def sweep_memory() -> Path | None:
 
 
 def checked_hash(file: Path) -> str:
-    """SHA-256 of a file of results, read once by a process and once by all cells of a sweep.
+    """SHA-256 of a file of results, read once by a process and once by a sweep and its cells.
 
     It is read again when the file's size or times change, and by every later command.
     """

@@ -163,24 +163,25 @@ def planned_device(trainer: TrainerSettings) -> str:
     return device_name(device, processes * trainer.num_nodes).partition(",")[0]
 
 
-def timed(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds of a step, and how many times as fast one thread is as all of them.
+def gain_of_one_thread(step: Callable[[], object], device: torch.device, took: float) -> float:
+    """How many times as fast one thread is as all of them, which ``took`` so many seconds.
 
     Threads wait for one another in every operation. Where other processes take their cores that can
-    take longer than to compute alone (docs/speed.md). 1: no faster, or there is one thread.
+    take longer than to compute alone (docs/speed.md). 1: not much faster, or there is one thread.
     """
-    took, threads = _seconds(step, device), torch.get_num_threads()
+    threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
-        return took, 1.0
+        return 1.0
     torch.set_num_threads(1)
     try:
-        alone = _seconds(step, device)
+        alone = timed(step, device)
     finally:
         torch.set_num_threads(threads)
-    return took, took / alone if took > FASTER * alone else 1.0
+    return took / alone if took > FASTER * alone else 1.0
 
 
-def _seconds(step: Callable[[], object], device: torch.device) -> float:
+def timed(step: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a step, the better of two."""
     seconds = []
     for _ in range(3):  # the first call pays for set-up
         start = time.perf_counter()

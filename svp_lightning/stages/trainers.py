@@ -30,6 +30,7 @@ from svp_lightning.runtime.terminal import LAUNCHER_LOG, bar, duration, quieten_
 from svp_lightning.stages.environment import (
     choose_device,
     device_name,
+    gain_of_one_thread,
     precision_of,
     timed,
     wandb_mode,
@@ -230,14 +231,16 @@ def announce_training(
     batch = ParticleDataset.of_mixture(rows)[positions]
     inputs, labels = to_model_range(batch["image"]).to(device), batch["label"].to(device)
     with trainer.precision_plugin.forward_context():
-        took, faster = timed(lambda: loss(probe, inputs, labels).backward(), device)
-    seconds = took / PROBE_IMAGES * images / trainer.world_size
+        took = timed(step := lambda: loss(probe, inputs, labels).backward(), device)
+        seconds = took / PROBE_IMAGES * images / trainer.world_size
+        noticed = seconds > NOTICED_SECONDS and trainer.world_size == 1
+        faster = gain_of_one_thread(step, device, took) if noticed else 1.0
     where = device_name(device, trainer.world_size)
     say(f"  {images:,} training images on {where}: about {duration(seconds)}")
     if seconds > LONG_SECONDS:
         say("  That is long. scale=demo takes minutes on a CPU, scale=tiny seconds.")
-    if seconds > NOTICED_SECONDS and faster > 1 and trainer.world_size == 1:
-        say(f"  Other work uses the cores: one thread is {faster:.1f} times as fast just now.")
+    if faster > 1:
+        say(f"  One thread is {faster:.1f} times as fast as all just now, as next to other work.")
         say("  To use one, stop this and begin the command with OMP_NUM_THREADS=1.")
 
 

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from svp_lightning.__main__ import dry_run
-from svp_lightning.errors import ArtifactError
+from svp_lightning.errors import ArtifactError, mistakes_in_one_line
 from svp_lightning.runtime.settings import config_folder
-from tests.conftest import Program, fresh_process, only_run
+from tests.conftest import Program, fresh_process, only_run, tiny
 
 
 def draw(path: Path, level: int) -> None:
@@ -94,6 +94,20 @@ def test_names_that_are_too_long(svp: Program, overrides: tuple[str, ...]) -> No
     name = "n" * 300
     text = svp.fails(*(override.format(name) for override in overrides))
     assert name in text
+
+
+def test_a_sweep_over_names_that_are_too_long(svp: Program, tmp_path: Path) -> None:
+    cell = ("augmentation=diffusion", "data=folder", f"data.root={'n' * 300}")
+    sweep = tiny(svp.artifacts, *cell, "hydra.launcher.cell_gb=0.1", "seed=1,2")
+    done = fresh_process(tmp_path, "-m", *sweep, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "2 failed" in done.stderr
+
+
+def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), mistakes_in_one_line():
+        (tmp_path / "missing").read_bytes()
 
 
 def test_a_dry_run_names_a_wrong_setting(capsys: pytest.CaptureFixture[str]) -> None:

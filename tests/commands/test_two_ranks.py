@@ -94,13 +94,18 @@ def test_a_rank_that_is_killed_ends_the_other_with_one_sentence(
     try:
         until(lambda: list(artifacts.glob("classifier/*.partial/logs/attempt_*")))  # both connected
         children = Path(f"/proc/{both.pid}/task/{both.pid}/children").read_text().split()
-        os.kill(int(children[-1]), signal.SIGKILL)
+        (other,) = (one for one in children if b"LOCAL_RANK=1" in environment(one))
+        os.kill(int(other), signal.SIGKILL)
         assert both.wait(timeout=60) == 1
     finally:
         both.kill()
     said = [line for line in log.read_text().splitlines() if line.startswith("Error: ")]
     assert len(said) == 1, log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def environment(process: str) -> bytes:
+    return Path(f"/proc/{process}/environ").read_bytes()
 
 
 def until(happened: Callable[[], object]) -> None:

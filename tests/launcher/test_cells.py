@@ -80,7 +80,7 @@ def test_what_the_sweep_itself_reads_is_shared_with_its_cells(app: Any) -> None:
     assert not Path(memory).exists()
 
 
-@pytest.mark.parametrize("folder", ["/dev/null/below", "n" * 300])
+@pytest.mark.parametrize("folder", ["/dev/null/below", "n" * 300, "/proc"])
 def test_a_sweep_whose_folder_cannot_be_written(app: Any, folder: str) -> None:
     done = app.run("-m", "number=1,2", f"hydra.sweep.dir={folder}")
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import ArtifactCache
-from svp_lightning.simulation.matching import background_level
+from svp_lightning.simulation.matching import COMPARED, background_level
 from svp_lightning.stages import simulated_pools
 from svp_lightning.stages.settings import SimulatedData, fresh_data
 from svp_lightning.stages.simulated_pools import LOOKS, build_simulated_pool, choose_microscopes
@@ -134,6 +134,7 @@ def test_microscopes_are_compared_with_images_from_all_over_the_store(
     monkeypatch.setattr(simulated_pools, "distances", distances)
     pipeline = svp_pipeline("augmentation=simulated_matched")
     assert pipeline.microscopes.numbers == [0, 1]
+    assert set(compared) == set(COMPARED)
     for name, images in compared.items():
         label = pipeline.store.class_names.index(name)
         own = np.asarray(pipeline.store.images[pipeline.store.indices("train", label)])

@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +22,15 @@ from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD
+from svp_lightning.stages import trainers
 from svp_lightning.stages.resuming import WholeCheckpoints, newest_checkpoint, write_curves
-from svp_lightning.stages.trainers import Trainers, fit, require_divisible, require_finished
+from svp_lightning.stages.trainers import (
+    Trainers,
+    announce_training,
+    fit,
+    require_divisible,
+    require_finished,
+)
 from tests import configured
 
 Build = Callable[..., Pipeline]
@@ -37,6 +44,32 @@ class StopAtOnce(pl.Callback):
 class Terminated(pl.Callback):
     def on_train_batch_end(self, *_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "processes", "advised"), [(30, 1, False), (120, 1, True), (120, 2, False)]
+)
+def test_a_long_training_says_when_one_thread_is_faster(
+    svp_pipeline: Build,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    seconds: int,
+    processes: int,
+    advised: bool,
+) -> None:
+    images = 8 * seconds * processes
+    monkeypatch.setattr(trainers, "timed", lambda step, device: trainers.PROBE_IMAGES / 8)
+    monkeypatch.setattr(trainers, "gain_of_one_thread", lambda *_: 3.0)
+    fake: Any = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        precision_plugin=SimpleNamespace(forward_context=nullcontext),
+        world_size=processes,
+    )
+    rows = svp_pipeline("augmentation=none").rows
+    announce_training(fake, torch.nn.Identity(), lambda network, x, y: x, rows, images)
+    said = capsys.readouterr().out
+    assert f"about {'30 s' if seconds == 30 else '2 min'}" in said
+    assert ("3.0 times as fast" in said) == ("OMP_NUM_THREADS=1" in said) == advised
 
 
 def test_training_ended_by_a_signal_is_no_success(svp_pipeline: Build) -> None:
