@@ -61,7 +61,7 @@ def measured(judge: Judge, recipe: str, count: int, work: Path) -> dict[str, Any
     images, seconds = draw(generator, settings, count)
     processor = (time.process_time() - start) / len(JUDGED)
     kinds = by_kind(images)
-    kid = np.mean([judge.measures(kind, kinds[kind])["kid"] for kind in BOTH])
+    kid = np.mean([judge.measures(kind, kinds[kind], judge.heldout[kind])["kid"] for kind in BOTH])
     speed = {RATES[0]: count / seconds, RATES[1]: count / processor}
     return {**speed, "kid": kid, "steps": settings.steps, "images": count}
 

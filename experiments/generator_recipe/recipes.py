@@ -28,6 +28,8 @@ LONGER = [*PHYSICS, "generator.steps=2000", "generator.ema_decay=0.995"]
 """As many as from scratch."""
 LONGEST = [*PHYSICS, "generator.steps=4000", "generator.ema_decay=0.997"]
 """Twice as many."""
+EIGHT_THOUSAND = [*PHYSICS, "generator.steps=8000", "generator.ema_decay=0.998"]
+"""And twice as many again."""
 
 RESIDUAL = ["generator.initial=residual", *PHYSICS[1:]]
 """From what ``physics.py --to residual generator.diffusion.prediction=residual`` writes."""
@@ -51,6 +53,7 @@ RECIPES: dict[str, list[str]] = {
     "physics": PHYSICS,
     "physics_longer": LONGER,
     "physics_longest": LONGEST,
+    "physics_8000": EIGHT_THOUSAND,
     "autoguided": LONGEST,
     "little_noise": [*LONGER, LITTLE_NOISE],
     "traits": TRAITS,

@@ -13,7 +13,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,10 +46,11 @@ KINDS = {
     "large bubbles": "air_bubble",
     "droplets": "silicone_oil",
 }
-SHOWN = {"physics": "physics, 500 steps", "physics_longest": "physics, 4,000 steps"}
+SHOWN = {"physics": "physics, 500 steps", "physics_8000": "physics, 8,000 steps"}
 """Recipes on the sheets."""
-UNSEEN = 1200
-"""Further real images of each class and of the training runs, to compare generated ones with."""
+UNSEEN, SETS = 1200, 6
+"""Further real images of each class and of the training runs in a set, and sets of them to compare
+generated ones with; measures are means over the sets."""
 FINE_WAVES = 11, 15
 """Waves across the image."""
 HEADER = (
@@ -57,6 +58,14 @@ HEADER = (
     "copies | training, processor s |"
 )
 Images = Mapping[str, NDArray[np.uint8]]
+Features = NDArray[np.float32]
+
+
+class Real(NamedTuple):
+    """Images of one kind (n, H, W) and their features (n, D)."""
+
+    images: NDArray[np.uint8]
+    features: Features
 
 
 class Judge:
@@ -68,7 +77,8 @@ class Judge:
         self.store: Store = pipeline.store
         self.network: FeatureNetwork = load_features(pipeline.features)
         self.train, self.heldout = (
-            by_kind({name: self.real(split, name) for name in JUDGED}) for split in ("train", "val")
+            self._described({name: self.real(split, name) for name in JUDGED})
+            for split in ("train", "val")
         )
 
     def real(self, split: str, name: str) -> NDArray[np.uint8]:
@@ -76,48 +86,41 @@ class Judge:
         label = self.store.class_names.index(name)
         return np.asarray(self.store.images[self.store.indices(split, label)])
 
-    def unseen(self) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
-        """Twice ``UNSEEN`` images of the training runs that come after the training images.
+    def unseen(self) -> tuple[dict[str, Real], Images]:
+        """Images of the training runs that come after the training images.
 
-        Kind of particle -> uint8 (n, H, W), of one half and of the other.
+        Kind of particle -> ``SETS`` sets to compare with, and one that is compared (the floor).
         """
         data = self.config.data
         assert isinstance(data, SimulatedData)
         known = data.simulation.counts["train"]
-        counts = {name: known[name] + 2 * UNSEEN for name in JUDGED}
+        counts = {name: known[name] + (SETS + 1) * UNSEEN for name in JUDGED}
         simulation = data.simulation.model_copy(update={"counts": {"train": counts}})
         plan = plan_images(simulation)
-        simulator, halves = Simulator(simulation, data.image_size, data.seed), ({}, {})
+        simulator, rendered = Simulator(simulation, data.image_size, data.seed), {}
         for name, rows in plan.groupby("label"):
             new = rows[known[name] :]
-            images, _ = simulator.render(
+            rendered[name], _ = simulator.render(
                 new["label"].tolist(), new["index"].to_numpy(), new["session"].to_numpy()
             )
-            for half, part in zip(halves, np.split(images, 2), strict=True):
-                half[name] = part
-        return by_kind(halves[0]), by_kind(halves[1])
+        compared_with = {name: images[:-UNSEEN] for name, images in rendered.items()}
+        floor = by_kind({name: images[-UNSEEN:] for name, images in rendered.items()})
+        return self._described(compared_with), floor
 
-    def measures(
-        self, kind: str, images: NDArray[np.uint8], real: NDArray[np.uint8]
-    ) -> dict[str, float]:
-        """Of images of one kind against as many real ones that the network has not seen.
+    def measures(self, kind: str, images: NDArray[np.uint8], real: Real) -> dict[str, float]:
+        """Of images of one kind against real ones that the network has not seen, in equal sets.
 
         KID (in thousandths) is of features standardised on the real training images of the kind:
         else a few large bubbles, far from the common centre, outweigh everything in its kernel.
         """
-        size = min(len(real), len(images))
+        size = min(len(real.images), len(images))
         described = describe(self.network, images[:size])
-        made, there = described.features, self._features(real[:size])
-        known = self._features(self.train[kind])
-        centre, scale = known.mean(axis=0), known.std(axis=0)
-        label = self.store.class_names.index(KINDS[kind])
-        return {
-            "auc": two_sample_auc(there, made),
-            "kid": 1000 * kernel_distance((there - centre) / scale, (made - centre) / scale),
-            "fd": frechet_distance(there, made),
-            "recall": manifold_coverage(there, made)["recall"],
+        known, label = self.train[kind].features, self.store.class_names.index(KINDS[kind])
+        ends = range(size, len(real.images) + 1, size)
+        sets = [compare(real.features[end - size : end], described.features, known) for end in ends]
+        return {name: float(np.mean([one[name] for one in sets])) for name in sets[0]} | {
             "recognised": float((described.probabilities.argmax(axis=1) == label).mean()),
-            "power": fine_power(images) / fine_power(real),
+            "power": fine_power(images) / fine_power(real.images),
         }
 
     def copies(self, images: Images) -> str:
@@ -128,8 +131,21 @@ class Judge:
         ]
         return next(v for v in ("copies", "close", "novel") if v in found)
 
-    def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return describe(self.network, images).features
+    def _described(self, images: Images) -> dict[str, Real]:
+        """Kind of particle -> images and features."""
+        kinds = by_kind(images).items()
+        return {kind: Real(part, describe(self.network, part).features) for kind, part in kinds}
+
+
+def compare(there: Features, made: Features, known: Features) -> dict[str, float]:
+    """Measures of one set of images against as many real ones; ``known`` gives the units of KID."""
+    centre, scale = known.mean(axis=0), known.std(axis=0)
+    return {
+        "auc": two_sample_auc(there, made),
+        "kid": 1000 * kernel_distance((there - centre) / scale, (made - centre) / scale),
+        "fd": frechet_distance(there, made),
+        "recall": manifold_coverage(there, made)["recall"],
+    }
 
 
 def fine_power(images: NDArray[np.uint8]) -> float:
@@ -166,7 +182,7 @@ def main() -> None:
     lines = [HEADER, "|---" * HEADER.count(" | ") + "|---|"]
     real, others = judge.unseen()
 
-    def add(name: str, images: Mapping[str, NDArray[np.uint8]], facts: Any = None) -> None:
+    def add(name: str, images: Images, facts: Any = None) -> None:
         for kind, part in images.items():
             found = judge.measures(kind, part, real[kind])
             found["other_runs"] = judge.measures(kind, part, judge.heldout[kind])["auc"]
@@ -203,7 +219,7 @@ def row(
     cells = [
         name,
         kind,
-        f"{found['auc']:.2f}",
+        f"{found['auc']:.3f}",
         f"{found['other_runs']:.2f}",
         f"{found['kid']:.0f}",
         f"{found['fd']:.1f}",
