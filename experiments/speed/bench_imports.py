@@ -30,6 +30,7 @@ MODULES = {
     "serve": "commands.serve web.application",
 }
 """Task -> modules of the package that a run of it imports, beyond the command line's own."""
+MODULES["all of them"] = " ".join(MODULES.values())
 
 
 def main() -> None:
