@@ -23,9 +23,6 @@ from omegaconf import OmegaConf
 
 utils.is_under_debugger = lambda: False  # coverage looks like one; Hydra then shows tracebacks
 
-def needs(cells):
-    Path("asked").write_text(os.environ["SVP_SWEEP_MEMORY"])
-
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(cfg):
     started = time.time()

@@ -73,6 +73,11 @@ def test_overrides_reach_the_cell_exactly(app: Any) -> None:
 
 
 def test_what_the_sweep_itself_reads_is_shared_with_its_cells(app: Any) -> None:
+    main = app.folder / "app" / "__main__.py"
+    main.write_text(
+        "def needs(cells):\n"
+        "    Path('asked').write_text(os.environ['SVP_SWEEP_MEMORY'])\n" + main.read_text()
+    )
     done = app.run("-m", "number=1,2", "hydra.launcher.parallel=auto")
     assert done.returncode == 0, done.stderr
     memory = (app.folder / "asked").read_text()
