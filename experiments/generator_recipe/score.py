@@ -97,10 +97,11 @@ class Judge:
         counts = {name: known[name] + (SETS + 1) * UNSEEN for name in JUDGED}
         simulation = data.simulation.model_copy(update={"counts": {"train": counts}})
         plan = plan_images(simulation)
-        simulator, rendered = Simulator(simulation, data.image_size, data.seed), {}
+        simulator = Simulator(simulation, data.image_size, data.seed)
+        rendered: dict[str, NDArray[np.uint8]] = {}
         for name, rows in plan.groupby("label"):
-            new = rows[known[name] :]
-            rendered[name], _ = simulator.render(
+            new = rows[known[str(name)] :]
+            rendered[str(name)], _ = simulator.render(
                 new["label"].tolist(), new["index"].to_numpy(), new["session"].to_numpy()
             )
         compared_with = {name: images[:-UNSEEN] for name, images in rendered.items()}
