@@ -24,12 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning import preflight
 from svp_lightning.config import OF_IMAGES, Config, parse_config, run_folder, run_identity
-from svp_lightning.errors import (
-    DistributedError,
-    SettingsError,
-    SvpError,
-    mistakes_in_one_line,
-)
+from svp_lightning.errors import DistributedError, SettingsError, SvpError, mistakes_in_one_line
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.distributed import (
     end_with_main_process,

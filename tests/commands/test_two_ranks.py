@@ -6,8 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from tests.conftest import (
     only_run,
     results,
     tiny,
+    wait_until,
 )
 
 CELL = ("+experiment=resnet18_aug_ratio_1x", "generator.selection.method=denoising",
@@ -92,7 +91,8 @@ def test_a_rank_that_is_killed_ends_the_other_with_one_sentence(
             cwd=tmp_path, env=clean_environment(), stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        until(lambda: list(artifacts.glob("classifier/*.partial/logs/attempt_*")))  # both connected
+        log_of_attempt = "classifier/*.partial/logs/attempt_*"  # written once both are connected
+        assert wait_until(lambda: any(artifacts.glob(log_of_attempt)), 120)
         children = Path(f"/proc/{both.pid}/task/{both.pid}/children").read_text().split()
         (other,) = (one for one in children if b"LOCAL_RANK=1" in environment(one))
         os.kill(int(other), signal.SIGKILL)
@@ -106,10 +106,3 @@ def test_a_rank_that_is_killed_ends_the_other_with_one_sentence(
 
 def environment(process: str) -> bytes:
     return Path(f"/proc/{process}/environ").read_bytes()
-
-
-def until(happened: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.1)
