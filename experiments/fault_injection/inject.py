@@ -51,7 +51,7 @@ FULL_AT = (
 )
 LEFT_BYTES = (0, 30_000)
 FOLDERS = ("artifacts", "outputs")
-INTERRUPTED = ("generator", "classifier")
+INTERRUPTED = (("last.ckpt", "generator"), ("last.ckpt", "classifier"), ("best.ckpt", "classifier"))
 Found = dict[str, Any]
 
 
@@ -86,9 +86,9 @@ class Soak:
         for kind in DAMAGES:
             found[f"artifacts {kind}"] = partial(self.damaged, kind)
             found[f"run {kind}"] = partial(self.damaged_run, kind)
-            for stage in INTERRUPTED:
-                found[f"last.ckpt of an interrupted {stage} {kind}"] = partial(
-                    self.damaged_checkpoint, stage, kind
+            for name, stage in INTERRUPTED:
+                found[f"{name} of an interrupted {stage} {kind}"] = partial(
+                    self.damaged_checkpoint, name, stage, kind
                 )
         return found
 
@@ -261,15 +261,15 @@ class Soak:
                 unnoticed.append(name)
         return found | {"files": len(names), "unnoticed": unnoticed, "same": not unnoticed}
 
-    def damaged_checkpoint(self, stage: str, kind: str) -> Found:
-        """The newest checkpoint of a training that was killed: the one before is used."""
+    def damaged_checkpoint(self, name: str, stage: str, kind: str) -> Found:
+        """A checkpoint of a training that was killed: the one before is used, or it starts over."""
         folder = self.empty()
         before = (
             f"artifacts/{stage}/*.partial/last-before.ckpt artifacts/{stage}/*.partial/last.ckpt"
         )
         attempt(folder, disturb=partial(when, Path(), before, end))
-        (last,) = folder.glob(f"artifacts/{stage}/*.partial/last.ckpt")
-        damage(last, kind)
+        (file,) = folder.glob(f"artifacts/{stage}/*.partial/{name}")
+        damage(file, kind)
         ended = attempt(folder)
         return self.compared(folder, ended, named="cannot be read" in ended.text)
 

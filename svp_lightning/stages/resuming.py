@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
 
 from svp_lightning.runtime.clock import keep_cost
+from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import replacing, write_csv
 from svp_lightning.runtime.terminal import say
 
@@ -29,25 +30,44 @@ _BROKEN = (
 def newest_checkpoint(folder: Path) -> Path | None:
     """The whole checkpoint of the latest step to resume from, SLURM's requeue file included.
 
-    It says which step that is.
+    It says which step that is. Where the best weights so far have changed on the disk, none can
+    bring them back: the training starts over.
     """
+    for best in folder.glob("best*.ckpt"):
+        if reason := _damage(best):
+            say(f"  Warning: {best} cannot be read ({reason}); the training starts over.")
+            if is_main_process():  # the best last: until it is gone, other processes see the damage
+                for file in sorted(folder.glob("*.ckpt"), key=lambda one: one == best):
+                    file.unlink()
+            return None
     steps = {}
     for file in [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]:
-        try:
-            with zipfile.ZipFile(file) as parts:
-                damaged = parts.testzip()  # torch does not compare the checksums of its files
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"{damaged} has changed")
-            saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            steps[file] = saved["global_step"]
-        except _BROKEN as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+        if reason := _damage(file):
             say(f"  Warning: {file} cannot be read ({reason}); another checkpoint is used.")
+        else:
+            steps[file] = _read(file)["global_step"]
     # Not by the time of the file: clocks jump.
     newest = max(steps, key=lambda file: (steps[file], file.name == LAST), default=None)
     if newest is not None:
         say(f"  Continues after step {steps[newest]:,}")
     return newest
+
+
+def _damage(file: Path) -> str | None:
+    """Why a checkpoint cannot be read; None if it is whole."""
+    try:
+        with zipfile.ZipFile(file) as parts:
+            changed = parts.testzip()  # torch does not compare the checksums of its files
+        if changed is None:
+            _read(file)["global_step"]
+        return changed and f"{changed} has changed"
+    except _BROKEN as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return saved
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -203,10 +203,28 @@ def test_the_latest_step_is_resumed_whatever_the_clock_says(tmp_path: Path) -> N
         writer.save_checkpoint(saved(step), last)
     os.utime(last, (0, 0))
     assert newest_checkpoint(tmp_path) == last
-    content = bytearray(last.read_bytes())
-    content[len(content) // 2] ^= 1  # a weight: torch would read it
-    last.write_bytes(content)
+    flip(last)
     assert newest_checkpoint(tmp_path) == tmp_path / "last-before.ckpt"
+
+
+def flip(file: Path) -> None:
+    """One bit in the middle: of a weight, so that torch would read it."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_training_whose_best_weights_have_changed_starts_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer, best = WholeCheckpoints(), tmp_path / "best.ckpt"
+    for name in ("best.ckpt", "last.ckpt", "last.ckpt"):
+        writer.save_checkpoint(saved(1), tmp_path / name)
+    assert newest_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    flip(best)
+    assert newest_checkpoint(tmp_path) is None
+    assert f"{best} cannot be read" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curves_are_those_of_all_attempts(tmp_path: Path) -> None:
