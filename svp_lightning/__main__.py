@@ -23,7 +23,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from svp_lightning import preflight
-from svp_lightning.config import OF_IMAGES, Config, parse_config, run_folder, run_identity
+from svp_lightning.config import (
+    OF_IMAGES,
+    Config,
+    help_text,
+    parse_config,
+    run_folder,
+    run_identity,
+)
 from svp_lightning.errors import DistributedError, SettingsError, SvpError, mistakes_in_one_line
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.distributed import (
@@ -280,6 +287,9 @@ def as_typed(key: str, value: str) -> str:
 
 def main() -> None:
     """Entry point of ``python -m svp_lightning``."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        return
     with mistakes_in_one_line():
         refuse_unquoted(sys.argv[1:])
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(run)()

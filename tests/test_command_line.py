@@ -1,6 +1,7 @@
 """What a user meets before any work starts."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -14,7 +15,7 @@ from omegaconf import OmegaConf
 
 from svp_lightning.__main__ import _plain
 from svp_lightning.classifier.settings import RELEASED
-from svp_lightning.config import TASKS, parse_config
+from svp_lightning.config import TASKS, help_text, parse_config
 from tests.conftest import fresh_process
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +95,16 @@ def test_help_and_cfg_answer_at_once(
     assert "hydra" in imported
     assert not imported & HEAVY
     assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_option_of_every_group() -> None:
+    lines = " ".join(help_text().split())
+    for file in (ROOT / "conf").glob("*/**/*.yaml"):
+        group = file.parent.relative_to(ROOT / "conf").as_posix()
+        options = re.search(rf"(?<!\S){group}: ((\w+, )*\w+)", lines)
+        assert options is not None
+        assert file.stem in options[1].split(", ")
+    assert f"task: {', '.join(TASKS)} " in lines
 
 
 def test_wheel_carries_the_configuration(tmp_path: Path) -> None:
