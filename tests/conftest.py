@@ -1,5 +1,6 @@
 """Running the program as its users do, in this process where a fresh one is not the point."""
 
+import gc
 import json
 import os
 import subprocess
@@ -15,19 +16,25 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib.figure import Figure
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from svp_lightning.__main__ import configured, run
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.settings import config_folder
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
+from tests.quick import STARTUP, save_blank
 
 Run = Callable[..., Path]
 
 # One process per core: pytest-xdist runs two, and threads of both would fight.
 torch.set_num_threads(1)
 threadpool_limits(limits=1, user_api="blas")
+gc.set_threshold(200_000, 20, 20)  # as the program does
+
+
+def pytest_collection_finish() -> None:
+    """All that tests are made of stays: garbage is not looked for among it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +116,7 @@ def in_process(folder: Path, artifacts: Path, *overrides: str, draws: bool = Fal
         patch.chdir(folder)
         use_narrow_backbones(patch)
         if not draws:
-            patch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
+            patch.setattr(Figure, "savefig", save_blank(Figure.savefig))
             leave_out_pictures_of_generators(patch)
         for name in ("RANK", "LOCAL_RANK", "SVP_LAUNCH_ID"):
             patch.delenv(name, raising=False)
@@ -117,18 +124,6 @@ def in_process(folder: Path, artifacts: Path, *overrides: str, draws: bool = Fal
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             cfg = compose("config", overrides=tiny(artifacts, *overrides))
         run(cfg)
-
-
-def _save_blank(save: Callable[..., None]) -> Callable[..., None]:
-    """``Figure.savefig`` whose PNGs show nothing."""
-
-    def saved(figure: Figure, target: Any, **options: Any) -> None:
-        if options["format"] == "png":
-            Image.new("L", (1, 1)).save(target, format="png")
-        else:
-            save(figure, target, **options)
-
-    return saved
 
 
 def tiny(artifacts: Path, *overrides: str) -> list[str]:
@@ -174,10 +169,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what an earlier test or launcher left in it."""
+    """The environment without what an earlier test or launcher left in it; runs are quick."""
     left = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     drop = {*left, "SVP_LAUNCH_ID", "WANDB_MODE", "PYTEST_CURRENT_TEST"}
-    return {k: v for k, v in os.environ.items() if k not in drop} | {"OMP_NUM_THREADS": "1"}
+    drop.add("PYTHONDONTWRITEBYTECODE")  # they compile the package once, not each of them
+    path = os.pathsep.join(
+        [str(STARTUP), str(STARTUP.parents[1]), os.environ.get("PYTHONPATH", "")]
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in drop}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path.rstrip(os.pathsep)}
 
 
 def only_run(outputs: Path) -> Path:

@@ -1,15 +1,13 @@
 """What makes runs in tests quick: a small network in place of the backbones, no pictures."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torchvision
-from PIL import Image
 from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from svp_lightning.stages import generator_training
+from tests.quick import write_blank_pictures
 
 
 class NarrowResNet(ResNet):
@@ -33,9 +31,5 @@ def use_narrow_backbones(patch: pytest.MonkeyPatch) -> None:
 
 def leave_out_pictures_of_generators(patch: pytest.MonkeyPatch) -> None:
     """Drawing them takes four times as long as the training at ``scale=tiny``."""
-
-    def blank(_generator: Any, _store: Any, _sampler: Any, folder: Path, _device: Any) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (1, 1)).save(folder / "noise_to_image.png")  # shown in reports of runs
-
-    patch.setattr(generator_training, "write_pictures", blank)
+    name = "svp_lightning.stages.generator_training.write_pictures"
+    patch.setattr(name, write_blank_pictures)

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from svp_lightning.errors import SvpError
 from svp_lightning.generator.checkpoint import load_generator
-from tests.conftest import _save_blank
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
+from tests.quick import save_blank
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "gpu"
 QUICK = ("--tiny", "--seeds", "1", "trainer=cpu", "data.simulation.workers=0")
@@ -40,7 +40,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _make_quick(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Figure, "savefig", _save_blank(Figure.savefig))
+    patch.setattr(Figure, "savefig", save_blank(Figure.savefig))
     use_narrow_backbones(patch)
     leave_out_pictures_of_generators(patch)
 

@@ -7,6 +7,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.quick import STARTUP
+
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 TIMEOUT_SECONDS = 300
@@ -32,7 +34,9 @@ def test_notebook_runs_at_tiny_scale(
         (tmp_path / "artifacts" / stage).symlink_to(shared_artifacts / stage)
     monkeypatch.setenv("SVP_SCALE", "tiny")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.fspath(FOLDER.parent))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([os.fspath(STARTUP), os.fspath(FOLDER.parent)])
+    )
     monkeypatch.setenv("IPYTHONDIR", os.fspath(tmp_path / "ipython"))
     notebook = nbformat.read(path, as_version=4)
     committed = pictures(notebook)

@@ -15,7 +15,7 @@ from svp_lightning.preflight import Part, forecast, missing_parts, show
 from svp_lightning.runtime.artifacts import ArtifactCache, cost_of
 from svp_lightning.runtime.clock import CPU
 from svp_lightning.stages.past_outputs import OTHER_GPU
-from tests.conftest import fresh_process, in_process, results, tiny
+from tests.conftest import clean_environment, fresh_process, in_process, results, tiny
 
 NOTES_WHO_HASHES = """
 import os, sys
@@ -30,6 +30,9 @@ def note(action, given):
                 file.write(f"{os.getpid()} {given[0]}\\n")
 
 sys.addaudithook(note)
+
+from tests.quick import install
+install()
 """
 """Python runs it at the start of each process, as ``sitecustomize``."""
 GRID = ("+experiment=paper_grid", "classifier=resnet18", "seed=1,2", "augmentation.ratio=1")
@@ -40,7 +43,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grid")
     overrides = tiny(folder / "artifacts", *GRID, "hydra.launcher.cell_gb=0.1")
     (folder / "sitecustomize.py").write_text(NOTES_WHO_HASHES)
-    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(folder), clean_environment()["PYTHONPATH"]])
     hashed = {"PYTHONPATH": path, "HASHED": str(folder / "hashed.txt")}
     said = fresh_process(folder, "-m", *overrides, **hashed).stdout
     cores = len(os.sched_getaffinity(0))
@@ -242,7 +245,7 @@ def test_times_of_a_gpu_foretell_no_cpu(
     assert "nothing like it was made on CPU: classifier." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("gigabytes", "warned"), [(0.001, True), (1, False)])
+@pytest.mark.parametrize(("gigabytes", "warned"), [(1e-6, True), (1, False)])
 def test_a_disk_that_is_too_small_is_named(
     first_cell: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,0 +1,5 @@
+"""Python runs this at the start of each process that has its folder in ``PYTHONPATH``."""
+
+from tests.quick import install
+
+install()
