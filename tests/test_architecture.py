@@ -162,23 +162,21 @@ for modules, packages in {tasks}:
         print(*({heavy} & sys.modules.keys()), flush=True)
         os._exit(0)
     assert os.wait()[1] == 0, modules
+for name in {modules}:
+    importlib.import_module(name)
+import torch
+assert not torch.cuda.is_initialized() and not torch.distributed.is_initialized()
 """
 
 
-def test_a_task_imports_only_what_it_uses() -> None:
+def test_a_task_imports_only_what_it_uses_and_no_import_needs_a_device() -> None:
     """Of the packages that take long, in processes that have imported nothing else."""
-    code = IN_FORKS.format(tasks=[task[1:] for task in TASKS], heavy=HEAVY)
+    modules = [name_of(f) for f in MODULES if f.name != "__main__.py" and "commands" not in f.parts]
+    code = IN_FORKS.format(tasks=[task[1:] for task in TASKS], heavy=HEAVY, modules=modules)
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     found = [set(line.split()) for line in done.stdout.splitlines()]
     expected = {task: set(packages.split()) for task, _, packages in TASKS}
     assert dict(zip(expected, found, strict=True)) == expected
-
-
-def test_no_import_needs_a_device() -> None:
-    names = [name_of(f) for f in MODULES if f.name != "__main__.py" and "commands" not in f.parts]
-    code = f"import importlib\nfor m in {names}: importlib.import_module(m)\nimport torch\n"
-    code += "assert not torch.cuda.is_initialized() and not torch.distributed.is_initialized()"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_lock_pins_what_the_constraints_pin() -> None:
