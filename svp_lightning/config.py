@@ -207,7 +207,10 @@ class Config(Settings):
         if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
         if self.draws_images and self.sampler.start_ratio is not None:
-            values["augmentation"] |= self.augmentation.of_microscopes
+            arm = self.augmentation
+            values["augmentation"] |= {"microscopes": arm.microscopes}
+            if arm.candidates is not None:
+                values["augmentation"] |= {"candidates": arm.candidates}
         if self.needs_simulator and not isinstance(self.data, SimulatedData):
             values |= {"simulation": self.simulation.identity()}
         if self.augmentation.simulates and "sampler" not in values:

@@ -201,7 +201,7 @@ class Pipeline:
         """Simulated images of the data's instrument (None) or of others, ``level`` around them."""
         from svp_lightning.stages.simulated_pools import build_simulated_pool
 
-        names, others = self.store.class_names, of.settings if of else ()
+        names, others = self.store.class_names, of.numbers if of else ()
         return build_simulated_pool(self._fresh, others, counts, names, self.cache, level)
 
     @property

@@ -114,7 +114,7 @@ def _part(name: str, config: Config) -> Part:
         decided = {group: getattr(config, group).identity() for group in used[name]}
     elif name == "microscopes":  # whatever the real images
         simulation = getattr(config.data, "simulation", config.simulation)
-        decided = simulation.instrument.identity() | config.augmentation.of_microscopes
+        decided = simulation.instrument.identity() | {"count": config.augmentation.candidates}
     else:
         decided = config.identity()
     if name == "store":  # images that are used in another way are the same images
@@ -135,14 +135,15 @@ def _images(name: str, config: Config) -> int | None:
         own = config.features.classifier if name == "features" else getattr(config, name)
         return int(own.steps * own.batch_size)
     if (first := config.pretraining) is not None and name in PRETRAINING:
-        if name == "pretraining_store":
-            return first.num_images
-        return first.steps * config.classifier.batch_size
+        return (
+            first.num_images
+            if name == "pretraining_store"
+            else first.steps * config.classifier.batch_size
+        )
     if name == "microscopes":
-        from svp_lightning.simulation.matching import COMPARED, IMAGES, NEARBY
+        from svp_lightning.simulation.matching import COMPARED, IMAGES
 
-        arm = config.augmentation
-        return round(len(COMPARED) * IMAGES * (arm.candidates or 0) * (1 + arm.rounds / NEARBY))
+        return len(COMPARED) * IMAGES * (config.augmentation.candidates or 0)
     if not isinstance(config.data, SimulatedData):
         return None
     simulation, arm = config.data.simulation, config.augmentation

@@ -51,9 +51,6 @@ class AugmentationSettings(Settings):
     candidates: int | None = Field(ge=1, le=10_000)
     """They are those of so many whose images look most like the training images
     (:mod:`svp_lightning.simulation.matching`); None: the first ones, whatever the data."""
-    rounds: int = Field(ge=0, le=20)
-    """So many times others are then drawn near the microscopes chosen, a quarter as many as
-    candidates, and the choice is made again among all."""
     simulated_classes: tuple[str, ...]
     """Rare classes whose images ``diffusion`` takes from other simulated microscopes instead of the
     generator."""
@@ -143,15 +140,6 @@ class AugmentationSettings(Settings):
         """Whether a network trained on real images decides which images are drawn."""
         return self.filters or self.hard_negatives > 0
 
-    @property
-    def of_microscopes(self) -> dict[str, int]:
-        """What decides which microscopes simulated images are of."""
-        given = {"microscopes": self.microscopes}
-        if self.candidates is not None:
-            given |= {"candidates": self.candidates}
-            given |= {"rounds": self.rounds} if self.rounds else {}
-        return given
-
     @model_validator(mode="after")
     def _only_generated_images_for_all(self) -> Self:
         if self.plentiful_ratio > 0 and self.extra != "diffusion":
@@ -207,12 +195,12 @@ class AugmentationSettings(Settings):
             values["extra"] = "none"
             for name in ("ratio", "pool_share"):
                 del values[name]
-        for name in ("microscopes", "candidates", "rounds"):
-            del values[name]
         if not self.needs_generator or not self.simulated_classes:
             del values["simulated_classes"]
-        if self.extra == "simulated" or "simulated_classes" in values:
-            values |= self.of_microscopes
+            if self.extra != "simulated":
+                del values["microscopes"], values["candidates"]
+        if values.get("candidates", 0) is None:
+            del values["candidates"]
         if not self.adds or self.plentiful_ratio == 0:
             del values["plentiful_ratio"]
         if self.hard_negatives == 0:

@@ -5,13 +5,14 @@ statistics of real ones (approximate Bayesian computation by rejection, Pritchar
 setting of the real instrument need be known.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import (
     fresh_processes,
@@ -24,8 +25,6 @@ COMPARED = ("protein", "silicone_oil")
 """Classes whose images are compared. Large bubbles take half a minute for each optics."""
 IMAGES, SESSIONS = 32, 4
 """Images of a class that a microscope is known by, and instrument runs that they are of."""
-NEARBY = 4
-"""How many times fewer microscopes are drawn near others in a round than at first."""
 FIRST_SEED = 5000
 """Seed of the images of microscope 0; the next microscope has the next."""
 BACKGROUND = 200.0
@@ -37,33 +36,32 @@ SAMPLES = 50
 
 
 def looks_of(
-    microscopes: Mapping[int, SimulationSettings], image_size: int
+    base: SimulationSettings, image_size: int, numbers: Sequence[int]
 ) -> Iterator[NDArray[np.float64]]:
     """The :func:`appearance` of microscopes by their numbers, (classes compared, S) each.
 
-    It depends on the number, the microscope and ``image_size`` alone. As many processes render as
-    the first one has ``workers``.
+    It depends on ``base``, ``image_size`` and the number alone. ``base.workers`` processes render.
     """
-    look, asked = partial(_look, image_size), next(iter(microscopes.values())).workers
-    workers = worker_count(asked, len(microscopes) * IMAGES * len(COMPARED))
+    look = partial(_look, base, image_size)
+    workers = worker_count(base.workers, len(numbers) * IMAGES * len(COMPARED))
     if workers == 0:
-        yield from map(look, microscopes, microscopes.values())
+        yield from map(look, numbers)
         return
     pool = ProcessPoolExecutor(workers, mp_context=fresh_processes(), initializer=leave_with_parent)
     try:
-        yield from pool.map(look, microscopes, microscopes.values())
+        yield from pool.map(look, numbers)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _look(image_size: int, number: int, microscope: SimulationSettings) -> NDArray[np.float64]:
-    images = known_by(microscope, image_size, number)
+def _look(base: SimulationSettings, image_size: int, number: int) -> NDArray[np.float64]:
+    images = known_by(base, image_size, number)
     return np.stack([appearance(of_class) for of_class in images])
 
 
-def known_by(microscope: SimulationSettings, image_size: int, number: int) -> NDArray[np.uint8]:
+def known_by(base: SimulationSettings, image_size: int, number: int) -> NDArray[np.uint8]:
     """The images that a microscope is known by, uint8 (classes compared, IMAGES, N, N)."""
-    simulator = Simulator(microscope, image_size, FIRST_SEED + number)
+    simulator = Simulator(microscope(base, number), image_size, FIRST_SEED + number)
     indices = np.arange(IMAGES)
     rendered = [
         simulator.render([name] * IMAGES, indices, indices % SESSIONS)[0] for name in COMPARED

@@ -50,7 +50,6 @@ FEATURE_ARM = AugmentationSettings(
     extra="none",
     microscopes=1,
     candidates=None,
-    rounds=0,
     simulated_classes=(),
     ratio=0,
     plentiful_ratio=0,

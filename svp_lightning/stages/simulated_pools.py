@@ -1,6 +1,5 @@
 """Pools of simulated images: of the data's own microscope, or of others, of those most like it."""
 
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,12 +24,11 @@ from svp_lightning.runtime.terminal import bar
 from svp_lightning.simulation.matching import (
     COMPARED,
     IMAGES,
-    NEARBY,
     background_level,
     distances,
     looks_of,
 )
-from svp_lightning.simulation.microscopes import Traits, traits, traits_near, with_traits
+from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.stages.real_store import simulate
 from svp_lightning.stages.settings import SimulatedData
@@ -46,7 +44,7 @@ level around particles is measured on; from all over the store, which may be sor
 
 def build_simulated_pool(
     data: SimulatedData,
-    microscopes: Sequence[SimulationSettings],
+    microscopes: Sequence[int],
     counts: Mapping[str, int],
     class_names: Sequence[str],
     cache: ArtifactCache,
@@ -58,7 +56,7 @@ def build_simulated_pool(
 
     Args:
         data: which simulator, image size and seed.
-        microscopes: other microscopes to take images of; none: that of ``data``.
+        microscopes: numbers of other microscopes to take images of; none: that of ``data``.
         counts: class name -> images wanted.
         class_names: those of the real store, which the pool shares.
         cache: where pools are kept.
@@ -73,7 +71,7 @@ def build_simulated_pool(
             f"{', '.join(unknown)}.",
             "Name the classes of the data so, or use another augmentation.",
         )
-    instruments = list(microscopes) or [data.simulation]
+    instruments = [microscope(data.simulation, n) for n in microscopes] or [data.simulation]
     parts = []
     for at, instrument in enumerate(instruments):  # they take turns
         shares = {name: len(range(at, n, len(instruments))) for name, n in counts.items()}
@@ -110,10 +108,9 @@ def join_pools(pools: Sequence[Store], cache: ArtifactCache) -> Store:
 
 @dataclass(frozen=True)
 class Microscopes:
-    """Other microscopes: their ``numbers`` and settings, and the artifacts behind the choice."""
+    """Other microscopes: their ``numbers``, and stage -> artifact behind the choice, if any."""
 
     numbers: Sequence[int]
-    settings: Sequence[SimulationSettings]
     sources: Mapping[str, Path]
 
 
@@ -122,40 +119,14 @@ def choose_microscopes(
 ) -> Microscopes:
     """As many as ``arm`` asks for of its candidates, those most like the training images first.
 
-    Which candidates there are depends on ``data``, their distances on the images of ``store``. In
-    each round others are drawn near those chosen, and the choice is made among all. What
-    microscopes look like is rendered if missing. Without candidates, the first ones.
+    Which microscopes there are depends on ``data``, their distances on the images of ``store``.
+    What the microscopes look like is rendered if missing. Without candidates, the first ones.
 
     Raises:
         SettingsError: the store has none of the classes compared.
     """
-    known = {number: traits(number) for number in range(arm.candidates or arm.microscopes)}
-    nearest, sources = list(known)[: arm.microscopes], {}
-    if arm.candidates is not None:
-        real = _compared(store)
-        sources["looks"] = _looks(data, known, None, cache)
-        nearest = _nearest(sources, real)[: arm.microscopes]
-        for at in range(arm.rounds):
-            others = {number: known[number] for number in sorted(nearest)}
-            numbers = range(len(known), len(known) + math.ceil(arm.candidates / NEARBY))
-            near = {number: traits_near(list(others.values()), number) for number in numbers}
-            sources[f"looks_{at + 1}"] = _looks(data, near, others, cache)
-            known |= near
-            nearest = _nearest(sources, real)[: arm.microscopes]
-    base = data.simulation
-    found = [with_traits(base, known[number], f"microscope {number}") for number in nearest]
-    return Microscopes(nearest, found, sources)
-
-
-def _nearest(sources: Mapping[str, Path], real: Mapping[str, NDArray[np.uint8]]) -> list[int]:
-    """Numbers of all microscopes whose looks are rendered, those most like real images first."""
-    looks = np.concatenate([np.load(folder / LOOKS) for folder in sources.values()])
-    numbers: list[int] = np.argsort(distances(looks, real), kind="stable").tolist()
-    return numbers
-
-
-def _compared(store: Store) -> dict[str, NDArray[np.uint8]]:
-    """Class name -> training images that microscopes are compared with."""
+    if arm.candidates is None:
+        return Microscopes(range(arm.microscopes), {})
     real = {}
     for name in (one for one in COMPARED if one in store.class_names):
         rows = spread(store.indices("train", store.class_names.index(name)), MEASURED)
@@ -166,44 +137,34 @@ def _compared(store: Store) -> dict[str, NDArray[np.uint8]]:
             f"the classes {', '.join(store.class_names)}.",
             "Name the classes of the data so, or use augmentation.candidates=null.",
         )
-    return real
-
-
-def _looks(
-    data: SimulatedData,
-    given: Mapping[int, Traits],
-    others: Mapping[int, Traits] | None,
-    cache: ArtifactCache,
-) -> Path:
-    """The looks of microscopes by their numbers; ``others`` are those that they are near to."""
     of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
     base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
-    identity: dict[str, Any] = {
-        "counts": dict.fromkeys(COMPARED, IMAGES * len(given)),
+    identity = {
+        "counts": dict.fromkeys(COMPARED, IMAGES * arm.candidates),
         "image_size": data.image_size,
         "simulation": base.identity(),
     }
-    if others is not None:
-        identity |= {"first": min(given), "near": list(others.values())}
-    return cache.build("looks", identity, partial(_render_looks, base, data.image_size, given))
+    make = partial(_render_looks, base, data.image_size, arm.candidates)
+    looks = cache.build("looks", identity, make)
+    order = np.argsort(distances(np.load(looks / LOOKS), real), kind="stable")
+    return Microscopes(order[: arm.microscopes].tolist(), {"looks": looks})
 
 
-def _render_looks(
-    base: SimulationSettings, image_size: int, given: Mapping[int, Traits], folder: Path
-) -> None:
+def _render_looks(base: SimulationSettings, image_size: int, count: int, folder: Path) -> None:
     """The looks of each microscope, in parts, so that a killed call resumes."""
-    numbers, count = list(given), len(given)
-    parts = {folder / f"{at:05d}.npy": numbers[at : at + PART] for at in range(0, count, PART)}
-    missing = {file: part for file, part in parts.items() if not file.is_file()}
-    wanted = {n: with_traits(base, given[n], f"microscope {n}") for n in chain(*missing.values())}
-    looks = looks_of(wanted, image_size)
-    with bar("Rendering looks", count, " microscopes", initial=count - len(wanted)) as shown:
-        for file, part in missing.items():
-            found = np.stack(list(islice(looks, len(part))))
+    parts = {
+        folder / f"{at:05d}.npy": range(at, min(at + PART, count)) for at in range(0, count, PART)
+    }
+    missing = {file: numbers for file, numbers in parts.items() if not file.is_file()}
+    looks = looks_of(base, image_size, list(chain.from_iterable(missing.values())))
+    there = count - sum(map(len, missing.values()))
+    with bar("Rendering looks", count, " microscopes", initial=there) as shown:
+        for file, numbers in missing.items():
+            found = np.stack(list(islice(looks, len(numbers))))
             with replacing(file) as temporary:
                 np.save(temporary, found)
             keep_cost(folder)
-            shown.update(len(part))
+            shown.update(len(numbers))
     np.save(folder / LOOKS, np.concatenate([np.load(file) for file in parts]))
     for file in parts:
         file.unlink()

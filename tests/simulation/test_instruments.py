@@ -13,18 +13,7 @@ from svp_lightning.simulation.large_bubble import (
     draw_large_bubble,
     nominal_optics,
 )
-from svp_lightning.simulation.microscopes import (
-    ALIKE,
-    APART,
-    BLUR_UM,
-    DEPTH_UM,
-    RANGES,
-    SIZE,
-    microscope,
-    traits,
-    traits_near,
-    with_traits,
-)
+from svp_lightning.simulation.microscopes import ALIKE, APART, BLUR_UM, DEPTH_UM, SIZE, microscope
 from svp_lightning.simulation.scene import Particle, Sphere, Spheres, magnified
 from svp_lightning.simulation.simulator import Simulator
 from tests.configured import simulation
@@ -115,26 +104,3 @@ def test_a_microscope_is_a_function_of_its_number_and_few_share_optics() -> None
     assert optics[0] != optics[ALIKE]
     for one in found:  # small bubbles are air; the rest is that of the base
         assert (one.air_indices, one.counts, one.neighbour_share) == ((1.0,), base.counts, 0.5)
-
-
-def test_microscopes_near_others_are_like_them_and_none_is_the_default_instrument() -> None:
-    others = [traits(number) for number in NUMBERS[:6]]
-    near = [traits_near(others, number) for number in range(200)]
-    assert traits_near(others, 7) == near[7]
-    assert len({one["size"] for one in near}) == len(near)
-    for name, (low, high) in RANGES.items():
-        found, parents = (np.array([one[name] for one in of]) for of in (near, others))
-        assert (low <= found).all()
-        assert (found <= high).all()
-        assert found.std() < 1.5 * parents.std()
-    assert all(max(abs(math.log(one[of])) for of in ("size", "depth")) > APART for one in near)
-
-
-def test_a_microscope_near_a_single_one_is_that_one() -> None:
-    (only,) = others = [traits(3)]
-    assert traits_near(others, 0) == pytest.approx(only)
-
-
-def test_settings_of_a_microscope_are_those_of_its_traits() -> None:
-    base = simulation()
-    assert with_traits(base, traits(2), "microscope 2") == microscope(base, 2)

@@ -25,13 +25,9 @@ def base() -> SimulationSettings:
     return simulation(workers=0)
 
 
-def numbered(base: SimulationSettings) -> dict[int, SimulationSettings]:
-    return {number: microscope(base, number) for number in range(MICROSCOPES)}
-
-
 @pytest.fixture(scope="module")
 def looks(base: SimulationSettings) -> np.ndarray:
-    return np.stack(list(looks_of(numbered(base), SIZE)))
+    return np.stack(list(looks_of(base, SIZE, range(MICROSCOPES))))
 
 
 def images_of(base: SimulationSettings, number: int, seed: int, count: int) -> dict:
@@ -52,15 +48,15 @@ def test_a_microscope_is_nearest_to_other_images_of_its_own(
 def test_looks_are_those_of_the_images_whoever_renders_them(
     base: SimulationSettings, looks: np.ndarray
 ) -> None:
-    images = known_by(microscope(base, 3), SIZE, 3)
+    images = known_by(base, SIZE, 3)
     assert images.shape == (len(COMPARED), IMAGES, SIZE, SIZE)
     assert np.array_equal(looks[3], [appearance(of_class) for of_class in images])
-    two = numbered(base.model_copy(update={"workers": 2}))
-    assert np.array_equal(np.stack(list(looks_of(two, SIZE))), looks)
+    two = base.model_copy(update={"workers": 2})
+    assert np.array_equal(np.stack(list(looks_of(two, SIZE, range(MICROSCOPES)))), looks)
 
 
 def test_neither_exposure_nor_order_counts(base: SimulationSettings) -> None:
-    images = known_by(microscope(base, 0), SIZE, 0)[0]
+    images = known_by(base, SIZE, 0)[0]
     known = appearance(images)
     assert np.allclose(appearance(images[::-1]), known)
     darker = (images * 0.8).round().astype(np.uint8)

@@ -16,8 +16,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.errors import SettingsError, StoreError
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import ArtifactCache
-from svp_lightning.simulation.matching import COMPARED, background_level, distances
-from svp_lightning.simulation.microscopes import microscope, traits, traits_near, with_traits
+from svp_lightning.simulation.matching import COMPARED, background_level
 from svp_lightning.stages import simulated_pools
 from svp_lightning.stages.settings import SimulatedData, fresh_data
 from svp_lightning.stages.simulated_pools import LOOKS, build_simulated_pool, choose_microscopes
@@ -99,10 +98,9 @@ def test_each_microscope_sees_particles_of_its_own(svp_pipeline: Build) -> None:
 def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeline) -> None:
     data = fresh(configured("scale=tiny"))
     counts, names = {"silicone_oil": 3, "air_bubble": 3}, oracle.store.class_names
-    two = [microscope(data.simulation, number) for number in (0, 1)]
-    pool = build_simulated_pool(data, two, counts, names, oracle.cache, background=160)
-    for group in ("pool-00-", "pool-01-"):
-        of_it = np.flatnonzero(pool.particles["group"].str.startswith(group))
+    pool = build_simulated_pool(data, (0, 1), counts, names, oracle.cache, background=160)
+    for microscope in ("pool-00-", "pool-01-"):
+        of_it = np.flatnonzero(pool.particles["group"].str.startswith(microscope))
         assert background_level(pool.images[of_it]) == pytest.approx(160, abs=1)
 
 
@@ -119,35 +117,8 @@ def test_matched_images_are_of_the_microscopes_most_like_the_data(svp_pipeline: 
     assert len(np.load(looks / LOOKS)) == 3
     assert [file.name for file in looks.glob("*.npy")] == [LOOKS]
     wanted = {"silicone_oil": 12, "air_bubble": 12}
-    one, names = [microscope(data.simulation, nearest)], pipeline.store.class_names
-    own = build_simulated_pool(data, one, wanted, names, pipeline.cache)
+    own = build_simulated_pool(data, [nearest], wanted, pipeline.store.class_names, pipeline.cache)
     assert own.sha256 == pipeline.pool.sha256
-
-
-def test_microscopes_near_the_chosen_are_chosen_where_they_are_more_like_the_data(
-    svp_pipeline: Build,
-) -> None:
-    pipeline = svp_pipeline("augmentation=simulated_matched")
-    data, store, cache = fresh(pipeline.config), pipeline.store, pipeline.cache
-    before, after = (
-        choose_microscopes(matched(microscopes=2, candidates=8, rounds=n), data, store, cache)
-        for n in (0, 2)
-    )
-    real = {
-        name: np.asarray(store.images[store.indices("train", store.class_names.index(name))])
-        for name in COMPARED
-    }
-    looks = np.concatenate([np.load(folder / LOOKS) for folder in after.sources.values()])
-    found = distances(looks, real)
-    assert len(found) == 8 + 2 + 2
-    assert list(after.numbers) == np.argsort(found)[:2].tolist()
-    assert found[list(after.numbers)].sum() < found[list(before.numbers)].sum()
-    assert max(after.numbers) >= 8
-    others = [traits(number) for number in sorted(before.numbers)]
-    for number, settings in zip(after.numbers, after.settings, strict=True):
-        own = traits(number) if number < 8 else traits_near(others, number)
-        if number < 10:
-            assert settings == with_traits(data.simulation, own, f"microscope {number}")
 
 
 def test_microscopes_are_compared_with_images_from_all_over_the_store(
@@ -190,8 +161,8 @@ def test_a_stopped_rendering_of_looks_resumes(
     asked: list[int] = []
     own = simulated_pools.looks_of
 
-    def stopping(microscopes: dict[int, Any], size: int) -> Iterator[Any]:
-        for looks, number in zip(own(microscopes, size), microscopes, strict=True):
+    def stopping(base: Any, size: int, numbers: list[int]) -> Iterator[Any]:
+        for looks, number in zip(own(base, size, numbers), numbers, strict=True):
             if number == 2 and 2 not in asked:
                 asked.append(number)
                 raise KeyboardInterrupt
@@ -274,12 +245,7 @@ def test_microscopes_decide_a_result_where_their_images_are_used() -> None:
     assert changes("augmentation=simulated")
     without = configured("scale=tiny", "augmentation=simulated").identity()
     assert "candidates" not in without["augmentation"]
-    nearby = configured("scale=tiny", "augmentation=simulated", "augmentation.rounds=1").identity()
-    assert nearby == without  # near none
-    matched = configured("scale=tiny", "augmentation=simulated_matched").identity()
-    assert without != matched
-    nearby = configured("scale=tiny", "augmentation=simulated_matched", "augmentation.rounds=1")
-    assert nearby.identity() != matched
+    assert without != configured("scale=tiny", "augmentation=simulated_matched").identity()
     assert changes("augmentation=diffusion", "sampler.start_ratio=1")
     assert not changes("augmentation=diffusion")
     assert not changes("augmentation=none", "sampler.start_ratio=1")
