@@ -31,10 +31,8 @@ demo: $(STAMP)  ## The whole pipeline on simulated data, with and without synthe
 	$(RUN) --multirun +experiment=demo
 	$(RUN) +experiment=demo task=report
 
-test: $(STAMP)  ## Lint, types and all tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy & types=$$!; $(BIN)/pytest -n 2 --dist worksteal; tests=$$?; wait $$types && exit $$tests
+test: lint  ## Lint, types and all tests
+	$(BIN)/pytest -n 2 --dist worksteal
 
 coverage: $(STAMP)  ## Branch coverage of all tests, other processes included (half an hour)
 	@mkdir -p build/coverage

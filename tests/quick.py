@@ -37,9 +37,10 @@ def save_blank(save: Callable[..., None]) -> Callable[..., None]:
     return saved
 
 
-def write_blank_pictures(*arguments: Any) -> None:
+def write_blank_pictures(
+    _generator: Any, _store: Any, _sampler: Any, folder: Path, _device: Any
+) -> None:
     """In place of the pictures of a generator, of which reports of runs show one."""
-    folder = arguments[3]
     folder.mkdir(parents=True, exist_ok=True)
     Image.new("L", (1, 1)).save(folder / "noise_to_image.png")
 

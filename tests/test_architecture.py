@@ -157,6 +157,7 @@ for modules, packages in {tasks}:
     if "pytorch_lightning" in packages:  # last: all of them import it
         import pytorch_lightning
     if os.fork() == 0:
+        sys.modules.pop("pytorch_lightning", None)  # it is there again where the task imports it
         for name in modules.split():
             importlib.import_module("svp_lightning." + name)
         print(*({heavy} & sys.modules.keys()), flush=True)

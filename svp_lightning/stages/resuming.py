@@ -34,18 +34,15 @@ def newest_checkpoint(folder: Path) -> Path | None:
     bring them back: the training starts over.
     """
     for best in folder.glob("best*.ckpt"):
-        if reason := _damage(best):
-            say(f"  Warning: {best} cannot be read ({reason}); the training starts over.")
+        if _step(best, "the training starts over") is None:
             if is_main_process():  # the best last: until it is gone, other processes see the damage
                 for file in sorted(folder.glob("*.ckpt"), key=lambda one: one == best):
                     file.unlink()
             return None
     steps = {}
     for file in [*folder.glob("last*.ckpt"), *folder.glob("hpc_ckpt_*.ckpt")]:
-        if reason := _damage(file):
-            say(f"  Warning: {file} cannot be read ({reason}); another checkpoint is used.")
-        else:
-            steps[file] = _read(file)["global_step"]
+        if (step := _step(file, "another checkpoint is used")) is not None:
+            steps[file] = step
     # Not by the time of the file: clocks jump.
     newest = max(steps, key=lambda file: (steps[file], file.name == LAST), default=None)
     if newest is not None:
@@ -53,21 +50,19 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return newest
 
 
-def _damage(file: Path) -> str | None:
-    """Why a checkpoint cannot be read; None if it is whole."""
+def _step(file: Path, otherwise: str) -> int | None:
+    """The step of a whole checkpoint; of another None, and it says what happens ``otherwise``."""
     try:
         with zipfile.ZipFile(file) as parts:
             changed = parts.testzip()  # torch does not compare the checksums of its files
-        if changed is None:
-            _read(file)["global_step"]
-        return changed and f"{changed} has changed"
+        if changed is not None:
+            raise zipfile.BadZipFile(f"{changed} has changed")
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return int(saved["global_step"])
     except _BROKEN as error:
-        return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    saved: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    return saved
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        say(f"  Warning: {file} cannot be read ({reason}); {otherwise}.")
+        return None
 
 
 class WholeCheckpoints(TorchCheckpointIO):
