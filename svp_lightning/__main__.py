@@ -267,6 +267,9 @@ def refuse_unquoted(arguments: Sequence[str]) -> None:
             several = parser.parse_override(argument).is_sweep_override() and not sweeps
         if several is False:
             continue
+        if value[:1] == "{" and value[-1] != "}":
+            cut = f"{argument} is cut short: a shell takes braces apart."
+            raise SettingsError(cut, f'Quote all of it: "{key}={{…}}".')
         also = " For a sweep over several values add -m." if several else ""
         raise SettingsError(
             f"{argument} holds characters with a meaning of their own.",

@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_lightning.__main__ import as_typed, refuse_unquoted
+from svp_lightning.__main__ import as_typed, configured, refuse_unquoted
 from svp_lightning.errors import SettingsError
 
 AWKWARD = [
@@ -42,6 +42,15 @@ def test_what_hydra_cannot_read_is_refused_with_the_command(value: str) -> None:
     assert as_typed("data.root", value) in str(caught.value)
     assert "hydra" not in str(caught.value).lower()
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_a_shell_took_apart_is_to_be_quoted_whole() -> None:
+    cut = shlex.split("task=predict data.volume_ml={run1: 0.5, run2: 0.4}")
+    with pytest.raises(SettingsError, match=r'"data\.volume_ml=\{…\}"'):
+        refuse_unquoted(cut)
+    expanded = ["data=folder", "data.root=x", "data.prevalence=a:1", "data.prevalence=b:2"]
+    with pytest.raises(SettingsError, match=r'data\.prevalence: .* "data\.prevalence=\{…\}"'):
+        configured(*expanded)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,21 @@ def test_every_command_is_checked_or_listed_with_its_reason() -> None:
     assert not failures, "\n".join(failures)
 
 
+def test_what_a_shell_would_take_apart_is_quoted() -> None:
+    """Braces and brackets of settings, in commands and in the text."""
+    loose = [command for _, command in every_command() if taken_apart(command)]
+    for page in PAGES:
+        tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
+        inline = [child for token in tokens for child in token.children or ()]
+        typed = [one.content for one in inline if one.type == "code_inline"]
+        loose += [text for text in typed if re.match(r"[\w.]+=", text) and taken_apart(text)]
+    assert not loose
+
+
+def taken_apart(command: str) -> bool:
+    return bool(re.search(r"=[{\[]", re.sub(r"\"[^\"]*\"|'[^']*'", "", command)))
+
+
 def check(folder: Path, command: str) -> None:
     if any(known in command for known in NOT_RUN):
         return

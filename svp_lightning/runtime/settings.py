@@ -8,6 +8,7 @@ command line can check a configuration without importing torch.
 
 import json
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -72,6 +73,15 @@ def read_stored(
         raise ArtifactError(f"{path}: {first_problem(error)}.", remedy) from error
 
 
+def _names(where: Sequence[str | int], values: Any) -> Iterator[str]:
+    """The names that lead to a setting; the kind of data that pydantic puts among them is none."""
+    for part in map(str, where):
+        if isinstance(values, Mapping) and part not in values and part == values.get("source"):
+            continue
+        values = values.get(part) if isinstance(values, Mapping) else None
+        yield part
+
+
 class Settings(BaseModel):
     """Immutable, checked settings; unknown names and impossible values are refused."""
 
@@ -95,11 +105,13 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in (where, *first["loc"]) if part != "")
+            name = ".".join(part for part in (where, *_names(first["loc"], values)) if part)
             given = "" if first["type"] == "missing" else f", got {first['input']!r}"
+            remedy = "Run with --cfg job to see every setting and its value."
+            if first["type"] == "dict_type" and isinstance(first["input"], str):
+                remedy = f'A shell takes braces apart: quote all of it, "{name}={{…}}".'
             raise SettingsError(
-                f"{name}: {first['msg']}{given}.",
-                "Run with --cfg job to see every setting and its value.",
+                f"{name}: {first['msg'].removeprefix('Value error, ')}{given}.", remedy
             ) from error
 
     def identity(self) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def test_bad_image_folders(
         ("classifier.validate_every=3", "classifier"),
         ("sampler.steps=0", "sampler.steps"),
         ("seed=-1", "seed"),
-        ("data.seed=-1", "data.simulated.seed"),
+        ("data.seed=-1", "data.seed"),
         ("task=dance", "dance"),
         ("data=flowcam", "data.root must be given"),
         ("trainer.accelerator=quantum", "trainer"),
