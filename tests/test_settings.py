@@ -1,9 +1,11 @@
 """What single settings allow, what they mean, and which of them decide a result."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings
@@ -129,3 +131,26 @@ def test_when_lightning_runs_the_command_again(
     settings: dict[str, Any], visible: int, several: bool
 ) -> None:
     assert trainer(**settings).may_start_processes(lambda: visible) == several
+
+
+@pytest.mark.parametrize(
+    ("given", "volumes"),
+    [
+        (" 0.5 ", 0.5),
+        ("run 1 = 0.5, it's = 4e-1,", {"run 1": 0.5, "it's": 0.4}),
+        ("run=1 = 0.5, a, b = 0.25", {"run=1": 0.5, "a, b": 0.25}),
+    ],
+)
+def test_volumes_of_runs_are_told_by_their_names(
+    given: str, volumes: float | dict[str, float], tmp_path: Path
+) -> None:
+    assert configured.flowcam(tmp_path, volume_ml=given).volume_ml == volumes
+
+
+@pytest.mark.parametrize(
+    "given", ["1,5", "a = 1,5", "a = 0.5, b = 1,5", "a = 0.5, b = x", "a", "a ="]
+)
+def test_a_volume_that_is_read_in_part_is_refused(given: str, tmp_path: Path) -> None:
+    """With a decimal comma, 1,5 mL would be 1 mL."""
+    with pytest.raises(ValidationError, match="with a decimal point"):
+        configured.flowcam(tmp_path, volume_ml=given)

@@ -79,9 +79,13 @@ def _volumes(given: Any) -> Any:
     """``run 1 = 0.5, it's = 0.4`` as a dictionary; those of Hydra hold no such names."""
     if not isinstance(given, str) or re.fullmatch(r"\s*[\d.eE+-]+\s*", given):
         return given
-    if pairs := re.findall(r"\s*(.+?)\s*=\s*([\d.eE+-]+)\s*(?:,|$)", given):
-        return dict(pairs)
-    raise ValueError("give a volume in mL, or of several runs each one's: run 1 = 0.5, run 2 = 0.4")
+    one = r"\s*(.+?)\s*=\s*([\d.eE+-]+)\s*"
+    if re.fullmatch(rf"{one}(?:,{one})*,?\s*", given):
+        return dict(re.findall(rf"{one}(?:,|$)", given))
+    raise ValueError(
+        "give a volume in mL with a decimal point, or of several runs each one's: run 1 = 0.5, "
+        "run 2 = 0.4"
+    )
 
 
 class WindowSettings(Settings):

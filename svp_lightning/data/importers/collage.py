@@ -22,7 +22,7 @@ from PIL import Image
 from scipy import ndimage
 
 from svp_lightning.data.importers.images import Picture, digest_of
-from svp_lightning.data.importers.pictures import BOX
+from svp_lightning.data.importers.pictures import BOX, NO_PARTICLES
 from svp_lightning.data.importers.runs import RunImport, run_names
 from svp_lightning.data.settings import IMAGE_SUFFIXES, CollageSettings
 from svp_lightning.errors import DataError
@@ -57,13 +57,13 @@ class _Collages(RunImport):
         root = self.settings.root
         files = [root] if root.is_file() else sorted(visible_files(root, self.left_out))
         files = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or file == root]
-        files = [file for file in files if not re.match(r"(cal_image|rawfile)_|.*_bin$", file.stem)]
+        files = [file for file in files if not NO_PARTICLES.match(file.stem)]
         if not files:
             raise DataError(
                 f"{root} holds no collages.", "Give a picture (PNG, TIFF, JPEG, BMP) or a folder."
             )
-        # Pages of one folder whose names differ in number or suffix alone are a run.
-        run_of = {file: (file.parent, re.sub(r"_\d+$", "", file.stem)) for file in files}
+        # Pages of one folder, as the instrument numbers them (run_000001.tif), are a run.
+        run_of = {file: (file.parent, re.sub(r"_\d{6}$", "", file.stem)) for file in files}
         runs = {run: file.with_name(run[1] + file.suffix) for file, run in run_of.items()}
         names = dict(zip(runs, run_names(root, list(runs.values())), strict=True))
         self.groups = {file: names[run] for file, run in run_of.items()}

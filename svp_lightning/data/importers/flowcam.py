@@ -26,7 +26,7 @@ from svp_lightning.data.importers.flowcam_lists import (
 )
 from svp_lightning.data.importers.flowcam_sizes import measured, sized
 from svp_lightning.data.importers.images import Header
-from svp_lightning.data.importers.pictures import BOX, AnyCase, whole_pictures
+from svp_lightning.data.importers.pictures import BOX, NO_PARTICLES, AnyCase, whole_pictures
 from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.settings import IMAGE_SUFFIXES, FlowCamSettings
 from svp_lightning.errors import DataError
@@ -257,7 +257,7 @@ def _run_key(file: Path) -> str:
 def _single_images(table: pd.DataFrame, file: Path) -> pd.Series | None:
     """Row -> its own image, of those named after the run (or of all, where none is)."""
     images = sorted(p for p in file.parent.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    images = [path for path in images if not path.name.startswith(".")]
+    images = [p for p in images if p.name[0] != "." and not NO_PARTICLES.match(p.stem)]
     run = re.escape(file.stem)
     of_run = {p: re.sub(rf"^{run}[ _-]+", "", p.stem, flags=re.IGNORECASE) for p in images}
     of_run = {p: key for p, key in of_run.items() if key != p.stem}
@@ -266,4 +266,6 @@ def _single_images(table: pd.DataFrame, file: Path) -> pd.Series | None:
     names = table["particle_id"].astype(str)
     guids = table.get("image_id", names).str.lstrip("0").str.lower()
     found = names.map(by_key).fillna(guids.map(by_key)).dropna()
-    return None if found.empty or len(by_key) < len(keys) else found
+    # A list of boxes in collages means those: a few files with numbers are collages renamed.
+    few = 2 * len(found) < len(table) and {"collage_file", *BOX} <= set(table)
+    return None if found.empty or few or len(by_key) < len(keys) else found

@@ -26,7 +26,7 @@ MAX_PIXELS = 64_000_000
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 _DEPTHS = (8, 10, 12, 14, 16)
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and its value MinIsWhite
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF; a value: MinIsWhite
 _COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."
 _SAVE_AS = "Save it as 8- or 16-bit grey."
 
@@ -164,8 +164,10 @@ def _is_deep_colour(image: Image.Image) -> bool:
     """Whether Pillow would drop the low byte of colour samples (it has no such mode)."""
     many = image.mode in ("RGB", "RGBA", "RGBX", "LA")
     tiles = getattr(image, "tile", [])
-    # A tile is (codec, box, offset, arguments); the arguments hold the mode in the file.
-    return many and bool(tiles) and ";16" in str(tiles[0][3])
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) or ()
+    # A tile is (codec, box, offset, arguments); the arguments hold the mode in the file, unless it
+    # is a TIFF of uncompressed planes.
+    return many and (16 in bits or (bool(tiles) and ";16" in str(tiles[0][3])))
 
 
 def _decode_deep_colour(path: Path) -> NDArray[np.uint16]:

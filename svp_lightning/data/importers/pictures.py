@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from svp_lightning.errors import DataError
 
 BOX = ["x", "y", "w", "h"]
 """Left and top edge, width and height, in px of the picture."""
+NO_PARTICLES = re.compile(r"(cal_image|rawfile)_|.*_bin$")
+"""Stems of pictures that lie beside those of particles: of the calibration, raw frames, masks."""
 SAME_RUN = "Table and pictures must be of the same run; copy the run folder again."
 _KEPT_BYTES = 1 << 28
 """Decoded pictures that are kept to be read again; others are decoded again."""

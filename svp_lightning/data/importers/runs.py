@@ -1,5 +1,6 @@
 """What the imports of instrument runs share: from one table per run to the plan of a store."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -180,14 +181,13 @@ class RunImport(ABC):
         """
         root = self.settings.root
         if not root.is_dir():
-            raise DataError(
-                f"data.root={root} is not a folder.", "Give a run folder, or one of runs."
-            )
+            raise DataError(f"data.root={root} is not a folder.", "Give a folder of runs, or one.")
         found = []
+        labels = self.settings.labels and os.path.realpath(root / self.settings.labels)
         for file in sorted(visible_files(root, self.left_out)):
             try:
-                if file.suffix.lower() in suffixes and is_run(file):
-                    found.append(file)
+                if file.suffix.lower() in suffixes and os.path.realpath(file) != labels:
+                    found += [file] * is_run(file)
             except DataError as error:
                 self.skips.add(file.name, "file cannot be read", error, particle_lost=False)
         return found

@@ -120,6 +120,14 @@ def test_pictures_that_are_no_collages_are_refused_or_left_out(tmp_path, page, m
     assert set(ingest(tmp_path / "in", unreadable="skip").particles["source"]) == {"b.png"}
 
 
+def test_only_the_instruments_numbers_join_pictures_to_a_run(tmp_path) -> None:
+    """Two vials are two runs, each with a volume of its own."""
+    for seed, name in enumerate(("vial_1", "vial_2", "lot 4711_12", "run_000001", "run_000002")):
+        save(draw_collage(seed, tiles=6)[0], tmp_path / "in" / f"{name}.png")
+    sizes = ingest(tmp_path / "in").particles.groupby("group").size().to_dict()
+    assert sizes == {"vial_1": 6, "vial_2": 6, "lot 4711_12": 6, "run": 12}
+
+
 def test_labels_of_unknown_particles_are_refused(tmp_path) -> None:
     save(draw_collage(0)[0], tmp_path / "in" / "a.png")
     (tmp_path / "in" / "labels.csv").write_text("id,label\na/000099,oil\n")

@@ -110,6 +110,20 @@ def test_single_images_may_replace_the_collages_of_a_list(tmp_path) -> None:
     assert len(found.particles) == 6
 
 
+@pytest.mark.parametrize("particles", [2, 12])
+def test_pictures_beside_the_missing_collages_are_no_particles(tmp_path, particles) -> None:
+    """Neither the calibration image nor collages of other names; the list names what is missing."""
+    write_flowcam(tmp_path, "r1", particles=particles)
+    (tmp_path / "r1.cla").unlink()
+    for page in tmp_path.glob("r1_*.tif"):
+        if particles == 2 or page.stem.endswith("_bin"):
+            page.unlink()
+        else:
+            page.rename(page.with_stem(page.stem.replace("r1", "copied")))
+    with pytest.raises(DataError, match=r"r1_000001\.tif"):
+        plan("flowcam", tmp_path)
+
+
 def test_images_are_found_by_the_id_of_their_particle(tmp_path) -> None:
     write_images(tmp_path, header=f"{HEADER},Original Reference ID")
     text = (tmp_path / "r1.csv").read_text(encoding="latin-1").splitlines()

@@ -103,9 +103,11 @@ def test_sixteen_bit_colour_keeps_its_low_bits(root) -> None:
     colour = np.stack([deep, deep, deep], -1)
     tifffile.imwrite(root / "protein" / "deep.tif", colour, photometric="rgb")
     (root / "protein" / "deep2.png").write_bytes(imagecodecs.png_encode(colour + 1))
+    planes = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(root / "protein" / "deep3.tif", np.moveaxis(colour, -1, 0) + 2, **planes)
     plan = plan_folder(configured.folder(root=root))
     assert plan.made_by["bit_depth_of_16_bit_files"] == 10
-    for name in ("deep.tif", "deep2.png"):
+    for name in ("deep.tif", "deep2.png", "deep3.tif"):
         row = int(np.flatnonzero(plan.particles["source"] == f"protein/{name}")[0])
         read = plan.read(range(row, row + 1)).images[0]
         assert np.abs(read.astype(int) - particle(1)).max() <= 1
