@@ -62,6 +62,7 @@ def run(pipeline: Pipeline) -> None:
         "classifier": sha256_of_file(weights_of(run)),
         "data": store.sha256,
         "configuration": sha256_of_json(run_identity(config)),
+        "blank": config.predict.blank,
     }
     doubts = differences(run, trained, found)
     doubts += too_large(window_table(store.particles), store.image_size, "train with ")

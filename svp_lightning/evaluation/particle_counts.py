@@ -49,6 +49,7 @@ class Sample:
         stated_ml: volume imaged that the user states, in mL of what was imaged; None: the files do.
         files_say: of the volume where the user states it, if they say anything.
         blank: whether it is subtracted from the others, and so is not part of all together.
+        earlier: whether it is of another prediction, with which the others are compared.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Sample:
     stated_ml: float | None = None
     files_say: str = ""
     blank: bool = False
+    earlier: bool = False
 
     @property
     def per_particle(self) -> float:

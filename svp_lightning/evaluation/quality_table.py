@@ -160,8 +160,8 @@ def calls_of(
 def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFrame:
     """All numbers of a report of S runs, a row each.
 
-    The blank among them is subtracted from each other one; ``container_ml`` is the nominal volume
-    of a container, mL.
+    A blank is subtracted from each other run of its prediction; ``container_ml`` is the nominal
+    volume of a container, mL.
 
     Returns:
         ``quantity`` (:data:`SINGLE`, :data:`NET` or :data:`DIFFERENCE`), ``sample``,
@@ -175,7 +175,13 @@ def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFra
     single = range(len(calls.samples))
     measured = [at for at in single if at not in blanks and not calls.samples[at].withheld]
     parts = [_rows(calls, at, None, SINGLE) for at in single]
-    parts += [_rows(calls, at, blanks[0], NET) for at in measured if blanks]
+    earlier = [one.earlier for one in calls.samples]
+    parts += [
+        _rows(calls, at, blank, NET)
+        for at in measured
+        for blank in blanks
+        if earlier[at] == earlier[blank]
+    ]
     parts += [_rows(calls, at, measured[0], DIFFERENCE) for at in measured[1:MAX_COMPARED]]
     table = pd.concat(parts, ignore_index=True)
     for end in ENDS:

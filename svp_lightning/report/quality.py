@@ -19,6 +19,7 @@ from svp_lightning.evaluation.particle_counts import (
     UNFAMILIAR,
     Sample,
     kind_of,
+    without_blank,
 )
 from svp_lightning.evaluation.quality_table import DIFFERENCE, NET, SINGLE, Calls
 from svp_lightning.report.counts import size_definition
@@ -51,20 +52,14 @@ def write_quality_report(folder: Path, contents: Contents) -> Path:
 
 
 def headline(contents: Contents) -> list[str]:
-    """What the runs hold, a sentence or two for each of the first ones; the blank is left out."""
-    blank = _blank(contents)
-    runs = [one for one in _own_first(contents)[:MAX_HEADLINES] if one.name != blank]
+    """What the runs hold, a sentence or two for each of the first ones; blanks are left out."""
+    runs = without_blank(_own_first(contents)[:MAX_HEADLINES])
     return [sentence for one in runs for sentence in _headline(contents, one)]
 
 
 def _own_first(contents: Contents) -> list[Sample]:
     """The runs whose images the store holds, then those of an earlier prediction."""
-    own = set(contents.particles["sample"].to_numpy()[: len(contents.store)])
-    return sorted(contents.calls.samples, key=lambda one: one.name not in own)
-
-
-def _blank(contents: Contents) -> str | None:
-    return next(iter(_of(contents.table, NET)["other"]), None)
+    return sorted(contents.calls.samples, key=lambda one: one.earlier)
 
 
 def _values(contents: Contents) -> dict[str, Any]:
@@ -87,7 +82,6 @@ def _values(contents: Contents) -> dict[str, Any]:
         "compared": _compared(contents, names),
         "reference": contents.reference if calls.thresholds_um else None,
         "container": contents.container_ml,
-        "blank": _blank(contents),
         "confusion": [] if confusion is None else _confusion_rows(calls),
         "small_bin": SMALL_BIN,
         "provenance": list(contents.provenance.items()),
@@ -117,12 +111,12 @@ def _cell(row: Mapping[str, Any], column: str) -> dict[str, Any]:
 def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
     """What the page shows of one run."""
     lines, rows = contents.lines, []
-    has_net = (NET, sample.name, ALL_SIZES, ALL) in lines
+    blank = lines.get((NET, sample.name, ALL_SIZES, ALL), {}).get("other")
     for least in contents.sizes:
         total = lines[SINGLE, sample.name, least, ALL]["called"]
         for name in contents.names:
             one = lines[SINGLE, sample.name, least, name]
-            net = lines[NET, sample.name, least, name] if has_net else None
+            net = lines[NET, sample.name, least, name] if blank else None
             rows.append(
                 {
                     "size": between(least, math.inf),
@@ -141,7 +135,7 @@ def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
     return {
         "name": sample.name,
         "rows": rows,
-        "blank": has_net,
+        "blank": blank,
         "volume": "" if sample.volume_ml is None else f"{sample.volume_ml:.4g} mL",
         "dilution": sample.dilution,
         "withheld": sample.withheld,

@@ -26,6 +26,7 @@ from svp_lightning.evaluation.quality_table import calls_of, quality_table, refe
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.count_notes import too_many_strangers
+from svp_lightning.report.counts import size_definition
 from svp_lightning.report.quality import headline, write_quality_report
 from svp_lightning.report.quality_pictures import Contents
 from svp_lightning.report.run_findings import shares_of_classes
@@ -61,7 +62,8 @@ def lab_report(
         hashes: SHA-256 of the ``classifier`` and the ``configuration``.
 
     Raises:
-        SettingsError: ``predict.compare`` names no prediction, or one of another classifier.
+        SettingsError: ``predict.compare`` names no prediction, or one of another classifier or by
+            another diameter.
     """
     limits = reference(settings.product, settings.container_ml)
     particles = particles_of(store, judged)
@@ -73,7 +75,8 @@ def lab_report(
     test = read_predictions(file, with_ids=False) if file.is_file() else None
     if settings.compare is not None:
         taken = {one.name for one in samples}
-        earlier, theirs, said = _earlier(settings.compare, hashes["classifier"], taken)
+        diameter = size_definition(store) if thresholds else ""
+        earlier, theirs, said = _earlier(settings.compare, hashes["classifier"], diameter, taken)
         samples = [*earlier, *samples]  # others are compared with the first one
         particles = pd.concat([particles, theirs], ignore_index=True)
         both = np.concatenate([raw.probabilities, said.probabilities])
@@ -111,14 +114,15 @@ def _facts(
 
 
 def _earlier(
-    folder: Path, classifier: str, taken: Collection[str]
+    folder: Path, classifier: str, diameter: str, taken: Collection[str]
 ) -> tuple[Sequence[Sample], pd.DataFrame, Predictions]:
     """What an earlier ``task=predict`` has left: its runs, particles and probabilities.
 
     Runs named as one that is ``taken`` get the folder's name.
 
     Raises:
-        SettingsError: it holds no prediction, or one of another classifier (SHA-256).
+        SettingsError: it holds no prediction, or one of another classifier (SHA-256), or of sizes
+            that are another ``diameter`` (empty: there are none).
     """
     where = f"predict.compare={folder}"
     try:
@@ -134,6 +138,12 @@ def _earlier(
         raise SettingsError(
             f"{where} was made by another classifier.", "Predict both with one classifier."
         )
+    theirs = str(counts["size_definition"].iloc[0])
+    if theirs and diameter and theirs != diameter:
+        raise SettingsError(
+            f"{where} counts particles by {theirs}, these are counted by {diameter}.",
+            "Predict both with one diameter.",
+        )
     kind = str(counts.columns[0])
     rows = counts[(counts["class"] == ALL) & (counts["min_size_um"].astype(float) == ALL_SIZES)]
     rows = rows[: max(len(rows) - 1, 1)]  # the last one is of all runs
@@ -144,6 +154,8 @@ def _earlier(
             float(row["volume_ml"]) if row["volume_ml"] != "" else None,
             float(row["dilution"]) if row["dilution"] != "" else None,
             row["withheld"],
+            blank=row[kind] == record.get("blank"),
+            earlier=True,
         )
         for row in rows.to_dict("records")
     ]

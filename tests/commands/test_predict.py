@@ -87,11 +87,15 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
     (later,) = tmp_path.glob("outputs/later/*/quality_report.csv")
     report = pd.read_csv(later)
     found = report[report["class"] == "all"].set_index(["quantity", "sample", "min_size_um"])
-    first = counts.loc[("vial1", 5), "per_ml"]
+    first, named = counts.loc[("vial2", 5), "per_ml"], f"{file.parent.name}: vial2"
     row = found.loc[("difference", "vial2", 5)]
-    assert row["other"] == "vial1"
-    assert row["per_ml"] == pytest.approx(counts.loc[("vial2", 5), "per_ml"] / 2 - first, rel=1e-4)
-    assert found.loc[("single", f"{file.parent.name}: vial2", 5), "per_ml"] == pytest.approx(
-        counts.loc[("vial2", 5), "per_ml"], rel=1e-4
-    )
+    assert row["other"] == named  # its blank, vial1, is no run to compare with
+    assert row["per_ml"] == pytest.approx(-first / 2, rel=1e-4)
+    assert found.loc[("single", named, 5), "per_ml"] == pytest.approx(first, rel=1e-4)
+    assert found.loc["less blank"].index.get_level_values("sample").unique().tolist() == [named]
+    assert found.loc[("less blank", named, 5), "per_ml"] == pytest.approx(less, rel=1e-4)
+    table = file.read_text()
+    file.write_text(table.replace("ECD (vendor)", "ABD diameter (vendor)"))
+    said = svp.fails(*again, f"predict.compare={file.parent}", "study=none")
+    assert "counts particles by ABD diameter (vendor), these are counted by ECD (vendor)" in said
     assert "is no prediction" in svp.fails(*again, f"predict.compare={tmp_path}", "study=none")

@@ -1,5 +1,7 @@
 """The numbers of a quality report: corrected, without the blank, per container, and compared."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +65,17 @@ def test_a_blank_is_subtracted_with_its_error() -> None:
     assert row["per_ml_high"] == pytest.approx(230 + half, abs=8)
     assert (table.loc["less blank", "other"] == "water").all()
     assert set(table.loc["difference"].index.get_level_values("sample")) == {"b"}
+
+
+def test_each_predictions_blank_is_subtracted_from_its_own_runs() -> None:
+    """``a`` is of an earlier one, with a blank of its own or without."""
+    earlier = [replace(RUNS[0], earlier=True)]
+    table = table_of([*earlier, *RUNS[1:]], blank="water")
+    assert set(table.loc["less blank"].index.get_level_values("sample")) == {"b"}
+    assert table.loc[("difference", "b", 2.0, "all"), "other"] == "a"
+    own = [*earlier, *RUNS[1:2], replace(RUNS[2], earlier=True)]
+    table = table_of(own, blank="water")
+    assert set(table.loc["less blank"].index.get_level_values("sample")) == {"a"}
 
 
 def test_runs_are_compared_with_the_first() -> None:
