@@ -37,7 +37,8 @@ class Mixture:
         composition: of the batches.
         logit_shift: (K,) float32 added to the logits in the loss, or None.
         real: class name -> real images, copies not counted.
-        added: class name -> rows added to them (synthetic images, or copies).
+        added: class name -> images added to them (synthetic ones, or copies); rows of hard
+            negatives, which are only drawn more often, are none.
         rare: the classes that ``augmentation.ratio`` applies to.
     """
 
@@ -148,7 +149,7 @@ def mix(
     negatives = dict.fromkeys(rows.class_names, 0)
     if settings.hard_negatives > 0 and hardest is not None:
         found = _negatives(rows, hardest, settings.hard_negatives)
-        rows = _extend(rows, rows.stores, REAL, found)
+        rows = replace(_extend(rows, rows.stores, REAL, found), added=rows.added)
         negatives |= {name: len(chosen) for name, chosen in found.items()}
     hard = np.array([count > 0 for count in negatives.values()])
     counts = np.bincount(rows.group, minlength=2 * len(rows.class_names)).reshape(2, -1)

@@ -157,15 +157,16 @@ def share_closed(arm: Runs, control: Runs, oracle: Runs, metric: str) -> Estimat
     that all three have and the test images.
 
     Returns:
-        Without a value where the arms are not comparable; without an interval where the oracle's
-        own gain is not clear of 0, so that no share can be excluded. It may lie below 0 or above 1.
+        Without a value where the arms are not comparable or the oracle gains nothing; without an
+        interval where its gain is not clear of 0, so that no share can be excluded. It may lie
+        below 0 or above 1.
     """
     drawn = _drawn([arm, oracle, control], metric)
     if drawn is None:
         return Estimate(None)
     observed, redrawn = drawn.observed[:2] - drawn.observed[2], drawn.redrawn[:2] - drawn.redrawn[2]
     gain, whole = observed.mean(axis=1).tolist()
-    if abs(whole) <= ROUNDING:
+    if whole <= ROUNDING:
         return Estimate(None)
 
     def squared(difference: Array, draws: Array) -> float:

@@ -261,5 +261,8 @@ def _possible(low: Values, high: Values, counts: Counts, factor: float) -> tuple
     steps = at_least(each)
     low = np.maximum.accumulate(low[::-1])[::-1]
     high = np.minimum.accumulate((high - steps)[::-1])[::-1] + steps
+    # Nor fewer than may be there where none is seen, or than there may be of larger sizes.
+    high = np.maximum(high, poisson_interval(np.zeros(1, int))[1])
+    high = np.maximum.accumulate(high[::-1])[::-1]
     most = poisson_interval(at_least(counts).sum(axis=1, keepdims=True))[1]
     return np.clip(low, 0, most) * factor, np.clip(high, 0, most) * factor

@@ -190,8 +190,8 @@ def with_half_sample_intervals(
 
     Args:
         measure: from two sets (along their first axis) to named numbers; NaN: not defined.
-        real: n images or vectors, n at least 4.
-        generated: m of them, m at least 4.
+        real: n images or vectors, n at least 6.
+        generated: m of them, m at least 6.
         draws: random halves of both sets.
         seed: of the draws.
         limits: name -> lowest and highest value possible; intervals end there.

@@ -219,7 +219,7 @@ def missing_seeds(groups: Sequence[Group]) -> list[tuple[Group, list[int]]]:
 
 def study_samples(runs: Sequence[Run]) -> list[Picture]:
     """Sample sheets of the first run with generated images (else of the first with sheets)."""
-    for run in sorted(runs, key=lambda run: not any(run.results.counts.synthetic.values())):
+    for run in sorted(runs, key=lambda run: run.results.provenance.synthetic is None):
         if sheets := sample_sheets(run):
             strip = {name: CAPTIONS[name] for name in GENERATOR_FIGURES}
             return [*sheets, *pictures(run.folder / FIGURES, strip)]

@@ -54,9 +54,9 @@ class Answer:
     """Generated images against the best that could have been done without them.
 
     ``control`` is, of the control and the remedies without a generator, the one that scores highest
-    on the test images; the choice is in its favour. ``oracle`` is the gain of as many fresh
-    simulated images on the same control, where there are any, and ``closed`` is ``gain`` as a share
-    of it.
+    on the test images; the choice is in its favour. ``oracle`` is the gain of fresh simulated
+    images on the same control, as many where a cell has so many, and ``closed`` is ``gain`` as a
+    share of it.
     """
 
     group: Group
@@ -158,7 +158,7 @@ def _best_answers(found: Sequence[Answer]) -> list[str]:
         here = [one for one in found if one.group.cell.place == place]
         best = max(here, key=lambda one: one.gain.value or 0.0)
         words.append(difference_sentence(best.group, best.control, best.gain))
-        if best.closed.value is not None:
+        if best.closed.low is not None:
             words.append(f"That closes {share(best.closed)} of the gap to the oracle.")
     return words
 

@@ -177,7 +177,7 @@ def image_counts(rows: Mixture, tested: Split) -> dict[str, dict[str, int]]:
     test = np.bincount(tested.found.labels, minlength=len(store.class_names)).tolist()
     return {
         "train": rows.real,
-        "synthetic": rows.added if len(rows.stores) > 1 else {},
+        "synthetic": rows.added if any(rows.added.values()) else {},
         "test": dict(zip(store.class_names, test, strict=True)),
         "validation": store.counts("val"),
     }

@@ -155,7 +155,7 @@ class EvaluationSettings(Settings):
 class AssessSettings(Settings):
     """How generated images are compared with real ones."""
 
-    images: int = Field(ge=4)
+    images: int = Field(ge=6)
     """Generated images, and held-out real ones, of each class that are looked at, at most."""
     draws: int = Field(ge=2)
     """Random halves behind each interval."""

@@ -109,7 +109,7 @@ def test_hard_negatives_are_the_first_of_their_order_and_real(real) -> None:
     hardest = real.indices("train", 0)[::-1]
     settings = augmentation(method="hard_negatives", hard_negatives=0.1)
     mixture = mix(real, None, settings, seed=0, hardest=hardest)
-    assert mixture.added == {"protein": 4, "silicone_oil": 0}
+    assert mixture.added == {"protein": 0, "silicone_oil": 0}  # only drawn more often
     assert mixture.row[mixture.added_row].tolist() == hardest[:4].tolist()
     assert set(mixture.store_id) == {REAL}
     assert set(mixture.label[mixture.added_row]) == {0}
@@ -124,7 +124,7 @@ def test_hard_negatives_and_generated_images_have_each_their_share(real, pool) -
         method="diffusion_hard_negatives", extra="diffusion", ratio=2, hard_negatives=0.1, **changes
     )
     mixture = mix(real, pool, settings, seed=0, hardest=real.indices("train", 0))
-    assert mixture.added == {"protein": 4, "silicone_oil": 14}
+    assert mixture.added == {"protein": 0, "silicone_oil": 14}
     added = mixture.added_row
     assert np.bincount(mixture.store_id[added]).tolist() == [4, 14]
     assert ((mixture.store_id == SYNTHETIC) == (added & (mixture.label == 1))).all()

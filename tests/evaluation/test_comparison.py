@@ -164,6 +164,8 @@ def test_share_of_a_gain_that_may_be_none_has_no_interval():
     )
     assert clear.value == pytest.approx(0.2, abs=0.03)
     assert clear.low < clear.value < clear.high
+    worse = arm(LEVELS, gain=-0.1, seed=2)  # an oracle that loses is no limit
+    assert share_closed(arm(LEVELS, gain=-0.05, seed=1), arm(LEVELS), worse, METRIC).value is None
 
 
 def test_one_seed_keeps_its_own_interval():

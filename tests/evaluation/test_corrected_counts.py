@@ -53,6 +53,19 @@ def test_estimates_are_sums_of_the_particles_never_negative_and_cumulative() -> 
     assert found.sum(axis=1) == pytest.approx(at_least(called).sum(axis=1))
 
 
+def test_none_seen_after_the_correction_is_not_none_for_certain() -> None:
+    """More are called the second class by mistake than it has; the fewer, the larger they are."""
+    rates = [[0.96, 0.04], [0.1, 0.9]]
+    called = np.array([[0, 0], [3000, 60], [1900, 40], [100, 0]])
+    found = Corrector(confusion_of(*[rates] * 4, images=1000))
+    assert found.estimate(called)[:, 1].tolist() == [0, 0, 0, 0]
+    low, high = found.interval([(called, 1.0)])
+    none = poisson_interval(np.zeros(1, int))[1].item()
+    assert (low[:, 1] == 0).all()
+    assert (high[:, 1] >= none).all()
+    assert (np.diff(high, axis=0) <= 0).all()
+
+
 def test_few_test_images_widen_the_interval_by_the_exact_interval_of_their_share() -> None:
     """1,000,000 particles, none counted as the second class; the first is mistaken at most so."""
     called = np.array([[0, 0], [10**6 - 2000, 2000]])

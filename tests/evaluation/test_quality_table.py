@@ -9,7 +9,13 @@ import pytest
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import Sample, poisson_interval
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference, with_blank
+from svp_lightning.evaluation.quality_table import (
+    _verdicts,
+    calls_of,
+    quality_table,
+    reference,
+    with_blank,
+)
 
 NAMES = ("protein", "silicone_oil")
 SHARES = dict.fromkeys(NAMES, 0.5)
@@ -99,6 +105,19 @@ def test_verdicts_allow_for_the_number_of_differences() -> None:
     assert (table.loc[table["quantity"] == "single", "verdict"] == "").all()
 
 
+def test_an_end_that_was_drawn_to_the_value_is_no_verdict() -> None:
+    """As an estimate of 0 draws it, however wide the rest of the interval is."""
+    rows = pd.DataFrame(
+        {"per_ml": [-13.0, 13.0, -18.0], "per_ml_low": [-34.0, 13.0, -19.0],
+         "per_ml_high": [-13.0, 34.0, -17.0]}
+    )  # fmt: skip
+    assert _verdicts(rows).tolist() == ["fewer", "more", "fewer"]
+    others = pd.DataFrame({"per_ml": 0.0, "per_ml_low": -1.0, "per_ml_high": 1.0}, range(1000))
+    assert _verdicts(pd.concat([rows, others]))[:3].tolist() == ["", "", "fewer"]
+    around = rows.assign(per_ml_low=[-34.0, -0.1, -19.0])
+    assert _verdicts(around).tolist() == ["fewer", "", "fewer"]
+
+
 def test_without_a_volume_nothing_is_compared_and_a_blank_is_refused() -> None:
     samples = [Sample("a", withheld="unknown"), *RUNS[1:2], Sample("water", withheld="unknown")]
     table = table_of(samples)
@@ -118,4 +137,4 @@ def test_limits_are_per_container_up_to_100_ml_and_per_ml_above() -> None:
     assert reference("injection", None) is None
     eye = reference("ophthalmic", None)
     assert eye is not None
-    assert eye.per_ml == {10.0: 50, 25.0: 5, 50.0: 2}
+    assert eye.per_ml == {10.0: 50, 25.0: 5}

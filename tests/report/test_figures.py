@@ -8,6 +8,8 @@ import pytest
 
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.comparison import Difference
+from svp_lightning.evaluation.counting import precision_recall as curve_of
+from svp_lightning.evaluation.particle_counts import ALL
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.arms import Cell
 from svp_lightning.report.figures.curves import precision_recall
@@ -21,6 +23,7 @@ from svp_lightning.report.figures.sheets import (
     mosaic,
     worst_mistakes,
 )
+from svp_lightning.report.figures.size_distribution import size_distribution
 from svp_lightning.report.study_runs import Group, Run
 from svp_lightning.report.style import (
     KNOWN_CLASS_COLOURS,
@@ -97,6 +100,32 @@ def test_a_perfect_classifier_draws_and_prevalence_moves_the_curve():
         drawn(perfect)
         lines = [figure.axes[0].lines[0].get_ydata() for figure in (flat, weighted)]
         assert not np.array_equal(*lines)
+
+
+def test_few_points_show_a_curve_of_half_a_million_thresholds():
+    """Nearly all of them lie where the whole rare class has been found."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [500_000, 500])
+    rare = 1 / (1 + np.exp(-rng.normal(np.where(labels == 1, 5.0, 0.0)) * 3))
+    figure = precision_recall(labels, np.stack([1 - rare, rare], 1), ("protein", "silicone_oil"))
+    precision, recall, _ = curve_of(labels == 1, rare)
+    line = next(one for one in figure.axes[0].get_lines() if "oil" in str(one.get_label()))
+    assert len(line.get_xdata()) <= 2000
+    shown, levels = set(zip(*line.get_data(), strict=True)), np.unique(recall)
+    first, after = (np.searchsorted(recall, levels, side) for side in ("left", "right"))
+    for ends in (first, after - 1):
+        assert set(zip(levels, precision[ends], strict=True)) <= shown
+
+
+def test_each_of_the_few_large_particles_is_a_step():
+    sizes = np.random.default_rng(0).lognormal(1.0, 0.7, 100_000)
+    none = pd.DataFrame(columns=["class", "min_size_um", "value", "low", "high"], dtype=float)
+    figure = size_distribution({ALL: sizes}, ("protein",), none, {}, 2.0, "µm", "per mL")
+    x, y = figure.axes[0].get_lines()[0].get_data()
+    assert len(x) <= 1000
+    assert x[-50:].tolist() == np.sort(sizes)[-50:].tolist()
+    assert y[-50:].tolist() == (2.0 * np.arange(50, 0, -1)).tolist()
+    assert (x[0], y[0]) == (sizes.min(), 200_000)
 
 
 def test_confusion_shows_counts_and_row_shares():

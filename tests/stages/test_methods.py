@@ -31,9 +31,10 @@ def test_pool_has_its_share_of_the_draws(svp_pipeline: Build) -> None:
 def test_hard_negatives_are_real_training_images_that_look_rare(svp_pipeline: Build) -> None:
     pipeline = svp_pipeline("augmentation=hard_negatives", "augmentation.hard_negatives=0.1")
     rows, store = pipeline.rows, pipeline.store
-    assert rows.added == {"protein": 6, "silicone_oil": 0, "air_bubble": 0}
+    assert not any(rows.added.values())
     assert rows.synthetic is None
     mined = rows.row[rows.added_row]
+    assert len(mined) == 6
     train = store.indices("train", 0)
     assert set(mined) <= set(train)
     found = describe(load_features(pipeline.features), np.asarray(store.images[train]))

@@ -39,8 +39,8 @@ LIMITS = {
     "auc": (0.0, 1.0),
 }
 """Measure -> its lowest and highest value."""
-MIN_IMAGES = 4
-"""Halves of fewer images have no neighbours to measure."""
+MIN_IMAGES = 6
+"""Halves of fewer images are too small to tell them apart by (folds of one image a class)."""
 UNEQUAL_SUBSETS = 20
 """Random subsets averaged where the two sets differ in size, as torchmetrics' KID needs."""
 NEIGHBOURS = 5

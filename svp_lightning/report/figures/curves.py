@@ -43,7 +43,10 @@ def _draw(
     """Draw precision over recall of class ``k``; ``log``: the error rate, 1 - precision."""
     labels, probabilities, weights = scored
     precision, recall, _ = curve_of(labels == k, probabilities[:, k], weights)
-    keep = np.unique(np.linspace(0, len(recall) - 1, MAX_POINTS).round().astype(int))
+    # Both ends of the steps at these recalls: most thresholds lie where the class is found already.
+    wanted = np.linspace(0, 1, MAX_POINTS // 2)
+    first, after = (np.searchsorted(recall, wanted, side) for side in ("left", "right"))
+    keep = np.unique(np.r_[first, after - 1].clip(0, len(recall) - 1))
     axes.plot(recall[keep], (1 - precision if log else precision)[keep], **style)
     return recall, precision
 

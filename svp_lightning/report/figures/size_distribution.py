@@ -47,8 +47,9 @@ def size_distribution(
             if not len(own):
                 continue
             ordered = np.sort(own)
-            kept = np.unique(np.linspace(0, len(ordered) - 1, MAX_STEPS).round().astype(int))
-            at_least = (len(ordered) - kept) * factor
+            # Few are large: every one of those is a step, of the others one in so many.
+            left = np.unique(np.geomspace(len(ordered), 1, MAX_STEPS).round().astype(int))[::-1]
+            kept, at_least = len(ordered) - left, left * factor
             style = DASHES if name == UNCERTAIN else "-"
             axes.step(
                 ordered[kept], at_least, where="pre", color=colours[name], linestyle=style,
