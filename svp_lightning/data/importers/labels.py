@@ -129,6 +129,9 @@ def labels_from_table(
             r"^0*([0-9]+)(?:[.,]0*)?$", r"\1", regex=True
         )
     known = _names(particles[key].astype(str))
+    if by_id:  # on Windows, paths have backslashes
+        slashed = rows["id"].str.replace("\\", "/", regex=False)
+        rows["id"] = rows["id"].where(rows["id"].isin(known), slashed)
     given, error = _given(table, key, known)
     strangers = sorted(set(given.index) - set(known))
     for stranger in strangers:

@@ -227,8 +227,8 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
         A listing (see the module), sorted by ``id``.
 
     Raises:
-        DataError: a column is missing, or a row points outside ``root``, nowhere, or to what
-            another row has.
+        DataError: a column is missing, or a row has a size below 0, or points outside ``root``,
+            nowhere, or to what another row has.
     """
     found = read_table(file, columns_named((*_IMAGE_COLUMNS, *_SYNONYMS)), skips, pad=True)
     found = found.with_synonyms(_SYNONYMS)
@@ -249,6 +249,9 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
     rows["label"] = rows["label"].map(class_names(rows["label"], file)) if labelled else None
     for name in {"ecd_um", "label_confidence"} & set(rows):
         rows[name] = replace(found, rows=rows[[name]]).numbers(Skips(), (), ())[name]
+    if "ecd_um" in rows and (rows["ecd_um"] < 0).any():
+        first = rows.index[rows["ecd_um"] < 0][0]
+        raise DataError(f"{file}, row {first}: ecd_um is below 0.", "Correct it or leave it empty.")
     rows["group"] = rows["group"].where(rows["group"] != "", None) if "group" in rows else None
     rows["split"] = splits_given(found)
     return rows.sort_values("id", ignore_index=True)

@@ -135,6 +135,7 @@ def test_bad_rows_are_named(root, refuses, extra, message) -> None:
         (("group,size_um", "path,size_um"), "column 'path' twice"),
         (("group,size_um", "id,size_um"), "row 6: id vial0 is listed twice"),
         ((",1.5", ",1.5 um"), "ecd_um is '1.5 um', not a number"),
+        ((",1.5", ",-1.5"), r"list\.csv, row 3: ecd_um is below 0"),
         (("Protein", ""), "label is empty"),
         (("Protein", "--"), "no class name"),
         (("Protein", "silicone+oil"), r"'silicone oil' and 'silicone\+oil'"),

@@ -163,7 +163,8 @@ def test_labels_of_a_list_that_may_be_renumbered_are_left_out(
 
 
 def test_labels_of_images_are_named_by_their_path_and_kept(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("id,label\nr/000001,oil\nr/gone.png,air\n")
-    images = PARTICLES.drop(columns="particle_id")
+    lines = ["id,label", "r/000001,oil", r"r\000002,air", r"r\000010,air", "r/gone.png,air"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    images = PARTICLES.drop(columns="particle_id").replace("r/000010", r"r\000010")
     found = labels_from_table(images, tmp_path / "labels.csv", Skips("skip"))
-    assert found["label"].tolist() == ["oil", None, None]
+    assert found["label"].tolist() == ["oil", "air", "air"]
