@@ -277,9 +277,9 @@ def recall_at_precision(precision: Scores, recall: Scores) -> float:
 def within_reach(recall: Weights, share: Weights, images: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether there are test images enough for the recall at 95 % precision at a prevalence.
 
-    Not where one image of another class, at its weight, brings the precision of all that is found
-    below 95 %: the recall is then the share ranked above every such image, and stays the same
-    however common that class is.
+    Not where two images of another class, at their weight, bring the precision of all that is found
+    below 95 %: the recall then hangs on the one or two that rank highest, of which redrawn images
+    know none higher, and hardly changes however common that class is.
 
     Args:
         recall: (K,) recall at 95 % precision of each class; of 0, all images of the class count
@@ -290,4 +290,4 @@ def within_reach(recall: Weights, share: Weights, images: NDArray[Any]) -> NDArr
     weight = share / images
     heaviest = np.array([np.delete(weight, k).max(initial=0.0) for k in range(len(weight))])
     found = np.where(recall > 0, recall, 1.0) * share
-    return is_precise(found / (found + heaviest))
+    return is_precise(found / (found + 2 * heaviest))

@@ -48,8 +48,8 @@ COLUMN_NAMES = {
 SMALL_SLICE = 20
 """The page greys slices of fewer images."""
 TOO_FEW = (
-    "Too few test images: one of another class brings precision below 95 %. The number is the "
-    "share ranked above all of those."
+    "Too few test images: two of another class bring precision below 95 %. The number hangs on "
+    "those that rank highest, and the interval is too narrow."
 )
 GENERATOR_FIGURES = ("noise_to_image",)
 CAPTIONS = {

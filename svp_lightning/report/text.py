@@ -177,7 +177,7 @@ GLOSSARY = {
     "Recall at 95 % precision": "The largest share that a threshold of that precision finds.",
     "Macro": "The plain mean over classes.",
     "95 % interval": (
-        "It holds the true value in 95 % of cases. Of one run: for other test images, not for "
+        "Meant to hold the true value in 95 % of cases. Of one run: for other test images, not for "
         "another training."
     ),
     "Ratio": "Added images per real training image of a rare class.",
