@@ -21,7 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from svp_lightning import preflight
 from svp_lightning.config import (
@@ -49,7 +49,7 @@ from svp_lightning.runtime.files import (
     sha256_of_json,
     write_text,
 )
-from svp_lightning.runtime.settings import assignment, config_folder
+from svp_lightning.runtime.settings import as_typed, config_folder
 from svp_lightning.runtime.trail import record, recorded
 from svp_lightning.stages import run_folder as kept
 from svp_lightning.stages.settings import SimulatedData
@@ -155,20 +155,24 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         SettingsError: a setting without a default (``data.root``) was not given.
     """
-    bare = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k not in UNTYPED])
     try:
-        missing = sorted(OmegaConf.missing_keys(bare))
-        values = {} if missing else OmegaConf.to_container(bare, resolve=True)
+        values = {str(k): _resolved(cfg[k]) for k in cfg if k not in UNTYPED}
+    except MissingMandatoryValue as error:
+        name = error.full_key
+        raise SettingsError(f"{name} must be given.", f"Add {name}=… to the command.") from error
     except OmegaConfBaseException as error:
         raise SettingsError(
             f"A value cannot be resolved: {str(error).splitlines()[0]}.",
             "Where a value holds ${, type a backslash before it: 'data.root=\"/a\\${b}\"'.",
         ) from error
-    if missing:
-        raise SettingsError(f"{missing[0]} must be given.", f"Add {missing[0]}=… to the command.")
-    assert isinstance(values, dict)
     values["paths"].pop("run", None)
-    return {str(key): value for key, value in values.items()}
+    return values
+
+
+def _resolved(node: Any) -> Any:
+    if not OmegaConf.is_config(node):
+        return node
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def _build(cfg: DictConfig, group: str) -> list[Any]:
@@ -275,12 +279,6 @@ def refuse_unquoted(arguments: Sequence[str]) -> None:
             f"{argument} holds characters with a meaning of their own.",
             f"Type {as_typed(key, value)} with all of its quotes.{also}",
         )
-
-
-def as_typed(key: str, value: str) -> str:
-    """``key=value`` quoted for a shell and for Hydra, so that any value comes through as it is."""
-    argument = assignment(key, value)
-    return shlex.quote(argument) if set('"$`\\!') & set(argument) else f'"{argument}"'
 
 
 def main() -> None:

@@ -87,16 +87,17 @@ class Pipeline:
     @cached_property
     def generator_rows(self) -> "Mixture":
         """What the generator trains on: real images of the classes that it learns."""
+        settings, store = self.config.generator, self.store  # before torch, for a forecast
         from svp_lightning.stages.generator_training import generator_rows
 
-        return generator_rows(self.config.generator, self.store)
+        return generator_rows(settings, store)
 
     @cached_property
     def generator(self) -> Path:
         """Folder of the trained generator."""
+        settings, rows = self.config.generator, self.generator_rows
         from svp_lightning.stages.generator_training import build_generator
 
-        settings, rows = self.config.generator, self.generator_rows
         return build_generator(settings, rows, self.cache, self.trainers)
 
     @cached_property
@@ -151,11 +152,9 @@ class Pipeline:
             return self.draw(wanted)
         from svp_lightning.stages.filtering import build_filtered
 
+        own = settings, self.features, self.store, wanted
         return build_filtered(
-            settings,
-            self.features,
-            self.store,
-            wanted,
+            *own,
             lambda more: self.draw(self.drawn_and_simulated(ratio, factor * more)[0]),
             self.cache,
             self.device,
@@ -169,9 +168,9 @@ class Pipeline:
     def _pool(self, factor: float = 1.0) -> "Store":
         arm = self.config.augmentation
         if arm.needs_generator:
+            pools = self._parts(factor)
             from svp_lightning.stages.simulated_pools import join_pools
 
-            pools = self._parts(factor)
             return pools[0] if len(pools) == 1 else join_pools(pools, self.cache)
         microscopes = self.microscopes if arm.extra == "simulated" else None
         return self._simulated(self.wanted(arm.ratio, factor), microscopes)

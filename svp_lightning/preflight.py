@@ -73,8 +73,8 @@ class _Planning(ArtifactCache):
         return path
 
 
-def missing_parts(config: Config) -> list[Part]:
-    """What a run of ``config`` has to make; empty where it is finished.
+def missing_parts(config: Config, of: Sequence[str] | None = None) -> list[Part]:
+    """What a run of ``config`` has to make (``of`` these names); empty where it is finished.
 
     Raises:
         SvpError: it cannot run (``data.root`` is not there, say).
@@ -84,7 +84,7 @@ def missing_parts(config: Config) -> list[Part]:
         return []
     pipeline = Pipeline(config, run_dir)
     pipeline.cache = _Planning(config.paths.artifacts)
-    return [_part(name, config) for name in _parts_of(config) if not _built(pipeline, name)]
+    return [_part(n, config) for n in of or _parts_of(config) if not _built(pipeline, n)]
 
 
 def _parts_of(config: Config) -> Iterator[str]:
@@ -193,7 +193,7 @@ def needs(cells: Mapping[str, Config]) -> Needs:
 
 def _lacks_generator(config: Config) -> bool:
     try:
-        return "generator" in {part.name for part in missing_parts(config)}
+        return bool(missing_parts(config, ["generator"]))
     except (SvpError, OSError):  # the cell says so
         return False
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.config_source import ConfigResult
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
@@ -30,6 +33,22 @@ Run = Callable[..., Path]
 torch.set_num_threads(1)
 threadpool_limits(limits=1, user_api="blas")
 gc.set_threshold(200_000, 20, 20)  # as the program does
+
+
+read_config = ConfigRepository.load_config
+read_before: dict[tuple[str, ...], bytes] = {}
+
+
+def read_once(repository: ConfigRepository, config_path: str) -> ConfigResult | None:
+    """A file of ``conf`` as it was read before: to read them is half of composing."""
+    key = (config_path, *(source.path for source in repository.sources))
+    if key not in read_before:
+        read_before[key] = pickle.dumps(read_config(repository, config_path))
+    found: ConfigResult | None = pickle.loads(read_before[key])
+    return found
+
+
+ConfigRepository.load_config = read_once  # type: ignore[method-assign]
 
 
 def pytest_collection_finish() -> None:
@@ -116,7 +135,7 @@ def in_process(folder: Path, artifacts: Path, *overrides: str, draws: bool = Fal
         patch.chdir(folder)
         use_narrow_backbones(patch)
         if not draws:
-            patch.setattr(Figure, "savefig", save_blank(Figure.savefig))
+            patch.setattr(Figure, "savefig", save_blank)
             leave_out_pictures_of_generators(patch)
         for name in ("RANK", "LOCAL_RANK", "SVP_LAUNCH_ID"):
             patch.delenv(name, raising=False)

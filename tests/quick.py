@@ -25,16 +25,12 @@ def install() -> None:
         sys.meta_path.insert(0, _Afterwards(name, change))
 
 
-def save_blank(save: Callable[..., None]) -> Callable[..., None]:
-    """``Figure.savefig`` whose PNGs show nothing."""
-
-    def saved(figure: Any, target: Any, **options: Any) -> None:
-        if options["format"] == "png":
-            Image.new("L", (1, 1)).save(target, format="png")
-        else:
-            save(figure, target, **options)
-
-    return saved
+def save_blank(_figure: Any, target: Any, *, format: str, **_options: Any) -> None:
+    """In place of ``Figure.savefig``: the file shows nothing."""
+    if format == "svg":
+        target.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
+    else:
+        Image.new("L", (1, 1)).save(target, format=format)
 
 
 def write_blank_pictures(
@@ -71,7 +67,7 @@ class _Afterwards(MetaPathFinder):
 
 
 def _leave_figures_blank(module: Any) -> None:
-    module.Figure.savefig = save_blank(module.Figure.savefig)
+    module.Figure.savefig = save_blank
 
 
 def _narrow_backbones(module: Any) -> None:

@@ -7,8 +7,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svp_lightning.__main__ import as_typed, configured, refuse_unquoted
+from svp_lightning.__main__ import configured, refuse_unquoted
 from svp_lightning.errors import SettingsError
+from svp_lightning.runtime.settings import as_typed
 
 AWKWARD = [
     *("/data/Größe", "~/x", "a,b=c", "/my/Run (1)", "/a[1]", "/a{b}", "/it's", 'say "x"', "a#b"),

@@ -40,7 +40,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _make_quick(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Figure, "savefig", save_blank(Figure.savefig))
+    patch.setattr(Figure, "savefig", save_blank)
     use_narrow_backbones(patch)
     leave_out_pictures_of_generators(patch)
 

@@ -8,6 +8,7 @@ command line can check a configuration without importing torch.
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -44,6 +45,12 @@ def assignment(key: str, value: str) -> str:
     # Hydra: a quote is escaped, and so are backslashes before a quote.
     escaped = re.sub(r"(\\*)(?='|$)", lambda match: 2 * match[1], value).replace("'", "\\'")
     return f"{key}='{escaped}'"
+
+
+def as_typed(key: str, value: str) -> str:
+    """``key=value`` quoted for a shell and for Hydra, so that any value comes through as it is."""
+    argument = assignment(key, value)
+    return shlex.quote(argument) if set('"$`\\!') & set(argument) else f'"{argument}"'
 
 
 def first_problem(error: ValidationError) -> str:

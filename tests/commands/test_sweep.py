@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from svp_lightning.__main__ import configured
 from svp_lightning.config import Config
 from svp_lightning.data.store import Store
-from svp_lightning.preflight import Part, forecast, missing_parts, show
+from svp_lightning.preflight import Part, forecast, missing_parts, needs, show
 from svp_lightning.runtime.artifacts import ArtifactCache, cost_of
 from svp_lightning.runtime.clock import CPU
 from svp_lightning.stages.past_outputs import OTHER_GPU
@@ -110,6 +111,18 @@ def test_only_what_a_change_touches_is_foreseen(
     one = [word.replace("seed=1,2", "seed=1") for word in GRID]
     config = configured(*tiny(grid / "artifacts", *one, *changes))
     assert [part.name for part in missing_parts(config)] == missing
+
+
+def test_before_there_is_a_store_a_forecast_needs_no_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("generator_training", "classifier_training", "simulated_pools"):
+        monkeypatch.setitem(sys.modules, f"svp_lightning.stages.{name}", None)
+    config = configured(*tiny(tmp_path / "artifacts", *GRID[:2], GRID[3]))
+    found = [part.name for part in missing_parts(config)]
+    assert found == ["store", "generator", "pool", "classifier", "test"]
+    assert needs({"cell": config}).first == {"cell": ["task=train_generator"]}
 
 
 def test_repetitions_with_few_real_images_share_the_store_alone(

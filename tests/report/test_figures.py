@@ -55,8 +55,8 @@ def drawn(figure) -> np.ndarray:
 
 
 def colours(figure) -> set[str]:
-    pixels = np.unique(drawn(figure)[..., :3].reshape(-1, 3), axis=0)
-    return {mpl.colors.to_hex(pixel / 255) for pixel in pixels}
+    red, green, blue = np.moveaxis(drawn(figure)[..., :3].astype(np.int64), -1, 0)
+    return {f"#{colour:06x}" for colour in np.unique(red << 16 | green << 8 | blue)}
 
 
 def texts(figure) -> list[str]:
