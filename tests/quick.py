@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -27,10 +28,12 @@ def install() -> None:
 
 def save_blank(_figure: Any, target: Any, *, format: str, **_options: Any) -> None:
     """In place of ``Figure.savefig``: the file shows nothing."""
-    if format == "svg":
-        target.write(b'<svg xmlns="http://www.w3.org/2000/svg"/>')
-    else:
+    if format == "png":
         Image.new("L", (1, 1)).save(target, format=format)
+        return
+    blank = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+    with target.open("wb") if isinstance(target, Path) else nullcontext(target) as file:
+        file.write(blank)
 
 
 def write_blank_pictures(

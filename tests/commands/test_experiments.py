@@ -66,8 +66,8 @@ def test_every_arm_runs(svp: Program, method: str) -> None:
     svp(f"augmentation={method}", *short)
     found = read_results(svp.run / "results.json")
     assert found.augmentation.method == method
-    extra = {**found.counts.synthetic}
-    assert any(extra.values()) == (found.augmentation.extra != "none") == bool(extra)
+    adds = {"duplicate", "diffusion", "oracle", "simulated"} & {*found.augmentation.parts}
+    assert any(found.counts.synthetic.values()) == bool(found.counts.synthetic) == bool(adds)
     # 4 steps at scale=tiny, whatever the arm adds.
     assert found.provenance.model_extra["optimizer_steps"] == 4
     assert found.provenance.training_images_drawn == 4 * 16
