@@ -28,6 +28,7 @@ from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 from tests.quick import STARTUP, save_blank
 
 Run = Callable[..., Path]
+LONG = {"test_architecture", "test_gpu_study", "test_notebooks", "test_sweep", "test_two_ranks"}
 
 # One process per core: pytest-xdist runs two, and threads of both would fight.
 torch.set_num_threads(1)
@@ -49,6 +50,11 @@ def read_once(repository: ConfigRepository, config_path: str) -> ConfigResult | 
 
 
 ConfigRepository.load_config = read_once  # type: ignore[method-assign]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests that take long come first: none of them is left for the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def pytest_collection_finish() -> None:

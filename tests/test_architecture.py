@@ -96,6 +96,12 @@ def test_dependency_rules(file: Path) -> None:
         assert not {i for i in own if i.split(".")[1] in SIBLINGS}
 
 
+def test_types() -> None:
+    root, command = PACKAGE.parent, [sys.executable, "-m", "mypy"]
+    done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_nothing_is_unpickled() -> None:
     root = PACKAGE.parent
     others = [f for name in ("hydra_plugins", "experiments") for f in (root / name).rglob("*.py")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from svp_lightning.classifier.module import ClassifierModule
@@ -17,6 +18,13 @@ from tests.conftest import Program, results
 HEADER, BLOCK, RECORD_HEADER = 7, 32768, "<IHB"
 WAIT_SECONDS = 60
 LAST_PARTS = (1, 4)  # a whole record, or the last part of one
+
+
+@pytest.fixture(autouse=True)
+def a_service_of_its_own() -> Iterator[None]:
+    """W&B's service keeps the folder and the variables of the test that has started it."""
+    yield
+    wandb.teardown()
 
 
 def records(file: Path) -> Iterator[Record]:
@@ -112,9 +120,7 @@ def test_a_resumed_run_continues_its_own_and_no_key_is_written(
     key = "5f" * 20
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_API_KEY", key)
-    # Absolute: W&B's service is that of the test before, in its folder.
     own = ("augmentation=none", "logger=wandb", "seed=78", "classifier.validate_every=1")
-    own += (f"paths.outputs={tmp_path / 'outputs'}",)
     end = ClassifierModule.on_train_batch_end
 
     def stopped(module: ClassifierModule, *given: Any) -> None:
