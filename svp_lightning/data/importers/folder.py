@@ -33,6 +33,8 @@ from svp_lightning.errors import DataError
 _FILES_PER_UNIT = 128
 _ALONE = "image "
 """Begins the group of an image that belongs to no run."""
+LOOSE = "loose images"
+"""Group of the unlabelled images that belong to none, where others do."""
 _MIN_NAMES = 8
 """Fewer file names say nothing."""
 _COLUMNS = ["id", "label", "split", "group", "origin", "source"]
@@ -219,9 +221,13 @@ def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     if settings.labelled:
         alone = alone.groupby(digest).transform("first")
     # The prefix keeps a lone image's group apart from a run of the same name.
-    particles["group"] = particles["group"].fillna(_ALONE + alone)
-    if not settings.labelled:
-        return particles.assign(split="")
+    alone = _ALONE + alone
+    if not settings.labelled:  # beside vials, images of no vial are one sample
+        several = particles["group"].notna().any()
+        return particles.assign(
+            split="", group=particles["group"].fillna(LOOSE if several else alone)
+        )
+    particles["group"] = particles["group"].fillna(alone)
     refuse_single_class(particles, settings.root)
     particles = _of_one_label(particles, digest, skips)
     particles = _in_one_split(particles, digest, skips)  # those given, and then those made

@@ -33,6 +33,13 @@ def test_class_folders_become_a_store(ingest) -> None:
     assert (held == particle(103)).all(axis=(2, 3)).any()
 
 
+def test_images_beside_the_folders_of_vials_are_one_sample(root, ingest) -> None:
+    for n in range(2):
+        Image.fromarray(particle(300 + n)).save(root / f"{n}.png")
+    groups = ingest(labelled=False).particles["group"].value_counts().to_dict()
+    assert groups == {"Silicone Oil": COUNT, "protein": COUNT, "loose images": 2}
+
+
 def test_the_same_folder_gives_the_same_store(ingest) -> None:
     first = ingest().manifest.sha256
     assert ingest().manifest.sha256 == first
