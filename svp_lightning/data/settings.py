@@ -79,9 +79,11 @@ def _volumes(given: Any) -> Any:
     """``run 1 = 0.5, it's = 0.4`` as a dictionary; those of Hydra hold no such names."""
     if not isinstance(given, str) or re.fullmatch(r"\s*[\d.eE+-]+\s*", given):
         return given
-    one = r"\s*(.+?)\s*=\s*([\d.eE+-]+)\s*"
-    if re.fullmatch(rf"{one}(?:,{one})*,?\s*", given):
-        return dict(re.findall(rf"{one}(?:,|$)", given))
+    one, found, end = re.compile(r"\s*(.+?)\s*=\s*([\d.eE+-]+)\s*(?:,\s*|$)"), {}, 0
+    while match := one.match(given, end):  # one after the other: what is left over is no volume
+        found[match[1]], end = match[2], match.end()
+    if found and end == len(given):
+        return found
     raise ValueError(
         "give a volume in mL with a decimal point, or of several runs each one's: run 1 = 0.5, "
         "run 2 = 0.4"

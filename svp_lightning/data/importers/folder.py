@@ -33,7 +33,7 @@ from svp_lightning.errors import DataError
 _FILES_PER_UNIT = 128
 _ALONE = "image "
 """Begins the group of an image that belongs to no run."""
-LOOSE = "loose images"
+_LOOSE = "loose images"
 """Group of the unlabelled images that belong to none, where others do."""
 _MIN_NAMES = 8
 """Fewer file names say nothing."""
@@ -225,7 +225,7 @@ def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     if not settings.labelled:  # beside vials, images of no vial are one sample
         several = particles["group"].notna().any()
         return particles.assign(
-            split="", group=particles["group"].fillna(LOOSE if several else alone)
+            split="", group=particles["group"].fillna(_LOOSE if several else alone)
         )
     particles["group"] = particles["group"].fillna(alone)
     refuse_single_class(particles, settings.root)
