@@ -120,6 +120,8 @@ def test_pictures_beside_the_missing_collages_are_no_particles(tmp_path, particl
             page.unlink()
         else:
             page.rename(page.with_stem(page.stem.replace("r1", "copied")))
+    if particles > 2:
+        (tmp_path / "cal_image_000001.tif").unlink()
     with pytest.raises(DataError, match=r"r1_000001\.tif"):
         plan("flowcam", tmp_path)
 
