@@ -102,7 +102,9 @@ def film(rng: np.random.Generator) -> Thickness:
     u = math.cos(turn) * x + math.sin(turn) * y
     v = -math.sin(turn) * x + math.cos(turn) * y
     edge = 1 - np.hypot(u / a, v / b) + rng.uniform(0.08, 0.2) * rough
-    sheet = _soft_step(edge * b, rng.uniform(0.25, 0.6))
+    softness = rng.uniform(0.25, 0.6)
+    rim = x.max() - np.hypot(x, y) - 2 * softness  # within the grid, whose border is straight
+    sheet = _soft_step(np.minimum(edge * b, rim), softness)
     depth = 0.5 + rng.uniform(0.15, 0.5) * texture
     for _ in range(rng.integers(1, 5)):
         depth = depth + _fold(rng, u, v, b, rough)

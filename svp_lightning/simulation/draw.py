@@ -108,7 +108,8 @@ def _draw_particle(
         particle, scene = draw_dark_disc(confusing, scale, particle.refractive_index, sign=1)
     elif confusing and class_name == SILICONE_OIL and confusing.random() < AIR_LIKE_SHARE:
         particle, scene = draw_dark_disc(confusing, scale, OIL_INDEX, sign=-1)
-    return magnified(particle, scene, instrument.size_scale, instrument.depth_scale)
+    scales = instrument.size_scale, instrument.depth_scale
+    return magnified(particle, scene, *scales, session.grid.medium_index)
 
 
 def _typical(
@@ -140,11 +141,12 @@ def _with_neighbour(
     window = session.grid.num_pixels * session.grid.pixel_um
     distance = window * rng.uniform(*_NEIGHBOUR_AT)
     direction = rng.uniform(0, 2 * math.pi)
-    size = settings.instrument.size_scale * rng.uniform(0.4, 0.8)
+    instrument = settings.instrument
+    scales = instrument.size_scale * rng.uniform(0.4, 0.8), instrument.depth_scale
     particle, other = _typical(settings, session, rng, class_name, 0.0, window)
     assert not isinstance(other, LargeBubble)  # none was asked for
     assert not isinstance(scene, Together)
-    _, other = magnified(particle, other, size, settings.instrument.depth_scale)
+    _, other = magnified(particle, other, *scales, session.grid.medium_index)
     return Together(scene, other, distance * math.cos(direction), distance * math.sin(direction))
 
 

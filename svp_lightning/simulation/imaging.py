@@ -29,6 +29,8 @@ _DROPLET_NA = 0.13
 """Aperture of an oil droplet as a lens (n = 1.403 in 1.338: focal length 10.8 R)."""
 _BEHIND = 0.9
 """How far a depth behind the focus counts, over one in front of it."""
+_HALO_UM = 4.0
+"""How far from its middle a particle scatters light strong enough to draw fringes."""
 _POINTS_ALONG = ((1.66, 5), (2.16, 7), (2.7, 9), (2.9, 11), (math.inf, 13))
 """Resolution lengths across the image of the source -> source points along one side."""
 
@@ -115,6 +117,9 @@ def phasor(phase: Tensor) -> Tensor:
 def lattice_side_at(grid: ImagingGrid, depth_um: float) -> int:
     """Source points along one side that keep an image within 2 % RMS of its contrast.
 
+    Light from a lattice of points is coherent again one over their distance away, where what a
+    particle scatters would draw fringes into the empty field: this lies outside the window.
+
     In front of the focus (z > 0) an oil droplet is a lens that projects the source: its
     image is 2 z NA_c / n_m wide, and the droplet's own small aperture limits how fine it is.
     The lattice must be about as fine, and a little less behind the focus. Thresholds are measured
@@ -124,7 +129,12 @@ def lattice_side_at(grid: ImagingGrid, depth_um: float) -> int:
     aperture = min(_DROPLET_NA, grid.objective_na)
     reach = depth_um if depth_um > 0 else -_BEHIND * depth_um
     spots = 2 * reach * grid.condenser_na * aperture / grid.wavelength_um / grid.medium_index
-    return next(side for most, side in _POINTS_ALONG if spots <= most)
+    edge = grid.num_pixels * grid.pixel_um / 2 + _HALO_UM
+    least = edge * grid.source_step * grid.lattice_side
+    return max(
+        next(side for most, side in _POINTS_ALONG if spots <= most),
+        2 * math.ceil((least - 1) / 2) + 1,
+    )
 
 
 @dataclass(frozen=True)
@@ -233,10 +243,13 @@ def _source_fields(
 
 
 @lru_cache(maxsize=16)
-def cosine_basis(size: int) -> Tensor:
-    """Orthonormal DCT-II matrix, float32 (size, size), rows are frequencies."""
-    k, n = np.arange(size)[:, None], np.arange(size)
-    basis = np.cos(np.pi * k * (2 * n + 1) / (2 * size)) * math.sqrt(2 / size)
+def cosine_basis(size: int, binning: int = 1) -> Tensor:
+    """Orthonormal DCT-II matrix, rows are frequencies, columns pixels; float32.
+
+    (size, size / binning), at the centres of pixels ``binning`` times as wide.
+    """
+    k, n = np.arange(size)[:, None], binning * (np.arange(size // binning) + 0.5)
+    basis = np.cos(np.pi * k * n / size) * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)
     return torch.from_numpy(basis.astype(np.float32))
 
@@ -252,10 +265,12 @@ def defocus_blur(grid: ImagingGrid, depths_um: Tensor) -> Tensor:
     return source_blur(grid.weights, grid.disc, shift / grid.pixel_um, grid.num_pixels)
 
 
-def filter_image(images: Tensor, transfer: Tensor) -> Tensor:
-    """Multiply the images' cosine spectra; (..., N, N) -> (..., N, N).
+def filter_image(images: Tensor, transfer: Tensor, binning: int = 1) -> Tensor:
+    """Multiply the images' cosine spectra; (..., N, N) -> (..., N / binning, N / binning).
 
-    A DCT mirrors the window at its borders, so nothing wraps around.
+    A DCT mirrors the window at its borders, so nothing wraps around. The filtered light is read at
+    the centres of the coarser pixels: ``transfer`` has their area.
     """
     basis = cosine_basis(images.shape[-1]).to(images.device)
-    return basis.T @ ((basis @ images @ basis.T) * transfer.to(images.device)) @ basis
+    seen = cosine_basis(images.shape[-1], binning).to(images.device)
+    return seen.T @ ((basis @ images @ basis.T) * transfer.to(images.device)) @ seen

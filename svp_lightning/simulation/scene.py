@@ -213,7 +213,11 @@ def _forward_dft(f: Tensor, start_um: list[float], step_um: Tensor, count: int) 
 
 
 def magnified(
-    particle: Particle, scene: Spheres | PhaseScreens, size: float, depth: float
+    particle: Particle,
+    scene: Spheres | PhaseScreens,
+    size: float,
+    depth: float,
+    medium_index: float,
 ) -> tuple[Particle, Spheres | PhaseScreens]:
     """The same particle ``size`` times as large and ``depth`` times as far from focus.
 
@@ -225,11 +229,15 @@ def magnified(
         return particle, scene
     centre = particle.defocus_um
     depths = tuple(centre * depth + (z - centre) * size for z in scene.depths_um)
+    index = particle.refractive_index
+    if isinstance(scene, PhaseScreens):
+        index = medium_index + (index - medium_index) / size
     grown = replace(
         particle,
         radius_um=particle.radius_um * size,
         ecd_um=particle.ecd_um * size,
         defocus_um=centre * depth,
+        refractive_index=index,
     )
     return grown, scene.scaled(size, depths)
 

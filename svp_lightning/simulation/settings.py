@@ -1,9 +1,9 @@
 """Settings of the simulator; ``conf/data/simulation.yaml`` and an instrument's file give them."""
 
 import math
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.runtime.settings import Settings, runtime
@@ -52,8 +52,17 @@ class OpticsSettings(Settings):
     condenser_na: _Between[Annotated[float, Field(ge=0.05, le=0.2)]]
     medium_index: _Range
     pixel_scale: _Range
-    sensor_pixel_um: _Range
+    sensor_pixel_um: _Between[Annotated[float, Field(gt=0, le=50)]]
     aberration_waves: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _lights_the_objective(self) -> Self:
+        if self.condenser_na[1] > self.objective_na[0]:
+            raise ValueError(
+                f"condenser_na up to {self.condenser_na[1]:g} is wider than objective_na from "
+                f"{self.objective_na[0]:g}: light must pass the objective without a particle, too"
+            )
+        return self
 
 
 class InstrumentSettings(Settings):
@@ -76,10 +85,10 @@ class InstrumentSettings(Settings):
     """
 
     name: str
-    field_of_view_um: _Positive
-    camera_pixel_um: _Positive
-    background: tuple[Annotated[float, Field(ge=50, le=250)], _NotNegative]
-    noise: _Range
+    field_of_view_um: float = Field(ge=2, le=400)
+    camera_pixel_um: float = Field(ge=0.05, le=50)
+    background: tuple[Annotated[float, Field(ge=50, le=250)], Annotated[float, Field(ge=0, le=50)]]
+    noise: _Between[Annotated[float, Field(gt=0, le=50)]]
     size_scale: float = Field(ge=0.1, le=3)
     depth_scale: float = Field(ge=0.1, le=10)
     min_area_um2: float = Field(ge=0)
@@ -116,8 +125,9 @@ class SimulationSettings(Settings):
         counts: split -> class -> number of images.
         sessions_per_split: number of instrument runs; runs never cross splits.
         source_points: least number of points of the condenser lattice (an odd number
-            squared): 25 stays below the sensor noise, with more where a droplet far in front
-            of the focus images the condenser; 9 serves previews and stays 9.
+            squared): 25 stays below the sensor noise, with more where the window is wide
+            or a droplet far in front of the focus images the condenser; 9 serves previews and
+            stays 9.
         optics: the microscope.
         instrument: its scale and camera.
         difficulty: 0 to 1, how far the classes overlap beyond what they do anyway: the chance

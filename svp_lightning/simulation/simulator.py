@@ -47,7 +47,7 @@ class Simulator:
         self._window = lru_cache(maxsize=64)(
             lambda number: draw_session(settings, image_size, seed, number)
         )
-        # Large bubbles are not cut out of a field: they are larger than it.
+        # Large bubbles are not cut out of a field: most are larger than it.
         self._session = self._window
         if settings.crop == "box":
             self._session = lru_cache(maxsize=64)(

@@ -83,10 +83,16 @@ def test_an_elongated_particle_is_stretched_to_the_square() -> None:
     assert 64 / 36 <= zoom <= 64 / np.sqrt(34 * 10)
 
 
-def test_the_strongest_particle_is_cut_out() -> None:
-    main, weak = (slice(10, 20), slice(10, 20)), (slice(30, 34), slice(30, 34))
-    image, _ = cut(field_with((*main, 0.3), (*weak, -0.4)))
+def test_the_particle_in_the_middle_is_cut_out() -> None:
+    main, neighbour = (slice(14, 24), slice(16, 26)), (slice(28, 38), slice(28, 38))
+    image, _ = cut(field_with((*main, 0.3), (*neighbour, -0.6)))
     assert image[32, 32] > 200
+    assert (image >= 170).all()
+
+
+def test_of_several_parts_in_the_middle_the_strongest_is_cut_out() -> None:
+    main, speck = (slice(8, 20), slice(8, 20)), (slice(22, 24), slice(22, 24))
+    image, _ = cut(field_with((*main, 0.3), (*speck, -0.6)))
     assert (image >= 170).all()
 
 

@@ -78,6 +78,19 @@ def test_filtering_with_mirrored_borders_keeps_the_mean() -> None:
     assert float(blurred.std()) < 0.6 * float(image.std())
 
 
+@pytest.mark.parametrize("binning", [1, 2, 4])
+def test_a_pixel_sums_the_light_of_its_own_area_once(binning: int) -> None:
+    """A cosine wave keeps sinc(width x frequency) of itself at the centres of coarse pixels."""
+    wave, size = 5, 32
+    fine = torch.cos(math.pi * wave * (torch.arange(size) + 0.5) / size).expand(1, size, size)
+    area = box_transfer(size, binning)
+    seen = filter_image(fine, torch.outer(area, area), binning)
+    centres = binning * (torch.arange(size // binning) + 0.5)
+    kept = torch.sinc(torch.tensor(binning * wave / (2 * size)))
+    expected = kept * torch.cos(math.pi * wave * centres / size)
+    torch.testing.assert_close(seen, expected.expand_as(seen), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("disc", [True, False])
 def test_few_points_and_their_blur_stand_for_a_dense_source(disc: bool) -> None:
     bubble = Sphere(2.0, 1.0, 0.0, 0.0, 20.0)

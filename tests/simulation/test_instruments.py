@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from svp_lightning.__main__ import configured
+from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.large_bubble import (
     FOCUS_RATIOS,
     bubble_profile,
@@ -14,7 +15,7 @@ from svp_lightning.simulation.large_bubble import (
     nominal_optics,
 )
 from svp_lightning.simulation.microscopes import ALIKE, APART, BLUR_UM, DEPTH_UM, SIZE, microscope
-from svp_lightning.simulation.scene import Particle, Sphere, Spheres, magnified
+from svp_lightning.simulation.scene import Particle, PhaseScreens, Sphere, Spheres, magnified
 from svp_lightning.simulation.simulator import Simulator
 from tests.configured import simulation
 
@@ -43,15 +44,41 @@ def test_an_instrument_shows_whole_particles_on_its_background(name: str) -> Non
         assert (contrast[:, 16:48, 16:48].max(axis=(1, 2)) > 12).all()
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ("optics.objective_na=[0.1,0.1]", "condenser_na up to 0.177 is wider"),
+        ("optics.sensor_pixel_um=[1000,1000]", "sensor_pixel_um"),
+        ("instrument.field_of_view_um=3548", "field_of_view_um"),
+        ("instrument.camera_pixel_um=0.0079", "camera_pixel_um"),
+        ("instrument.noise=[1000,10000]", "noise"),
+        ("instrument.background=[175,500]", "background"),
+    ],
+)
+def test_instruments_that_cannot_be_are_refused(values: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        configured(f"data.simulation.{values}")
+
+
 def test_magnifying_keeps_the_parts_of_a_doublet_together() -> None:
     pair = Spheres((Sphere(2.0, 1.4, 0.0, 0.0, 30.0), Sphere(1.0, 1.4, 3.0, 0.0, 30.5)))
     particle = Particle("doublet", 2.0, 5.0, 30.0, 1.4)
-    grown, spheres = magnified(particle, pair, size=2.0, depth=3.0)
+    grown, spheres = magnified(particle, pair, size=2.0, depth=3.0, medium_index=1.338)
     assert isinstance(spheres, Spheres)
     assert (grown.radius_um, grown.ecd_um, grown.defocus_um) == (4.0, 10.0, 90.0)
     first, second = spheres.spheres
     assert (first.radius_um, second.radius_um, second.x_um) == (4.0, 2.0, 6.0)
     assert (first.z_um, second.z_um) == (90.0, 91.0)
+
+
+def test_a_magnified_aggregate_keeps_its_phase_and_states_its_index() -> None:
+    screen = np.full((4, 4), 0.1j, np.complex64)
+    halves = PhaseScreens(screen, screen, 0.2, 0.0, 0.0, (1.0, -1.0))
+    particle = Particle("film", 2.0, 4.0, 0.0, 1.358)
+    grown, screens = magnified(particle, halves, size=0.25, depth=1.0, medium_index=1.338)
+    assert isinstance(screens, PhaseScreens)
+    assert screens.front is halves.front  # a quarter as thick, with four times the contrast
+    assert grown.refractive_index == pytest.approx(1.338 + 0.08)
 
 
 def test_large_bubbles_follow_the_objective() -> None:

@@ -4,6 +4,7 @@ from scipy import ndimage
 
 from svp_lightning.data.classes import AIR_BUBBLE, SILICONE_OIL
 from svp_lightning.simulation import draw
+from svp_lightning.simulation.aggregates import film
 from svp_lightning.simulation.scene import Sphere, Spheres, Together, centred
 from svp_lightning.simulation.simulator import Simulator
 from tests.configured import simulation
@@ -44,3 +45,11 @@ def test_a_neighbour_keeps_its_distance() -> None:
     pair = centred(Together(droplet, droplet, 5.0, 2.0), (0.05, 0.02), 1.338)
     assert isinstance(pair, Together)
     assert (pair.x_um, pair.y_um, pair.main) == (5.0, 2.0, pair.other)
+
+
+def test_a_film_ends_within_its_grid() -> None:
+    for seed in range(40):
+        sheet = film(np.random.default_rng(seed))
+        total = sheet.front_um + sheet.back_um
+        border = np.concatenate([total[[0, -1]].ravel(), total[:, [0, -1]].ravel()])
+        assert border.max() < 0.1 * sheet.deepest_um
