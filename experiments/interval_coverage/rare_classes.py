@@ -29,6 +29,9 @@ WORLDS = (
     (4.0, 1000, 100_000, 2_000),
     (5.0, 1000, 100_000, 2_000),
     (3.0, 27, 3_000, 110),
+    (4.0, 27, 1_000, 50),
+    (3.0, 3, 150, 50),
+    (2.0, 1, 60, 12),
 )
 """Distance, common particles for each rare one, and test images of both."""
 
@@ -56,7 +59,7 @@ def trial(rng: np.random.Generator, world: tuple[float, float, int, int]) -> np.
     tally = Tally(labels, np.stack([1 - rare, rare], axis=1), NAMES)
     recall = tally.metrics(prevalence)["per_class"]["silicone_oil"]["recall_at_precision_95"]
     redrawn = tally.redrawn(prevalence, resamples=RESAMPLES)
-    ends = confidence_intervals(redrawn, tally.confusion, NAMES, prevalence)
+    ends = confidence_intervals(redrawn, tally, prevalence)
     own = ends["per_class"]["silicone_oil"]
     shares = np.array([ratio, 1.0]) / (ratio + 1)
     enough = within_reach(np.array([1.0, recall]), shares, np.array(images))[1]

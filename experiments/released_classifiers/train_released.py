@@ -38,7 +38,6 @@ SESSIONS = 4
 PREVALENCE = {"protein": 1000.0, "silicone_oil": 1.0, "air_bubble": 1.0}
 RECIPE = [
     "trainer=cpu",
-    "trainer.precision=bf16-mixed",
     "classifier=resnet18_quarter",
     "classifier.stem_stride=2",
     "classifier.steps=6000",

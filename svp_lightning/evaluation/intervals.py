@@ -1,8 +1,8 @@
 """Intervals: of shares, of precision, of the metrics in ``results.json``, and of fidelity measures.
 
 Drawing 12 right answers out of 12 again gives 12 of 12 every time: a bootstrap interval of
-[1, 1] that claims a certainty nobody has. The intervals of shares here do not collapse, and they
-bound those of precision, recall and their means.
+[1, 1] that claims a certainty nobody has, and close to 1 percentiles reach too high. The intervals
+here do not collapse, and they bound those of precision, recall, AUPRC and their means.
 
 A bootstrap also draws images twice, which a nearest neighbour or an unbiased kernel distance takes
 for perfect copies. Halves drawn without replacement have no such twins
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
+from scipy.special import expit, logit, ndtri
 
-from svp_lightning.evaluation.counting import nested
+from svp_lightning.evaluation.counting import Tally, nested
 from svp_lightning.evaluation.priors import class_shares
 from svp_lightning.evaluation.schema import Estimate
 
@@ -118,28 +118,24 @@ def percentile_intervals(
 
 
 def confidence_intervals(
-    redrawn: NDArray[np.float64],
-    confusion: NDArray[np.integer[Any]],
-    class_names: Sequence[str],
-    prevalence: Mapping[str, float],
+    redrawn: NDArray[np.float64], tally: Tally, prevalence: Mapping[str, float]
 ) -> dict[str, Any]:
     """The ``ci95`` part of ``results.json``.
 
     Args:
         redrawn: (R, M) of :meth:`.Tally.redrawn`.
-        confusion: (K, K) test images, row the given class.
-        class_names: K names.
+        tally: the test predictions that were redrawn.
         prevalence: class name -> relative frequency the metrics are stated at.
 
     Returns:
-        The shape of the metrics with ``[low, high]`` for each value. Precision and recall
-        take the wider of the percentile and the analytic end; the macro means of both do
-        the same with the analytic ends of the classes combined in quadrature.
+        The shape of the metrics with ``[low, high]`` for each value. Precision, recall and AUPRC
+        take the wider of the percentile and the analytic end; their macro means do the same with
+        the analytic ends of the classes combined in quadrature.
     """
-    ci95 = percentile_intervals(redrawn, class_names)
-    analytic = _analytic(confusion, class_shares(prevalence, class_names))
-    for metric, of_classes in analytic.items():
-        for name, one in zip(class_names, of_classes, strict=True):
+    ci95 = percentile_intervals(redrawn, tally.class_names)
+    errors = nested(redrawn.std(axis=0).tolist(), tally.class_names)
+    for metric, of_classes in _analytic(tally, prevalence, errors["per_class"]).items():
+        for name, one in zip(tally.class_names, of_classes, strict=True):
             own = ci95["per_class"][name]
             own[metric] = _wider(own[metric], one)
         ci95[f"macro_{metric}"] = _wider(ci95[f"macro_{metric}"], _mean(of_classes))
@@ -147,13 +143,39 @@ def confidence_intervals(
 
 
 def _analytic(
-    confusion: NDArray[np.integer[Any]], shares: NDArray[np.float64]
+    tally: Tally, prevalence: Mapping[str, float], errors: Mapping[str, Mapping[str, float]]
 ) -> dict[str, list[Proportion]]:
+    """``errors``: class name -> metric -> standard error, from redrawn images."""
+    names, confusion = tally.class_names, tally.confusion
+    shares, ranked = class_shares(prevalence, names), tally.metrics(prevalence)["per_class"]
     images, right = confusion.sum(axis=1), confusion.diagonal()
     low, high = wilson_interval(right, images)
     recall = [Proportion(*map(float, ends)) for ends in zip(right / images, low, high, strict=True)]
-    precise = [precision(confusion[:, k], images, k, shares) for k in range(len(images))]
-    return {"precision": precise, "recall": recall}
+    return {
+        "precision": [precision(confusion[:, k], images, k, shares) for k in range(len(images))],
+        "recall": recall,
+        "auprc": [
+            average_precision(ranked[name]["auprc"], errors[name]["auprc"], int(n))
+            for name, n in zip(names, images, strict=True)
+        ],
+    }
+
+
+def average_precision(value: float, error: float, images: int) -> Proportion:
+    """An AUPRC with its interval on the logit scale (Boyd, Eng and Page 2013, ECML PKDD).
+
+    The standard error is that of redrawn images. Where all images of the class rank highest, all
+    redraws do: the interval is then that of a recall of 1 (Wilson), which has a precision of 1.
+
+    Args:
+        value: area under the precision-recall curve.
+        error: its standard error.
+        images: test images of the class, above 0.
+    """
+    if math.isclose(value, 1, rel_tol=1e-12):  # rounding
+        return Proportion(1.0, float(wilson_interval(np.array(images), np.array(images))[0]), 1.0)
+    half = float(ndtri(TAILS[1])) * error / (value * (1 - value))
+    return Proportion(value, *(float(expit(logit(value) + side)) for side in (-half, half)))
 
 
 def _mean(parts: Sequence[Proportion]) -> Proportion:

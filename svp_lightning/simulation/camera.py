@@ -149,8 +149,9 @@ BOX_CONTRAST = 0.07
 published crops box and particle then differ by 4.7 (oil) and 5.0 (air) camera pixels, with a
 spread of 1 to 1.6 (interquartile)."""
 _MARGINS = (2, 3)
-_NEAR = 3
-"""Pixels from the middle of the field within which all boxes count as being there."""
+_NEAR = 1 / 8
+"""Distance from the middle, over the field's width, up to which all boxes count as being there:
+faint aggregates fall into parts, neighbours are farther off."""
 
 
 def cut_box(
@@ -186,8 +187,9 @@ def _in_the_middle(contrast: NDArray[np.float32]) -> tuple[slice, slice] | None:
     parts *= strength > 0
     sums = ndimage.sum_labels(strength, parts, np.arange(1, count + 1))
     boxes, middle = ndimage.find_objects(parts), contrast.shape[0] // 2
+    near = round(_NEAR * contrast.shape[0])
     away = [
-        max(max(side.start - middle, middle - side.stop, _NEAR) for side in box) for box in boxes
+        max(max(side.start - middle, middle - side.stop, near) for side in box) for box in boxes
     ]
     rows, columns = boxes[min(range(count), key=lambda part: (away[part], -sums[part]))]
     return rows, columns

@@ -136,12 +136,12 @@ def measured_parts(
 
     ``tally`` and ``redrawn`` (:func:`redraw`) are of the test probabilities at ``prevalence``.
     """
-    names, found = store.class_names, (validated.found, tested.found)
+    found = (validated.found, tested.found)
     groups = validated.groups(settings), tested.groups(settings)
     return {
         "trained_shares": tested.found.shares,
         "metrics": tally.metrics(prevalence),
-        "ci95": confidence_intervals(redrawn, tally.confusion, names, prevalence),
+        "ci95": confidence_intervals(redrawn, tally, prevalence),
         "metrics_as_trained": tested.found.tally().metrics(prevalence),
         "working_points": working_points(*found, prevalence, groups, settings.bootstrap_resamples),
         "calibration": calibration_of(*found, prevalence),

@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.integrate import quad
+from scipy.special import expit
+from scipy.stats import norm
 
 from svp_lightning.evaluation.counting import Tally
-from svp_lightning.evaluation.intervals import confidence_intervals, precision, wilson_interval
+from svp_lightning.evaluation.intervals import (
+    confidence_intervals,
+    percentile_intervals,
+    precision,
+    wilson_interval,
+)
 
 NAMES = ("protein", "silicone_oil")
 
@@ -59,10 +67,11 @@ def test_the_ends_of_precision_solve_the_equations_of_mover():
 
 
 def test_macro_recall_has_the_ends_of_a_mean_of_independent_shares():
-    confusion = np.array([[20, 10], [4, 6]])
-    redrawn = Tally(np.arange(2), np.eye(2), NAMES).redrawn(resamples=1)
+    called = np.repeat([0, 1, 0, 1], [20, 10, 4, 6])
+    tally = Tally(np.repeat([0, 1], [30, 10]), np.eye(2)[called], NAMES)
+    redrawn = tally.redrawn(resamples=1)
     redrawn = np.full_like(redrawn, 0.62)  # between the ends of both classes and of their mean
-    ci95 = confidence_intervals(redrawn, confusion, NAMES, dict.fromkeys(NAMES, 1.0))
+    ci95 = confidence_intervals(redrawn, tally, dict.fromkeys(NAMES, 1.0))
     parts = np.array([[20 / 30, *ends(20, 30)], [6 / 10, *ends(6, 10)]])
     value, low, high = parts.T
     expected = value.mean() + np.array(
@@ -87,16 +96,16 @@ def test_a_class_never_called_has_precision_0_by_convention():
 def test_a_perfect_small_test_set_is_not_certainty():
     labels = np.repeat([0, 1], [30, 8])
     probabilities = np.eye(2)[labels]
-    redrawn = Tally(labels, probabilities, NAMES).redrawn(resamples=20)
-    ci95 = confidence_intervals(redrawn, np.diag([30, 8]), NAMES, {"protein": 30, NAMES[1]: 8})
+    tally = Tally(labels, probabilities, NAMES)
+    ci95 = confidence_intervals(tally.redrawn(resamples=20), tally, {"protein": 30, NAMES[1]: 8})
     low, high = ci95["per_class"]["silicone_oil"]["precision"]
     assert low < 0.85
     assert high == 1
-    assert ci95["per_class"]["silicone_oil"]["recall"][0] == pytest.approx(
-        stats.binomtest(8, 8).proportion_ci(method="wilson").low
-    )
+    assert ci95["per_class"]["silicone_oil"]["recall"] == pytest.approx(ends(8, 8))
+    assert ci95["per_class"]["silicone_oil"]["auprc"] == pytest.approx(ends(8, 8))
     assert ci95["macro_precision"][0] < 0.95
     assert ci95["macro_recall"][0] < 0.95
+    assert ci95["macro_auprc"][0] < 0.95
 
 
 def test_large_test_sets_keep_their_percentiles():
@@ -106,7 +115,29 @@ def test_large_test_sets_keep_their_percentiles():
     probabilities = np.stack([1 - score, score], axis=1)
     tally = Tally(labels, probabilities, NAMES)
     redrawn = tally.redrawn(resamples=300)
-    ci95 = confidence_intervals(redrawn, tally.confusion, NAMES, dict.fromkeys(NAMES, 1.0))
+    ci95 = confidence_intervals(redrawn, tally, dict.fromkeys(NAMES, 1.0))
     column = 5 + 5  # precision of the second class
     low, high = np.quantile(redrawn[:, column], [0.025, 0.975])
     assert ci95["per_class"]["silicone_oil"]["precision"] == pytest.approx([low, high], abs=0.003)
+    low, high = np.quantile(redrawn[:, column + 3], [0.025, 0.975])
+    assert ci95["per_class"]["silicone_oil"]["auprc"] == pytest.approx([low, high], abs=0.003)
+
+
+def test_auprc_of_few_images_holds_the_truth_where_percentiles_do_not():
+    """One number per image, normal; the rare class lies 4 standard deviations higher."""
+    true = quad(lambda recall: recall / (recall + 27 * norm.sf(norm.isf(recall) + 4)), 0, 1)[0]
+    held = {"percentiles": 0, "ours": 0}
+    labels = np.repeat([0, 1], [1000, 50])
+    for trial in range(200):
+        score = np.random.default_rng(trial).normal(4.0 * labels)
+        rare = expit(4 * score - 8 - np.log(27))
+        tally = Tally(labels, np.stack([1 - rare, rare], axis=1), NAMES)
+        prevalence = {"protein": 27.0, "silicone_oil": 1.0}
+        redrawn = tally.redrawn(prevalence, resamples=100)
+        for way, ci95 in (
+            ("percentiles", percentile_intervals(redrawn, NAMES)),
+            ("ours", confidence_intervals(redrawn, tally, prevalence)),
+        ):
+            low, high = ci95["per_class"]["silicone_oil"]["auprc"]
+            held[way] += low <= true <= high
+    assert held["percentiles"] < 180 < 184 <= held["ours"], held
