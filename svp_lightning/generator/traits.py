@@ -77,10 +77,12 @@ class Traits(nn.Module):
         found = self.measured(images).double().cpu()
         spread = found.std(dim=0, correction=0).clamp(min=1e-6)
         distance = torch.cdist(found / spread, found / spread)
-        order = distance.argsort(dim=1, stable=True)[:, : NEIGHBOURS + 1]
+        distance.fill_diagonal_(torch.inf)  # no image is its own neighbour, unless it is alone
+        most = max(1, min(NEIGHBOURS, len(found) - 1))
+        order = distance.argsort(dim=1, stable=True)[:, :most]
         pairs = torch.arange(DRAWN_FROM)
         first = pairs % len(found)  # all images in turn, each time with its next neighbour
-        second = order[first, (1 + pairs // len(found)) % order.shape[1]]
+        second = order[first, pairs // len(found) % most]
         both = torch.stack((found[first].T, found[second].T))
         self.pairs[label] = both.to(self.pairs)
 

@@ -114,6 +114,14 @@ def test_traits_of_two_kinds_of_particles_are_not_mixed() -> None:
     assert (nearest > 1e-4).float().mean() > 0.8  # between images, not those of one
 
 
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_no_image_is_its_own_neighbour(count: int) -> None:
+    traits = Traits(NULL + 1)
+    traits.learn(0, blobs(torch.linspace(2, 6, count)))
+    first, second = traits.pairs[0]
+    assert not (first == second).all(dim=0).any()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_images_or_equal_ones_can_be_learnt(count: int) -> None:
     traits = Traits(NULL + 1)
