@@ -102,6 +102,14 @@ def test_floor_of_new_images_and_verdict_on_copies() -> None:
     assert found.memorisation.verdict == "copies"
 
 
+def test_few_generated_images_are_compared_with_held_out_ones_of_all_runs() -> None:
+    train, heldout, generated = image_set(1, 80), image_set(2, 60), image_set(3, 20)
+    heldout.images[40:] += 40  # the last of three runs
+    found = assess_class(train, heldout, generated, draws=4)
+    assert found.found.compared == 20
+    assert (found.measured[0].mean_intensity > 60).sum() > 3
+
+
 def test_report_section_says_what_was_found(tmp_path: Path) -> None:
     train, heldout = image_set(1, 80), image_set(2, 60)
     sets = {"novel_kind": image_set(3, 60), "copied_kind": image_set(0, 60, train.images[:60])}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from svp_lightning.data.store import spread
 from svp_lightning.evaluation.fidelity.copies import (
     Closeness,
     closeness,
@@ -88,7 +89,8 @@ def assess_class(
     """
     size = min(len(train), len(heldout), len(generated))
     chosen = np.random.default_rng(seed).permutation(len(train))[:size]
-    a, floor, b = heldout.part(slice(size)), train.part(chosen), generated.part(slice(size))
+    even = spread(np.arange(len(heldout)), size)  # of all runs, by which they may be sorted
+    a, floor, b = heldout.part(even), train.part(chosen), generated.part(slice(size))
     # First, because it refuses sets that are too small.
     new, known = (
         feature_fidelity(a.features[0], part.features[0], draws=draws, seed=seed)
