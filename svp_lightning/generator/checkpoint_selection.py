@@ -29,7 +29,7 @@ IMAGES = 128
 """Of each class and split, at most."""
 BATCH = 64
 CLEAR_GAP, CLEAR_ERRORS = 0.2, 3.0
-"""A gap of more than a fifth, and of more than three standard errors, is a warning."""
+"""A gap that has grown by more than a fifth, and by more than three standard errors, is a warning."""
 
 Compared = Mapping[int, tuple[Tensor, Tensor]]
 """Label -> training and held-out images of that class, (n, 1, H, W) in [-1, 1] each."""
@@ -55,10 +55,12 @@ class DenoisingError:
         """Mean of the logarithms of ``heldout``: every noise level counts alike."""
         return float(np.mean(np.log(self.heldout)))
 
-    @property
-    def memorises(self) -> bool:
-        """Whether held-out images are denoised clearly worse than training images."""
-        return self.gap > max(CLEAR_GAP, CLEAR_ERRORS * self.gap_error)
+    def memorises_since(self, start: "DenoisingError") -> bool:
+        """Whether held-out images have become clearly worse than training images.
+
+        ``start`` was measured before the first step: its gap is that between the runs of the two.
+        """
+        return self.gap - start.gap > max(CLEAR_GAP, CLEAR_ERRORS * self.gap_error)
 
 
 def denoising_error(denoiser: Denoiser, images: Compared) -> DenoisingError:
@@ -105,8 +107,9 @@ def _log_errors(denoiser: Denoiser, images: Tensor, label: int) -> NDArray[np.fl
 class CheckpointSelection(pl.Callback):
     """Measures the weights to sample from as training goes, and keeps the best.
 
-    Checks and the best weights live in the trainer's own checkpoints, so a resumed training chooses
-    as an uninterrupted one. The main process measures; the others get the result.
+    Checks, the first of them before the first step, and the best weights live in the trainer's own
+    checkpoints, so a resumed training chooses as an uninterrupted one. The main process measures;
+    the others get the result.
     """
 
     def __init__(self, settings: SelectionSettings, images: Compared) -> None:
@@ -122,8 +125,15 @@ class CheckpointSelection(pl.Callback):
         since = sum(step > self.best_step for step in self.checks)
         return self.settings.patience is not None and since >= self.settings.patience
 
+    @property
+    def start(self) -> DenoisingError:
+        """The error before the first step."""
+        return self.checks[0]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A training that had stopped when it was saved stays stopped."""
+        if not self.checks:
+            self._check(trainer, pl_module)
         trainer.should_stop = trainer.should_stop or self.exhausted
 
     def on_train_batch_end(
@@ -133,6 +143,16 @@ class CheckpointSelection(pl.Callback):
         due = step == trainer.max_steps or (chosen and step % self.settings.every == 0)
         if not due or step in self.checks:
             return
+        denoiser = self._check(trainer, pl_module)
+        if not self.best_step or self.checks[step].score < self.checks[self.best_step].score:
+            self.best_step = step
+            self.best_weights = {
+                name: value.detach().cpu().clone() for name, value in denoiser.state_dict().items()
+            }
+        trainer.should_stop = trainer.should_stop or self.exhausted
+
+    def _check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Denoiser:
+        """Measure the weights of this step; the denoiser that has them."""
         assert isinstance(pl_module, GeneratorModule)
         denoiser = pl_module.trained_denoiser
         found: DenoisingError | None = None
@@ -140,13 +160,8 @@ class CheckpointSelection(pl.Callback):
             found = denoising_error(deepcopy(denoiser).eval(), self.images)
         check = trainer.strategy.broadcast(found)
         assert check is not None
-        self.checks[step] = check
-        if not self.best_step or check.score < self.checks[self.best_step].score:
-            self.best_step = step
-            self.best_weights = {
-                name: value.detach().cpu().clone() for name, value in denoiser.state_dict().items()
-            }
-        trainer.should_stop = trainer.should_stop or self.exhausted
+        self.checks[trainer.global_step] = check
+        return denoiser
 
     def restore_best(self, module: GeneratorModule) -> DenoisingError:
         """Put the best weights into the module's denoiser to sample from; their error."""

@@ -41,7 +41,7 @@ CHECKED_BY_STORES = "images.npy"
 
 STAGE_VERSIONS = {
     "store": 9,
-    "generator": 7,
+    "generator": 8,
     "synthetic": 2,
     "looks": 3,
     "simulated": 4,
@@ -49,7 +49,7 @@ STAGE_VERSIONS = {
     "classifier": 5,
     "features": 1,
     "hardest": 1,
-    "fidelity": 3,
+    "fidelity": 4,
     "filtered": 1,
 }
 """Raised when a stage's code changes what it makes from the same settings."""

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, train_rows
 from svp_lightning.data.rarity import only_classes
-from svp_lightning.data.store import Store
+from svp_lightning.data.store import Store, spread
 from svp_lightning.data.transforms import TrainTransform, to_model_range
 from svp_lightning.errors import DataError
 from svp_lightning.generator.checkpoint import (
@@ -112,13 +112,13 @@ def generator_rows(settings: GeneratorSettings, store: Store) -> Mixture:
 
 
 def compared_images(rows: Mixture) -> Compared:
-    """Label -> the first training and validation images of each class with enough of them."""
+    """Label -> training and validation images of each class with enough of them, evenly chosen."""
     store, found = rows.stores[0], {}
     for label, name in enumerate(rows.class_names):
         train = rows.row[rows.label == label]
         heldout = store.indices(HELDOUT, store.class_names.index(name))
         if min(len(train), len(heldout)) >= MIN_HELDOUT:
-            pair = (store.images[np.sort(part)[:IMAGES]] for part in (train, heldout))
+            pair = (store.images[spread(np.sort(part), IMAGES)] for part in (train, heldout))
             train_images, heldout_images = (
                 to_model_range(torch.from_numpy(images)[:, None]) for images in pair
             )
@@ -130,8 +130,7 @@ def seen_images(rows: Mixture) -> dict[int, torch.Tensor]:
     """Label -> training images of the class, evenly chosen, (n, 1, H, W) in [-1, 1]."""
     found = {}
     for label in range(len(rows.class_names)):
-        train = np.sort(rows.row[rows.label == label])
-        few = train[np.unique(np.linspace(0, len(train) - 1, MEASURED).astype(int))]
+        few = spread(np.sort(rows.row[rows.label == label]), MEASURED)
         images = torch.from_numpy(rows.stores[0].images[few])
         found[label] = to_model_range(images[:, None])
     return found
@@ -233,13 +232,15 @@ def _selected(
     selection: CheckpointSelection, module: GeneratorModule, steps: int
 ) -> dict[str, Any]:
     """Put the chosen weights into the module; what is known about them."""
-    best = selection.restore_best(module)
+    best, start = selection.restore_best(module), selection.start
     if selection.best_step < steps:
         say(f"  Kept the weights of step {selection.best_step:,} of {steps:,}")
-    if best.memorises:
+    if best.memorises_since(start):
+        chosen = selection.settings.method == "denoising"
         say(
             f"  Warning: held-out images are denoised {np.expm1(best.gap):.0%} worse than training "
-            "images: the generator begins to memorise. Train fewer generator.steps, or set "
-            "generator.selection.method=denoising."
+            f"images ({np.expm1(start.gap):.0%} before the first step): the generator begins to "
+            "memorise. Train fewer generator.steps"
+            + ("." if chosen else ", or set generator.selection.method=denoising.")
         )
     return selection.record()

@@ -71,7 +71,7 @@ def choose(every: int = 2, patience: int | None = None) -> SelectionSettings:
 def test_best_weights_are_those_of_the_smallest_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sums: list[float] = []
+    sums: list[float] = []  # of the weights at the start, too
 
     def noted(denoiser: Denoiser, images: object) -> DenoisingError:
         sums.append(weight_sum(denoiser))
@@ -80,9 +80,9 @@ def test_best_weights_are_those_of_the_smallest_error(
     monkeypatch.setattr(checkpoint_selection, "denoising_error", noted)
     selection = CheckpointSelection(choose(every=5), {})
     module, _ = train(small_settings(steps=12), tmp_path, selection)
-    assert list(selection.checks) == [5, 10, 12]  # the last step as well
+    assert list(selection.checks) == [0, 5, 10, 12]  # the last step as well
     errors = {step: check.heldout for step, check in selection.checks.items()}
-    best = min(errors, key=errors.__getitem__)
+    best = min(list(errors)[1:], key=errors.__getitem__)
     assert selection.record()["step"] == best
     selection.restore_best(module)
     assert weight_sum(module.trained_denoiser) == sums[list(errors).index(best)]
@@ -112,7 +112,7 @@ def test_resumed_training_chooses_the_same(tmp_path: Path, interrupted_at: int) 
 def test_patience_stops_and_a_resumed_training_stays_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    falls = iter([0.5, 0.3, 0.4, 0.6, 0.1])
+    falls = iter([0.2, 0.5, 0.3, 0.4, 0.6, 0.1])
     monkeypatch.setattr(checkpoint_selection, "denoising_error", lambda *_: error(next(falls)))
     selection = CheckpointSelection(choose(every=3, patience=2), {})
     _, steps = train(small_settings(steps=30), tmp_path, selection, 30)
@@ -128,7 +128,7 @@ def test_last_weights_are_measured_once(tmp_path: Path) -> None:
     settings = SelectionSettings(method="last", every=2, patience=None)
     selection = CheckpointSelection(settings, {})
     module, _ = train(small_settings(steps=6), tmp_path, selection, steps=6)
-    assert list(selection.checks) == [6]
+    assert list(selection.checks) == [0, 6]
     before = weight_sum(module.trained_denoiser)
     selection.restore_best(module)
     assert weight_sum(module.trained_denoiser) == before
@@ -148,7 +148,16 @@ def test_error_is_that_of_the_guessed_clean_image(denoiser: Denoiser) -> None:
             expected = ((skip * alpha - 1) * value) ** 2 + (skip * sigma) ** 2
             assert measured == pytest.approx(expected, rel=0.02)
     assert found.gap < 0
-    assert not found.memorises
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "memorises"), [(0.0, 0.5, True), (0.4, 0.5, False), (-0.3, 0.0, False)]
+)
+def test_a_gap_that_was_there_before_the_first_step_is_no_sign_of_memorising(
+    before: float, after: float, memorises: bool
+) -> None:
+    start, end = (DenoisingError((1.0,), (1.0,), gap, 0.1) for gap in (before, after))
+    assert end.memorises_since(start) == memorises
 
 
 def test_settings_without_effect_make_no_other_generator() -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,12 +15,20 @@ from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError, DataError, SettingsError
 from svp_lightning.evaluation.fidelity.class_fidelity import pixel_closeness
 from svp_lightning.generator.checkpoint import load_generator
-from svp_lightning.generator.checkpoint_selection import denoising_error
+from svp_lightning.generator.checkpoint_selection import (
+    CheckpointSelection,
+    DenoisingError,
+    denoising_error,
+)
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.drawing import sample
+from svp_lightning.generator.settings import SelectionSettings
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.stages.generator_training import compared_images
+from svp_lightning.stages import generator_training
+from svp_lightning.stages.generator_training import compared_images, seen_images
 from tests import configured
+from tests.generator.small import small_settings
 
 Build = Callable[..., Pipeline]
 
@@ -37,9 +46,8 @@ def blobs(seed: int, n: int) -> np.ndarray:
     return (180 + (level - 180) * edge + generator.normal(0, 1, (n, 16, 16))).astype(np.uint8)
 
 
-def train_on(images: np.ndarray, steps: int, traits: bool = False) -> Denoiser:
-    """A generator of one class, trained without Lightning."""
-    torch.manual_seed(0)
+def untrained(traits: bool = False) -> Denoiser:
+    """A generator of one class."""
     settings = configured.generator(
         network={
             "block_channels": (24, 32),
@@ -49,7 +57,13 @@ def train_on(images: np.ndarray, steps: int, traits: bool = False) -> Denoiser:
         },
         diffusion={"timesteps": 200, "signal": 0.5, "class_dropout": 0},
     )
-    denoiser = Denoiser(settings, 16, 1)
+    return Denoiser(settings, 16, 1)
+
+
+def train_on(images: np.ndarray, steps: int, traits: bool = False) -> Denoiser:
+    """A generator of one class, trained without Lightning."""
+    torch.manual_seed(0)
+    denoiser = untrained(traits)
     optimiser = torch.optim.AdamW(denoiser.parameters(), lr=5e-3, weight_decay=0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
     random = torch.Generator().manual_seed(0)
@@ -80,9 +94,10 @@ def test_overfitted_generator_is_caught_and_new_images_are_not() -> None:
     assert pixel_closeness(train, heldout, new).found.verdict == "novel"
     new[7] = train[2, ::-1]
     assert pixel_closeness(train, heldout, new).found.verdict == "copies"
-    assert denoising_error(denoiser, {0: (in_range(train), in_range(heldout))}).memorises
-    others = in_range(blobs(4, 60)), in_range(heldout)
-    assert not denoising_error(denoiser, {0: others}).memorises
+    for other, memorises in ((train, True), (blobs(4, 60), False)):
+        images = {0: (in_range(other), in_range(heldout))}
+        error, start = (denoising_error(one, images) for one in (denoiser, untrained().eval()))
+        assert error.memorises_since(start) == memorises
 
 
 def test_traits_say_what_noise_hides() -> None:
@@ -113,6 +128,37 @@ def test_traits_are_learnt_from_the_training_images_of_each_class(svp_pipeline: 
         learnt = table.pairs[label, 0].T
         torch.testing.assert_close(learnt[: len(found)], found)
         assert torch.equal(learnt.unique(dim=0), found.unique(dim=0))
+
+
+def test_error_and_traits_are_measured_on_images_of_all_runs(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IMAGES", "MEASURED"):
+        monkeypatch.setattr(generator_training, name, 2)
+    pipeline = svp_pipeline()
+    store, rows = pipeline.store, pipeline.generator_rows
+    compared, seen = compared_images(rows), seen_images(rows)
+    for label, name in enumerate(rows.class_names):
+        splits = (*zip(("train", "val"), compared[label], strict=True), ("train", seen[label]))
+        for split, images in splits:
+            own = store.images[store.indices(split, store.class_names.index(name))]
+            assert torch.equal(images, in_range(np.asarray(own[[0, -1]])))
+
+
+@pytest.mark.parametrize(("method", "remedy"), [("last", True), ("denoising", False)])
+def test_the_warning_of_memorising_names_what_is_left_to_do(
+    capsys: pytest.CaptureFixture[str], method: Literal["last", "denoising"], remedy: bool
+) -> None:
+    module = GeneratorModule(small_settings(), 16, 2)
+    settings = SelectionSettings(method=method, every=1, patience=None)
+    selection = CheckpointSelection(settings, {})
+    gaps = {0: 0.1, 6: 0.5}
+    selection.checks = {k: DenoisingError((1.0,), (1.0,), gap, 0.01) for k, gap in gaps.items()}
+    selection.best_step, selection.best_weights = 6, module.trained_denoiser.state_dict()
+    generator_training._selected(selection, module, 6)
+    said = capsys.readouterr().out
+    assert "65% worse than training images (11% before the first step)" in said
+    assert ("selection.method=denoising" in said) == remedy
 
 
 def test_error_is_measured_on_the_training_and_validation_splits(svp_pipeline: Build) -> None:
