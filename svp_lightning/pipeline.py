@@ -137,12 +137,12 @@ class Pipeline:
         from svp_lightning.stages.pools import build_pool, require_drawable
 
         require_drawable(counts, self.generator_rows.class_names)
-        sampler, names, starts = self.config.sampler, self.store.class_names, None
-        if sampler.start_ratio is not None:
+        own, starts = (self.config.sampler, counts, self.store), None
+        if self.config.sampler.start_ratio is not None:
             from svp_lightning.stages.simulated_pools import training_background
 
             starts = self._simulated(counts, self.microscopes, training_background(self.store))
-        return build_pool(self.generator, sampler, counts, names, self.cache, self.trainers, starts)
+        return build_pool(self.generator, *own, self.cache, self.trainers, starts)
 
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
         """``factor`` times the generated images of a ratio, filtered where the arm says so."""

@@ -54,10 +54,10 @@ def run(pipeline: Pipeline) -> None:
         common = commonest(store.counts("train"), config.data.prevalence)
         measuring.write_tables(settings, folder, common, validated, tested, redrawn)
         write_figures(folder, rows, tested, use)
-        if rows.synthetic and config.augmentation.needs_generator:
+        if rows.synthetic and pipeline.generated:
             picture = pipeline.generator / kept.FIGURES / "noise_to_image.png"
             kept.copy(picture, folder / kept.FIGURES / picture.name)
-            attach_finished(pipeline.cache, rows.synthetic, folder)
+            attach_finished(pipeline.cache, store, pipeline.generated, folder)
         write_json(folder / kept.RESULTS, results.model_dump(mode="json"))
         page = run_report(folder)
         log_results(trainers.loggers, results, folder / kept.FIGURES)

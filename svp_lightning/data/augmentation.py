@@ -3,10 +3,12 @@
 Kept free of torch and numpy so that the command line can check a configuration at once.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings
 
 Extra = Literal["duplicate", "diffusion", "oracle", "simulated"]
@@ -210,3 +212,19 @@ class AugmentationSettings(Settings):
         if not self.filters:
             del values["filter"]
         return values
+
+
+def require_images(counts: Mapping[str, int]) -> None:
+    """Refuse a pool without images, before anything is made for it.
+
+    ``counts``: class name -> images wanted.
+
+    Raises:
+        SettingsError: they are none.
+    """
+    if not any(counts.values()):
+        raise SettingsError(
+            f"augmentation.ratio times the real images of {', '.join(counts) or 'no class'} is no "
+            "image.",
+            "Raise augmentation.ratio." if counts else "Let the generator learn a rare class.",
+        )

@@ -29,7 +29,7 @@ IMAGES = 128
 """Of each class and split, at most."""
 BATCH = 64
 CLEAR_GAP, CLEAR_ERRORS = 0.2, 3.0
-"""A gap that has grown by more than a fifth, and by more than three standard errors, is a warning."""
+"""A gap that has grown by more than a fifth, and by three standard errors, is a warning."""
 
 Compared = Mapping[int, tuple[Tensor, Tensor]]
 """Label -> training and held-out images of that class, (n, 1, H, W) in [-1, 1] each."""

@@ -50,12 +50,8 @@ def build_fidelity(
     The network in the folder ``features`` compares the pool with the real images of the store;
     ``scale`` is recorded.
     """
-    identity = {
-        "data": store.sha256,
-        "synthetic": pool.sha256,
-        "features": features.name,
-        "assess": settings.identity(),
-    }
+    own = {"features": features.name, "assess": settings.identity()}
+    identity = _compared(store, pool) | own
 
     def make(folder: Path) -> None:
         network, classes = load_features(features), {}
@@ -77,11 +73,18 @@ def build_fidelity(
     return cache.build("fidelity", identity, make)
 
 
-def attach_finished(cache: ArtifactCache, pool: Store, run_dir: Path) -> None:
+def attach_finished(cache: ArtifactCache, store: Store, pool: Store, run_dir: Path) -> None:
     """Give a run the assessment of its pool, where there is one; none is made for it."""
+    compared = _compared(store, pool)
     for folder, identity in cache.finished("fidelity"):
-        if identity["synthetic"] == pool.sha256:
+        if {name: identity[name] for name in compared} == compared:
             attach_fidelity(folder, run_dir)
+
+
+def _compared(store: Store, pool: Store) -> dict[str, Any]:
+    """What identifies images and their measures. The pixel size is in no hash of the images."""
+    pixel = {"pixel_size_um": store.image_pixel_um}
+    return {"data": store.sha256, "synthetic": pool.sha256} | pixel
 
 
 def attach_fidelity(folder: Path, run_dir: Path) -> None:

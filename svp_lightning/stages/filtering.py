@@ -90,6 +90,7 @@ def build_filtered(
     pool, kept = _enough(settings.max_draws, keep, wanted, draw)
     identity = {
         "pool": pool.sha256,
+        "pixel_size_um": pool.pixel_size_um,
         "features": features.name,
         "filter": settings.identity(),
         "counts": dict(wanted),

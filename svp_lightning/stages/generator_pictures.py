@@ -39,7 +39,8 @@ def write_pictures(
 
     ``folder`` gets ``contact_sheet_<class>.png``, ``noise_to_image.png``, ``interpolation.png``,
     ``real_and_generated.png``, and ``guidance_sweep.png`` of a generator trained with hidden
-    classes, the only ones that guidance makes sense for.
+    classes, the only ones that guidance makes sense for. None has a scale bar: the pictures are the
+    generator's, which is the same whatever the pixel size.
     """
     for name, figure in _Artist(generator, store, sampler, device).pictures():
         save_figure(figure, folder / f"{name}.png")
@@ -58,26 +59,19 @@ class _Artist:
 
     def pictures(self) -> Iterator[tuple[str, Figure]]:
         """File name without suffix, and figure."""
-        real, pixel_um = [self._real(name) for name in self.names], self.store.image_pixel_um
+        real = [self._real(name) for name in self.names]
         for label, name in enumerate(self.names):
             drawn = self._draw([label], SHEET_IMAGES, SHEET_SEED)[0]
             panels = {"Real (training)": real[label][:SHEET_IMAGES], "Generated": drawn}
-            yield (
-                f"contact_sheet_{name}",
-                contact_sheet(panels, title=name, pixel_size_um=pixel_um),
-            )
+            yield f"contact_sheet_{name}", contact_sheet(panels, title=name)
         yield "noise_to_image", self._noise_to_image()
         # Two rows of each class; one image fills no sheet.
         if count := min(PAIRED_IMAGES, *map(len, real)) // 2 * 2:
             drawn = self._draw(range(len(self.names)), count)
             pairs = [(a[:count], b) for a, b in zip(real, drawn, strict=True)]
             headings = ("Real (training)", "Generated")
-            yield (
-                "real_and_generated",
-                class_rows(
-                    pairs, self.names, count // 2, headings=headings, pixel_size_um=pixel_um
-                ),
-            )
+            sheet = class_rows(pairs, self.names, count // 2, headings=headings)
+            yield "real_and_generated", sheet
         yield "interpolation", self._interpolation()
         if self.generator.info.settings.diffusion.class_dropout:
             yield "guidance_sweep", self._guidance_sweep()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from svp_lightning.data.augmentation import require_images
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import SettingsError, StoreError
@@ -35,7 +36,7 @@ def build_pool(
     generator: Path,
     sampler: SamplerSettings,
     counts: Mapping[str, int],
-    class_names: Sequence[str],
+    real: Store,
     cache: ArtifactCache,
     trainers: Trainers,
     starts: Store | None = None,
@@ -45,16 +46,18 @@ def build_pool(
     A pool that another ratio has drawn already is the beginning of this one: image k of a class is
     the same in every pool of a generator and sampler, so only the rest is drawn.
 
-    ``counts``: class name -> images wanted. ``class_names`` are those of the real store, which the
-    pool shares; ``starts`` holds as many images of each class that ``sampler.start_ratio`` starts
-    from.
+    ``counts``: class name -> images wanted. The pool shares the class names and the pixel size of
+    the ``real`` store: the generator is the same whatever they are. ``starts`` holds as many images
+    of each class that ``sampler.start_ratio`` starts from.
     """
     resolved = resolve_precision(sampler, trainers.device)
     weights = weights_hash(generator)
-    same = {"generator": weights, "sampler": resolved.identity()}
+    same: dict[str, Any] = {"generator": weights, "sampler": resolved.identity()}
+    same["class_names"] = list(real.class_names)
     if starts is not None:
         same["starts"] = starts.sha256
-    identity = same | {"counts": dict(counts)}
+    pixel_um = real.image_pixel_um
+    identity = same | {"counts": dict(counts), "pixel_size_um": pixel_um}
 
     def make(folder: Path) -> None:
         earlier = _largest_pool(cache, same)
@@ -75,7 +78,7 @@ def build_pool(
                 f"  {drawn:,} images, {drawn / seconds:,.1f} images/s on {where} "
                 f"({resolved.precision}), {duration(seconds)}"
             )
-        module.writer.finish(class_names, ready.info.pixel_size_um, same | {"task": "sample"})
+        module.writer.finish(real.class_names, pixel_um, same | {"task": "sample"})
 
     # What is there needs no lock, so that a read-only disk can be read from.
     finished = (cache.path("synthetic", identity) / RECORD).is_file()
@@ -96,12 +99,7 @@ def require_drawable(counts: Mapping[str, int], learnt: Collection[str]) -> None
             "Use generator.classes=all (or rare, with augmentation.plentiful_ratio=0), or only "
             "task=sample.",
         )
-    if not sum(counts.values()):
-        raise SettingsError(
-            f"augmentation.ratio times the real images of {', '.join(counts) or 'no class'} is no "
-            "image.",
-            "Raise augmentation.ratio, or let the generator learn a rare class.",
-        )
+    require_images(counts)
 
 
 def _one_at_a_time(cache: ArtifactCache, same: Mapping[str, Any]) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from svp_lightning.evaluation.fidelity.class_fidelity import ClassFidelity, Imag
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.fidelity import fidelity_section
 from svp_lightning.stages import assessment
+from tests.configured import tiny
 from tests.conftest import Program
 from tests.report.made_up import made_up_fidelity
 
@@ -71,6 +73,26 @@ def test_interrupted_assessment_keeps_its_classes(
     assert {f.name for f in folder.iterdir()} == {"artifact.json", "fidelity.json", "figures"}
     assert build() == folder
     assert len(seen) == 3
+
+
+def store_of(pixel_size_um: float) -> Any:
+    """A store whose images are the same whatever their pixels are."""
+    return SimpleNamespace(sha256="same", image_pixel_um=pixel_size_um)
+
+
+def test_other_pixels_are_another_assessment(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache: Any = SimpleNamespace(build=lambda _stage, identity, _make: identity)
+    pool, device, tried = store_of(1.0), torch.device("cpu"), tiny().assess
+    first, second = (
+        assessment.build_fidelity(tried, "tiny", store_of(um), pool, Path("f"), cache, device)
+        for um in (1.0, 2.0)
+    )
+    assert first != second
+    cache.finished = lambda _: iter([(Path("first"), first), (Path("second"), second)])
+    attached: list[Path] = []
+    monkeypatch.setattr(assessment, "attach_fidelity", lambda folder, _: attached.append(folder))
+    assessment.attach_finished(cache, store_of(1.0), pool, Path("run"))
+    assert attached == [Path("first")]
 
 
 def image_set(seed: int, n: int, images: np.ndarray | None = None) -> ImageSet:
@@ -141,8 +163,12 @@ def test_few_copies_in_a_pool_are_found_and_named() -> None:
 
 
 def test_report_of_a_run_shows_the_assessment_of_its_pool(svp: Program, tmp_path: Path) -> None:
-    svp("task=assess", "assess.draws=4")  # the same artifact as above
-    svp()
+    arm = (
+        *("augmentation=diffusion", "augmentation.method=diffusion_simulated"),
+        *("augmentation.simulated_classes=[silicone_oil]", "augmentation.microscopes=2"),
+    )
+    svp(*arm, "task=assess", "assess.draws=4")
+    svp(*arm)
     svp("augmentation=none")
     pages = {
         file.parent.name: (file.read_text(encoding="utf-8"), (file.parent / "fidelity.json"))

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from svp_lightning.data.store import Store
+from svp_lightning.pipeline import Pipeline
 from tests.conftest import Program
 
 
@@ -72,3 +74,23 @@ def test_manifest_tells_the_precision_that_was_used(
     assert precision(new_pool("sampler.seed=6")) == "float32"
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: True)
     assert precision(new_pool("sampler.seed=6")) == "bfloat16"
+
+
+def test_pixels_and_classes_are_those_of_the_real_images_at_hand(
+    svp_pipeline: Callable[..., Pipeline], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The generator is the same, and so is what it has drawn already."""
+    pipeline = svp_pipeline()
+    pool, manifest = pipeline.pool, pipeline.store.manifest
+    names = (*manifest.class_names, "fibre")
+    capsys.readouterr()
+    for changes in ({"pixel_size_um": 9.9}, {"class_names": names}):
+        pipeline.__dict__["store"] = replace(
+            pipeline.store, manifest=manifest.model_copy(update=changes)
+        )
+        other = pipeline.draw({"silicone_oil": 12, "air_bubble": 12})
+        assert np.array_equal(other.images, pool.images)
+        for name, value in changes.items():
+            assert getattr(other.manifest, name) == value
+        if "pixel_size_um" in changes:
+            assert "images/s" not in capsys.readouterr().out  # nothing is drawn again
