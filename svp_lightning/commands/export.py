@@ -11,7 +11,7 @@ from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import sha256_of_file
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.publishing import origin_of, refuse_existing, writing_whole
+from svp_lightning.stages.publishing import origin_of, refuse_existing, refuse_starts, writing_whole
 from svp_lightning.stages.run_folder import CLASSIFIER, data_of, evaluated_run
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(pipeline: Pipeline) -> Path | None:
         refuse_existing(config.export.to)
     if config.export.classifier is not None:
         return _classifier(pipeline, evaluated_run(config.export.classifier))
+    refuse_starts(config.sampler.start_ratio)
     return _generator(pipeline, config.export.generator or pipeline.generator)
 
 
@@ -41,6 +42,8 @@ def _generator(pipeline: Pipeline, source: Path) -> Path | None:
     if not is_main_process():
         return None
     generator, weights = load_generator(source), weights_hash(source)
+    if config.export.generator is None:  # the data's may be another since the generator was trained
+        generator = generator.with_pixels(pipeline.store.image_pixel_um)
     require_learnt(config.sampler, generator.info.settings)
     target = config.export.to or config.paths.outputs / config.study / f"generator_{weights[:12]}"
     # The defaults of the pipeline and the precision it computes in.
@@ -81,16 +84,15 @@ def _card(
 ) -> Card:
     from svp_lightning.stages.generator_export import fidelity_of
 
-    origin, licence = origin_of(config.data)
-    if config.export.generator is not None:
-        origin, licence = UNKNOWN, "other"
+    foreign = config.export.generator is not None
+    origin, licence = (UNKNOWN, "other") if foreign else origin_of(config.data)
     return Card(
         generator=generator.info.model_dump(mode="json"),
         sampler=sampler.model_dump(mode="json"),
         origin=origin,
         parameters=sum(p.numel() for p in generator.denoiser.parameters()),
         samples_per_class=config.export.samples_per_class,
-        fidelity=fidelity_of(weights, config.export.fidelity, config.paths.own),
+        fidelity=fidelity_of(weights, sampler, config.export.fidelity, config.paths.own),
         licence=config.export.licence or licence,
         weights_sha256=weights,
         seconds=(cost_of(source) or {}).get("wall_seconds"),

@@ -35,7 +35,7 @@ class GeneratorInfo(Settings):
     image_size: int = Field(ge=16)
     """H = W, px."""
     pixel_size_um: float | None = Field(None, gt=0)
-    """µm/px."""
+    """µm/px, as the data said when it was trained."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Provenance: data hash, counts, package versions, wall time."""
 
@@ -46,6 +46,11 @@ class Generator:
 
     denoiser: Denoiser
     info: GeneratorInfo
+
+    def with_pixels(self, pixel_size_um: float | None) -> "Generator":
+        """The same for images of such pixels, µm/px; None: unknown."""
+        info = self.info.model_copy(update={"pixel_size_um": pixel_size_um})
+        return Generator(self.denoiser, info)
 
     def label_of(self, class_name: str) -> int:
         """The label of a class.

@@ -21,6 +21,8 @@ from svp_lightning.runtime.terminal import counting
 from svp_lightning.stages.pools import pool_table
 
 SHEET_IMAGES = 12
+SAME_IMAGES = ("precision", "compile", "seed")
+"""Settings of a sampler that make no images of another kind."""
 
 
 def write_samples(
@@ -58,24 +60,35 @@ def write_samples(
     save_figure(sheet, folder / "sheet.png")
 
 
-def fidelity_of(weights: str, given: Path | None, folders: Iterable[Path]) -> Fidelity | None:
-    """What ``task=assess`` has measured of these very weights, by their SHA-256.
+def fidelity_of(
+    weights: str, sampler: SamplerSettings, given: Path | None, folders: Iterable[Path]
+) -> Fidelity | None:
+    """What ``task=assess`` has measured of these very weights, by their SHA-256, and this sampler.
 
-    It is in the file ``given``, or is looked for in ``folders`` with all below them.
+    It is in the file ``given``, or is looked for in ``folders`` with all below them; of several the
+    one with most classes. None where another sampler's images were measured.
 
     Raises:
-        ArtifactError: the file cannot be read.
-        DataError: the file given is about other weights.
+        ArtifactError: a file cannot be read.
+        DataError: the file given is about other weights, or another sampler.
     """
-    if given is None:
-        found = (file for folder in folders for file in sorted(folder.glob(f"**/{FIDELITY}")))
-        given = next((f for f in found if weights in f.read_text("utf-8", "replace")), None)
-    if given is None:
-        return None
-    fidelity = read_fidelity(given)
-    if fidelity.provenance.get("generator") != weights:
-        raise DataError(
-            f"{given} is not about this generator ({weights[:12]}…).",
-            "Give the fidelity.json that task=assess wrote for this generator.",
-        )
-    return fidelity
+    if given is not None:
+        fidelity = read_fidelity(given)
+        if not _is_of(fidelity, weights, sampler):
+            raise DataError(
+                f"{given} is not about this generator ({weights[:12]}…) and this sampler.",
+                "Give the fidelity.json that task=assess wrote for them, or set sampler as it was.",
+            )
+        return fidelity
+    files = (file for folder in folders for file in sorted(folder.glob(f"**/{FIDELITY}")))
+    known = [read_fidelity(f) for f in files if weights in f.read_text("utf-8", "replace")]
+    of_these = (one for one in known if _is_of(one, weights, sampler))
+    return max(of_these, key=lambda one: len(one.classes), default=None)
+
+
+def _is_of(fidelity: Fidelity, weights: str, sampler: SamplerSettings) -> bool:
+    measured, asked = (
+        {k: v for k, v in one.items() if k not in SAME_IMAGES}
+        for one in (fidelity.provenance.get("sampler", {}), sampler.identity())
+    )
+    return fidelity.provenance.get("generator") == weights and measured == asked

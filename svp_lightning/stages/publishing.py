@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
-from svp_lightning.errors import ArtifactError
+from svp_lightning.errors import ArtifactError, SettingsError
 from svp_lightning.runtime.files import explaining_write_errors
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
@@ -50,4 +50,18 @@ def refuse_existing(target: Path) -> None:
         raise ArtifactError(
             f"{target} exists already; an export overwrites nothing.",
             "Delete it, or choose another place with export.to=….",
+        )
+
+
+def refuse_starts(start_ratio: float | None) -> None:
+    """Refuse to export a sampler that starts from simulated images.
+
+    Raises:
+        SettingsError: ``start_ratio`` is given.
+    """
+    if start_ratio is not None:
+        raise SettingsError(
+            f"sampler.start_ratio={start_ratio:g} starts from simulated images, which an exported "
+            "generator does not have.",
+            "Set sampler.start_ratio=null.",
         )

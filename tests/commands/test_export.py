@@ -1,6 +1,7 @@
 """``task=export`` from the command line."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ from PIL import Image
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.onnx_export import available
 from svp_lightning.classifier.packaged import read_packaged
+from svp_lightning.commands import export
 from svp_lightning.data.store import Store
+from svp_lightning.errors import DataError
 from svp_lightning.evaluation.predictions import read_predictions
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import Denoiser
+from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.stages.generator_export import fidelity_of
 from tests import configured
 from tests.conftest import Program, results
 from tests.narrow import use_narrow_backbones
-from tests.report.made_up import made_up_fidelity
+from tests.report.made_up import made_up_class, made_up_fidelity
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
 
@@ -55,7 +60,7 @@ def test_export_is_whole_and_overwrites_nothing(svp: Program, tmp_path: Path) ->
                     if store.manifest.made_by["generator"]
                     == sha256_of_file(path.with_name("model.safetensors")))  # fmt: skip
     fidelity = made_up_fidelity()
-    fidelity["provenance"]["generator"] = store.manifest.made_by["generator"]
+    fidelity["provenance"] |= {k: store.manifest.made_by[k] for k in ("generator", "sampler")}
     (tmp_path / "fidelity.json").write_text(json.dumps(fidelity))
     svp(f"export.generator={generator}", "task=export", "export.to=mine",
         "export.fidelity=fidelity.json", "export.samples_per_class=1")  # fmt: skip
@@ -80,6 +85,44 @@ def test_fidelity_of_another_generator_is_refused(svp: Program, tmp_path: Path) 
         "export.samples_per_class=1",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["fidelity.json"]
+
+
+def test_the_card_has_what_was_measured_of_most_classes_drawn_in_this_way(tmp_path: Path) -> None:
+    sampler = configured.sampler(precision="float32")
+    drawn = sampler.identity() | {"precision": "bfloat16", "seed": 3}
+    found = {
+        "a": (drawn | {"steps": 9}, ("oil", "air", "glass")),
+        "b": (drawn, ("oil",)),
+        "c": (drawn, ("oil", "air")),
+    }
+    for name, (one, classes) in found.items():
+        fidelity = made_up_fidelity(**{each: made_up_class() for each in classes})
+        fidelity["provenance"] = {"generator": "f00d", "sampler": one}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "fidelity.json").write_text(json.dumps(fidelity))
+    known = fidelity_of("f00d", sampler, None, [tmp_path])
+    assert known is not None
+    assert set(known.classes) == {"oil", "air"}
+    assert fidelity_of("f00d", configured.sampler(steps=5), None, [tmp_path]) is None
+    with pytest.raises(DataError, match="this sampler"):
+        fidelity_of("f00d", sampler, tmp_path / "a" / "fidelity.json", [])
+
+
+def test_pixels_are_those_of_the_data_at_hand(
+    svp_pipeline: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    save_untrained(tmp_path / "own")
+    given = ("task=export", f"export.to={tmp_path / 'mine'}", "export.samples_per_class=1")
+    pipeline = svp_pipeline(*given)
+    pipeline.__dict__["generator"] = tmp_path / "own"
+    export.run(pipeline)
+    samples = Store.open(tmp_path / "mine" / "samples" / "store")
+    assert samples.pixel_size_um == pipeline.store.image_pixel_um is not None
+
+
+def test_a_sampler_that_starts_from_simulated_images_is_not_exported(svp: Program) -> None:
+    given = ("task=export", "export.generator=own", "sampler.start_ratio=1")
+    assert "an exported generator does not have" in svp.fails(*given)
 
 
 def test_export_of_something_else_is_refused(svp: Program, tmp_path: Path) -> None:
