@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svp_lightning.config import Config
+from svp_lightning.data.classes import rare_classes
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.settings import SimulatedData, fresh_data
@@ -120,8 +121,8 @@ class Pipeline:
         """Class name -> generated images, for ``ratio`` per rare real one; ``factor`` times it."""
         from svp_lightning.data.mix import added_counts
 
-        plentiful = self.config.augmentation.plentiful_ratio
-        return added_counts(self.store.counts("train"), ratio * factor, plentiful * factor)
+        plentiful, real = self.config.augmentation.plentiful_ratio, self.store.counts("train")
+        return added_counts(real, rare_classes(real), ratio * factor, plentiful * factor)
 
     def drawn_and_simulated(
         self, ratio: float, factor: float = 1.0
@@ -217,11 +218,12 @@ class Pipeline:
         from svp_lightning.data.mix import mix
 
         arm, hardest = self.config.augmentation, None
+        rare = rare_classes(self.store.counts("train"))  # not the view's: the pool is of them
         if arm.hard_negatives > 0:
             from svp_lightning.stages.filtering import build_hardest
 
-            hardest = build_hardest(self.features, view, self.cache, self.device)
-        return mix(view, pool, arm, self.config.seed, hardest)
+            hardest = build_hardest(self.features, view, rare, self.cache, self.device)
+        return mix(view, pool, arm, self.config.seed, hardest, rare)
 
     @cached_property
     def classifier(self) -> Path:

@@ -154,8 +154,9 @@ def _images(name: str, config: Config) -> int | None:
     from svp_lightning.data.mix import added_counts
 
     train, most = dict(simulation.counts["train"]), config.data.rare_images
-    train |= {one: min(train[one], most or train[one]) for one in rare_classes(train)}
-    return sum(added_counts(train, arm.ratio, arm.plentiful_ratio).values())
+    rare = rare_classes(train)
+    train |= {one: min(train[one], most or train[one]) for one in rare}
+    return sum(added_counts(train, rare, arm.ratio, arm.plentiful_ratio).values())
 
 
 @dataclass(frozen=True)

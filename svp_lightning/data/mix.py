@@ -81,14 +81,13 @@ class Mixture:
 
 
 def added_counts(
-    train_counts: Mapping[str, int], ratio: float, plentiful_ratio: float
+    train_counts: Mapping[str, int], rare: Collection[str], ratio: float, plentiful_ratio: float
 ) -> dict[str, int]:
     """Images to be added to each class that gets any: its ratio times its real images, rounded.
 
     ``train_counts``: class name -> real training images, in class order; ``ratio`` is that of the
-    rare classes, ``plentiful_ratio`` of the others.
+    ``rare`` classes, ``plentiful_ratio`` of the others.
     """
-    rare = rare_classes(train_counts)
     ratios = {c: ratio if c in rare else plentiful_ratio for c in train_counts}
     # Half up, not half to even: 1x is never fewer than twice 0.5x by a rounding whim.
     return {
@@ -127,6 +126,7 @@ def mix(
     settings: AugmentationSettings,
     seed: int,
     hardest: NDArray[np.int64] | None = None,
+    rare: tuple[str, ...] | None = None,
 ) -> Mixture:
     """The training rows of one arm of the comparison.
 
@@ -140,12 +140,15 @@ def mix(
         seed: decides which real images are copied when the ratio is not whole.
         hardest: (n,) training rows of ``real``, those most like a rare class first, which
             ``hard_negatives`` need.
+        rare: the rare classes; None: those of ``real``.
 
     Raises:
         StoreError: the pool is missing, foreign, not synthetic or too small, or synthetic
             images sit in the real store.
     """
-    rows = _enlarge(train_rows(real), real, synthetic, settings, seed)
+    base = train_rows(real)
+    base = replace(base, rare=rare or base.rare)
+    rows = _enlarge(base, real, synthetic, settings, seed)
     negatives = dict.fromkeys(rows.class_names, 0)
     if settings.hard_negatives > 0 and hardest is not None:
         found = _negatives(rows, hardest, settings.hard_negatives)
@@ -230,9 +233,12 @@ def _enlarge(
         return _extend(base, (real,), REAL, _copies(base, settings, seed))
     if settings.needs_pool:
         pool = check_pool(real, synthetic, settings.extra)
-        rows = _from_pool(pool, added_counts(base.real, settings.ratio, settings.plentiful_ratio))
-        return _extend(base, (real, pool), SYNTHETIC, rows)
+        return _extend(base, (real, pool), SYNTHETIC, _from_pool(pool, _added(base, settings)))
     return base
+
+
+def _added(base: Mixture, settings: AugmentationSettings) -> dict[str, int]:
+    return added_counts(base.real, base.rare, settings.ratio, settings.plentiful_ratio)
 
 
 def _extend(
@@ -270,7 +276,7 @@ def _copies(
 ) -> dict[str, NDArray[np.int64]]:
     """Rows to repeat: whole passes over a class in random order, then part of one more."""
     copies = {}
-    for name, wanted in added_counts(base.real, settings.ratio, settings.plentiful_ratio).items():
+    for name, wanted in _added(base, settings).items():
         label = base.class_names.index(name)
         members = base.row[base.label == label]
         order = np.random.default_rng([seed, label]).permutation(members)

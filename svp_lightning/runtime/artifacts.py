@@ -48,7 +48,7 @@ STAGE_VERSIONS = {
     "joined": 2,
     "classifier": 5,
     "features": 1,
-    "hardest": 1,
+    "hardest": 2,
     "fidelity": 4,
     "filtered": 1,
 }

@@ -1,7 +1,8 @@
 """What a network trained on real images chooses: generated images to keep, hard negatives."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,9 @@ from numpy.typing import NDArray
 
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.data.augmentation import FilterSettings
-from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
-from svp_lightning.errors import DataError, SettingsError
+from svp_lightning.errors import DataError, SettingsError, StoreError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.terminal import say
@@ -106,16 +106,21 @@ def build_filtered(
 
 
 def build_hardest(
-    features: Path, store: Store, cache: ArtifactCache, device: torch.device
+    features: Path,
+    store: Store,
+    rare: Collection[str],
+    cache: ArtifactCache,
+    device: torch.device,
 ) -> NDArray[np.int64]:
     """(n,) training rows of the classes that are not rare, those most like a rare class first.
 
-    The feature network in the folder ``features`` judges.
+    The feature network in the folder ``features`` judges, whose training images decide which
+    classes are ``rare``.
 
     Raises:
         SettingsError: all classes are equally frequent.
     """
-    if len(rare_classes(store.counts("train"))) == len(store.class_names):
+    if len(rare) == len(store.class_names):
         raise SettingsError(
             "augmentation.hard_negatives are of classes that are not rare, and all classes of "
             f"{store.path} are equally frequent.",
@@ -123,7 +128,6 @@ def build_hardest(
         )
 
     def make(folder: Path) -> None:
-        rare = rare_classes(store.counts("train"))
         labels = [k for k, name in enumerate(store.class_names) if name in rare]
         rows = store.indices("train")
         rows = rows[(store.labels[rows] >= 0) & ~np.isin(store.labels[rows], labels)]

@@ -51,7 +51,7 @@ def arm(method: str, ratio: float = 1.0) -> AugmentationSettings:
 @given(st.floats(0, 4))
 @examples(40)
 def test_both_enlarging_arms_add_the_same_number_to_rare_classes_only(real, pool, ratio) -> None:
-    wanted = added_counts(real.counts("train"), ratio, 0)
+    wanted = added_counts(real.counts("train"), ("silicone_oil",), ratio, 0)
     assert wanted == {"silicone_oil": int(np.floor(7 * ratio + 0.5))}
     for method in ("duplicate", "diffusion"):
         mixture = mix(real, pool, arm(method, ratio), seed=0)
@@ -135,10 +135,18 @@ def test_hard_negatives_and_generated_images_have_each_their_share(real, pool) -
 
 def test_a_balanced_set_counts_as_rare_throughout(make_store) -> None:
     even = make_store([("protein", "train", 5), ("silicone_oil", "train", 5)])
-    assert added_counts(even.counts("train"), 2.0, 0) == {
+    assert mix(even, None, arm("duplicate", 2.0), seed=0).added == {
         "protein": 10,
         "silicone_oil": 10,
     }
+
+
+@pytest.mark.parametrize("method", ["duplicate", "diffusion"])
+def test_part_of_a_store_has_the_rare_classes_of_the_whole(make_store, pool, method) -> None:
+    part = make_store([("protein", "train", 40), ("silicone_oil", "train", 25)])
+    mixture = mix(part, pool, arm(method), seed=0, rare=("silicone_oil",))
+    assert mixture.added == {"protein": 0, "silicone_oil": 25}
+    assert mixture.rare == ("silicone_oil",)
 
 
 def test_a_negative_ratio_is_a_settings_error() -> None:

@@ -10,7 +10,6 @@ import pytest
 from svp_lightning.classifier.features import describe, load_features
 from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
-from svp_lightning.stages import filtering
 
 Build = Callable[..., Pipeline]
 
@@ -48,5 +47,6 @@ def test_hard_negatives_are_real_training_images_that_look_rare(svp_pipeline: Bu
 def test_hard_negatives_need_a_class_that_is_not_rare(svp_pipeline: Build, tmp_path: Path) -> None:
     pipeline = svp_pipeline("augmentation=hard_negatives", "scale.counts.train.protein=12")
     assert set(pipeline.store.counts("train").values()) == {12}
+    pipeline.__dict__["features"] = tmp_path
     with pytest.raises(SettingsError, match=r"equally frequent.*hard_negatives=0"):
-        filtering.build_hardest(tmp_path, pipeline.store, pipeline.cache, pipeline.device)
+        _ = pipeline.rows
