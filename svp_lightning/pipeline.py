@@ -147,19 +147,19 @@ class Pipeline:
 
     def images(self, ratio: float, factor: float = 1.0) -> "Store":
         """``factor`` times the generated images of a ratio, filtered where the arm says so."""
-        settings = self.config.augmentation.filter
+        own = self.config.augmentation.filter
         wanted = self.drawn_and_simulated(ratio, factor)[0]
-        if settings is None:
+        if own is None:
             return self.draw(wanted)
         from svp_lightning.stages.filtering import build_filtered
+        from svp_lightning.stages.pools import require_drawable
 
-        own = settings, self.features, self.store, wanted
-        return build_filtered(
-            *own,
-            lambda more: self.draw(self.drawn_and_simulated(ratio, factor * more)[0]),
-            self.cache,
-            self.device,
-        )
+        require_drawable(wanted, self.generator_rows.class_names)  # before the judge is trained
+
+        def draw(more: float) -> "Store":
+            return self.draw(self.drawn_and_simulated(ratio, factor * more)[0])
+
+        return build_filtered(own, self.features, self.store, wanted, draw, self.cache, self.device)
 
     @cached_property
     def pool(self) -> "Store":

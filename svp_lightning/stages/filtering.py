@@ -145,10 +145,18 @@ def rejections(store: Store) -> dict[str, dict[str, int]]:
 
 
 def unfiltered(filtered: Store, cache: ArtifactCache) -> Path:
-    """Folder of the pool that a filtered store was chosen from."""
-    wanted = filtered.manifest.made_by["pool"]
-    paths = (path for path, _ in cache.finished("synthetic"))
-    return next(path for path in paths if Store.open(path).sha256 == wanted)
+    """Folder of the pool that a filtered store was chosen from.
+
+    Raises:
+        StoreError: it is not there.
+    """
+    for path, _ in cache.finished("synthetic"):
+        with suppress(StoreError):  # of another pool, which is damaged
+            if Store.open(path).sha256 == filtered.manifest.made_by["pool"]:
+                return path
+    raise StoreError(
+        f"The pool that {filtered.path} was chosen from is not there.", "Run the command again."
+    )
 
 
 def _kept(rows: NDArray[np.int64], verdict: Rejection, wanted: int) -> _Kept:

@@ -1,13 +1,18 @@
 """``augmentation=diffusion_filtered``: matched counts, recorded rejections, nested pools."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from svp_lightning.__main__ import configured
 from svp_lightning.commands import evaluate
-from svp_lightning.errors import DataError
+from svp_lightning.errors import DataError, SettingsError, StoreError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.clock import Clock
@@ -90,6 +95,41 @@ def test_smaller_ratio_is_a_subset_and_kept_images_are_the_pools(svp_pipeline: B
         assert [int(name.rsplit("-")[-1]) for name in b] == list(range(0, 36, 3))
         rows = large.indices(label=label)[: len(a)]
         np.testing.assert_array_equal(small.images[small.indices(label=label)], large.images[rows])
+
+
+@pytest.mark.usefixtures("every_third")
+def test_kept_images_have_the_pixels_of_the_real_images_at_hand(svp_pipeline: Build) -> None:
+    pipeline = svp_pipeline(*FILTERED)
+    before = pipeline.images(1.0)
+    manifest = pipeline.store.manifest.model_copy(update={"pixel_size_um": 9.9})
+    pipeline.__dict__["store"] = replace(pipeline.store, manifest=manifest)
+    after = pipeline.images(1.0)
+    assert after.pixel_size_um == 9.9 != before.pixel_size_um
+    assert after.sha256 == before.sha256
+
+
+def test_counts_that_no_generator_meets_are_refused_before_the_judge_is_trained(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pipeline, "features", property(lambda _: pytest.fail("trained")))
+    pipeline = svp_pipeline(*FILTERED, "generator.classes=[silicone_oil]")
+    with pytest.raises(SettingsError, match="air_bubble"):
+        _ = pipeline.pool
+
+
+def test_a_damaged_pool_of_another_generator_does_not_matter(
+    svp_pipeline: Build, tmp_path: Path
+) -> None:
+    store = svp_pipeline().store
+    whole, damaged = (Path(shutil.copytree(store.path, tmp_path / name)) for name in "ba")
+    (damaged / "images.npy").write_bytes(b"other")
+    cache: Any = SimpleNamespace(finished=lambda _: iter([(damaged, {}), (whole, {})]))
+    made_by = {"pool": store.sha256}
+    filtered: Any = SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(made_by=made_by))
+    assert filtering.unfiltered(filtered, cache) == whole
+    made_by["pool"] = "gone"
+    with pytest.raises(StoreError, match="is not there"):
+        filtering.unfiltered(filtered, cache)
 
 
 def test_hopeless_generator_is_refused(
