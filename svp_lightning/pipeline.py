@@ -185,7 +185,7 @@ class Pipeline:
         """The generated images of the pool, then the simulated ones added to them, if any."""
         ratio = self.config.augmentation.ratio
         simulated = self.drawn_and_simulated(ratio, factor)[1]
-        others = [self._simulated(simulated, self.microscopes)] if simulated else []
+        others = [self._simulated(simulated, self.microscopes)] if any(simulated.values()) else []
         return [self.images(ratio, factor), *others]
 
     @cached_property
@@ -251,13 +251,12 @@ class Pipeline:
     @cached_property
     def pretrained(self) -> Path | None:
         """Folder of the classifier that this one starts from, if any."""
-        config, images = self.config, self.pretraining_store
-        if config.pretraining is None or images is None:
+        start, images = self.config.pretraining, self.pretraining_store
+        if start is None or images is None:
             return None
         from svp_lightning.stages.pretraining import build_pretrained
 
-        start, own = config.pretraining, config.classifier
-        return build_pretrained(start, own, images, self.cache, self.trainers)
+        return build_pretrained(start, self.config.classifier, images, self.cache, self.trainers)
 
     @cached_property
     def starting_sources(self) -> dict[str, Path]:
@@ -286,13 +285,13 @@ class Pipeline:
 
         Judging the pool of a filter, one forward pass per image, is no artifact and not here.
         """
-        generated, arm = self.generated, self.config.augmentation
+        arm = self.config.augmentation
         sources = dict(self.microscopes.sources) if "matched" in arm.parts else {}
-        if generated is None:
+        if not arm.needs_generator:
             return sources | {"synthetic": self.pool.path}
+        generated, *simulated = self._parts()
         sources |= {"generator": self.generator}
-        if arm.simulates:
-            sources |= {"simulated": self._parts()[1].path}
+        sources |= {"simulated": simulated[0].path} if simulated else {}
         if arm.filter is None:
             return sources | {"synthetic": generated.path}
         sources |= {"network": self.feature_classifier, "features": self.features}

@@ -113,8 +113,10 @@ def _part(name: str, config: Config) -> Part:
     if name in used:
         decided = {group: getattr(config, group).identity() for group in used[name]}
     elif name == "microscopes":  # whatever the real images
+        from svp_lightning.simulation.matching import looks_settings
+
         simulation = getattr(config.data, "simulation", config.simulation)
-        decided = simulation.instrument.identity() | {"count": config.augmentation.candidates}
+        decided = looks_settings(simulation) | {"count": config.augmentation.candidates}
     else:
         decided = config.identity()
     if name == "store":  # images that are used in another way are the same images
@@ -135,11 +137,8 @@ def _images(name: str, config: Config) -> int | None:
         own = config.features.classifier if name == "features" else getattr(config, name)
         return int(own.steps * own.batch_size)
     if (first := config.pretraining) is not None and name in PRETRAINING:
-        return (
-            first.num_images
-            if name == "pretraining_store"
-            else first.steps * config.classifier.batch_size
-        )
+        trained = first.steps * config.classifier.batch_size
+        return first.num_images if name == "pretraining_store" else trained
     if name == "microscopes":
         from svp_lightning.simulation.matching import COMPARED, IMAGES
 

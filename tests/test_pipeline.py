@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,3 +107,28 @@ def test_replaced_weights_are_other_settings(
     before = network.identity()
     weights.write_text("newer")
     assert network.identity() != before
+
+
+def test_part_of_the_store_is_mixed_with_the_rare_classes_of_the_whole(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an audit trains on: a class near the limit is rare in one and not in the other."""
+    pipeline = svp_pipeline("augmentation=duplicate")
+    whole, part = (
+        SimpleNamespace(counts=lambda _, n=n: {"protein": 60, "silicone_oil": n}) for n in (29, 31)
+    )
+    pipeline.__dict__["store"] = whole
+    monkeypatch.setattr("svp_lightning.data.mix.mix", lambda *given: given[-1])
+    assert pipeline._rows(part, None) == ("silicone_oil",)
+
+
+def test_simulated_classes_without_images_are_left_out(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, generated = svp_pipeline(), SimpleNamespace(path=Path("pool"))
+    monkeypatch.setattr(pipeline, "images", lambda *_: generated)
+    wanted = {"silicone_oil": 4}, {"air_bubble": 0}
+    monkeypatch.setattr(pipeline, "drawn_and_simulated", lambda *_: wanted)
+    assert pipeline.pool is generated
+    pipeline.__dict__["generator"] = Path("generator")
+    assert pipeline.added_sources == {"generator": Path("generator"), "synthetic": Path("pool")}

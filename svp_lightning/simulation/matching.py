@@ -8,10 +8,12 @@ setting of the real instrument need be known.
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import (
@@ -31,8 +33,16 @@ BACKGROUND = 200.0
 """Grey level that the surroundings of particles are brought to: exposure is not compared."""
 LEAST_SPREAD = 0.2
 """Share of a statistic's spread over microscopes below which differences count for no more."""
+UNSEEN = ("counts", "sessions_per_split", "label_noise", "device")
+"""Settings of a simulator that do not change the images a microscope is known by."""
 QUARTILES = (0.25, 0.5, 0.75)
 SAMPLES = 50
+
+
+def looks_settings(base: SimulationSettings) -> dict[str, Any]:
+    """What the looks of all microscopes depend on: of ``base`` what no microscope changes."""
+    fixed = microscope(base, 0).identity()
+    return {name: value for name, value in fixed.items() if name not in UNSEEN}
 
 
 def looks_of(
@@ -112,6 +122,15 @@ def distances(
 
 
 def background_level(images: NDArray[np.uint8]) -> float:
-    """Grey level around the particles of (n, H, W) images: the median of the outermost pixels."""
+    """Grey level around the particles of (n, H, W) images: the median of the outermost pixels.
+
+    Raises:
+        SettingsError: it is 0.
+    """
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
-    return float(np.median(np.concatenate(edges, axis=1)))
+    if level := float(np.median(np.concatenate(edges, axis=1))):
+        return level
+    raise SettingsError(
+        "The data have a black background; the simulator's images are bright field.",
+        "Use an augmentation without simulated images, or import inverted images.",
+    )

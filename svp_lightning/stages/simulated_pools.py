@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.augmentation import AugmentationSettings
+from svp_lightning.data.augmentation import AugmentationSettings, require_images
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.store import MANIFEST, Store, spread
 from svp_lightning.data.store_writer import StoreWriter
@@ -27,6 +27,7 @@ from svp_lightning.simulation.matching import (
     background_level,
     distances,
     looks_of,
+    looks_settings,
 )
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
@@ -63,8 +64,9 @@ def build_simulated_pool(
         background: grey level that each microscope's images are scaled to; None: as rendered.
 
     Raises:
-        SettingsError: images are wanted of a class that the simulator does not know.
+        SettingsError: no image is wanted, or some of a class that the simulator does not know.
     """
+    require_images(counts)
     if unknown := [name for name in counts if name not in PAPER_CLASSES]:
         raise SettingsError(
             f"Simulated images are of {', '.join(PAPER_CLASSES)}; they are to be added to "
@@ -73,7 +75,7 @@ def build_simulated_pool(
         )
     instruments = [microscope(data.simulation, n) for n in microscopes] or [data.simulation]
     parts = []
-    for at, instrument in enumerate(instruments):  # they take turns
+    for at, instrument in enumerate(instruments):  # they take turns, see _make
         shares = {name: len(range(at, n, len(instruments))) for name, n in counts.items()}
         if wanted := {name: n for name, n in shares.items() if n}:
             values = instrument.model_dump() | {"counts": {SPLIT: wanted}}
@@ -123,7 +125,7 @@ def choose_microscopes(
     What the microscopes look like is rendered if missing. Without candidates, the first ones.
 
     Raises:
-        SettingsError: the store has none of the classes compared.
+        SettingsError: the store has none of the classes compared, or a black background.
     """
     if arm.candidates is None:
         return Microscopes(range(arm.microscopes), {})
@@ -137,14 +139,13 @@ def choose_microscopes(
             f"the classes {', '.join(store.class_names)}.",
             "Name the classes of the data so, or use augmentation.candidates=null.",
         )
-    of_classes = {"counts": {SPLIT: dict.fromkeys(COMPARED, IMAGES)}}
-    base = SimulationSettings.parse(data.simulation.model_dump() | of_classes, "data.simulation")
+    training_background(store)  # refused before minutes of rendering
     identity = {
         "counts": dict.fromkeys(COMPARED, IMAGES * arm.candidates),
         "image_size": data.image_size,
-        "simulation": base.identity(),
+        "simulation": looks_settings(data.simulation),
     }
-    make = partial(_render_looks, base, data.image_size, arm.candidates)
+    make = partial(_render_looks, data.simulation, data.image_size, arm.candidates)
     looks = cache.build("looks", identity, make)
     order = np.argsort(distances(np.load(looks / LOOKS), real), kind="stable")
     return Microscopes(order[: arm.microscopes].tolist(), {"looks": looks})
@@ -171,7 +172,11 @@ def _render_looks(base: SimulationSettings, image_size: int, count: int, folder:
 
 
 def training_background(store: Store) -> float:
-    """The same of a store's training images, of a part of them where there are many."""
+    """Grey level around the particles of a store's training images, or of a part of them.
+
+    Raises:
+        SettingsError: it is 0.
+    """
     return background_level(store.images[spread(store.indices(split="train"), MEASURED)])
 
 
@@ -187,14 +192,17 @@ def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: P
     for data, to in zip(parts, rendered, strict=True):
         if not (to / MANIFEST).is_file():
             simulate(data, to)
-    stores = [Store.open(path) for path in rendered]
+    stores, tables = [Store.open(path) for path in rendered], []
     pixel = stores[0].pixel_size_um if len(stores) == 1 else None
-    writer, start = StoreWriter(folder, sum(map(len, stores)), stores[0].image_size), 0
     for at, store in enumerate(stores):
         own = {name: f"pool-{at:02d}-" + store.particles[name] for name in ("id", "group")}
-        table = store.particles.assign(source="simulated pool", split="", **own)
-        writer.write(start, _scaled(store.images, identity["background"]), table)
-        start += len(store)
+        tables.append(store.particles.assign(source="simulated pool", split="", **own))
+    # In turns, so that fewer images of a class are of all microscopes, too.
+    numbers = [table.groupby("label").cumcount() for table in tables]
+    order = np.argsort(np.concatenate(numbers), kind="stable")
+    images = np.concatenate([_scaled(store.images, identity["background"]) for store in stores])
+    writer = StoreWriter(folder, len(order), stores[0].image_size)
+    writer.write(0, images[order], pd.concat(tables).iloc[order])
     writer.finish(identity["class_names"], pixel, {"task": "simulate_pool", **identity})
     for path in rendered:
         shutil.rmtree(path)

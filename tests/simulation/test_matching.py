@@ -11,6 +11,7 @@ from svp_lightning.simulation.matching import (
     distances,
     known_by,
     looks_of,
+    looks_settings,
 )
 from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
@@ -65,3 +66,16 @@ def test_neither_exposure_nor_order_counts(base: SimulationSettings) -> None:
     coarse = slice(0, SIZE // 4)
     assert np.allclose(appearance(darker)[coarse], known[coarse], atol=0.1)
     assert np.allclose(appearance(darker)[-6:], known[-6:], atol=3)
+
+
+def test_looks_depend_on_what_no_microscope_changes(base: SimulationSettings) -> None:
+    known = looks_settings(base)
+    for same in (
+        simulation("mfi_5200", difficulty=0.9),
+        simulation(label_noise={"rate": 0.5}),
+        simulation(sessions_per_split={"train": 7}, counts={"train": {"protein": 9}}),
+    ):
+        assert looks_settings(same) == known
+        assert np.array_equal(known_by(same, SIZE, 1), known_by(base, SIZE, 1))
+    for other in ({"neighbour_share": 1.0}, {"optics": {"medium_index": (1.4, 1.4)}}):
+        assert looks_settings(simulation(**other)) != known

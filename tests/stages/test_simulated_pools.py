@@ -1,6 +1,7 @@
 """Fresh images of the simulator that the real ones come from, or of other microscopes."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,36 @@ def test_images_of_other_microscopes_take_turns(svp_pipeline: Build) -> None:
     assert sizes[of_first].mean() != pytest.approx(sizes[~of_first].mean(), rel=0.05)
     rows = svp_pipeline(*arm, "augmentation.ratio=0.25").rows
     assert rows.added == {"protein": 0, "silicone_oil": 3, "air_bubble": 3}
+
+
+def test_the_front_of_a_pool_is_of_all_microscopes(oracle: Pipeline) -> None:
+    data, names = fresh(configured("scale=tiny")), oracle.store.class_names
+    small, large = (
+        build_simulated_pool(data, (0, 1, 2), {"silicone_oil": n}, names, oracle.cache)
+        for n in (4, 6)
+    )
+    microscopes = small.particles["group"].str[:8].tolist()
+    assert microscopes == ["pool-00-", "pool-01-", "pool-02-", "pool-00-"]
+    assert np.array_equal(large.images[:4], small.images)
+
+
+def test_a_pool_without_images_is_refused(oracle: Pipeline) -> None:
+    data, none = fresh(configured("scale=tiny")), {"silicone_oil": 0, "air_bubble": 0}
+    with pytest.raises(SettingsError, match=r"silicone_oil, air_bubble is no image.*Raise"):
+        build_simulated_pool(data, (), none, oracle.store.class_names, oracle.cache)
+
+
+def test_a_black_background_is_refused_before_minutes_of_rendering(
+    oracle: Pipeline, tmp_path: Path
+) -> None:
+    store = replace(oracle.store)
+    store.__dict__["images"] = np.zeros_like(oracle.store.images)
+    with pytest.raises(SettingsError, match="black background"):
+        choose_microscopes(
+            matched(microscopes=2, candidates=4), fresh(oracle.config), store,
+            ArtifactCache(tmp_path),
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
 
 
 def test_each_microscope_sees_particles_of_its_own(svp_pipeline: Build) -> None:
