@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from svp_lightning.classifier.settings import ClassifierSettings, FeatureSettings
 from svp_lightning.data.augmentation import AugmentationSettings
 from svp_lightning.errors import SettingsError
+from svp_lightning.generator.fitting_start import require_fitting_start
 from svp_lightning.generator.sampler_settings import SamplerSettings, require_learnt
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
@@ -235,6 +236,8 @@ def parse_config(values: dict[str, Any]) -> Config:
         require_simulated(config.data)
     if config.draws_images:
         require_learnt(config.sampler, config.generator)
+    if config.draws_images or config.task == "train_generator":
+        require_fitting_start(config.generator, config.data.image_size)
     if config.pretraining is not None:
         pretrained_settings(config.pretraining, config.classifier)
     return config

@@ -13,12 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from svp_lightning.errors import SettingsError
 from svp_lightning.generator.schedule import NoiseSchedule
 from svp_lightning.generator.settings import GeneratorSettings, NetworkSettings
-
-MIN_BOTTLENECK = 4
-"""Fewest positions along a side of the lowest level, so that shape is still resolved."""
 
 
 class Denoiser(nn.Module):
@@ -162,7 +158,7 @@ def build_network(
     from svp_lightning.generator.networks import ParticleUNet
     from svp_lightning.generator.paper_network import PaperUNet
 
-    patch = fitting_patch(settings, image_size)
+    patch = settings.for_images(image_size).patch
     channels, dropout = settings.block_channels, settings.dropout
     if settings.kind == "paper":
         paper: nn.Module = PaperUNet(channels, num_labels, dropout)
@@ -172,24 +168,3 @@ def build_network(
         patch, dropout, augmented, settings.traits, filtered,
     )  # fmt: skip
     return unet
-
-
-def fitting_patch(settings: NetworkSettings, image_size: int) -> int:
-    """The largest folding factor up to ``settings.patch`` that leaves a usable lowest level.
-
-    Raises:
-        SettingsError: there is none.
-    """
-    levels = len(settings.block_channels)
-    patch: int = settings.patch
-    while patch:
-        side, rest = divmod(image_size, patch * 2 ** (levels - 1))
-        if not rest and side >= MIN_BOTTLENECK:
-            return patch
-        patch //= 2
-    fitting = max(image_size // MIN_BOTTLENECK, 1).bit_length()
-    raise SettingsError(
-        f"generator.network.block_channels: {levels} levels do not fit images of "
-        f"{image_size} px, whose side must be a multiple of {MIN_BOTTLENECK * 2 ** (levels - 1)}.",
-        f"Use at most {fitting} levels, or another image size.",
-    )

@@ -17,6 +17,8 @@ WEIGHTS, INFO = "model.safetensors", "generator.json"
 """In the folder of a generator."""
 PHYSICS = Path(__file__).parents[1] / "pretrained" / "physics_32px"
 """The generator that ``initial=physics`` starts from."""
+MIN_BOTTLENECK = 4
+"""Fewest positions along a side of the lowest level, so that shape is still resolved."""
 OF_THE_START = (("diffusion", "prediction", "residual"), ("network", "traits", False))
 """Settings that are those of ``initial`` if ``auto``, and what they are without one."""
 UNSHIFTED_SIZE = 32
@@ -60,6 +62,25 @@ class NetworkSettings(Settings):
         if self.kind == "paper" and self.traits:
             raise ValueError("the paper's network takes no traits")
         return self
+
+    def for_images(self, size: int) -> Self:
+        """The same with the largest ``patch`` up to it that fits square images of ``size`` px.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        levels, patch = len(self.block_channels), int(self.patch)
+        while patch:
+            side, rest = divmod(size, patch * 2 ** (levels - 1))
+            if not rest and side >= MIN_BOTTLENECK:
+                return self.model_copy(update={"patch": patch})
+            patch //= 2
+        fitting = max(size // MIN_BOTTLENECK, 1).bit_length()
+        raise SettingsError(
+            f"generator.network.block_channels: {levels} levels do not fit images of {size} px, "
+            f"whose side must be a multiple of {MIN_BOTTLENECK * 2 ** (levels - 1)}.",
+            f"Use at most {fitting} levels, or another image size.",
+        )
 
 
 class NoiseLevels(Settings):

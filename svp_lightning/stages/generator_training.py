@@ -25,6 +25,7 @@ from svp_lightning.generator.checkpoint import (
 from svp_lightning.generator.checkpoint_selection import IMAGES, CheckpointSelection, Compared
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.denoiser_training import GeneratorModule
+from svp_lightning.generator.fitting_start import require_fitting_start
 from svp_lightning.generator.sampler_settings import SamplerSettings
 from svp_lightning.generator.settings import WEIGHTS, GeneratorSettings
 from svp_lightning.runtime.artifacts import ArtifactCache
@@ -67,9 +68,14 @@ def build_generator(
     """The folder of the generator trained on ``rows``, with ``figures/`` of its images.
 
     Raises:
-        CheckpointError: ``generator.initial`` is no generator, or one of another network.
+        CheckpointError: ``generator.initial`` is no generator.
         DataError: checkpoints are chosen by held-out images, and there are too few.
+        SettingsError: the network does not fit the images, or the weights it starts from.
     """
+    size = rows.stores[0].image_size
+    require_fitting_start(settings, size)
+    fitting = {"network": settings.network.for_images(size)}  # which alone makes a difference
+    settings = settings.model_copy(update=fitting)
     images = compared_images(rows)
     if settings.selection.method == "denoising" and not images:
         raise DataError(

@@ -10,6 +10,7 @@ from svp_lightning.evaluation.schema import read_results
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.settings import config_folder
 from tests.conftest import Program
+from tests.stages.test_methods import NARROW
 
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 RUN = ("resnet18_aug_ratio_0x", "resnet50_aug_ratio_0_5x", "demo", "controls")
@@ -62,7 +63,7 @@ def test_experiment_runs(svp: Program, name: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_arm_runs(svp: Program, method: str) -> None:
     learnt = "all" if "all_classes" in method else "rare"
-    short = (f"generator.classes={learnt}", "generator.initial=null", "generator.steps=6")
+    short = (f"generator.classes={learnt}", "generator.initial=null", "generator.steps=6", *NARROW)
     svp(f"augmentation={method}", *short)
     found = read_results(svp.run / "results.json")
     assert found.augmentation.method == method

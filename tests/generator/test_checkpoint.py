@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from svp_lightning.__main__ import configured as configured_program
-from svp_lightning.errors import CheckpointError
+from svp_lightning.errors import CheckpointError, SettingsError
 from svp_lightning.generator.checkpoint import (
     Generator,
     GeneratorInfo,
@@ -147,15 +147,25 @@ def test_finer_pixels_of_a_filtered_network_see_means_of_the_estimate_and_scaled
     torch.testing.assert_close(new[:, 32:], old[:, 8:])
 
 
-@pytest.mark.parametrize("overrides", ["+experiment=demo", "+experiment=where_images_pay"])
-def test_the_packaged_generator_fits_where_it_is_asked_for(overrides: str) -> None:
-    settings = configured_program(overrides, "generator.initial=physics").generator
+ARM = "augmentation=diffusion_physics"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("+experiment=demo", "generator.initial=physics"),
+        ("+experiment=where_images_pay", "generator.initial=physics"),
+        *((f"scale={scale}", ARM) for scale in ("demo", "study", "lab", "paper")),
+    ],
+)
+def test_the_packaged_generator_fits_where_it_is_asked_for(overrides: tuple[str, ...]) -> None:
+    settings = configured_program(*overrides).generator
     weights = settings.initial_weights
     assert weights is not None
     assert weights.stat().st_size < 10e6
     generator = load_generator(weights.parent)
     assert generator.info.class_names == ("silicone_oil", "air_bubble")
-    size = configured_program(overrides).data.image_size
+    size = configured_program(*overrides).data.image_size
     denoiser = Denoiser(settings, size, 2).eval()
     copy_weights(generator, denoiser, ("air_bubble", "silicone_oil"))
     # It takes noise off a dark disc, of which random weights know nothing.
@@ -168,9 +178,35 @@ def test_the_packaged_generator_fits_where_it_is_asked_for(overrides: str) -> No
     assert (clean - x).square().mean() < 0.1 * ratio**2
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("generator.network.block_channels=[8,16,24]", r"block_channels=\[64, 96, 128\]\."),
+        ("generator.diffusion.prediction=velocity", r'prediction="filtered"\.'),
+        ("generator.augmentation=0.1", r"augmentation=0\.0"),
+        ("generator.network.patch=2", r"network\.patch=4\."),
+        ("scale=tiny", r"data\.image_size=32\."),
+        ("data.image_size=48", r"data\.image_size=32\."),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_at_once_by_the_setting(
+    change: str, named: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"generator\.initial=physics.* need [a-z_.]*{named}"):
+        configured_program("scale=lab", ARM, change)
+
+
+@pytest.mark.parametrize("scale", ["demo", "study"])
+def test_the_network_that_starts_from_physics_is_that_of_the_scale(scale: str) -> None:
+    arm, plain = (configured_program(f"scale={scale}", *more) for more in ((ARM,), ()))
+    assert isinstance(arm.data.image_size, int)
+    assert arm.generator.network.for_images(arm.data.image_size) == plain.generator.network
+
+
 def test_a_generator_predicts_what_its_start_predicts(folder: Path) -> None:
     def prediction(*overrides: str) -> str:
-        return configured_program("scale=study", *overrides).generator.diffusion.prediction
+        study = ("scale=study", "augmentation=none")  # no other setting is compared
+        return configured_program(*study, *overrides).generator.diffusion.prediction
 
     assert prediction() == "residual"
     assert prediction("generator.initial=physics") == "filtered"

@@ -6,7 +6,7 @@ from diffusers.models.attention_processor import Attention as AttentionBlock
 from pydantic import ValidationError
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.generator.denoiser import Denoiser, build_network, fitting_patch
+from svp_lightning.generator.denoiser import Denoiser, build_network
 from svp_lightning.generator.networks import CENTRE, LinearFilter
 from svp_lightning.generator.paper_network import Attention, PaperUNet, StandardisedConv2d
 from svp_lightning.generator.settings import NetworkSettings
@@ -32,7 +32,7 @@ def test_output_has_the_shape_of_the_input(kind: str, size: int, num_classes: in
 @pytest.mark.parametrize(("size", "patch"), [(16, 1), (32, 2), (48, 2), (64, 4), (128, 4)])
 def test_patch_leaves_four_positions_at_the_bottom(size: int, patch: int) -> None:
     settings = configured.network(block_channels=(8, 8, 8), attention=(False,) * 3, patch=4)
-    assert fitting_patch(settings, size) == patch
+    assert settings.for_images(size).patch == patch
     assert size // patch // 4 >= 4
 
 
@@ -41,8 +41,8 @@ def test_too_many_levels_are_refused_with_the_number_that_fits() -> None:
         return configured.network(block_channels=(8,) * levels, attention=(False,) * levels)
 
     with pytest.raises(SettingsError, match=r"4 levels do not fit images of 16 px.*at most 3"):
-        fitting_patch(settings(4), 16)
-    assert fitting_patch(settings(3), 16) == 1
+        settings(4).for_images(16)
+    assert settings(3).for_images(16).patch == 1
 
 
 def test_paper_network_has_the_papers_size() -> None:

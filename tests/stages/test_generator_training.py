@@ -12,7 +12,7 @@ from torch import nn
 
 from svp_lightning.config import run_identity
 from svp_lightning.data.transforms import to_model_range
-from svp_lightning.errors import CheckpointError, DataError, SettingsError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.fidelity.class_fidelity import pixel_closeness
 from svp_lightning.generator.checkpoint import load_generator
 from svp_lightning.generator.checkpoint_selection import (
@@ -214,10 +214,14 @@ def test_initial_weights_count_by_their_content(svp_pipeline: Build, tmp_path: P
 @pytest.mark.parametrize("change", ["network.block_channels=[8,16]", "augmentation=0.1"])
 def test_weights_of_another_network_are_refused(svp_pipeline: Build, change: str) -> None:
     first = svp_pipeline().generator
-    other = svp_pipeline(f"generator.initial={first}", f"generator.{change}")
-    with pytest.raises(CheckpointError, match=r"generator\.initial") as refused:
-        _ = other.generator
-    assert f"generator.{change.partition('=')[0].partition('.')[0]}" in str(refused.value)
-    missing = svp_pipeline("generator.initial=nowhere")
+    with pytest.raises(SettingsError, match=rf"need generator\.{change.partition('=')[0]}="):
+        svp_pipeline(f"generator.initial={first}", f"generator.{change}")
     with pytest.raises(SettingsError, match="nowhere"):
-        _ = missing.generator
+        svp_pipeline("generator.initial=nowhere")
+
+
+def test_a_patch_that_the_images_do_not_allow_makes_no_other_generator(
+    svp_pipeline: Build,
+) -> None:
+    first, same = (svp_pipeline(*more) for more in ((), ("generator.network.patch=4",)))
+    assert same.generator == first.generator

@@ -12,11 +12,13 @@ from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
 
 Build = Callable[..., Pipeline]
+SHAPE = ("block_channels", "attention", "patch")
+NARROW = tuple(f"generator.network.{name}=${{scale.generator.{name}}}" for name in SHAPE)
 
 
 def test_pool_has_its_share_of_the_draws(svp_pipeline: Build) -> None:
     # What the generator starts from, and how long it is trained, are another matter.
-    generator = ("generator.initial=null", "generator.steps=${scale.generator.steps}")
+    generator = ("generator.initial=null", "generator.steps=${scale.generator.steps}", *NARROW)
     pipeline = svp_pipeline("augmentation=diffusion_physics", "augmentation.ratio=2", *generator)
     rows = pipeline.rows
     assert rows.added == {"protein": 0, "silicone_oil": 24, "air_bubble": 24}
