@@ -66,7 +66,8 @@ class AugmentationSettings(Settings):
     trained on real images takes for a rare class most readily (hard negative mining, Sung and
     Poggio 1998)."""
     hard_share: float = Field(gt=0, lt=1)
-    """Share of these in the draws of their class."""
+    """Share of the draws of their class that are of these alone. They stay among the other draws,
+    so ``hard_share`` + (1 - ``hard_share``) ``hard_negatives`` of all are of them."""
     sampling: Literal["natural", "balanced"] | dict[str, Annotated[float, Field(gt=0)]]
     """Class shares of the draws: ``natural`` as the rows are, added ones included; ``balanced``
     draws every class equally often; or a relative frequency for each class."""

@@ -39,6 +39,7 @@ FEATURE_NAMES = {
 }
 """Measure -> name, best value."""
 RECOGNISED = ("Taken for its class", "as real")
+FLOOR = f"Floor: real training images; of “{RECOGNISED[0]}”, held-out ones."
 MEASURE_NAMES = {
     "ecd": "Diameter (ECD)",
     "circularity": "Circularity",
@@ -151,7 +152,7 @@ def print_fidelity(folder: Path) -> None:
             cells += [rf"{value} \[{ends}]", _number(pair.floor.value)]
         table.add_row(label, *cells)
     console.print(table)
-    console.print("95 % interval in brackets. Floor: real training images.", style="dim")
+    console.print(f"95 % interval in brackets. {FLOOR}", style="dim")
     for name, one in found.classes.items():
         console.print(verdict_sentence(name, one.memorisation), highlight=False)
 
@@ -275,7 +276,7 @@ def _tail_words(tail: TailCount) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Three significant places at least, small values not rounded to nothing."""
+    """Three significant places or more, and three decimals below 10."""
     if value is None:
         return UNKNOWN
     if abs(value) >= 100:
