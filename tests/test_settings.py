@@ -14,7 +14,7 @@ from tests import configured
 from tests.configured import generator, sampler, simulation, simulation_values
 
 TINY = configured.tiny()
-GIVEN = {"trainer": TINY.trainer, "generator": TINY.generator, "sampler": TINY.sampler}
+GIVEN = {name: getattr(TINY, name) for name in ("trainer", "generator", "sampler", "classifier")}
 
 
 def parsed(where: str, changes: Mapping[str, Any]) -> Settings:
@@ -46,6 +46,7 @@ def trainer(**changes: Any) -> TrainerSettings:
         ("simulation", {"optics": {"condenser_na": [0.1, 0.3]}}, "condenser_na"),
         ("simulation", {"large_bubble_share": 1.5}, "large_bubble_share"),
         ("simulation", {"workers": -2}, "workers"),
+        ("classifier", {"label_smoothing": 0.1}, "label_smoothing"),  # corrects to no other shares
         *(
             ("sampler", {"guidance_interval": interval}, r"guidance_interval.*below the upper")
             for interval in ((1.0, 1.0), (2.0, 1.0), (-0.1, 1.0))

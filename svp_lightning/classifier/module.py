@@ -157,12 +157,8 @@ class ClassifierModule(Classifier, Accumulating):
             target: (B,) labels, or (B, K) shares of the classes.
             weight: (B,) weights, 1 on average over the training; None: 1.
         """
-        losses = cross_entropy(
-            logits if self.logit_shift is None else logits + self.logit_shift,
-            target,
-            reduction="none",
-            label_smoothing=self.settings.label_smoothing,
-        )
+        shifted = logits if self.logit_shift is None else logits + self.logit_shift
+        losses = cross_entropy(shifted, target, reduction="none")
         return losses.mean() if weight is None else (weight * losses).mean()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

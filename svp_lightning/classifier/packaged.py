@@ -232,7 +232,6 @@ def empty_module(
         learning_rate=1e-3,
         warmup_steps=0,
         weight_decay=0.0,
-        label_smoothing=0.0,
         keep="last",
     )
     return Classifier(

@@ -59,7 +59,6 @@ class ClassifierSettings(Settings):
     """Shortened to a tenth of ``steps`` in short runs."""
     weight_decay: float = Field(ge=0)
     """Of matrices and kernels; biases, normalisation and scales of layers are left alone."""
-    label_smoothing: float = Field(ge=0, lt=1)
     keep: Literal["best", "last"]
     """Which weights: those that validation scores best, or those of the last step. With few
     validation images of a class the score is noisy, and choosing by it costs more than it gains."""
