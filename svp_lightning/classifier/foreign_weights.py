@@ -26,6 +26,8 @@ WRAPPED = ("state_dict", "model_state_dict", "model", "weights")
 HEADS = ("fc", "classifier.2")
 """The last layer, in torchvision's naming of ResNet and ConvNeXt."""
 COUNTERS = "num_batches_tracked"
+BLOCK = re.compile(r"(layer\d|features)\.\d+\.")
+"""Beginning of the names of what is between the stem and the head."""
 WIDE = 7
 """Side of the first convolution of an ImageNet ResNet, px."""
 TIMM_CONVNEXT = (
@@ -50,6 +52,7 @@ class Mapped:
         source: our name -> name in the file.
         skipped: name in the file -> why it is not used.
         missing: our names without a tensor; counters of batches are left out, nothing uses them.
+        deeper: names in the file of blocks that our network does not have.
         channels: of the stem in the file.
         head: name of the last layer in the file; None: it has none.
     """
@@ -58,23 +61,25 @@ class Mapped:
     source: dict[str, str]
     skipped: dict[str, str]
     missing: tuple[str, ...]
+    deeper: tuple[str, ...]
     channels: int
     head: str | None
 
     def require_body(self, path: Path) -> None:
-        """Refuse weights that leave a part of the network besides the head without tensors.
+        """Refuse weights of a network that has fewer blocks than ours, or more.
 
         Raises:
-            CheckpointError: naming the first one, and the first tensor that was not used.
+            CheckpointError: naming the first tensor that is missing or not used.
         """
         lacking = [name for name in self.missing if not of_head(name)]
-        if not lacking:
+        if not lacking and not self.deeper:
             return
-        why = next(iter(self.skipped.items()), None)
-        unused = "" if why is None else f"; {len(self.skipped)} of the file are not used, first "
+        unused = [f"{name} ({self.skipped[name]})" for name in self.deeper or self.skipped]
+        found = {"are missing": lacking, "of the file are not used": unused}
         raise CheckpointError(
-            f"{path} does not fit the backbone: {len(lacking)} tensors are missing, first "
-            f"{lacking[0]}{unused}{'' if why is None else f'{why[0]} ({why[1]})'}.",
+            f"{path} does not fit the backbone: "
+            + "; ".join(f"{len(n)} tensors {what}, first {n[0]}" for what, n in found.items() if n)
+            + ".",
             "Choose the backbone of the weights, whose names are those of torchvision or timm.",
         )
 
@@ -160,6 +165,7 @@ def map_weights(weights: Mapping[str, Tensor], network: nn.Module, stem: Stem = 
     tensors: dict[str, Tensor] = {}
     source: dict[str, str] = {}
     skipped: dict[str, str] = {}
+    deeper: list[str] = []
     head = _head(weights, named, own, prefix)
     first, channels = next(name for name, value in own.items() if value.ndim == 4), 1
     for key, value in weights.items():
@@ -172,6 +178,8 @@ def map_weights(weights: Mapping[str, Tensor], network: nn.Module, stem: Stem = 
             value = _grey(value, stem, key)
         if name not in own or (not named[key].startswith(prefix) and layer != head):
             skipped[key] = "the backbone has no such tensor"
+            if named[key].startswith(prefix) and BLOCK.match(name):
+                deeper.append(key)
             continue
         if value.ndim + 2 == own[name].ndim and value.numel() == own[name].numel():
             value = value.view(own[name].shape)  # layer scale: (C,) is (C, 1, 1)
@@ -180,7 +188,7 @@ def map_weights(weights: Mapping[str, Tensor], network: nn.Module, stem: Stem = 
             continue
         tensors[name], source[name] = value, key
     missing = tuple(name for name in own if name not in tensors and COUNTERS not in name)
-    return Mapped(tensors, source, skipped, missing, channels, head)
+    return Mapped(tensors, source, skipped, missing, tuple(deeper), channels, head)
 
 
 def _grey(value: Tensor, stem: Stem, key: str) -> Tensor:

@@ -59,6 +59,28 @@ def test_the_mean_of_a_stem_is_a_third_of_its_sum() -> None:
     assert torch.allclose(both[0]["conv1.weight"], 3 * both[1]["conv1.weight"])
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "first"),
+    [("resnet34", "resnet18", "layer1.2.co"), ("convnext_small", "convnext_tiny", "features.5.9")],
+)
+def test_weights_of_a_deeper_network_are_refused(
+    tmp_path: Path, theirs: str, ours: str, first: str
+) -> None:
+    with torch.device("meta"):
+        shapes = torchvision.models.get_model(theirs).state_dict()
+    state = {f"module.{name}": torch.zeros(value.shape) for name, value in shapes.items()}
+    torch.save(state, tmp_path / "deep.pth")
+    with pytest.raises(CheckpointError, match=rf"does not fit .* not used, first module\.{first}"):
+        load_pretrained(own(ours), tmp_path / "deep.pth")
+
+
+def test_a_second_network_in_the_file_does_not_matter() -> None:
+    state = torchvision.models.resnet18(num_classes=4).state_dict()
+    state |= {f"teacher.{name}": value for name, value in state.items()}
+    state["teacher.layer1.2.conv1.weight"] = torch.zeros(64, 64, 3, 3)
+    map_weights(state, own("resnet18")).require_body(Path("pair.pth"))
+
+
 def test_wrong_weights_are_named(tmp_path: Path) -> None:
     state: dict[str, Any] = torchvision.models.resnet50().state_dict()
     save_file(state, tmp_path / "a.safetensors")
