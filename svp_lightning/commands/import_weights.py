@@ -15,13 +15,19 @@ def run(pipeline: Pipeline) -> Path:
     """Write the directory, and say which tensors are used.
 
     Raises:
-        SettingsError: ``import_weights.file`` is not given.
+        SettingsError: ``import_weights.file`` is not given, or a setting that would have no effect.
         CheckpointError: the file cannot be read, or is of another network.
     """
     config, given = pipeline.config, pipeline.config.import_weights
     if given.file is None:
         raise SettingsError(
             "import_weights.file is not set.", "Give a state dict (import_weights.file=….pth)."
+        )
+    if given.classes is None and (given.mean, given.std) != (0.5, 0.5):
+        raise SettingsError(
+            "import_weights.mean and std are kept with a classifier, and import_weights.classes is "
+            "null: a training that starts from the weights gives them images in [-1, 1].",
+            "Leave mean and std out, or name the classes.",
         )
     found = start_of(given.file, given.backbone, given.stem)
     name = f"weights_{sha256_of_file(given.file)[:12]}"

@@ -207,7 +207,7 @@ class ImportWeightsSettings(Settings):
     """Of the network that the weights are of; 4 is how torchvision and timm build it."""
     image_size: int = Field(ge=16, le=1024, multiple_of=16)
     """Side of the images to classify, px."""
-    classes: tuple[ClassName, ...] | None
+    classes: tuple[ClassName, ...] | None = Field(min_length=2, max_length=1000)
     """Names of the head's outputs, in their order: the result is a classifier. None: the head is
     left out, and the result is for ``classifier.pretrained_weights``."""
     trained_shares: dict[str, float] | None

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from svp_lightning.classifier.backbones import build_backbone
 from svp_lightning.classifier.foreign_weights import (
+    COUNTERS,
     Mapped,
     has_wide_stem,
     map_weights,
@@ -64,9 +66,9 @@ def write_imported(
         CheckpointError: the file has no head, or one with another number of outputs.
         SettingsError: ``classes`` repeats a name, or ``trained_shares`` is of other classes.
     """
-    outputs = [value.shape[0] for name, value in found.tensors.items() if of_head(name)]
-    if not outputs or outputs[0] != len(classes):
-        has = f"has {outputs[0]} outputs" if outputs else "is not there"
+    last = next((v for k, v in found.tensors.items() if of_head(k) and v.ndim == 2), None)
+    if last is None or len(last) != len(classes):
+        has = "is not there" if last is None else f"has {len(last)} outputs"
         raise CheckpointError(
             f"import_weights.classes names {len(classes)} classes, but the last layer of {file} "
             f"{has}.",
@@ -79,8 +81,13 @@ def write_imported(
     named = dict(zip(classes, shares.tolist(), strict=True))
     network = given.backbone, given.stem_stride, wide, given.image_size
     module = empty_module(*network, classes, named)
-    counters = {k: v for k, v in module.network.state_dict().items() if k not in found.tensors}
-    module.network.load_state_dict(counters | found.tensors)
+    # What nothing uses, and the bias of a last layer that has none.
+    rest = {
+        name: torch.zeros_like(value)
+        for name, value in module.network.state_dict().items()
+        if COUNTERS in name or (of_head(name) and name.endswith(".bias"))
+    }
+    module.network.load_state_dict(rest | found.tensors)
     write_json(folder / MAPPING, found.report())
     origin = ORIGIN.format(name=file.name, sha256=sha256_of_file(file))
     range_of_input = Preprocessing(scale=1 / (255 * given.std), offset=-given.mean / given.std)

@@ -64,6 +64,20 @@ def test_imported_body_starts_a_training(
     why = svp.fails(*GIVEN[:2], "import_weights.to=four", "import_weights.classes=[a,b,c,d]")
     assert "names 4 classes, but the last layer of theirs.pth has 3 outputs" in why
     assert not (tmp_path / "four").exists()
+    assert "import_weights.classes" in svp.fails(*GIVEN, "import_weights.classes=[oil]")
+    assert "mean and std" in svp.fails(*GIVEN, "import_weights.std=0.25")
+
+
+def test_a_last_layer_without_bias_stays_without(
+    svp: Program, tmp_path: Path, foreign: torch.nn.Module
+) -> None:
+    saved = torch.load(tmp_path / "theirs.pth", weights_only=True)
+    del saved["state_dict"]["net.head.bias"]
+    torch.save(saved, tmp_path / "theirs.pth")
+    svp(*GIVEN, "import_weights.classes=[oil,air,protein]")
+    _, module = read_packaged(tmp_path / "mine")
+    assert not module.network.fc.bias.any()
+    assert torch.equal(module.network.fc.weight, foreign.fc.weight)
 
 
 @pytest.mark.skipif(not available(), reason="the extra onnx is not installed")
