@@ -36,12 +36,12 @@ from svp_lightning.evaluation.schema import PRIMARY_METRIC
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import write_json
+from svp_lightning.stages.resuming import require_finished
 from svp_lightning.stages.trainers import (
     Trainers,
     announce_training,
     fit,
     require_divisible,
-    require_finished,
 )
 
 RECORD = "training.json"

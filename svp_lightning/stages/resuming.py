@@ -13,13 +13,15 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins import TorchCheckpointIO
 
+from svp_lightning.classifier.validation import LAST
+from svp_lightning.errors import TrainingError
 from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import replacing, write_csv
 from svp_lightning.runtime.terminal import say
 
-LAST, BEFORE_LAST = "last.ckpt", "last-before.ckpt"
-"""What a training resumes from, and the one before it."""
+BEFORE_LAST = "last-before.ckpt"
+"""The checkpoint before :data:`~.validation.LAST`, which a training resumes from."""
 _BROKEN = (
     *(zipfile.BadZipFile, zlib.error, EOFError, OSError),
     *(RuntimeError, KeyError, ValueError, pickle.UnpicklingError),
@@ -63,6 +65,20 @@ def _step(file: Path, otherwise: str) -> int | None:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         say(f"  Warning: {file} cannot be read ({reason}); {otherwise}.")
         return None
+
+
+def require_finished(name: str, done: int, steps: int) -> None:
+    """Refuse to take a training that something has stopped early for the whole one.
+
+    Raises:
+        TrainingError: fewer were taken.
+    """
+    if done < steps:
+        raise TrainingError(
+            f"The training of the {name} was stopped after {done:,} of {steps:,} steps "
+            f"({name}.steps), so it is not finished.",
+            "Leave out what stops it (a callback, say); the same command then resumes it.",
+        )
 
 
 class WholeCheckpoints(TorchCheckpointIO):

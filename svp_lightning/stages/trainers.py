@@ -15,6 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import callbacks as known
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -24,11 +25,10 @@ from tqdm import tqdm
 from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
-from svp_lightning.errors import DistributedError, SettingsError, TrainingError
+from svp_lightning.errors import DistributedError, SettingsError
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import LAUNCHER_LOG, bar, duration, quieten_libraries, say
 from svp_lightning.stages.environment import (
-    choose_device,
     device_name,
     gain_of_one_thread,
     precision_of,
@@ -42,6 +42,13 @@ LONG_SECONDS, NOTICED_SECONDS = 15 * 60, 60
 PROBE_IMAGES = 8
 LOG_EVERY = 10
 """Optimiser steps between logged values."""
+
+CHANGING = (
+    *(known.Checkpoint, known.GradientAccumulationScheduler, known.BatchSizeFinder),
+    *(known.WeightAveraging, known.StochasticWeightAveraging, known.LearningRateFinder),
+    *(known.BaseFinetuning, known.ModelPruning),
+)
+"""Callbacks that would change what a stage makes, as arguments in :data:`~.settings.INSTEAD` do."""
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
@@ -65,11 +72,6 @@ class Trainers:
         os.environ["WANDB_MODE"] = wandb_mode()
         return self.build("logger")
 
-    @property
-    def device(self) -> torch.device:
-        """Where a stage without a trainer computes."""
-        return choose_device(self.settings)
-
     def make(
         self,
         description: str,
@@ -87,13 +89,20 @@ class Trainers:
             arguments: further arguments of :class:`pytorch_lightning.Trainer`.
 
         Raises:
-            SettingsError: Lightning refuses a trainer setting (a device that is not there, say).
+            SettingsError: Lightning refuses a trainer setting (a device that is not there, say), or
+                a callback of the run would change what is made.
         """
         settings = self.settings
-        every = [*self.build("callbacks"), *callbacks]
-        for shown in every:
-            if isinstance(shown, StepsProgress):
-                shown.description = description
+        for own in (given := self.build("callbacks")):
+            if isinstance(own, CHANGING):
+                raise SettingsError(
+                    f"The callback {type(own).__name__} is not supported: it would change what is "
+                    "made, or what is kept of it, without being part of its identity.",
+                    "Leave it out; to resume and to keep weights is the program's own business.",
+                )
+            if isinstance(own, StepsProgress):
+                own.description = description
+        every = [*given, *callbacks]
         extra: dict[str, Any] = {
             "log_every_n_steps": LOG_EVERY,
             "enable_progress_bar": any(isinstance(c, ProgressBar) for c in every),
@@ -196,20 +205,6 @@ def require_divisible(name: str, batch_size: int, world_size: int, parts: int) -
             f"{name}={batch_size} is the batch of all processes together and cannot be divided "
             f"by {world_size} processes{of_each}.",
             f"Choose a multiple of {world_size * parts}.",
-        )
-
-
-def require_finished(name: str, done: int, steps: int) -> None:
-    """Refuse to take a training that something has stopped early for the whole one.
-
-    Raises:
-        TrainingError: fewer were taken.
-    """
-    if done < steps:
-        raise TrainingError(
-            f"The training of the {name} was stopped after {done:,} of {steps:,} steps "
-            f"({name}.steps), so it is not finished.",
-            "Leave out what stops it (a callback, say); the same command then resumes it.",
         )
 
 

@@ -16,21 +16,20 @@ from torch.distributed import DistNetworkError
 
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.commands import export
-from svp_lightning.errors import ArtifactError, DistributedError, TrainingError
+from svp_lightning.errors import ArtifactError, DistributedError, SettingsError, TrainingError
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
 from svp_lightning.pipeline import Pipeline
 from svp_lightning.runtime.artifacts import RECORD
 from svp_lightning.stages import trainers
-from svp_lightning.stages.resuming import WholeCheckpoints, newest_checkpoint, write_curves
-from svp_lightning.stages.trainers import (
-    Trainers,
-    announce_training,
-    fit,
-    require_divisible,
+from svp_lightning.stages.resuming import (
+    WholeCheckpoints,
+    newest_checkpoint,
     require_finished,
+    write_curves,
 )
+from svp_lightning.stages.trainers import Trainers, announce_training, fit, require_divisible
 from tests import configured
 
 Build = Callable[..., Pipeline]
@@ -111,6 +110,21 @@ def test_training_stopped_early_is_not_a_finished_generator(svp_pipeline: Build)
         for r in pipeline.cache.root.glob(f"generator/*/{RECORD}")
         if '"seed": 31' in r.read_text()
     ]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pl.callbacks.EMAWeightAveraging,
+        lambda: pl.callbacks.StochasticWeightAveraging(swa_lrs=0.01),
+        lambda: pl.callbacks.GradientAccumulationScheduler({0: 2}),
+        pl.callbacks.ModelCheckpoint,
+    ],
+)
+def test_callbacks_that_change_what_is_made_are_refused(made: Callable[[], pl.Callback]) -> None:
+    own = Trainers(configured.tiny().trainer, lambda group: [made()] * (group == "callbacks"))
+    with pytest.raises(SettingsError, match=f"The callback {type(made()).__name__} "):
+        own.make("Classifier")
 
 
 def test_operations_in_a_changing_order_are_refused_in_stages_without_a_trainer(
