@@ -56,3 +56,8 @@ def test_guidance_does_not_matter_where_nothing_is_drawn(overrides: tuple[str, .
 def test_seeds_that_no_library_takes_are_refused_at_once(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}: "):
         configured("scale=tiny", f"{name}={2**63}")
+
+
+def test_a_seed_that_is_multiplied_has_room_for_it() -> None:
+    with pytest.raises(SettingsError, match=r"^pretraining\.seed: "):
+        configured("scale=tiny", "pretraining=simulated", f"pretraining.seed={2**63 - 1}")

@@ -57,12 +57,14 @@ def trainer(**changes: Any) -> TrainerSettings:
         ),
         *(
             ("trainer", {name: 1}, rf"trainer\.{name} .* Set {INSTEAD[name]} instead")
-            for name in ("max_epochs", "fast_dev_run", "max_time", "accumulate_grad_batches")
+            for name in ("max_epochs", "fast_dev_run", "max_time", "accumulate_grad_batches",
+                         "sync_batchnorm")
         ),
         *(
-            ("trainer", {"precision": f"{kind}-true"}, f"precision.*{kind}-mixed")
-            for kind in ("16", "bf16")
+            ("trainer", {"precision": given}, r"trainer\.precision.*bf16-mixed")
+            for given in ("16-true", "bf16-true", "64-true", "64", 64)
         ),
+        ("trainer", {"log_every_n_steps": 0}, r"log_every_n_steps=0 is no number"),
     ],
 )
 def test_bad_settings_are_refused_by_name(where: str, changes: dict[str, Any], named: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from svp_lightning.classifier.settings import Backbone, ClassifierSettings
 from svp_lightning.data.classes import ClassName
@@ -43,6 +43,7 @@ INSTEAD = {
     "accumulate_grad_batches": "trainer.accumulate, which leaves the batch of a step as it is,",
     "gradient_clip_val": "generator.gradient_clip",
     "gradient_clip_algorithm": "generator.gradient_clip",
+    "sync_batchnorm": "trainer.devices, whose processes share the statistics of a batch anyway,",
 }
 """Trainer arguments that would change what a stage makes, and what to set in their place.
 
@@ -109,7 +110,7 @@ class PretrainingSettings(Settings):
     """Class name -> training images of each microscope."""
     steps: int = Field(ge=1)
     """Optimiser steps; a multiple of ``classifier.validate_every``."""
-    seed: Seed
+    seed: int = Field(ge=0, lt=2**53)  # times the microscopes it is the seed of one
     """Which microscopes, and of the training."""
 
     @property
@@ -232,8 +233,9 @@ class TrainerSettings(Settings):
     devices: int | str | list[int]
     strategy: str
     num_nodes: int = Field(ge=1)
-    precision: str | None
-    """None: bf16 where the device multiplies it, on a CPU for training only; float32 elsewhere."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] | None
+    """None: bf16 where the device multiplies it, on a CPU for training only; float32 elsewhere.
+    Weights are float32 in each: in 16 bit averages and small steps round to nothing."""
     compile: bool
     """Fuse networks in training with ``torch.compile``: up to a minute of start-up, then faster
     steps on a GPU. It rounds less often, which changes the weights a little."""
@@ -277,16 +279,6 @@ class TrainerSettings(Settings):
         found = self.processes
         return (visible() if found is None else found) > 1
 
-    @field_validator("precision")
-    @classmethod
-    def _weights_of_enough_digits(cls, value: str | None) -> str | None:
-        if value in ("16-true", "bf16-true"):
-            raise ValueError(
-                "keeps the weights themselves in 16 bit, where averages and small steps round to "
-                f"nothing; choose {value.replace('true', 'mixed')}"
-            )
-        return value
-
     @model_validator(mode="after")
     def _only_how_and_where(self) -> Self:
         for name in self.model_extra or {}:
@@ -296,4 +288,8 @@ class TrainerSettings(Settings):
                     "being part of its identity.",
                     f"Set {INSTEAD[name]} instead.",
                 )
+        if (self.model_extra or {}).get("log_every_n_steps") == 0:
+            raise SettingsError(
+                "trainer.log_every_n_steps=0 is no number of steps.", "Give 1, or more for fewer."
+            )
         return self
