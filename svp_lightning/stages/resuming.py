@@ -4,6 +4,7 @@ import os
 import pickle
 import zipfile
 import zlib
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,17 @@ class KeepCost(Callback):
 
 
 def write_curves(training: Path, file: Path) -> None:
-    """Write what all attempts at a training have logged; of a repeated step, the last values."""
+    """Write what all attempts at a training have logged; of a repeated step, the last values.
+
+    Where a disk became full a log ends within a line, which is left out.
+    """
     curves = pd.DataFrame({"step": []}, dtype=str)  # text comes through as it is
     for number in range(len(list(training.glob("logs/attempt_*")))):
         logged = training / "logs" / f"attempt_{number}" / "metrics.csv"
-        if logged.is_file() and logged.stat().st_size:  # an attempt that ended early has none
-            rows = pd.read_csv(logged, dtype=str)
+        text = logged.read_text("utf-8") if logged.is_file() else ""  # an early end leaves none
+        whole = text.rpartition("\n")[0] or "step"
+        rows = pd.read_csv(StringIO(whole), dtype=str).dropna(subset="step")
+        if len(rows):
             before = curves[curves["step"].astype(int) < rows["step"].astype(int).min()]
             curves = pd.concat([before, rows], ignore_index=True)
     write_csv(file, curves)

@@ -250,6 +250,16 @@ def test_curves_are_those_of_all_attempts(tmp_path: Path) -> None:
     assert lines == ["step,a,b", "1,0.1,", "3,0.2,", "4,9,7", "5,8,"]
 
 
+@pytest.mark.parametrize("end", ["0,", "0,29", "\n", "0,,0.1\n"])
+def test_a_log_that_a_full_disk_cut_gives_the_steps_before(tmp_path: Path, end: str) -> None:
+    for number, text in enumerate(["epoch,step,a\n0,9,0.5\n0,19,0.4\n" + end, "epoch,step,a\n0"]):
+        (tmp_path / f"logs/attempt_{number}").mkdir(parents=True)
+        (tmp_path / f"logs/attempt_{number}/metrics.csv").write_text(text)
+    write_curves(tmp_path, tmp_path / "metrics.csv")
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines == ["step,epoch,a", "9,0,0.5", "19,0,0.4"]
+
+
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
