@@ -16,7 +16,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform, to_model_range
 
 HELD_OUT_BATCH = 512
-"""Images predicted at once, at least: without gradients more of them fit than train at once."""
+"""Images validated at once, at least: without gradients more of them fit than train at once."""
 
 
 class ParticleDataModule(pl.LightningDataModule):
@@ -31,8 +31,8 @@ class ParticleDataModule(pl.LightningDataModule):
             train split are refused.
         heldout: store whose validation and test splits are loaded; None where a model must
             not see them (the generator).
-        batch_size: global batch in training; batch of one process in evaluation, where it is
-            :data:`HELD_OUT_BATCH` at least.
+        batch_size: global batch in training, whose validation takes :data:`HELD_OUT_BATCH` at
+            least; without a ``mixture`` the batch of one process.
         steps_per_epoch: training batches per epoch.
         seed: of batches and transforms.
         transform: applied to training batches on the device.
@@ -123,7 +123,7 @@ class ParticleDataModule(pl.LightningDataModule):
         trainer = self._running_trainer
         sampler = ShardedSampler(
             len(rows),
-            max(self.batch_size, HELD_OUT_BATCH),
+            self.batch_size if self.mixture is None else max(self.batch_size, HELD_OUT_BATCH),
             trainer.global_rank,
             trainer.world_size,
         )

@@ -98,6 +98,15 @@ def test_training_meets_the_contract_and_evaluation_sees_every_image_once(real, 
     assert model.evaluated == real.indices("test").tolist()
 
 
+@pytest.mark.parametrize(("trains", "largest"), [(True, 22), (False, 6)])
+def test_what_is_predicted_at_once_is_asked_for_where_nothing_trains(
+    real, tmp_path, trains, largest
+) -> None:
+    data = module_of(real, **({} if trains else {"mixture": None}))
+    data.trainer = trainer_of(tmp_path)
+    assert max(len(batch["label"]) for batch in data.test_dataloader()) == largest
+
+
 def test_a_module_without_held_out_data_trains(real, tmp_path) -> None:
     model = Recorder()
     trainer_of(tmp_path).fit(model, datamodule=module_of(real, heldout=False))
