@@ -57,8 +57,7 @@ def trainer(**changes: Any) -> TrainerSettings:
         ),
         *(
             ("trainer", {name: 1}, rf"trainer\.{name} .* Set {INSTEAD[name]} instead")
-            for name in ("max_epochs", "fast_dev_run", "max_time", "accumulate_grad_batches",
-                         "sync_batchnorm")
+            for name in ("max_time", "fast_dev_run", "accumulate_grad_batches", "sync_batchnorm")
         ),
         *(
             ("trainer", {"precision": given}, r"trainer\.precision.*bf16-mixed")

@@ -147,12 +147,18 @@ def whitening(
 
 
 def describe(
-    network: FeatureNetwork, images: NDArray[np.uint8], device: torch.device | str = "cpu"
+    network: FeatureNetwork,
+    images: NDArray[np.uint8],
+    device: torch.device | str = "cpu",
+    rows: NDArray[np.int64] | None = None,
 ) -> Described:
-    """Features and class probabilities of (n, H, W) images, batch by batch."""
+    """Features and class probabilities of ``rows`` (n,) of (N, H, W) images; None: of all.
+
+    Images are read batch by batch, so that those of a store need not fit into memory.
+    """
     network = network.to(device).eval()
     with torch.inference_mode():
-        parts = [network(batch) for batch in _batches(images, device)]
+        parts = [network(batch) for batch in _batches(images, device, rows)]
     features, probabilities = (torch.cat(p).cpu().numpy() for p in zip(*parts, strict=True))
     return Described(features, probabilities)
 
@@ -181,7 +187,10 @@ def load_features(folder: Path) -> FeatureNetwork:
         ) from error
 
 
-def _batches(images: NDArray[np.uint8], device: torch.device | str) -> Iterator[Tensor]:
-    for start in range(0, len(images), BATCH_SIZE):
-        batch = np.array(images[start : start + BATCH_SIZE])
+def _batches(
+    images: NDArray[np.uint8], device: torch.device | str, rows: NDArray[np.int64] | None = None
+) -> Iterator[Tensor]:
+    rows = np.arange(len(images)) if rows is None else rows
+    for start in range(0, len(rows), BATCH_SIZE):
+        batch = np.asarray(images[rows[start : start + BATCH_SIZE]])
         yield to_model_range(torch.from_numpy(batch).to(device))[:, None]

@@ -39,7 +39,7 @@ def run(pipeline: Pipeline) -> None:
     parts = measuring.measured_parts(settings, store, validated, tested, tally, use, redrawn[0])
     with kept.writing(folder):
         kept.copy(best, folder / kept.CLASSIFIER)
-        measuring.store_reference(folder, best, store, settings, pipeline.device)
+        measuring.store_reference(folder, best, store, settings, trainers.device)
         write_curves(pipeline.classifier, folder / kept.METRICS)
         sources = pipeline.added_sources if rows.synthetic else {}
         sources |= pipeline.starting_sources | {"classifier": pipeline.classifier}

@@ -73,7 +73,7 @@ def build_filtered(
     for name in wanted:
         label = store.class_names.index(name)
         train, heldout = (
-            describe(network, np.asarray(store.images[store.indices(split, label)]), device)
+            describe(network, store.images, device, store.indices(split, label))
             for split in ("train", SPLIT)
         )
         filters[name] = ClassFilter(
@@ -83,7 +83,7 @@ def build_filtered(
     def keep(pool: Store, name: str) -> _Kept:
         """The first rows of a class that are kept, as many as wanted or fewer."""
         rows = pool.indices(label=pool.class_names.index(name))
-        found = describe(network, np.asarray(pool.images[rows]), device)
+        found = describe(network, pool.images, device, rows)
         verdict = filters[name](found.features, found.probabilities)
         return _kept(rows, verdict, wanted[name])
 
@@ -120,23 +120,28 @@ def build_hardest(
     Raises:
         SettingsError: all classes are equally frequent.
     """
+    require_plentiful(store, rare)
+
+    def make(folder: Path) -> None:
+        labels = [k for k, name in enumerate(store.class_names) if name in rare]
+        rows = store.indices("train")
+        rows = rows[(store.labels[rows] >= 0) & ~np.isin(store.labels[rows], labels)]
+        found = describe(load_features(features), store.images, device, rows)
+        order = np.argsort(-found.probabilities[:, labels].sum(axis=1), kind="stable")
+        np.save(folder / HARDEST, rows[order])
+
+    identity = {"features": features.name, "data": store.sha256}
+    return np.asarray(np.load(cache.build("hardest", identity, make) / HARDEST))
+
+
+def require_plentiful(store: Store, rare: Collection[str]) -> None:
+    """Raise SettingsError where all classes are ``rare``: hard negatives are of the others."""
     if len(rare) == len(store.class_names):
         raise SettingsError(
             "augmentation.hard_negatives are of classes that are not rare, and all classes of "
             f"{store.path} are equally frequent.",
             "Set augmentation.hard_negatives=0.",
         )
-
-    def make(folder: Path) -> None:
-        labels = [k for k, name in enumerate(store.class_names) if name in rare]
-        rows = store.indices("train")
-        rows = rows[(store.labels[rows] >= 0) & ~np.isin(store.labels[rows], labels)]
-        found = describe(load_features(features), np.asarray(store.images[rows]), device)
-        order = np.argsort(-found.probabilities[:, labels].sum(axis=1), kind="stable")
-        np.save(folder / HARDEST, rows[order])
-
-    identity = {"features": features.name, "data": store.sha256}
-    return np.asarray(np.load(cache.build("hardest", identity, make) / HARDEST))
 
 
 def rejections(store: Store) -> dict[str, dict[str, int]]:

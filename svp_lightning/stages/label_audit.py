@@ -89,7 +89,7 @@ def assign_folds(
         for count in range(min(settings.folds, fewest), LEAST_FOLDS - 1, -1):
             for attempt in range(_ATTEMPTS):
                 splitter = StratifiedGroupKFold(
-                    count, shuffle=True, random_state=settings.seed + attempt
+                    count, shuffle=True, random_state=(settings.seed + attempt) % 2**32
                 )
                 fold = np.empty(len(rows), dtype=np.int64)
                 for number, (_, held) in enumerate(splitter.split(rows, label, units)):
@@ -133,22 +133,26 @@ def _describe(
     seen: list[Tensor] = []
     last = [layer for layer in module.network.modules() if isinstance(layer, nn.Linear)][-1]
     hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float().cpu()))
-    vectors, parts = [], []
+    # Filled and not joined: of millions of images two copies need not fit into memory.
+    vectors = np.empty((len(rows), last.in_features), np.float32)
+    probability = np.empty((len(rows), len(module.class_names)))
     try:
         with torch.inference_mode():
             for start in range(0, len(rows), batch_size):
-                part = np.asarray(store.images[rows[start : start + batch_size]])[:, None]
+                now = slice(start, start + batch_size)
+                part = np.asarray(store.images[rows[now]])[:, None]
                 images = to_model_range(torch.from_numpy(part).to(device))
                 turned = [
                     module.probabilities(apply_symmetry(images, codes))
                     for codes in torch.tensor(ROTATIONS, device=device)[:, None]
                 ]
-                parts.append(torch.stack(turned).mean(dim=0).cpu().double())
-                vectors.append(torch.stack(seen).mean(dim=0).flatten(1))
+                probability[now] = torch.stack(turned).mean(dim=0).cpu().numpy()
+                mean = torch.stack(seen).mean(dim=0).flatten(1)
+                vectors[now] = nn.functional.normalize(mean).numpy()
                 seen.clear()
     finally:
         hook.remove()
-    return nn.functional.normalize(torch.cat(vectors)).numpy(), torch.cat(parts).numpy()
+    return vectors, probability
 
 
 def _compare(

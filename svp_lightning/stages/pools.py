@@ -27,7 +27,7 @@ from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
 from svp_lightning.runtime.terminal import bar, duration, say
-from svp_lightning.stages.environment import choose_device, device_name
+from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.generator_training import weights_hash
 from svp_lightning.stages.trainers import Trainers, together
 
@@ -50,7 +50,7 @@ def build_pool(
     the ``real`` store: the generator is the same whatever they are. ``starts`` holds as many images
     of each class that ``sampler.start_ratio`` starts from.
     """
-    resolved = resolve_precision(sampler, choose_device(trainers.settings))
+    resolved = resolve_precision(sampler, trainers.device)
     weights = weights_hash(generator)
     same: dict[str, Any] = {"generator": weights, "sampler": resolved.identity()}
     same["class_names"] = list(real.class_names)

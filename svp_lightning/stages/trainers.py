@@ -29,6 +29,7 @@ from svp_lightning.errors import DistributedError, SettingsError
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import LAUNCHER_LOG, bar, duration, quieten_libraries, say
 from svp_lightning.stages.environment import (
+    choose_device,
     device_name,
     gain_of_one_thread,
     precision_of,
@@ -71,6 +72,11 @@ class Trainers:
         """The run's loggers in addition to metrics.csv; the same objects in every stage."""
         os.environ["WANDB_MODE"] = wandb_mode()
         return self.build("logger")
+
+    @property
+    def device(self) -> torch.device:
+        """Where a stage without a trainer computes."""
+        return choose_device(self.settings)
 
     def make(
         self,

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from svp_lightning.classifier import features
 from svp_lightning.classifier.features import describe, fit_features, load_features, save_projection
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.errors import CheckpointError
@@ -39,6 +41,24 @@ def test_each_image_is_described_for_itself(images: np.ndarray) -> None:
     network = fit_features(classifier(), images, 10)
     whole = describe(network, images).features
     np.testing.assert_allclose(describe(network, images[7:9]).features, whole[7:9], atol=1e-4)
+
+
+def test_images_of_a_store_are_read_batch_by_batch(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "BATCH_SIZE", 3)
+    network, read = fit_features(classifier(), images, 10), []
+
+    class File:
+        def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+            read.append(rows.tolist())
+            return images[rows]
+
+    file: Any = File()
+    found = describe(network, file, rows=np.array([5, 70, 2, 9]))
+    assert read == [[5, 70, 2], [9]]
+    whole = describe(network, images).features
+    np.testing.assert_allclose(found.features, whole[[5, 70, 2, 9]], atol=1e-4)
 
 
 def test_broken_folder_is_refused(images: np.ndarray, tmp_path: Path) -> None:

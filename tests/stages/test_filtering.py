@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from svp_lightning.__main__ import configured
+from svp_lightning.classifier.features import Described
 from svp_lightning.commands import evaluate
 from svp_lightning.errors import DataError, SettingsError, StoreError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.clock import Clock
 from svp_lightning.stages import filtering
+from svp_lightning.stages.filtering import build_filtered, build_hardest
 from tests.configured import changed
 from tests.conftest import Program, results
 
@@ -130,6 +134,30 @@ def test_a_damaged_pool_of_another_generator_does_not_matter(
     made_by["pool"] = "gone"
     with pytest.raises(StoreError, match="is not there"):
         filtering.unfiltered(filtered, cache)
+
+
+def test_no_class_is_loaded_whole(
+    svp_pipeline: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[int] = []
+
+    def judged(_network: Any, images: Any, _device: Any, rows: np.ndarray) -> Described:
+        assert isinstance(images, np.memmap)
+        looked_at.append(len(rows))
+        sure = np.tile([0.0, 1.0, 0.0], (len(rows), 1))
+        return Described(rows[:, None].astype(np.float32), sure.astype(np.float32))
+
+    monkeypatch.setattr(filtering, "describe", judged)
+    monkeypatch.setattr(filtering, "load_features", lambda _folder: None)
+    monkeypatch.setattr(filtering, "ClassFilter", lambda *_: EveryThird())
+    store, cache, cpu = svp_pipeline().store, ArtifactCache(tmp_path), torch.device("cpu")
+    rare = {"silicone_oil", "air_bubble"}
+    build_hardest(Path("network"), store, rare, cache, cpu)
+    settings = svp_pipeline(*FILTERED).config.augmentation.filter
+    assert settings is not None
+    wanted = {"silicone_oil": 2}
+    build_filtered(settings, Path("network"), store, wanted, lambda _: store, cache, cpu)
+    assert looked_at[0] == store.counts("train")["protein"]
 
 
 def test_hopeless_generator_is_refused(

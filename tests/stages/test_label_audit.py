@@ -1,7 +1,8 @@
 """Folds of whole runs, and the evidence that their classifiers give."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from svp_lightning.data.mix import Mixture, train_rows
 from svp_lightning.data.store import Store
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.errors import DataError
+from svp_lightning.stages import label_audit
 from svp_lightning.stages.label_audit import assign_folds, examine_labels, fold_view
 from svp_lightning.stages.settings import AuditSettings
 from tests.configured import classifier, tiny
@@ -80,6 +82,23 @@ def test_few_runs_make_fewer_folds_and_one_run_is_said(
     fold = assign_folds(SETTINGS, one, np.arange(40))
     assert {*np.bincount(fold)} == {40 // SETTINGS.folds}
     assert "runs are too few" in capsys.readouterr().out
+
+
+def test_any_seed_leaves_room_for_further_attempts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    class FirstFails(label_audit.StratifiedGroupKFold):
+        def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[Any]:
+            seeds.append(self.random_state)
+            every = [(X, X)] * SETTINGS.folds
+            return iter(every) if len(seeds) == 1 else super().split(X, y, groups)
+
+    monkeypatch.setattr(label_audit, "StratifiedGroupKFold", FirstFails)
+    last = SETTINGS.model_copy(update={"seed": 2**32 - 1})
+    assert set(assign_folds(last, store, np.arange(70))) == set(range(SETTINGS.folds))
+    assert seeds == [2**32 - 1, 0]
 
 
 def test_a_class_of_two_images_is_refused(tmp_path: Path) -> None:
