@@ -238,6 +238,11 @@ def parse_config(values: dict[str, Any]) -> Config:
         require_learnt(config.sampler, config.generator)
     if config.draws_images or config.task == "train_generator":
         require_fitting_start(config.generator, config.data.image_size)
+    if config.task == "audit" and config.data.rare_images is not None:
+        raise SettingsError(
+            "data.rare_images limits a training; task=audit judges and trains on all images.",
+            "Set data.rare_images=null.",
+        )
     if config.pretraining is not None:
         pretrained_settings(config.pretraining, config.classifier)
     return config

@@ -58,6 +58,12 @@ def test_seeds_that_no_library_takes_are_refused_at_once(name: str) -> None:
         configured("scale=tiny", f"{name}={2**63}")
 
 
+def test_an_audit_of_a_part_of_the_rare_images_is_refused() -> None:
+    configured("scale=tiny", "data.rare_images=4")
+    with pytest.raises(SettingsError, match=r"data\.rare_images.*task=audit"):
+        configured("scale=tiny", "data.rare_images=4", "task=audit")
+
+
 def test_a_seed_that_is_multiplied_has_room_for_it() -> None:
     with pytest.raises(SettingsError, match=r"^pretraining\.seed: "):
         configured("scale=tiny", "pretraining=simulated", f"pretraining.seed={2**63 - 1}")
