@@ -40,7 +40,7 @@ class Pipeline:
         self.config = config
         self.run_dir = run_dir
         self.cache = ArtifactCache(config.paths.artifacts, say, config.artifacts == "rebuild")
-        self._build = build
+        self._build, self._made = build, dict[float, "list[Store]"]()
         self._in_fixed_order(True)
 
     def close(self) -> None:
@@ -183,10 +183,12 @@ class Pipeline:
 
     def _parts(self, factor: float = 1.0) -> "list[Store]":
         """The generated images of the pool, then the simulated ones added to them, if any."""
+        if factor in self._made:  # a filter judges each time
+            return self._made[factor]
         ratio = self.config.augmentation.ratio
         simulated = self.drawn_and_simulated(ratio, factor)[1]
         others = [self._simulated(simulated, self.microscopes)] if any(simulated.values()) else []
-        return [self.images(ratio, factor), *others]
+        return self._made.setdefault(factor, [self.images(ratio, factor), *others])
 
     @cached_property
     def microscopes(self) -> "Microscopes":
@@ -211,7 +213,12 @@ class Pipeline:
 
     @cached_property
     def rows(self) -> "Mixture":
-        """What the classifier trains on."""
+        """What the classifier trains on; what it cannot be trained with is refused first."""
+        from svp_lightning.stages.classifier_training import require_trainable
+
+        config, store, _ = self.config, self.store, self.prevalence
+        own = config.classifier, config.features, config.augmentation
+        require_trainable(*own, store, config.trainer)
         return self._rows(self.store, self.pool if self.config.augmentation.needs_pool else None)
 
     def _rows(self, view: "Store", pool: "Store | None") -> "Mixture":
@@ -257,13 +264,6 @@ class Pipeline:
         from svp_lightning.stages.pretraining import build_pretrained
 
         return build_pretrained(start, self.config.classifier, images, self.cache, self.trainers)
-
-    @cached_property
-    def starting_sources(self) -> dict[str, Path]:
-        """Stage -> artifact behind the weights that the classifier starts from, if any."""
-        if self.pretraining_store is None or self.pretrained is None:
-            return {}
-        return {"microscopes": self.pretraining_store.path, "pretraining": self.pretrained}
 
     def classifier_on(self, view: "Store") -> tuple[Path, "Mixture"]:
         """A classifier of this arm on the training images of a view of the store, and its rows.

@@ -41,14 +41,14 @@ def run(pipeline: Pipeline) -> None:
         kept.copy(best, folder / kept.CLASSIFIER)
         measuring.store_reference(folder, best, store, settings, trainers.device)
         write_curves(pipeline.classifier, folder / kept.METRICS)
-        sources = pipeline.added_sources if rows.synthetic else {}
-        sources |= pipeline.starting_sources | {"classifier": pipeline.classifier}
+        sources: dict[str, Any] = pipeline.added_sources if rows.synthetic else {}
+        sources |= {"microscopes": pipeline.pretraining_store, "pretraining": pipeline.pretrained}
         results = Results.model_validate(
             {
                 **_facts(pipeline, device, round(time.monotonic() - start, 1)),
                 **parts,
                 "counts": measuring.image_counts(rows, tested),
-                "costs": measuring.costs({**sources, "test": clock}),
+                "costs": measuring.costs({**sources, "classifier": best.parent, "test": clock}),
             }
         )
         common = commonest(store.counts("train"), config.data.prevalence)

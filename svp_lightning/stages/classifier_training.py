@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from svp_lightning.classifier.backbones import fixed_stem_stride, load_pretrained
 from svp_lightning.classifier.features import CLASSIFIER, fit_features, save_projection
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier
@@ -25,18 +26,21 @@ from svp_lightning.classifier.validation import (
     checkpoint_callbacks,
 )
 from svp_lightning.data.augmentation import AugmentationSettings
+from svp_lightning.data.classes import rare_classes
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture, mix
 from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
-from svp_lightning.errors import DataError
+from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import prevalence_weights
 from svp_lightning.evaluation.schema import PRIMARY_METRIC
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import write_json
+from svp_lightning.stages.environment import planned_processes
 from svp_lightning.stages.resuming import require_finished
+from svp_lightning.stages.settings import TrainerSettings
 from svp_lightning.stages.trainers import (
     Trainers,
     announce_training,
@@ -78,11 +82,13 @@ def build_classifier(
     prevalence: Mapping[str, float],
     cache: ArtifactCache,
     trainers: Trainers,
+    name: str = "classifier",
 ) -> Path:
     """The folder of the trained classifier (``best.ckpt``, ``training.json``).
 
     ``rows`` are those of the ``augmentation``, which decides on transforms and mixup besides. The
-    validation score is that at ``prevalence`` (class name -> share in the field).
+    validation score is that at ``prevalence`` (class name -> share in the field). ``name`` is that
+    of the ``settings`` in messages.
 
     Raises:
         DataError: the validation or test split lacks a class.
@@ -101,7 +107,7 @@ def build_classifier(
         identity["rows"] = sha256(rows.row.tobytes()).hexdigest()
     if trainers.settings.accumulate > 1:  # statistics of batch normalisation are those of a part
         identity["accumulate"] = trainers.settings.accumulate
-    make = partial(_train, settings, augmentation, seed, rows, prevalence, trainers)
+    make = partial(_train, name, settings, augmentation, seed, rows, prevalence, trainers)
     return cache.build("classifier", identity, make, every_rank=True)
 
 
@@ -120,7 +126,52 @@ def require_heldout(store: Store) -> None:
             )
 
 
+def require_trainable(
+    settings: ClassifierSettings,
+    features: FeatureSettings,
+    augmentation: AugmentationSettings,
+    store: Store,
+    trainer: TrainerSettings,
+) -> None:
+    """Refuse what a classifier of an arm cannot be trained with, before its images are drawn.
+
+    ``features`` is looked at where the arm needs them.
+
+    Raises:
+        SettingsError: classes or a network do not fit the data, or a batch is too small.
+        DistributedError: a batch cannot be divided.
+        DataError: a split lacks a class.
+        CheckpointError: pretrained weights cannot be read, or are of another network.
+    """
+    require_heldout(store)
+    if augmentation.hard_negatives > 0:
+        from svp_lightning.stages.filtering import require_plentiful  # brings scikit-learn
+
+        require_plentiful(store, rare_classes(store.counts("train")))
+    mix(store, None, augmentation.model_copy(update={"extra": "none"}), seed=0)
+    needed = {"classifier": settings}
+    if augmentation.needs_features:
+        needed["features.classifier"] = features.classifier
+    for name, own in needed.items():
+        _require_batches(name, own.batch_size, planned_processes(trainer), trainer.accumulate)
+        fixed_stem_stride(own.backbone, store.image_size, own.stem_stride)
+        if own.pretrained_weights is not None:
+            network = Classifier(own, store.class_names, store.image_size).network
+            load_pretrained(network, own.pretrained_weights)
+
+
+def _require_batches(name: str, batch_size: int, processes: int, parts: int) -> None:
+    require_divisible(f"{name}.batch_size", batch_size, processes, parts)
+    if batch_size < 2 * parts:
+        raise SettingsError(
+            f"{name}.batch_size={batch_size} has one image in each of {parts} parts "
+            "(trainer.accumulate), and batch normalisation needs two.",
+            f"Choose {2 * parts} or more, or fewer parts.",
+        )
+
+
 def _train(
+    name: str,
     settings: ClassifierSettings,
     augmentation: AugmentationSettings,
     seed: int,
@@ -153,13 +204,13 @@ def _train(
     )
     callbacks = checkpoint_callbacks(folder, keep=settings.keep)
     trainer = trainers.make("Classifier", folder, callbacks, max_steps=settings.steps)
-    require_divisible("classifier.batch_size", settings.batch_size, trainer.world_size, parts)
+    _require_batches(name, settings.batch_size, trainer.world_size, parts)
     images = settings.steps * settings.batch_size
     announce = partial(announce_training, trainer, module.network, _loss, rows, images)
     if trainers.settings.compile:
         module.network.compile()
     fit(trainer, module, datamodule, folder, announce)
-    require_finished("classifier", trainer.global_step, settings.steps)
+    require_finished(name, trainer.global_step, settings.steps)
     if is_main_process():
         record = {
             "validation_score": _score(module, trainer),
@@ -215,13 +266,13 @@ def build_feature_classifier(
 ) -> Path:
     """The classifier behind the feature network: trained on real images, classes balanced.
 
-    It depends on the data and the ``features`` settings alone, so all runs on one store,
-    whatever their generator, classifier and seed, are measured with the same network.
+    It depends on the data, the ``features`` settings, the prevalence that its checkpoint is chosen
+    at and the parts of a batch (``trainer.accumulate``) alone. So all runs on one store, whatever
+    their generator, classifier and seed, are measured with the same network.
     """
-    rows = mix(store, None, FEATURE_ARM, settings.seed)
-    return build_classifier(
-        settings.classifier, FEATURE_ARM, settings.seed, rows, prevalence, cache, trainers
-    )
+    own, arm, rows = settings.classifier, FEATURE_ARM, mix(store, None, FEATURE_ARM, settings.seed)
+    how = cache, trainers, "features.classifier"
+    return build_classifier(own, arm, settings.seed, rows, prevalence, *how)
 
 
 def build_features(

@@ -153,14 +153,18 @@ def device_name(device: torch.device, processes: int = 1) -> str:
     return name if processes == 1 else f"{processes} × {name}"
 
 
+def planned_processes(trainer: TrainerSettings) -> int:
+    """Processes of a run, on all nodes together."""
+    return (trainer.processes or max(1, torch.cuda.device_count())) * trainer.num_nodes
+
+
 def planned_device(trainer: TrainerSettings) -> str:
     """What a run would compute on, as finished outputs name it (:func:`.clock.device`)."""
     try:
         device = choose_device(trainer)
     except SettingsError:  # of a cluster, seen from where its jobs are submitted
         return OTHER_GPU
-    processes = trainer.processes or max(1, torch.cuda.device_count())
-    return device_name(device, processes * trainer.num_nodes).partition(",")[0]
+    return device_name(device, planned_processes(trainer)).partition(",")[0]
 
 
 def gain_of_one_thread(step: Callable[[], object], device: torch.device, took: float) -> float:

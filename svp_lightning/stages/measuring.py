@@ -204,18 +204,19 @@ def write_tables(
     write_csv(run_dir / PREVALENCE, table, lineterminator="\n")
 
 
-def costs(stages: Mapping[str, Path | Clock | None]) -> dict[str, dict[str, Any]]:
+def costs(stages: Mapping[str, Path | Store | Clock | None]) -> dict[str, dict[str, Any]]:
     """The ``costs`` part: what each stage took, from its artifact's record or its clock.
 
-    ``stages``: stage -> folder of its artifact, the clock of work done now, or None for a stage
-    this run does without. Artifacts without a record of costs are left out.
+    ``stages``: stage -> its artifact, the clock of work done now, or None for a stage this run does
+    without. Artifacts without a record of costs are left out.
     """
     found: dict[str, dict[str, Any]] = {}
     for stage, source in stages.items():
         if isinstance(source, Clock):
             found[stage] = dict(source.read())
         elif source is not None:
-            cost = cost_of(source)
+            folder = source.path if isinstance(source, Store) else source
+            cost = cost_of(folder)
             if cost is not None:
-                found[stage] = cost | {"artifact": source.name}
+                found[stage] = cost | {"artifact": folder.name}
     return found

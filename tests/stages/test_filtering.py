@@ -14,6 +14,7 @@ import torch
 from svp_lightning.__main__ import configured
 from svp_lightning.classifier.features import Described
 from svp_lightning.commands import evaluate
+from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError, SettingsError, StoreError
 from svp_lightning.evaluation.fidelity.measures import ClassFilter, Rejection
 from svp_lightning.pipeline import Pipeline
@@ -158,6 +159,19 @@ def test_no_class_is_loaded_whole(
     wanted = {"silicone_oil": 2}
     build_filtered(settings, Path("network"), store, wanted, lambda _: store, cache, cpu)
     assert looked_at[0] == store.counts("train")["protein"]
+
+
+def test_a_pool_is_judged_once(svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline, judged = svp_pipeline(*FILTERED), []
+
+    def drawn(*given: Any) -> Store:
+        judged.append(given)
+        return pipeline.store
+
+    monkeypatch.setattr(filtering, "build_filtered", drawn)
+    pipeline.features = Path("network")
+    assert pipeline.pool is pipeline.generated is pipeline.store
+    assert len(judged) == 1
 
 
 def test_hopeless_generator_is_refused(

@@ -1,0 +1,57 @@
+"""What a classifier cannot be trained with is said before images are drawn for it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from svp_lightning.errors import SvpError
+from svp_lightning.pipeline import Pipeline
+
+Build = Callable[..., Pipeline]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["data.prevalence={protein: 9, oil: 1, air_bubble: 1}"], "The prevalence names"),
+        (["augmentation.sampling={protein: 9, oil: 1, air_bubble: 1}"], "sampling names protein"),
+        (["classifier.pretrained_weights=/no/weights.pth"], "weights.pth cannot be read"),
+        (["classifier=convnext_tiny", "classifier.stem_stride=1"], "no stem of stride 1"),
+        (["generator.batch_size=6", "trainer.accumulate=3"], r"classifier\.batch_size=16 .* of 3"),
+        (["classifier.batch_size=2", "trainer.accumulate=2"], "one image in each of 2 parts"),
+        (
+            ["augmentation=diffusion_filtered", "features.classifier.batch_size=15",
+             "trainer.accumulate=2"],
+            r"features\.classifier\.batch_size=15",
+        ),
+        (
+            ["augmentation.hard_negatives=0.1", "augmentation.method=diffusion_hard_negatives",
+             "scale.counts.train={protein: 9, silicone_oil: 9, air_bubble: 9}"],
+            "all classes of .* are equally frequent",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_are_reported_before_the_generator_is_trained(
+    svp_pipeline: Build, overrides: list[str], named: str
+) -> None:
+    pipeline = svp_pipeline("augmentation=diffusion", "generator.seed=41", *overrides)
+    with pytest.raises(SvpError, match=named):
+        _ = pipeline.rows
+    assert not {"generator", "feature_classifier", "pool"} & set(vars(pipeline))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_that_lacks_a_class_is_named_first(svp_pipeline: Build, split: str) -> None:
+    pipeline = svp_pipeline("augmentation=diffusion", "generator.seed=41")
+    splits = pipeline.store.particles["split"].to_numpy(dtype=object)
+    splits[pipeline.store.indices(split, label=2)] = ""
+    pipeline.store = pipeline.store.changed({"split": splits}, {"lacks": split})
+    with pytest.raises(SvpError, match=rf"no {split}|{split} split .*no images of air_bubble"):
+        _ = pipeline.rows
+    assert "generator" not in vars(pipeline)
+
+
+def test_the_batch_of_the_feature_network_is_named_as_it_is_set(svp_pipeline: Build) -> None:
+    pipeline = svp_pipeline("features.classifier.batch_size=15", "trainer.accumulate=2")
+    with pytest.raises(SvpError, match=r"^features\.classifier\.batch_size=15 "):
+        _ = pipeline.feature_classifier
