@@ -40,6 +40,9 @@ def with_overrides(store: Store, file: Path) -> Store:
     _refuse(file, changes["id"], strange, "gets a label that is no class of the data", remedy)
     rows = row_of[changes["id"]].to_numpy()
     present = store.particles["label"].to_numpy(dtype=object)
+    unlabelled = pd.Series(store.labels[rows] < 0, index=changes.index)
+    remedy = "Give its class where the data are imported (data.labels): then it gets a split, too."
+    _refuse(file, changes["id"], unlabelled, "has no label that could be corrected", remedy)
     if "given" in changes:
         other = (changes["given"] != present[rows]) & (changes["given"] != "")
         _refuse(file, changes["id"], other, "had another label then", "Audit the data again.")

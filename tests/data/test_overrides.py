@@ -65,6 +65,13 @@ def test_what_does_not_fit_is_refused_by_name(
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_an_image_that_had_no_label_is_not_corrected(make_store, tmp_path: Path) -> None:
+    store = make_store([("protein", "train", 4), (None, "", 2)])
+    with pytest.raises(DataError, match=r"'p4' has no label.*data\.labels"):
+        with_overrides(store, written(tmp_path, [("p4", "", "relabel", "protein")]))
+    with_overrides(store, written(tmp_path, [("p4", "", "unsure", "protein")]))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"name,label\np0,protein\n", b"\xff\xfe\x00"])
 def test_broken_files_are_refused(store: Store, tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "labels.csv"
