@@ -23,13 +23,18 @@ from torch import Tensor, nn
 
 from svp_lightning.classifier.backbones import fixed_stem_stride
 from svp_lightning.classifier.network import Classifier
-from svp_lightning.classifier.settings import Backbone, ClassifierSettings
+from svp_lightning.classifier.settings import (
+    PACKAGED_CONFIG,
+    PACKAGED_WEIGHTS,
+    Backbone,
+    ClassifierSettings,
+)
 from svp_lightning.data.classes import ClassName
 from svp_lightning.errors import ArtifactError, CheckpointError
 from svp_lightning.runtime.files import replacing, sha256_of_file, write_json
 from svp_lightning.runtime.settings import FileName, read_stored
 
-CONFIG, WEIGHTS, CARD, ONNX = "config.json", "model.safetensors", "README.md", "model.onnx"
+CONFIG, WEIGHTS, CARD, ONNX = PACKAGED_CONFIG, PACKAGED_WEIGHTS, "README.md", "model.onnx"
 CHECKPOINT = "classifier.ckpt"
 """Of a run's folder, which :func:`open_classifier` reads as well."""
 FORMAT: Literal["svp_lightning classifier 1"] = "svp_lightning classifier 1"

@@ -13,7 +13,7 @@ from svp_lightning.runtime.settings import Seed, Settings
 
 RELEASED = Path(__file__).parents[1] / "pretrained" / "flow_imaging_64px"
 """The packaged classifier that comes with the package (experiments/released_classifiers)."""
-PACKAGED_WEIGHTS = "model.safetensors"
+PACKAGED_CONFIG, PACKAGED_WEIGHTS = "config.json", "model.safetensors"
 """Of a packaged classifier (:mod:`svp_lightning.classifier.packaged`)."""
 
 Backbone = Literal[

@@ -33,8 +33,6 @@ OVERRIDES = "label_overrides.csv"
 """The corrected labels that were used, with who, when and why."""
 CLASSIFIER, METRICS = "classifier.ckpt", "metrics.csv"
 VALIDATION, PREVALENCE = "val_predictions.parquet", "prevalence.csv"
-PACKAGED_CONFIG = "config.json"
-"""Of a packaged classifier (:mod:`svp_lightning.classifier.packaged`)."""
 OBJECTIVE_FILE = "SVP_CELL_RESULT"
 """Environment variable naming the file in which a sweep wants the cell's objective."""
 

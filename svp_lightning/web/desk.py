@@ -7,16 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from svp_lightning.classifier.settings import PACKAGED_WEIGHTS, RELEASED
+from svp_lightning.classifier.settings import PACKAGED_CONFIG, PACKAGED_WEIGHTS, RELEASED
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import CHECKSUMS
 from svp_lightning.runtime.settings import assignment
-from svp_lightning.stages.run_folder import (
-    CLASSIFIER,
-    PACKAGED_CONFIG,
-    RESULTS,
-    weights_of,
-)
+from svp_lightning.stages.run_folder import CLASSIFIER, RESULTS, weights_of
 from svp_lightning.web.jobs import Job
 from svp_lightning.web.settings import ServeSettings
 from svp_lightning.web.uploads import Upload
