@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -44,12 +45,11 @@ from svp_lightning.runtime.distributed import (
 from svp_lightning.runtime.files import (
     explaining_write_errors,
     nothing_left_on_failure,
-    replacing,
     sha256_of_file,
     sha256_of_json,
     write_text,
 )
-from svp_lightning.runtime.settings import as_typed, config_folder
+from svp_lightning.runtime.settings import as_typed, config_folder, literal
 from svp_lightning.runtime.trail import record, recorded
 from svp_lightning.stages import run_folder as kept
 from svp_lightning.stages.settings import SimulatedData
@@ -58,6 +58,8 @@ UNTYPED = ("logger", "callbacks", "hydra")
 """Groups that are not part of the typed settings."""
 TRACED = ("evaluate", "assess", "audit", "predict", "export", "import_weights")
 """Tasks whose results the audit trail records."""
+OF_PREDICTIONS = ("task", "study", "data", "predict", "trainer", "paths")
+"""What decides predictions: nothing of this configuration's own classifier."""
 
 
 def configured(*overrides: str) -> Config:
@@ -80,7 +82,7 @@ def run(cfg: DictConfig) -> None:
     launch_id()  # before any child process starts, so that all of a launch share it
     run_dir = run_folder(config)
     # Loggers may refer to the run's folder, which is known only now.
-    OmegaConf.update(cfg, "paths.run", str(run_dir), force_add=True)
+    OmegaConf.update(cfg, "paths.run", literal(str(run_dir)), force_add=True)
     with explaining_write_errors(run_dir):
         done = config.task == "evaluate" and kept.finished(run_dir)
     if done:
@@ -136,7 +138,7 @@ def _carry_out(
             _record(cfg, run_dir, overrides)
         written = command(pipeline) or run_dir
         if task in ("assess", "audit", "predict") and is_main_process():
-            _record(_used_by_predict(cfg) if task == "predict" else cfg, run_dir, overrides)
+            _record(cfg, run_dir, overrides)
         if task in TRACED and is_main_process():
             _trace(pipeline.config, written)
 
@@ -201,18 +203,12 @@ def _continued(cfg: DictConfig, node: DictConfig) -> dict[str, str]:
     return {"id": kept.wandb_run_id(Path(cfg.paths.run))} if new and is_main_process() else {}
 
 
-def _used_by_predict(cfg: DictConfig) -> DictConfig:
-    """The settings that decide predictions: none of this configuration's own classifier."""
-    values = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(values, dict)
-    parts = ("task", "study", "data", "predict", "trainer", "paths")
-    return OmegaConf.create({part: values[part] for part in parts})
-
-
 def _record(cfg: DictConfig, run_dir: Path, overrides: Path | None) -> None:
     """Keep the resolved configuration, corrected labels and the command with the results."""
-    with replacing(run_dir / kept.CONFIG) as temporary:
-        OmegaConf.save(cfg, temporary, resolve=True)
+    parts = OF_PREDICTIONS if cfg.task == "predict" else cfg
+    values = {str(part): _resolved(cfg[part]) for part in parts}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    write_text(run_dir / kept.CONFIG, text)
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     write_text(run_dir / "command.txt", command + "\n")
     if overrides is not None:

@@ -1,40 +1,76 @@
 """What is typed reaches the program, or comes back as the command that does."""
 
 import shlex
+from pathlib import Path
 
 import pytest
+import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from svp_lightning.__main__ import configured, refuse_unquoted
+from svp_lightning.__main__ import _record, configured, refuse_unquoted, run
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.settings import as_typed
+from svp_lightning.runtime.settings import as_typed, assignment, config_folder
 
 AWKWARD = [
     *("/data/Größe", "~/x", "a,b=c", "/my/Run (1)", "/a[1]", "/a{b}", "/it's", 'say "x"', "a#b"),
     *("C:\\data\\Größe\\", "a;b", "a`b`", "what!?", "a$b ü", "a&b", "日本", "", "x\\'y", "* ?"),
 ]
+RESOLVED = [
+    *(
+        "${oc.env:HOME}",
+        "/a${b}",
+        "\\${b}",
+        "\\\\${b}\\",
+        "${",
+        "$${b",
+        "'${b}\\'",
+        "${b}${c}",
+        "b\\\n",
+    ),
+]
+"""What Hydra reads and OmegaConf would resolve."""
 
 
 def parsed(argument: str) -> object:
-    return OverridesParser.create().parse_override(argument).value()
+    return OmegaConf.create([OverridesParser.create().parse_override(argument).value()])[0]
 
 
-@pytest.mark.parametrize("value", AWKWARD)
+@pytest.mark.parametrize("value", AWKWARD + RESOLVED)
 def test_the_suggested_command_gives_the_same_value(value: str) -> None:
     (argument,) = shlex.split(as_typed("data.root", value))
     assert parsed(argument) == value
 
 
-@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])))
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"])) | st.text("\\${}'a:\n"))
 def test_any_value_comes_through(value: str) -> None:
     (argument,) = shlex.split(as_typed("data.root", value))
     assert parsed(argument) == value
     refuse_unquoted([argument])
 
 
-@pytest.mark.parametrize("value", AWKWARD[:6] + AWKWARD[7:10] + ["/a,b"])
+@pytest.mark.parametrize("value", RESOLVED)
+def test_nothing_is_resolved_twice(value: str, tmp_path: Path) -> None:
+    """Neither in the name of a run's folder nor in the settings that are kept with the results."""
+    outputs = tmp_path / value
+    given = {"predict.blank": value, "paths.outputs": str(outputs), "data.root": str(tmp_path)}
+    words = ["data=folder", *(assignment(*pair) for pair in given.items())]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cfg = compose("config", overrides=["task=verify", *words])
+    with pytest.raises(SystemExit):  # there is no trail
+        run(cfg)
+    assert Path(cfg.paths.run).is_relative_to(outputs)
+    cfg.task = "predict"
+    _record(cfg, tmp_path, None)
+    kept = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert kept["predict"]["blank"] == value
+    assert Path(kept["paths"]["run"]).is_relative_to(outputs)
+
+
+@pytest.mark.parametrize("value", AWKWARD[:6] + AWKWARD[7:10] + ["/a,b", "/a${b},c"])
 def test_what_hydra_cannot_read_is_refused_with_the_command(value: str) -> None:
     if value in ("/a[1]", "/a{b}"):
         value += " (1)"

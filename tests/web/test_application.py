@@ -96,6 +96,16 @@ def test_an_upload_is_classified_shown_and_removed(serve: Serve, tmp_path: Path)
     assert not list(place.iterdir())
 
 
+def test_the_page_gives_no_environment_variable_away(serve: Serve, tmp_path: Path) -> None:
+    name = "${oc.env:HOME}"
+    (tmp_path / "outputs/study/run").rename(tmp_path / "outputs/study" / name)
+    client = serve()
+    assert send(client, {f"{name}/a.png": png()}, blank=name, classifier=f"study/{name}")["id"]
+    words = unescape(ended(client)["html"])
+    assert repr(rf"predict.blank='\{name}'") in words
+    assert rf"predict.run='{tmp_path}/outputs/study/\\{name}'" in words
+
+
 def test_a_job_can_be_watched_and_cancelled_and_is_the_only_one(serve: Serve) -> None:
     client = serve()
     send(client, {"wait.png": png()})
