@@ -148,7 +148,7 @@ def _trace(config: Config, written: Path) -> None:
     facts = {"configuration": sha256_of_json(run_identity(config))}
     if config.data.label_overrides is not None:
         facts["label_overrides"] = sha256_of_file(config.data.label_overrides)
-    record(config.paths.outputs, config.task, written, facts)
+    record(config.paths.outputs, config.task, written, facts, derived={kept.PREVALENCE})
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import errno
 import getpass
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,23 @@ OF_LOGGERS = {"wandb"}
 START = "0" * 64
 
 
-def record(folder: Path, task: str, written: Path, facts: Mapping[str, Any]) -> None:
+def record(
+    folder: Path,
+    task: str,
+    written: Path,
+    facts: Mapping[str, Any],
+    derived: Collection[str] = (),
+) -> None:
     """Append a line about what a task has written below ``written``; ``facts`` are part of it.
+
+    ``derived`` names files that are made of recorded ones, and may be made again.
 
     Raises:
         ArtifactError: the last line cannot be read, or the disk is full.
     """
     names = sorted(file.relative_to(written) for file in written.rglob("*") if file.is_file())
-    kept = [name for name in names if name.suffix in RESULTS and name.parts[0] not in OF_LOGGERS]
+    left_out = OF_LOGGERS.union(derived)
+    kept = [name for name in names if name.suffix in RESULTS and name.parts[0] not in left_out]
     hashes = {name.as_posix(): sha256_of_file(written / name) for name in kept}
     with explaining_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

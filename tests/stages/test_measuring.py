@@ -95,6 +95,7 @@ def test_prevalence_can_be_asked_for_later(svp: Program, tmp_path: Path) -> None
     assert "50 : 1" in (run / "report.html").read_text(encoding="utf-8")
     assert "50 : 1" in svp.said()
     assert json.loads((run / "results.json").read_text()) == before
+    svp("task=verify")  # it is made of recorded predictions, as reports are
     assert "has no predictions.parquet" in svp.fails("task=prevalence", f"predict.run={tmp_path}")
 
 
