@@ -52,6 +52,10 @@ def test_any_value_comes_through(value: str) -> None:
     refuse_unquoted([argument])
 
 
+def test_many_backslashes_are_doubled_at_once() -> None:
+    assert assignment("x", 100_000 * "\\" + "x") == f"x='{100_000 * chr(92)}x'"
+
+
 @pytest.mark.parametrize("value", RESOLVED)
 def test_nothing_is_resolved_twice(value: str, tmp_path: Path) -> None:
     """Neither in the name of a run's folder nor in the settings that are kept with the results."""

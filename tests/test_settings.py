@@ -140,7 +140,7 @@ def test_when_lightning_runs_the_command_again(
     [
         (" 0.5 ", 0.5),
         ("run 1 = 0.5, it's = 4e-1,", {"run 1": 0.5, "it's": 0.4}),
-        ("run=1 = 0.5, a, b = 0.25", {"run=1": 0.5, "a, b": 0.25}),
+        ("run=1 = 0.5, a, b = 0.25 ", {"run=1": 0.5, "a, b": 0.25}),
     ],
 )
 def test_volumes_of_runs_are_told_by_their_names(
@@ -151,7 +151,10 @@ def test_volumes_of_runs_are_told_by_their_names(
 
 @pytest.mark.parametrize(
     "given",
-    ["1,5", "a = 1,5", "a = 0.5, b = 1,5", "a = 0.5, b = x", "a", "a =", "a = 1, " * 60 + "b"],
+    [
+        *("1,5", "a = 1,5", "a = 0.5, b = 1,5", "a = 0.5, b = x", "a", "a =", "= 1", "a = 1, = 2"),
+        *("a = 1, " * 60 + "b", "a" + " " * 100_000 + "b", "a = 1" + " " * 100_000 + "b"),
+    ],
 )
 def test_a_volume_that_is_read_in_part_is_refused(given: str, tmp_path: Path) -> None:
     """With a decimal comma, 1,5 mL would be 1 mL."""

@@ -79,10 +79,10 @@ def _volumes(given: Any) -> Any:
     """``run 1 = 0.5, it's = 0.4`` as a dictionary; those of Hydra hold no such names."""
     if not isinstance(given, str) or re.fullmatch(r"\s*[\d.eE+-]+\s*", given):
         return given
-    one, found, end = re.compile(r"\s*(.+?)\s*=\s*([\d.eE+-]+)\s*(?:,\s*|$)"), {}, 0
-    while match := one.match(given, end):  # one after the other: what is left over is no volume
-        found[match[1]], end = match[2], match.end()
-    if found and end == len(given):
+    found, end = {}, 0
+    for match in re.finditer(r"=\s*([\d.eE+-]+)\s*(?:,|$)", given):
+        found[given[end : match.start()].strip()], end = match[1], match.end()
+    if found and "" not in found and not given[end:].strip():  # what is left over is no volume
         return found
     raise ValueError(
         "give a volume in mL with a decimal point, or of several runs each one's: run 1 = 0.5, "

@@ -42,13 +42,13 @@ def runtime(**constraints: Any) -> Any:
 
 def literal(value: str) -> str:
     """``value`` for OmegaConf, which else replaces ``${oc.env:HOME}`` by what it names."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return re.sub(r"(?<!\\)(\\*)\$\{", r"\1\1\\${", value)
 
 
 def assignment(key: str, value: str) -> str:
     """``key='value'`` as an argument of the command line, so that any value comes through."""
     # Hydra: a quote is escaped, and so are backslashes before a quote.
-    doubled = re.sub(r"(\\*)(?='|\Z)", lambda match: 2 * match[1], literal(value))
+    doubled = re.sub(r"(?<!\\)(\\+)(?='|\Z)", lambda match: 2 * match[1], literal(value))
     escaped = doubled.replace("'", "\\'")
     return f"{key}='{escaped}'"
 

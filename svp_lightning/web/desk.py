@@ -26,6 +26,7 @@ KINDS = {
 
 
 Positive = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(max_length=1000)]
 
 
 class Asked(BaseModel):
@@ -33,14 +34,14 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    upload: str
-    classifier: str
+    upload: Name
+    classifier: Name
     kind: Literal["auto", "flowcam", "mfi", "collage", "folder"]
-    volume_ml: str | None
+    volume_ml: Annotated[str, Field(max_length=10_000)] | None
     dilution: Positive | None
     pixel_size_um: Positive | None
     container_ml: Positive | None
-    blank: str | None
+    blank: Name | None
     skip_unreadable: bool
 
 

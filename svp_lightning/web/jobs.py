@@ -22,7 +22,7 @@ SHOWN = {".html", ".csv", ".pdf"}
 MAX_LINES, MAX_LINE = 2000, 1000
 """Of what the command prints, kept for the page."""
 SECONDS_TO_END = 5.0
-_PROGRESS = re.compile(r"(\w[^:|]*?)\s*:\s*(\d+)%\|")
+_PROGRESS = re.compile(r"(\w[^:|]*):\s*(\d+)%\|")
 _ERROR, _WARNING = "Error: ", "Warning: "
 _FIELDS = {
     "predict.blank": "“Blank run”",
@@ -106,7 +106,7 @@ class Job:
 
     def _read(self, line: str) -> None:
         if progress := _PROGRESS.match(line):
-            self.stage, self.percent = progress[1], int(progress[2])
+            self.stage, self.percent = progress[1].rstrip(), int(progress[2])
             return
         self.folder = _results_named(line) or self.folder
         line = self._without_places(line)

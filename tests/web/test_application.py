@@ -173,6 +173,9 @@ def test_an_upload_that_was_refused_is_not_classified(serve: Serve) -> None:
     assert "more than 1 files" in client.post("/job", json=asked).json()["error"]
     newer = client.post("/uploads").json()["id"]
     assert "replaced" in client.post("/job", json=asked).json()["error"]
+    for name in ("classifier", "volume_ml", "blank"):
+        long = {**asked, "upload": newer, name: "a" * 20_000}
+        assert "at most" in client.post("/job", json=long).json()["error"]
     for wrong in ({"classifier": "../../etc"}, {"kind": "odd"}, {"dilution": -1}, {"more": 1}):
         answer = client.post("/job", json={**asked, "upload": newer, **wrong})
         assert answer.status_code == 400

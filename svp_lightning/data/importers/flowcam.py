@@ -261,7 +261,7 @@ def _single_images(table: pd.DataFrame, file: Path) -> pd.Series | None:
     run = re.escape(file.stem)
     of_run = {p: re.sub(rf"^{run}[ _-]+", "", p.stem, flags=re.IGNORECASE) for p in images}
     of_run = {p: key for p, key in of_run.items() if key != p.stem}
-    keys = of_run or {p: re.sub(r".*?(\d+)$", r"\1", p.stem) for p in images}
+    keys = of_run or {p: re.sub(r"^.*\D(?=\d+$)", "", p.stem) for p in images}
     by_key = {key.lstrip("0").lower(): str(p) for p, key in keys.items()}
     names = table["particle_id"].astype(str)
     guids = table.get("image_id", names).str.lstrip("0").str.lower()

@@ -63,7 +63,7 @@ _SIZES = (
 
 def _column(header: str) -> str | None:
     """``"Diameter (ABD) (µm)"`` -> ``"abd_diameter_vendor_um"``; None where it is not known."""
-    name = re.sub(r"\s*\((?:[µμu]m[²³23^]*|px|pixels|ml|%)\)\s*$", "", header.strip().lower())
+    name = re.sub(r"\((?:[µμu]m[²³23^]*|px|pixels|ml|%)\)$", "", header.strip().lower()).strip()
     return _COLUMN_OF.get(name) or _COLUMN_OF.get(name.replace(" ", "_"))
 
 

@@ -126,7 +126,7 @@ def labels_from_table(
     table.require((*key, "label"))
     if not by_id:  # "000001" and "1.0" are 1: spreadsheets write whole numbers in many ways
         rows["particle_id"] = rows["particle_id"].str.replace(
-            r"^0*([0-9]+)(?:[.,]0*)?$", r"\1", regex=True
+            r"^0*(0|[1-9][0-9]*)(?:[.,]0*)?$", r"\1", regex=True
         )
     known = _names(particles[key].astype(str))
     if by_id:  # on Windows, paths have backslashes

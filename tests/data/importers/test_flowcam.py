@@ -13,7 +13,7 @@ from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.data.mix import train_rows
 from svp_lightning.data.settings import SplitFractions
 from svp_lightning.data.store import Store
-from svp_lightning.errors import StoreError
+from svp_lightning.errors import DataError, StoreError
 from tests.data.importers.made_runs import (
     CAL,
     CSV_NAMES,
@@ -127,6 +127,12 @@ def test_the_table_of_labels_in_the_folder_is_no_run(runs) -> None:
     store = ingest(runs, labels="labels.csv")
     assert set(store.particles["group"]) == {f"run{k}" for k in range(4)}
     assert set(store.particles["label"]) == {"oil"}
+
+
+def test_a_header_of_many_blanks_is_read_at_once(tmp_path) -> None:
+    (tmp_path / "run.csv").write_text("a" + " " * 100_000 + "b,Length (\u00b5m)\n1,2\n")
+    with pytest.raises(DataError, match="lacks the column Particle ID"):
+        read_particles(tmp_path / "run.csv")
 
 
 def test_litter_of_other_systems_is_no_part_of_a_run(runs) -> None:

@@ -221,7 +221,7 @@ def test_volumes_that_disagree_are_both_named_and_neither_is_used(folder) -> Non
         ("Sample Volume Imaged ml,1.74e-02", 0.0174),
         ("Sample Volume Imaged ml;0,0174", 0.0174),
         ('"Sample Volume Imaged ml","0.0174"', 0.0174),
-        ("Sample Volume Imaged (ml)\t0.0174", 0.0174),
+        ("Sample Volume Imaged (ml) \t  0.0174", 0.0174),
         ("Fluid Volume Imaged,0.0174 mL", 0.0174),
         ("Fluid Volume Imaged: n/a", None),
     ],
@@ -235,11 +235,30 @@ def test_volumes_are_read_with_their_unit(tmp_path, line, ml) -> None:
     assert [one.value for one in (*summary["count"], *summary["per_ml"])] == [1000, 96379]
 
 
-@pytest.mark.parametrize("value", ["1,234.5 ml", "0.0174 gal", "0.0174 ml 3", "about 2"])
+MANY = 100_000
+"""A pattern whose steps grow with the square of the length takes minutes, one of more hours."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1,234.5 ml",
+        "0.0174 gal",
+        "0.0174 ml 3",
+        "about 2",
+        " " * MANY + "x 1",
+        "1" + " ," * MANY + "x",
+    ],
+)
 def test_volumes_that_are_not_understood_are_refused(tmp_path, value) -> None:
     (tmp_path / "s.txt").write_text(f"Fluid Volume Imaged: {value}\n")
     with pytest.raises(DataError, match="not understood as a volume"):
         read_summary(tmp_path / "s.txt")
+
+
+def test_a_line_of_many_tabs_says_nothing(tmp_path) -> None:
+    (tmp_path / "s.txt").write_text("Count:1,234" + "\t" * MANY + "x\n")
+    assert read_summary(tmp_path / "s.txt") == {}
 
 
 # Dilution

@@ -75,6 +75,7 @@ def test_labels_missing_at_the_end_of_a_row_leave_a_particle_unlabelled(tmp_path
         ("particle_id,label\n1,oil\n\n000001,air\n", "row 4: run r, particle_id 1 is listed tw"),
         ("label,particle_id\noil\n", "row 2: the particle_id is empty"),
         ("particle_id,label\n1.5,oil\n", r"first: r/1\.5"),
+        ("particle_id,label\n" + 100_000 * "0" + "x,oil\n", "first: r/000"),  # at once
         ("particle_id,label,Class,class\n1,oil,a,b\n", "columns 'Class' and 'class' for the same"),
         ("particle_id,label\n1,oil,air\n", "row 2: 3 cells where the header has 2"),
         ("particle_id,label\n1,oil+\n2,oil-\n", r"'oil\+' and 'oil-'"),
