@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 from rich.table import Table
@@ -50,7 +51,14 @@ def _precision(trainer: TrainerSettings) -> str:
 
 
 def _folder(path: Path) -> str:
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            return f"{path} (NOT WRITABLE, the link {place} leads nowhere)"
     existing = next(p for p in [path.resolve(), *path.resolve().parents] if p.exists())
-    writable = "writable" if os.access(existing, os.W_OK) else "NOT WRITABLE"
+    try:
+        with TemporaryFile(dir=existing):
+            writable = "writable"
+    except OSError:
+        writable = "NOT WRITABLE"
     usage = os.statvfs(existing)
     return f"{path} ({writable}, {usage.f_bavail * usage.f_frsize / 1e9:.0f} GB free)"

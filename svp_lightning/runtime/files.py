@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 """Numbers of the errors of file systems without locks (some network mounts)."""
+_OF_FOLDERS = {errno.EEXIST, errno.ENOENT}
+"""Numbers of the errors where a folder cannot be made: a link that leads nowhere, in ``/proc``."""
 CHECKSUMS = "checksums.json"
 """File name -> SHA-256 of the results in a run's folder."""
 SWEEP_MEMORY = "SVP_SWEEP_MEMORY"
@@ -62,9 +64,12 @@ def explaining_write_errors(path: Path) -> Iterator[None]:
                 "Free some space, or point paths.artifacts and paths.outputs at a larger disk; "
                 "the same command then resumes where it stopped.",
             ) from error
-        if error.errno in PATH_ERRORS:
+        place = Path(error.filename or "")
+        above = error.errno in _OF_FOLDERS and place in (path, *path.parents)
+        if error.errno in PATH_ERRORS or above:
+            nowhere = above and place.is_symlink() and f"the link {place} leads nowhere"
             raise ArtifactError(
-                f"{path} cannot be written ({error.strerror}).",
+                f"{path} cannot be written ({nowhere or error.strerror}).",
                 "Check the folder and its permissions, shorten name=… and study=…, or set "
                 "paths.artifacts and paths.outputs.",
             ) from error

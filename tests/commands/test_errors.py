@@ -57,6 +57,7 @@ def test_bad_image_folders(
         (f"name={'n' * 250}", "cannot be written"),
         ("paths.outputs=/dev/null/below", "cannot be written"),
         ("paths.artifacts=/dev/null/below", "cannot be written"),
+        ("paths.outputs=/proc/below", "cannot be written"),
         ("data.prevalence={protein:1,dust:2}", "dust"),
         ("data.prevalence={protein:-1}", "prevalence"),
         ("data.image_size=50", "image_size"),

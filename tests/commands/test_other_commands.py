@@ -12,6 +12,7 @@ import httpx2
 import pandas as pd
 import pytest
 
+from svp_lightning.commands.doctor import _folder
 from svp_lightning.evaluation.schema import read_results
 from svp_lightning.stages.run_folder import OVERRIDES
 from tests.conftest import Program, clean_environment
@@ -133,7 +134,11 @@ def test_verify_finds_a_changed_result_of_any_task(svp: Program, tmp_path: Path)
     assert "since they were recorded: 1, the first" in svp.fails("task=verify")
 
 
-def test_doctor_names_what_it_found(svp: Program) -> None:
+def test_doctor_names_what_it_found(svp: Program, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert "NOT WRITABLE, the link link leads nowhere" in _folder(Path("link/below"))
+    assert "(NOT WRITABLE, " in _folder(Path("/proc/below"))
+    assert "(writable, " in _folder(Path("new"))
     svp("task=doctor")
     out = svp.said()
     for word in ("torch", "GPUs", "for training, ", "for tests", "paths.artifacts", "W&B"):

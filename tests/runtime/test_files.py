@@ -13,7 +13,7 @@ from threading import Barrier
 
 import pytest
 
-from svp_lightning.errors import DataError
+from svp_lightning.errors import ArtifactError, DataError
 from svp_lightning.runtime import user_files
 from svp_lightning.runtime.files import (
     SWEEP_MEMORY,
@@ -50,6 +50,14 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> No
         write_json(file, 2)
     assert file.read_text() == "1"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "not mounted" / "folder")
+    with pytest.raises(ArtifactError, match="the link .*/link leads nowhere"):
+        write_json(tmp_path / "link" / "run" / "x.json", 1)
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "x.json"):  # another mistake
+        (tmp_path / "missing").read_text()
 
 
 def test_links_are_followed_and_hidden_folders_only_if_asked_for(root) -> None:
