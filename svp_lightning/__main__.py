@@ -7,6 +7,7 @@ so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 import gc
 import importlib
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
@@ -207,8 +208,7 @@ def _record(cfg: DictConfig, run_dir: Path, overrides: Path | None) -> None:
     """Keep the resolved configuration, corrected labels and the command with the results."""
     parts = OF_PREDICTIONS if cfg.task == "predict" else cfg
     values = {str(part): _resolved(cfg[part]) for part in parts}
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    write_text(run_dir / kept.CONFIG, text)
+    write_text(run_dir / kept.CONFIG, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     write_text(run_dir / "command.txt", command + "\n")
     if overrides is not None:
@@ -286,7 +286,16 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 20)
     with mistakes_in_one_line():
         refuse_unquoted(sys.argv[1:])
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(run)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(
+            run
+        )()
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning makes the one of the other
+        if KeyboardInterrupt not in (type(error), type(error.__context__)):
+            raise
+        if is_main_process():
+            print("\nStopped. The same command resumes.", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

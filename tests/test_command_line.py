@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from svp_lightning.__main__ import _plain
+from svp_lightning.__main__ import _plain, main
 from svp_lightning.classifier.settings import RELEASED
 from svp_lightning.config import TASKS, help_text, parse_config
 from tests.conftest import fresh_process
@@ -139,6 +141,30 @@ def test_sweep_in_one_process_refuses_several_devices_by_any_strategy(tmp_path: 
     done = fresh_process(tmp_path, "-m", "hydra/launcher=basic", *devices, "seed=1,2", check=False)
     assert done.returncode == 1
     assert "hydra/launcher=process" in done.stderr
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted_in_training() -> None:
+    """As Lightning does."""
+    try:
+        interrupted()
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("work", [interrupted, interrupted_in_training])
+def test_ctrl_c_ends_in_one_sentence(
+    work: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("hydra.main", lambda **_: lambda _: work)
+    monkeypatch.setattr("sys.argv", ["svp_lightning"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "\nStopped. The same command resumes.\n"
 
 
 @pytest.mark.parametrize(

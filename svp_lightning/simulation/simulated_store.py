@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import shutil
 import threading
 import time
@@ -254,7 +255,11 @@ def _start_worker(settings: SimulationSettings, image_size: int, seed: int) -> N
 
 
 def leave_with_parent() -> None:
-    """A killed parent cannot stop its workers, and they would wait for it for ever."""
+    """A killed parent cannot stop its workers, and they would wait for it for ever.
+
+    Ctrl-C, which a terminal sends to all, is the parent's to answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_wait_and_leave, daemon=True).start()
 
 

@@ -1,3 +1,5 @@
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +7,8 @@ import pytest
 
 from svp_lightning.data.store import Store
 from svp_lightning.simulation.simulated_store import (
+    fresh_processes,
+    leave_with_parent,
     plan_images,
     simulate_instruments,
     simulate_store,
@@ -95,6 +99,11 @@ def test_processes_and_chunks_do_not_change_a_bit(whole: Store, tmp_path: Path) 
     apart = FEW.model_copy(update={"workers": 2, "chunk_size": 7})
     simulate_store(tmp_path / "store", apart, SIZE, SEED, lambda done: None)
     assert_equal(Store.open(tmp_path / "store"), whole)
+
+
+def test_ctrl_c_leaves_the_processes_to_their_parent() -> None:
+    with ProcessPoolExecutor(1, fresh_processes(), initializer=leave_with_parent) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result() is signal.SIG_IGN
 
 
 def test_instruments_share_a_store_and_a_killed_run_resumes(tmp_path: Path) -> None:
