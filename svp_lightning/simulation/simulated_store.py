@@ -2,8 +2,8 @@
 
 import multiprocessing
 import os
-import signal
 import shutil
+import signal
 import threading
 import time
 from collections import deque

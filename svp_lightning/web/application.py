@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
@@ -36,6 +35,8 @@ from svp_lightning.web.jobs import Job, counts_of, files_of
 from svp_lightning.web.settings import ServeSettings
 from svp_lightning.web.uploads import ARCHIVE, SUFFIXES
 
+MAX_ASKED = 64 * 1024
+"""Bytes of what the page asks for."""
 LOOPBACK = ("127.0.0.1", "localhost")
 STATIC = {"style.css": "text/css", "page.css": "text/css", "page.js": "text/javascript"}
 HEADERS = {
@@ -142,7 +143,7 @@ def _calls(desk: Desk) -> list[Route]:
 
     async def start(request: Request) -> Response:
         try:
-            asked = Asked.model_validate_json(await request.body())
+            asked = Asked.model_validate_json(await _short_body(request))
         except ValidationError as error:
             raise DataError(f"{first_problem(error)}.") from error
         await run_in_threadpool(desk.start, asked)
@@ -163,6 +164,15 @@ def _calls(desk: Desk) -> list[Route]:
         Route("/job", job, methods=["GET"]),
         Route("/job", cancel, methods=["DELETE"]),
     ]
+
+
+async def _short_body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ASKED:
+            raise DataError(f"This is longer than {MAX_ASKED:,} bytes.", "Give shorter names.")
+    return body
 
 
 def _described(job: Job | None) -> dict[str, Any] | None:
@@ -205,9 +215,9 @@ class SameOrigin:
             await send(message)
 
         headers = Headers(scope=scope)
-        origin = urlsplit(headers.get("origin", "")).netloc
+        own = [f"{scheme}://{headers.get('host')}" for scheme in ("http", "https")]
         app = self._app
-        if scope["method"] not in ("GET", "HEAD") and origin != headers.get("host"):
+        if scope["method"] not in ("GET", "HEAD") and headers.get("origin") not in own:
             app = JSONResponse({"error": "This comes from another page."}, status_code=403)
         await app(scope, receive, answer)
 

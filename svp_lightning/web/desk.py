@@ -1,5 +1,6 @@
 """What one server works on: an upload, a prediction, and the results of this session."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -14,7 +15,7 @@ from svp_lightning.runtime.settings import assignment
 from svp_lightning.stages.run_folder import CLASSIFIER, RESULTS, weights_of
 from svp_lightning.web.jobs import Job
 from svp_lightning.web.settings import ServeSettings
-from svp_lightning.web.uploads import Upload
+from svp_lightning.web.uploads import Upload, replaced
 
 KINDS = {
     "flowcam": "FlowCam run",
@@ -26,7 +27,7 @@ KINDS = {
 
 
 Positive = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(max_length=1000)]
+Name = Annotated[str, Field(max_length=5000)]
 
 
 class Asked(BaseModel):
@@ -73,7 +74,7 @@ class Desk:
         """Name -> folder: the preferred one, evaluated ones, the released one, and others.
 
         Evaluated are finished runs and their exports, others are imported weights. The newest come
-        first.
+        first. Those with one name are shown with their whole paths.
         """
         runs = [file.parent for file in self._outputs.glob(f"*/*/{CHECKSUMS}")]
         found = [run for run in runs if (run / CLASSIFIER).is_file()]
@@ -83,7 +84,11 @@ class Desk:
         found += [RELEASED] if weights_of(RELEASED).is_file() else []
         found.sort(key=lambda folder: not (folder / RESULTS).is_file())
         found = [*([self._preferred] if self._preferred else []), *found]
-        return {f"{folder.parent.name}/{folder.name}": folder.resolve() for folder in found}
+        names: dict[Path, str] = {}
+        for folder in found:
+            names.setdefault(folder.resolve(), f"{folder.parent.name}/{folder.name}")
+        times = Counter(names.values())
+        return {name if times[name] == 1 else str(folder): folder for folder, name in names.items()}
 
     def new_upload(self) -> Upload:
         """An empty one."""
@@ -99,7 +104,7 @@ class Desk:
             DataError: it has another name.
         """
         if self._upload is None or self._upload.id != name:
-            raise DataError("This upload was replaced by a newer one.", "Send the files again.")
+            raise replaced()
         return self._upload
 
     def start(self, asked: Asked) -> None:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from io import BufferedReader, FileIO
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import BinaryIO
@@ -33,6 +34,8 @@ MAX_NAME, MAX_DEPTH = 200, 12
 COLLAGE_PIXELS = 250_000
 """A picture of a single particle has fewer."""
 _BLOCK = 1 << 20
+_ENTRY, _ENTRY_BYTES = b"PK\x01\x02", 512
+"""How an entry in the directory of an archive begins, and more bytes than it has."""
 _LITTER = "__MACOSX"
 _FORBIDDEN = re.compile(r"^[A-Za-z]:|[\x00-\x1f\x7f\ud800-\udfff]")
 _NOT_UNPACKED = (BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
@@ -87,7 +90,8 @@ class Upload:
             raise
 
     def remove(self) -> None:
-        """Delete its files."""
+        """Delete its files; what still arrives is refused."""
+        self.refused = self.refused or replaced()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def kind(self) -> str:
@@ -157,12 +161,14 @@ class Upload:
 
     def _unpack(self, archive: Path, name: PurePosixPath) -> None:
         """Unpack what an import may read, into a folder of the archive's name if it has none."""
+        self._count()
         size = archive.stat().st_size
         try:
-            with ZipFile(archive) as opened:
-                entries = [entry for entry in opened.infolist() if not entry.is_dir()]
-                found = [(entry, safe_path(entry.filename)) for entry in entries]
+            with _Archive(FileIO(archive), self._limits.max_files) as file, ZipFile(file) as opened:
+                entries = opened.infolist()
+                found = [(e, safe_path(e.filename)) for e in entries if not e.is_dir()]
                 kept = [(e, p) for e, p in found if p and p.suffix.lower() != ARCHIVE]
+                self._count(files=len(entries) - len(kept))
                 bare = any(len(path.parts) == 1 for _, path in kept)
                 for entry, inside in kept:
                     path = PurePosixPath(name.stem) / inside if bare else inside
@@ -176,15 +182,18 @@ class Upload:
                 "Send a zip archive that is whole and has no password.",
             ) from error
         finally:
-            archive.unlink()
-            self._count(size=-size)
+            archive.unlink(missing_ok=True)
+            with self._lock:
+                self._size -= size
 
     def _count(self, files: int = 0, size: int = 0, pixels: int = 0) -> None:
         """Add to what has been sent.
 
         Raises:
-            DataError: it is more than the settings allow.
+            SvpError: it is more than the settings allow, or was refused before.
         """
+        if self.refused is not None:
+            raise self.refused
         with self._lock:
             self._files, self._size = self._files + files, self._size + size
             self._pixels += pixels
@@ -195,10 +204,39 @@ class Upload:
             (self._pixels / 1e6, limits.max_megapixels, "megapixels", "max_megapixels"),
         ):
             if found > most:
-                raise DataError(
-                    f"The upload has more than {most:,} {unit}.",
-                    f"Send fewer files, or start the page with a larger serve.{setting}.",
-                )
+                raise _too_large(most, unit, setting)
+
+
+class _Archive(BufferedReader):
+    """A zip archive, of which `ZipFile` would read the directory at once, however long it is."""
+
+    def __init__(self, file: FileIO, max_files: int) -> None:
+        super().__init__(file)
+        self._max_files = max_files
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most what a directory of so many files may have.
+
+        Raises:
+            DataError: it is more.
+        """
+        wanted = 0 if size is None else size
+        data = super().read(size) if wanted <= max(_BLOCK, _ENTRY_BYTES * self._max_files) else None
+        if data is None or data.count(_ENTRY) > self._max_files:
+            raise _too_large(self._max_files, "files", "max_files")
+        return data
+
+
+def replaced() -> DataError:
+    """What is said of an upload that is no longer there."""
+    return DataError("This upload was replaced by a newer one.", "Send the files again.")
+
+
+def _too_large(most: int, unit: str, setting: str) -> DataError:
+    return DataError(
+        f"The upload has more than {most:,} {unit}.",
+        f"Send fewer files, or start the page with a larger serve.{setting}.",
+    )
 
 
 def safe_path(name: str) -> PurePosixPath | None:

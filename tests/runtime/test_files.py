@@ -54,7 +54,7 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> No
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "not mounted" / "folder")
-    with pytest.raises(ArtifactError, match="the link .*/link leads nowhere"):
+    with pytest.raises(ArtifactError, match=r"the link .*/link leads nowhere"):
         write_json(tmp_path / "link" / "run" / "x.json", 1)
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "x.json"):  # another mistake
         (tmp_path / "missing").read_text()

@@ -1,6 +1,7 @@
 """What the page's server takes, refuses and answers."""
 
 import io
+import json
 import time
 import zipfile
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from svp_lightning.stages.run_folder import CLASSIFIER
 from svp_lightning.web import desk
+from tests.configured import tiny
 from tests.web.conftest import ORIGIN
 
 Serve = Callable[..., TestClient]
@@ -144,6 +147,7 @@ def test_an_error_of_the_command_is_one_sentence_in_the_words_of_the_page(serve:
         ({"a.zip": zipped(a=b"")[:-30]}, "a.zip cannot be unpacked"),
         ({"a.zip": zipped(**{"bomb.png": bytes(3_000_000)})}, "more than 2 MB"),
         ({"a.zip": zipped(**{f"{n}.png": b"" for n in range(9)})}, "more than 5 files"),
+        ({"a.zip": zipped(**{f"{n}.docx": b"" for n in range(4)}, **{"a.png": b""})}, "5 files"),
         ({f"{n}.png": b"" for n in range(9)}, "more than 5 files"),
         ({"a.png": bytes(3_000_000)}, "more than 2 MB"),
         ({"a.png": png(1000, 600), "b.png": png(1000, 600)}, "more than 1 megapixels"),
@@ -173,6 +177,8 @@ def test_an_upload_that_was_refused_is_not_classified(serve: Serve) -> None:
     assert "more than 1 files" in client.post("/job", json=asked).json()["error"]
     newer = client.post("/uploads").json()["id"]
     assert "replaced" in client.post("/job", json=asked).json()["error"]
+    spaced = json.dumps({**asked, "upload": newer}) + " " * 70_000
+    assert "longer than 65,536 bytes" in client.post("/job", content=spaced).json()["error"]
     for name in ("classifier", "volume_ml", "blank"):
         long = {**asked, "upload": newer, name: "a" * 20_000}
         assert "at most" in client.post("/job", json=long).json()["error"]
@@ -189,6 +195,8 @@ def test_an_upload_that_was_refused_is_not_classified(serve: Serve) -> None:
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "http://127.0.0.1:9000"}, 403),
+        ({"Origin": "http://127.0.0.1:8000@evil.example"}, 403),
+        ({"Origin": "http://[x"}, 403),
         ({"Host": "evil.example", "Origin": "http://evil.example"}, 400),
         ({"Host": "127.0.0.1.evil.example"}, 400),
     ],
@@ -235,6 +243,19 @@ def test_released_exported_and_trained_classifiers_are_offered(
     named = [f"<option>{name}</option>" for name in ("study/exported", "study/run")]
     named.append("<option>pretrained/flow_imaging_64px</option>")
     assert offered == [*named, "<option>study/imported</option>"]
+
+
+def test_a_second_classifier_of_one_name_does_not_replace_the_preferred(tmp_path: Path) -> None:
+    for place in ("elsewhere", "outputs"):
+        run = tmp_path / place / "study" / "run"
+        run.mkdir(parents=True)
+        for name in (CLASSIFIER, "checksums.json", "results.json"):
+            (run / name).write_text("{}")
+    preferred, other = tmp_path / "elsewhere/study/run", tmp_path / "outputs/study/run"
+    found = desk.Desk(tiny().serve, [], tmp_path / "outputs", preferred).classifiers()
+    assert list(found.items())[:2] == [(str(run), run) for run in (preferred, other)]
+    found = desk.Desk(tiny().serve, [], tmp_path / "outputs", other).classifiers()
+    assert next(iter(found)) == "study/run"
 
 
 def test_without_a_classifier_the_page_says_what_to_do(
