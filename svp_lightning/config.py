@@ -15,7 +15,7 @@ from svp_lightning.generator.sampler_settings import SamplerSettings, require_le
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
-from svp_lightning.runtime.settings import Seed, Settings, config_folder, runtime
+from svp_lightning.runtime.settings import FolderName, Seed, Settings, config_folder, runtime
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import evaluated_run, weights_of
@@ -130,9 +130,9 @@ class Config(Settings):
     """One run: everything a task may need."""
 
     task: Literal[TASKS]  # type: ignore[valid-type]
-    name: str
+    name: FolderName
     """Name of the run, shown in reports and part of its folder's name."""
-    study: str
+    study: FolderName
     """Runs of one study share a folder under ``paths.outputs`` and a W&B group."""
     seed: Seed
     artifacts: Literal["check", "rebuild"]

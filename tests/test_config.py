@@ -9,7 +9,7 @@ from svp_lightning.config import Config
 from svp_lightning.data.augmentation import FilterSettings
 from svp_lightning.data.settings import FolderSettings, SplitFractions
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.settings import Settings
+from svp_lightning.runtime.settings import Settings, assignment
 from svp_lightning.simulation.settings import OpticsSettings
 
 UNGUIDABLE = ("generator=paper", "sampler.guidance=2", "scale=tiny")
@@ -50,6 +50,18 @@ def test_guidance_of_a_generator_that_hid_no_class_is_refused_at_once(task: str)
 )
 def test_guidance_does_not_matter_where_nothing_is_drawn(overrides: tuple[str, ...]) -> None:
     configured(*UNGUIDABLE, *overrides)
+
+
+@pytest.mark.parametrize("key", ["study", "name"])
+@pytest.mark.parametrize("value", ["../esc", "/abs", "", "a/b", "..", ".a", " a", "a\\b", "a\nb"])
+def test_runs_lie_below_the_outputs(key: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{key}: give the name of one folder"):
+        configured("scale=tiny", assignment(key, value))
+
+
+@pytest.mark.parametrize("value", ["Größe 2 (neu)", "2026", "a..b", "_x", "日本"])
+def test_studies_have_names_of_any_language(value: str) -> None:
+    assert configured("scale=tiny", assignment("study", value)).study == value
 
 
 @pytest.mark.parametrize("name", ["seed", "generator.seed", "audit.seed", "assess.seed"])

@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from svp_lightning.errors import ArtifactError, SettingsError
 
@@ -22,6 +29,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """torch takes no larger ones."""
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 """A file that a stored one names, in the same folder."""
+
+
+def _one_folder(name: str) -> str:
+    if not re.fullmatch(r"[^\s./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
+        raise ValueError("give the name of one folder, without a slash or a dot at its beginning")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_one_folder)]
+"""A folder below a given one; blanks and letters of any language are allowed."""
 
 
 def config_folder() -> Path:
