@@ -214,9 +214,9 @@ class Pipeline:
     @cached_property
     def rows(self) -> "Mixture":
         """What the classifier trains on; what it cannot be trained with is refused first."""
+        config, store, _ = self.config, self.store, self.prevalence  # before torch
         from svp_lightning.stages.classifier_training import require_trainable
 
-        config, store, _ = self.config, self.store, self.prevalence
         own = config.classifier, config.features, config.augmentation
         require_trainable(*own, store, config.trainer)
         return self._rows(self.store, self.pool if self.config.augmentation.needs_pool else None)
