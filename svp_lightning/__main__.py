@@ -7,7 +7,6 @@ so ``--help``, ``--cfg job`` and a mistyped key answer at once.
 import gc
 import importlib
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext, suppress
@@ -286,16 +285,15 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 20)
     with mistakes_in_one_line():
         refuse_unquoted(sys.argv[1:])
+    main_of = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")(
-            run
-        )()
+        main_of(run)()
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning makes the one of the other
         if KeyboardInterrupt not in (type(error), type(error.__context__)):
             raise
         if is_main_process():
             print("\nStopped. The same command resumes.", file=sys.stderr, flush=True)
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(130)  # 128 + SIGINT, as shells have it
 
 
 if __name__ == "__main__":

@@ -41,9 +41,7 @@ WITH_RESULTS = ("evaluate", "assess", "predict")
 """Tasks whose run folders hold results of the data."""
 CLASSIFYING = ("train_classifier", "evaluate", "audit")
 """Tasks that train classifiers of this configuration."""
-OF_IMAGES = (
-    *("ingest", "train_generator", "sample", "train_classifier", "evaluate", "assess", "audit"),
-)
+OF_IMAGES = ("ingest", "train_generator", "sample", *CLASSIFYING, "assess")
 """Tasks that begin with the store of real images."""
 TASKS = (
     *OF_IMAGES,
@@ -239,10 +237,8 @@ def parse_config(values: dict[str, Any]) -> Config:
     if config.draws_images or config.task == "train_generator":
         require_fitting_start(config.generator, config.data.image_size)
     if config.task == "audit" and config.data.rare_images is not None:
-        raise SettingsError(
-            "data.rare_images limits a training; task=audit judges and trains on all images.",
-            "Set data.rare_images=null.",
-        )
+        what = "data.rare_images limits a training; task=audit judges and trains on all images."
+        raise SettingsError(what, "Set data.rare_images=null.")
     if config.pretraining is not None:
         pretrained_settings(config.pretraining, config.classifier)
     return config
