@@ -253,6 +253,22 @@ def test_differences_are_in_the_order_given_and_say_which_count():
     assert filled == {(5.0, rows["Better"])}
 
 
+def test_numbers_of_neighbouring_panels_stand_apart():
+    metrics = ("macro_auprc", "macro_precision", "protein/precision", "protein/recall")
+    for widths in ((0.07, 0.0001, 0.095, 0.07), (0.1, 0.002, 1, 1e-5), (0.0375, 0.1, 1e-5, 0.5)):
+        pairs = zip(metrics, widths, strict=True)
+        figure = differences_from_control({"Arm": [Difference(m, 0, -w, w) for m, w in pairs]})
+        drawn(figure)
+        end = -float("inf")
+        for axes in figure.axes:
+            left, right = axes.get_xlim()
+            shown = [t for t in axes.get_xticklabels() if left <= t.get_position()[0] <= right]
+            for box in (label.get_window_extent() for label in shown):
+                assert box.x0 > end + 15
+                end = box.x1
+        assert end < figure.bbox.width - 10  # letters of a browser are wider
+
+
 def test_training_curves_from_a_lightning_log():
     log = pd.DataFrame(
         {

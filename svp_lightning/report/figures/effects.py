@@ -6,7 +6,7 @@ from textwrap import fill
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from svp_lightning.evaluation.comparison import Difference
 from svp_lightning.evaluation.schema import Estimate
@@ -198,10 +198,15 @@ def differences_from_control(arms: Mapping[str, Sequence[Difference]]) -> Figure
         axes.set_title(fill(metric, TITLE_LETTERS))
         axes.set_xlabel("points from the control")
         axes.grid(visible=False, axis="y")
+        axes.margins(x=0.12)
     rows = range(len(arms) - 1, -1, -1)
     for row, differences in zip(rows, arms.values(), strict=True):
         for axes, one in zip(grid, differences, strict=True):
             _difference(axes, row, one)
+    for axes in grid:  # no number is near an end: those of the next panel begin there
+        low, high = axes.dataLim.intervalx
+        ticks = MaxNLocator(3, steps=[1, 2, 5, 10]).tick_values(low, high)
+        axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     grid[0].set_yticks(list(rows), list(arms))
     grid[0].set_ylim(-0.6, len(arms) - 0.4)
     return figure
