@@ -183,17 +183,68 @@ def test_the_saved_csv_changes_labels_and_keeps_the_originals(
     assert particles["label_when"][0].startswith("20")
 
 
-def test_a_saved_csv_can_be_loaded_elsewhere(page: Page, store: Store, tmp_path: Path) -> None:
-    file = tmp_path / "given.csv"
-    ids = store.particles["id"]
-    rows = {"id": [ids[0], ids[2]], "decision": ["relabel", "unsure"],
-            "label": ["air_bubble", "air_bubble"]}  # fmt: skip
-    pd.DataFrame(rows).to_csv(file, index=False)
+def load(page: Page, file: Path, text: str) -> None:
+    file.write_text(text)
     root = page.call("DOM.getDocument")["root"]["nodeId"]
     node = page.call("DOM.querySelector", nodeId=root, selector="#load")["nodeId"]
     page.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+
+
+@pytest.mark.parametrize(
+    ("decided", "expected"),
+    [
+        ({"decision": ["relabel", "unsure"]}, ["relabel", "open", "unsure"]),
+        ({}, ["relabel", "open", "keep"]),  # its own label
+    ],
+)
+def test_a_saved_csv_can_be_loaded_elsewhere(
+    page: Page, store: Store, tmp_path: Path, decided: dict[str, list[str]], expected: list[str]
+) -> None:
+    rows = {
+        "id": [*store.particles["id"][[0, 2]]],
+        "label": ["air_bubble", "air_bubble"],
+        **decided,
+    }
+    load(page, tmp_path / "given.csv", pd.DataFrame(rows).to_csv(index=False))
     page.wait("document.querySelector('.tile.relabel')")
-    assert states(page, 3) == ["relabel", "open", "unsure"]
+    assert states(page, 3) == expected
+
+
+WARNING = "document.getElementById('warning').textContent"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "it has no column id and no column label"),
+        ("name,label\na,protein\n", "it has no column id"),
+        ("id;label\na;protein\n", "it has no column id and no column label"),
+        ("id,label\nanother,protein\n", "it names no image of this page"),
+        ('id,label\n"run/1, no. 1",glass\n', "run/1, no. 1 gets no class of this page"),
+        ('id,label,decision\n"run/1, no. 1",protein,yes\n', "run/1, no. 1: yes is no decision"),
+    ],
+)
+def test_a_csv_that_is_none_of_decisions_is_refused(
+    page: Page, tmp_path: Path, text: str, problem: str
+) -> None:
+    load(page, tmp_path / "given.csv", text)
+    page.wait(WARNING)
+    assert page.evaluate(WARNING) == f"given.csv is not loaded: {problem}."
+    assert counted(page)[3] == 0
+
+
+def test_a_narrow_window_shows_all(page: Page) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=360, height=640, deviceScaleFactor=1,
+              mobile=False)  # fmt: skip
+    try:
+        assert page.evaluate("document.querySelector('header').offsetHeight") <= 0.4 * 640
+        page.press("Enter")
+        for part in ("#large", ".seen .picture", ".facts"):
+            box = f"document.querySelector('{part}').getBoundingClientRect()"
+            assert 0 <= page.evaluate(f"{box}.left") < page.evaluate(f"{box}.right") <= 360
+        assert page.evaluate("document.getElementById('large').scrollWidth") <= 360
+    finally:
+        page.call("Emulation.clearDeviceMetricsOverride")
 
 
 def test_only_visible_rows_are_drawn(page: Page, store: Store) -> None:

@@ -5,6 +5,7 @@
   const $ = (id) => document.getElementById(id);
   const TILE = { width: 136, height: 178, picture: 116 };
   const LARGE = 448;
+  const BORDER = 40; // left and right of the large view's picture, at least
   const decisions = new Map(); // suspect -> { decision, label, when }
   const history = []; // lists of [suspect, its decision before]
   const chosen = new Set(); // suspects
@@ -86,14 +87,14 @@
     if ($("large").open) drawLarge();
   }
 
-  function scaleBar(image) {
+  function scaleBar(image, size) {
     const um = images.pixel_um[image] ?? 1;
     const unit = images.pixel_um[image] === null ? "px" : "µm";
     const most = 0.35 * sheet.tile * um;
     let length = 10 ** Math.floor(Math.log10(most));
     for (const factor of [5, 2]) if (factor * length <= most) { length *= factor; break; }
     const bar = element("div", "bar", `${Number(length.toPrecision(1))} ${unit}`);
-    bar.style.width = `${(length / um) * (LARGE / sheet.tile)}px`;
+    bar.style.width = `${(length / um) * (size / sheet.tile)}px`;
     return bar;
   }
 
@@ -101,7 +102,8 @@
     const suspect = shown[cursor];
     const image = suspects.image[suspect];
     const seen = element("div", "seen");
-    seen.append(picture(image, LARGE), scaleBar(image));
+    const size = Math.min(LARGE, window.innerWidth - 2 * BORDER);
+    seen.append(picture(image, size), scaleBar(image, size));
     const facts = element("div", "facts");
     facts.append(element("h2", "", images.id[image]), element("p", "", reason(suspect)));
     const table = element("table");
@@ -212,6 +214,7 @@
   }
 
   // The CSV that data.label_overrides reads.
+  const DECISIONS = ["keep", "relabel", "unsure"];
   const HEADER = ["id", "given", "decision", "label", "who", "when", "why"];
   const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
 
@@ -240,20 +243,35 @@
     return rows.filter((row) => row.length > 1);
   }
 
-  async function load(file) {
-    const [header, ...rows] = parse(await file.text());
+  // [suspect, its decision] of each row; images that are not shown here have none.
+  function read(text) {
+    const [header = [], ...rows] = parse(text);
+    const missing = ["id", "label"].filter((name) => !header.includes(name));
+    if (missing.length) throw new Error(`it has no column ${missing.join(" and no column ")}`);
     const at = Object.fromEntries(header.map((name, column) => [name, column]));
     const named = new Map(classes.map((c, k) => [c.name, k]));
-    const before = [];
-    for (const row of rows) {
+    return rows.map((row) => {
       const suspect = number_of.get(row[at.id]);
       const label = named.get(row[at.label]);
-      if (suspect === undefined || label === undefined) continue;
-      before.push([suspect, decisions.get(suspect)]);
-      decisions.set(suspect, { decision: row[at.decision], label, when: row[at.when] ?? "" });
+      if (label === undefined) throw new Error(`${row[at.id]} gets no class of this page`);
+      const decision = row[at.decision] || (label === given(suspect) ? "keep" : "relabel");
+      if (!DECISIONS.includes(decision)) throw new Error(`${row[at.id]}: ${decision} is no decision`);
+      return [suspect, { decision, label, when: row[at.when] ?? "" }];
+    }).filter(([suspect]) => suspect !== undefined);
+  }
+
+  async function load(input) {
+    const [file] = input.files;
+    try {
+      const found = read(await file.text());
+      if (!found.length) throw new Error("it names no image of this page");
+      history.push(found.map(([suspect]) => [suspect, decisions.get(suspect)]));
+      for (const [suspect, made] of found) decisions.set(suspect, made);
+      changed();
+    } catch (error) {
+      $("warning").textContent = `${file.name} is not loaded: ${error.message}.`;
     }
-    history.push(before);
-    changed();
+    input.value = ""; // so that it can be chosen again
   }
 
   function loading() {
@@ -352,6 +370,10 @@
     start = null;
     draw();
   });
+  $("grid").addEventListener("pointercancel", () => { // a finger scrolls
+    band.style.display = "none";
+    start = null;
+  });
   $("grid").addEventListener("dblclick", toggleLarge);
 
   const option = (list, value, text) => {
@@ -372,7 +394,7 @@
   for (const [id, act] of [["keep", KEYS.k], ["suggestion", KEYS.r], ["unsure", KEYS.u],
     ["undo", undo], ["save", save], ["close", toggleLarge]]) $(id).addEventListener("click", act);
   $("who").addEventListener("change", changed);
-  $("load").addEventListener("change", (event) => load(event.target.files[0]));
+  $("load").addEventListener("change", (event) => load(event.target));
   $("scroller").addEventListener("scroll", draw);
   window.addEventListener("resize", draw);
   restore();
