@@ -261,7 +261,7 @@ def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
     # Generators are trained one by one (Needs.first); then a cell takes its time however many run.
     seconds = generators + max(*cell_seconds, sum(cell_seconds) / parallel)
     total = _about(seconds, bool(unknown))
-    print(f"{len(cells)} cells, {finished_cells} finished.")
+    print(f"{len(cells)} cell{'s' * (len(cells) > 1)}, {finished_cells} finished.")
     print(f"To do on {where}: {total} with {parallel} at a time.")
     for line in _room(sizes, "at least " if unsized else ""):
         print(line)

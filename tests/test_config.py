@@ -52,6 +52,12 @@ def test_guidance_does_not_matter_where_nothing_is_drawn(overrides: tuple[str, .
     configured(*UNGUIDABLE, *overrides)
 
 
+@pytest.mark.parametrize("key", ["sede", "serve.sede"])
+def test_a_key_that_is_none_is_named_as_that(key: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^There is no setting {key}\."):
+        configured("scale=tiny", f"+{key}=3")
+
+
 @pytest.mark.parametrize("key", ["study", "name"])
 @pytest.mark.parametrize("value", ["../esc", "/abs", "", "a/b", "..", ".a", " a", "a\\b", "a\nb"])
 def test_runs_lie_below_the_outputs(key: str, value: str) -> None:

@@ -131,7 +131,7 @@ def _executor(
         executor.update_parameters(**executor._convert_parameters(given))
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise LauncherError(
-            f"No job can be submitted with these settings of hydra.launcher: {error}.",
+            f"No job can be submitted with these settings of hydra.launcher ({error}).",
             "Start the sweep on a login node; hydra.launcher.cluster=local tries it here.",
         ) from error
     return executor

@@ -112,7 +112,7 @@ def why_unreadable(error: Exception) -> str:
     """What is wrong with a file, without PyTorch's advice to run the code in it."""
     if isinstance(error, UnpicklingError):
         return "it is damaged, or holds more than tensors and plain values, which is never run"
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300] or "it is empty or cut short"
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -63,8 +63,9 @@ def _listening(settings: ServeSettings) -> socket.socket:
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
+        reason, *_ = str(error.strerror).partition(" (while")  # which names the address again
         raise SettingsError(
-            f"The page cannot listen on {host}:{port} ({error.strerror}).",
+            f"The page cannot listen on {host}:{port} ({reason}).",
             "Set serve.port to another number, and serve.host to an address of this machine.",
         ) from error
     if ip_address(listener.getsockname()[0]).is_unspecified:

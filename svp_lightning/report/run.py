@@ -139,7 +139,10 @@ def slice_tables(results: Results) -> list[SliceTable]:
     for column in dict.fromkeys(one.column for one in results.slices):
         own = {(one.slice, one.class_name): one for one in results.slices if one.column == column}
         bins = sorted(dict.fromkeys(one for one, _ in own), key=_bin_order)
-        rows = [(name, [own.get((name, of_class)) for of_class in classes]) for name in bins]
+        rows = [
+            (name.replace("_", " "), [own.get((name, of_class)) for of_class in classes])
+            for name in bins
+        ]
         tables.append((names.get(column, column), rows))
     return tables
 

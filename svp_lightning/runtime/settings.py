@@ -24,6 +24,7 @@ from pydantic import (
 
 from svp_lightning.errors import ArtifactError, SettingsError
 
+SEE_ALL = "Run with --cfg job to see every setting and its value."
 FileT = TypeVar("FileT", bound=BaseModel)
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """torch takes no larger ones."""
@@ -137,7 +138,9 @@ class Settings(BaseModel):
             first = error.errors()[0]
             name = ".".join(part for part in (where, *_names(first["loc"], values)) if part)
             given = "" if first["type"] == "missing" else f", got {first['input']!r}"
-            remedy = "Run with --cfg job to see every setting and its value."
+            if first["type"] == "extra_forbidden":
+                raise SettingsError(f"There is no setting {name}.", SEE_ALL) from error
+            remedy = SEE_ALL
             if first["type"] == "dict_type" and isinstance(first["input"], str):
                 remedy = f'A shell takes braces apart: quote all of it, "{name}={{…}}".'
             raise SettingsError(

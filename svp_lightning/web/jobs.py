@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Literal
 
+from svp_lightning.runtime.settings import SEE_ALL
 from svp_lightning.runtime.terminal import say
 from svp_lightning.web.uploads import Upload
 
@@ -111,6 +112,7 @@ class Job:
         self.folder = _results_named(line) or self.folder
         line = self._without_places(line)
         if line.startswith(_ERROR):
+            line = line.removesuffix(f" {SEE_ALL}")  # which a user of the page cannot
             self.error = _QUOTED.sub(r"“\1”", line.removeprefix(_ERROR))
             for setting, words in _FIELDS.items():
                 self.error = self.error.replace(f"{setting}=", f"{words} ").replace(setting, words)

@@ -94,6 +94,9 @@ def test_wrong_weights_are_named(tmp_path: Path) -> None:
     torch.save(nn.Linear(1, 1), tmp_path / "code.pth")
     with pytest.raises(CheckpointError, match=r"code\.pth cannot be read .* never run"):
         read_state_dict(tmp_path / "code.pth")
+    (tmp_path / "cut.pth").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"cut\.pth cannot be read as weights \(\w"):
+        read_state_dict(tmp_path / "cut.pth")
     with pytest.raises(CheckpointError, match=r"gone\.pth cannot be read"):
         read_state_dict(tmp_path / "gone.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")

@@ -173,5 +173,6 @@ def test_serve_answers_until_its_terminal_is_closed(tmp_path: Path) -> None:
 def test_serve_refuses_an_address_it_cannot_or_should_not_use(svp: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"127.0.0.1:{port}" in svp.fails("task=serve", f"serve.port={port}")
+        said = svp.fails("task=serve", f"serve.port={port}")
+        assert f"cannot listen on 127.0.0.1:{port} (Address already in use)." in said
     assert "every network" in svp.fails("task=serve", "serve.port=0", "serve.host=0.0.0.0")

@@ -155,7 +155,7 @@ def test_a_task_that_is_not_foreseen_is_not_called_finished(
     show([("[1/1]", configured(*tiny(tmp_path / "artifacts", "task=ingest")))], parallel=1)
     said = capsys.readouterr().out
     assert "not foreseen for task=ingest" in said
-    assert "1 cells, 0 finished" in said
+    assert "1 cell, 0 finished" in said
 
 
 def test_a_damaged_run_costs_no_forecast(grid: Path, monkeypatch: pytest.MonkeyPatch) -> None:

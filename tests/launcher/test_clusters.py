@@ -98,6 +98,7 @@ def test_without_slurm_the_refusal_names_the_way_out(app: Any) -> None:
     done = app.run(*SLURM, "number=1,2", PATH="/usr/bin/nowhere")
     assert done.returncode == 1
     assert "hydra.launcher.cluster=local" in done.stderr
+    assert "?." not in done.stderr
     assert "Traceback" not in done.stderr
 
 

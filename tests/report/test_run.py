@@ -133,13 +133,14 @@ def cut(column, name, class_name="protein", images=50):
 def detailed(make_run):
     change = {
         "slices": [cut("ecd_um", "10 to 25"), cut("ecd_um", "2 to 5", images=7),
-                   cut("ecd_um", "2 to 5", "silicone_oil"), cut("morphology", "film")],
+                   cut("ecd_um", "2 to 5", "silicone_oil"), cut("morphology", "large_bubble")],
         "size_definition": "ESD diameter (vendor)",
     }  # fmt: skip
     folder = make_run(change=change)
     file = folder / "results.json"
     values = json.loads(file.read_text())
     values["working_points"]["silicone_oil"] |= {"threshold": None}
+    values["calibration"]["biases"]["protein"] = -0.09
     file.write_text(json.dumps(values))
     metrics = {f"{c}/{m}": [0.9, 0.5] for c in CLASSES for m in CLASS_METRICS}
     metrics |= {f"{c}/{SUPPORTED}": [True, c == "air_bubble"] for c in CLASSES}
@@ -152,8 +153,10 @@ def test_the_page_shows_thresholds_slices_prevalence_and_calibration(detailed):
     page = Page(run_report(detailed))
     for part in ("none is precise enough", "0.930", "1,000 : 1", "0.0321", "task=prevalence",
                  "n = 7", "At another prevalence of air bubble",
-                 "Size (µm): ESD diameter (vendor)"):  # fmt: skip
+                 "Size (µm): ESD diameter (vendor)", "large bubble", "−0.09"):  # fmt: skip
         assert part in page.words, part
+    tables = [name for name in page.values("div", "class") if name.split()[0] == "scroll"]
+    assert page.values("div", "tabindex") == ["0"] * len(tables)  # all scroll in a narrow window
     assert {"figure-reliability", "figure-prevalence"} <= set(page.values("figure", "id"))
 
 

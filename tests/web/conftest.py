@@ -13,6 +13,7 @@ pytest.importorskip("starlette", reason="the extra `web` is not installed")
 
 from starlette.testclient import TestClient
 
+from svp_lightning.runtime.settings import SEE_ALL
 from svp_lightning.stages.run_folder import CLASSIFIER
 from svp_lightning.web.application import application
 from tests.configured import changed, tiny
@@ -28,7 +29,7 @@ print("Importing         :  40%|####      | 2/5", file=sys.stderr, flush=True)
 if "wait.png" in names:
     time.sleep(60)
 if "broken.png" in names:
-    give = "data.volume_ml=9: give \\"data.volume_ml='v 1 = 0.5'\\"."
+    give = "data.volume_ml=9: give \\"data.volume_ml='v 1 = 0.5'\\". " + SEE_ALL
     sys.exit(f"Error: {root / 'broken.png'} is no image. {give}")
 out = Path(__file__).parent / "results"
 out.mkdir(exist_ok=True)
@@ -50,7 +51,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     script = tmp_path / "predict.py"
-    script.write_text(PREDICT)
+    script.write_text(f"SEE_ALL = {SEE_ALL!r}\n{PREDICT}")
     run = tmp_path / "outputs" / "study" / "run"
     run.mkdir(parents=True)
     for name in (CLASSIFIER, "checksums.json", "results.json"):
