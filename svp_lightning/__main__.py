@@ -58,8 +58,6 @@ UNTYPED = ("logger", "callbacks", "hydra")
 """Groups that are not part of the typed settings."""
 TRACED = ("evaluate", "assess", "audit", "predict", "export", "import_weights")
 """Tasks whose results the audit trail records."""
-OF_PREDICTIONS = ("task", "study", "data", "predict", "trainer", "paths")
-"""What decides predictions: nothing of this configuration's own classifier."""
 
 
 def configured(*overrides: str) -> Config:
@@ -205,8 +203,10 @@ def _continued(cfg: DictConfig, node: DictConfig) -> dict[str, str]:
 
 def _record(cfg: DictConfig, run_dir: Path, overrides: Path | None) -> None:
     """Keep the resolved configuration, corrected labels and the command with the results."""
-    parts = OF_PREDICTIONS if cfg.task == "predict" else cfg
-    values = {str(part): _resolved(cfg[part]) for part in parts}
+    used = list(cfg)
+    if cfg.task == "predict":  # this configuration's own classifier has no part in it
+        used = ["task", "study", "data", "predict", "trainer", "paths"]
+    values = {str(part): _resolved(cfg[part]) for part in used}
     write_text(run_dir / kept.CONFIG, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])
     write_text(run_dir / "command.txt", command + "\n")
@@ -285,9 +285,9 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 20)
     with mistakes_in_one_line():
         refuse_unquoted(sys.argv[1:])
-    main_of = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
+    program = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="config")
     try:
-        main_of(run)()
+        program(run)()
     except (KeyboardInterrupt, SystemExit) as error:  # Lightning makes the one of the other
         if KeyboardInterrupt not in (type(error), type(error.__context__)):
             raise

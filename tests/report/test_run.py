@@ -165,7 +165,7 @@ def test_bins_are_in_order_and_gaps_stay_gaps(detailed):
     (_, sizes), (_, kinds) = slice_tables(results)
     assert [name for name, _ in sizes] == ["2 to 5", "10 to 25"]
     assert sizes[0][1][2] is None
-    assert [name for name, _ in kinds] == ["film"]
+    assert [name for name, _ in kinds] == ["large bubble"]
 
 
 def test_recall_beyond_the_test_images_is_marked(detailed):
