@@ -74,14 +74,18 @@ def test_a_sphere_is_within_two_percent_of_the_exact_image(case: Corner) -> None
     assert error < 0.02 * (expected.max() - expected.min())
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.index == OIL], ids=str)
+def leaves_room(case: Corner) -> bool:
+    """Whether a droplet's light leaves most of the window empty."""
+    return case.index == OIL and (case.z == 0 or case.radius < 0.14 * 64 * case.pixel_um)
+
+
+@pytest.mark.parametrize("case", [*filter(leaves_room, CASES)], ids=str)
 def test_no_fringes_are_drawn_into_the_empty_field(case: Corner) -> None:
     """A lattice of points is coherent again far from a particle, where a source is not."""
     radius = float(RADII_UM[nearest_radius(case.radius)])
     expected = exact_image(case, radius)
     empty = np.abs(expected - 1) < 0.01
-    if np.count_nonzero(empty) < 1000:
-        pytest.skip("the droplet's light fills the window")
+    assert np.count_nonzero(empty) > 1000
     seen = image_of(case.grid(), Sphere(radius, case.index, 0.0, 0.0, case.z))
     assert math.sqrt(np.mean((seen - expected)[empty] ** 2)) < 0.002  # the noise is 0.006
 
