@@ -79,7 +79,9 @@ def leaves_room(case: Corner) -> bool:
     return case.index == OIL and (case.z == 0 or case.radius < 0.14 * 64 * case.pixel_um)
 
 
-@pytest.mark.parametrize("case", [*filter(leaves_room, CASES)], ids=str)
+@pytest.mark.parametrize(
+    "case", [*filter(leaves_room, [*CASES, *corners(simulation("mfi_5200"))[:8]])], ids=str
+)
 def test_no_fringes_are_drawn_into_the_empty_field(case: Corner) -> None:
     """A lattice of points is coherent again far from a particle, where a source is not."""
     radius = float(RADII_UM[nearest_radius(case.radius)])
