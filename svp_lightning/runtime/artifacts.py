@@ -40,11 +40,11 @@ CHECKED_BY_STORES = "images.npy"
 """Large; a store checks its SHA-256 when it is opened."""
 
 STAGE_VERSIONS = {
-    "store": 9,
+    "store": 10,
     "generator": 8,
     "synthetic": 2,
-    "looks": 3,
-    "simulated": 4,
+    "looks": 4,
+    "simulated": 5,
     "joined": 2,
     "classifier": 5,
     "features": 1,

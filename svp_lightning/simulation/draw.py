@@ -33,7 +33,7 @@ from svp_lightning.simulation.settings import SimulationSettings
 _RELATIVE_RMS = np.array([0.8, 1.0, 1.0, 0.5])
 """Spherical, coma, astigmatism, trefoil: higher orders are weaker."""
 _TILTED_NA = 0.30
-_NEIGHBOUR_AT = (0.36, 0.56)
+NEIGHBOUR_AT = (0.36, 0.56)
 """Distance of a neighbour from the centre, in widths of the window."""
 
 
@@ -139,7 +139,7 @@ def _with_neighbour(
 ) -> Layers:
     """A second particle of the same class and its own depth, towards the window's edge."""
     window = session.grid.num_pixels * session.grid.pixel_um
-    distance = window * rng.uniform(*_NEIGHBOUR_AT)
+    distance = window * rng.uniform(*NEIGHBOUR_AT)
     direction = rng.uniform(0, 2 * math.pi)
     instrument = settings.instrument
     scales = instrument.size_scale * rng.uniform(0.4, 0.8), instrument.depth_scale

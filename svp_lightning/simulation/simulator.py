@@ -14,10 +14,16 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from svp_lightning.simulation.camera import cut_box, detected, expose, record
-from svp_lightning.simulation.draw import Draw, draw_image
-from svp_lightning.simulation.imaging import ImagingGrid, abbe_intensity, lattice_side_at, pupil
+from svp_lightning.simulation.draw import NEIGHBOUR_AT, Draw, draw_image
+from svp_lightning.simulation.imaging import (
+    GHOST_MARGIN,
+    ImagingGrid,
+    abbe_intensity,
+    lattice_side_at,
+    pupil,
+)
 from svp_lightning.simulation.large_bubble import LargeBubble, nominal_optics
-from svp_lightning.simulation.scene import kind, mean_depth_um, scene_spectra
+from svp_lightning.simulation.scene import Together, kind, mean_depth_um, scene_spectra
 from svp_lightning.simulation.session import Session, draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 
@@ -155,12 +161,15 @@ class Simulator:
             groups[number, side, kind(draw.scene)].append(i)
         for (number, side, of_layers), members in groups.items():
             session = self._session(number) if of_layers else self._window(number)
+            lattice = self._lattice(number, side, isinstance(drawn[members[0]].scene, Together))
             for start in range(0, len(members), batch_size):
-                chosen = members[start : start + batch_size]
-                yield session, self._lattice(number, side), chosen
+                yield session, lattice, members[start : start + batch_size]
 
-    def _make_lattice(self, number: int, side: int) -> Lattice:
+    def _make_lattice(self, number: int, side: int, neighbour: bool) -> Lattice:
         grid = replace(self._session(number).grid, lattice_side=side)
+        if neighbour:  # its ghost stays as far from the window as that of a centred particle
+            window = grid.num_pixels * grid.pixel_um
+            grid = replace(grid, margin_um=(GHOST_MARGIN + NEIGHBOUR_AT[1]) * window)
         return grid, grid.to_pixels()
 
     def _light(

@@ -61,6 +61,21 @@ def test_a_neighbour_changes_the_edge_of_its_own_image_only() -> None:
     assert (change == 0).sum() >= 8
 
 
+def test_no_ghost_of_a_neighbour_comes_in_at_the_other_edge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crowded = FEW.model_copy(update={"neighbour_share": 1.0, "source_points": 25})
+    rows = np.array([33, 36])  # far from the middle and from the focus
+
+    def images() -> NDArray[np.int64]:
+        return Simulator(crowded, 32, 3).render(["silicone_oil"] * 2, rows, rows % 6)[0].astype(int)
+
+    seen = images()
+    for place in ("imaging", "simulator"):
+        monkeypatch.setattr(f"svp_lightning.simulation.{place}.GHOST_MARGIN", 2.0)
+    assert np.abs(seen - images()).max() <= 3
+
+
 @pytest.mark.parametrize("change", ["seed", "index", "session", "class"])
 def test_every_part_of_its_name_changes_the_image(change: str) -> None:
     def image(seed: int = 1, index: int = 2, session: int = 0, name: str = "silicone_oil"):
