@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from svp_lightning.simulation.imaging import ImagingGrid, box_transfer, defocus_blur, filter_image
+from svp_lightning.simulation.imaging import box_transfer, filter_image
 from svp_lightning.simulation.session import Session
 
 AREA_CONTRAST = 0.05
@@ -56,34 +56,23 @@ def draw_exposure(
     return Exposure(motion_um, sharpening, halo_gain, float(level), gradient, noise)
 
 
-def expose(
-    session: Session,
-    grid: ImagingGrid,
-    light: Tensor,
-    depths_um: Tensor | None,
-    exposures: Sequence[Exposure],
-) -> Tensor:
+def expose(session: Session, light: Tensor, exposures: Sequence[Exposure]) -> Tensor:
     """Light on the camera's pixels, float32 (B, image_size, image_size), background 1.
 
-    ``light`` is float32 (B, N, N) intensity on the fine pixels of ``grid``, background 1, and
-    ``depths_um`` float32 (B,) defocus, which sets how far source points smear; None where the light
-    already is the sum over the whole source.
+    ``light`` is float32 (B, N, N) intensity on the fine pixels of the session's grid, background 1.
     """
-    n, device = light.shape[-1], light.device
-    sensor = session.sensor_pixel_um / session.grid.pixel_um
+    n, device, pixel = light.shape[-1], light.device, session.grid.pixel_um
+    sensor = session.sensor_pixel_um / pixel
     area = box_transfer(n, sensor).to(device)
     travel = torch.tensor([[shot.motion_um] for shot in exposures], device=device)
-    motion = torch.sinc(travel * (torch.arange(n, device=device) / (2 * n * session.grid.pixel_um)))
+    motion = torch.sinc(travel * (torch.arange(n, device=device) / (2 * n * pixel)))
     # Unsharp mask: 1 + s (1 - Gaussian of one sensor pixel).
     cycles = torch.arange(n, dtype=torch.float32, device=device) / (2 * n) * sensor
     gaussian = torch.exp(-2 * (math.pi * cycles).square())
     strength = torch.tensor([shot.sharpening for shot in exposures], device=device)
     transfer = (area * motion)[:, :, None] * area
     sharpened = 1 + strength[:, None, None] * (1 - torch.outer(gaussian, gaussian))
-    transfer = transfer * sharpened
-    if depths_um is not None:
-        transfer = transfer * defocus_blur(grid, depths_um)
-    seen = filter_image(light, transfer, session.binning)
+    seen = filter_image(light, transfer * sharpened, session.binning)
     gain = torch.tensor([shot.halo_gain for shot in exposures], device=device)[:, None, None]
     return torch.where(seen > 1, 1 + (seen - 1) * gain, seen)
 

@@ -1,140 +1,33 @@
 """Partially coherent bright-field imaging: Abbe's sum over condenser points.
 
-For each source point s the camera sees |E_s|^2 with
+For each source point s the camera sees |U_s + V_s|^2, the unscattered and the scattered wave:
 
-    E_s(x) = sum_f [F(f - f_s) + delta(f - f_s)] P(f) exp(i [k_z(f) z + W(f)]) exp(2 pi i f x),
+    V_s(x) = sum_f F(f - f_s) P(f) exp(i [k_z(f) z + W(f)]) exp(2 pi i f x),
 
-and I = sum_s w_s |E_s|^2 / sum_s w_s |P(f_s)|^2, so an empty field images to 1. Only the
-K x K frequencies inside the pupil are kept and a matrix DFT (two matrix products) takes
-them to the pixels. Source points lie on the same frequency lattice, so F(f - f_s) is a
-slice of a larger spectrum; what lies between the points is made up for afterwards by a blur
-(:mod:`svp_lightning.simulation.source`). See Born & Wolf, *Principles of Optics*, 10.6.3.
+and U_s has delta for F. I = sum_s w_s |U_s + V_s|^2 / sum_s w_s |P(f_s)|^2, so an empty field
+images to 1. Only the K x K frequencies inside the pupil are kept and a matrix DFT (two matrix
+products) takes them to the pixels.
+
+The interference 2 Re sum_s w_s U_s* V_s is linear in F: one image, whose transfer is the
+correlation of the lit pupil with the pupil, over every frequency of the condenser. Far from the
+particle it vanishes. A coarse lattice of points, coherent again one over their distance away,
+would draw fringes there. The scattered light sum_s w_s |V_s|^2 needs an image for each point and
+does with few: F(f - f_s) is a slice of a larger spectrum, and what lies between the points is made
+up for by a blur (:mod:`svp_lightning.simulation.source`). See Born & Wolf, *Principles of Optics*,
+10.6.3.
 """
 
 import math
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
-from svp_lightning.simulation.source import DIAMOND_WIDTH, source_blur, source_weights
-
-GHOST_MARGIN = 0.69
-"""Least distance from the ghost of a centred particle to the window's edge, over the window's
-width; its defocused light then adds less than 0.3 % of the contrast up to z = 3 widths."""
-
-_DROPLET_NA = 0.13
-"""Aperture of an oil droplet as a lens (n = 1.403 in 1.338: focal length 10.8 R)."""
-_BEHIND = 0.9
-"""How far a depth behind the focus counts, over one in front of it."""
-_HALO_UM = 4.0
-"""How far from its middle a particle scatters light strong enough to draw fringes."""
-_POINTS_ALONG = ((1.66, 5), (2.16, 7), (2.7, 9), (2.9, 11), (math.inf, 13))
-"""Resolution lengths across the image of the source -> source points along one side."""
-
-
-@dataclass(frozen=True)
-class Microscope:
-    """Apertures of objective and condenser, wavelength in vacuum, index around the particle."""
-
-    objective_na: float
-    condenser_na: float
-    wavelength_um: float
-    medium_index: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagingGrid(Microscope):
-    """Frequencies, source points and pixels shared by the images of a session.
-
-    Frequencies are laid out so that source points fall on them and ghosts stay outside. The camera
-    window has ``num_pixels`` along one side, the source ``lattice_side`` points (odd); it is a disc
-    or a diamond as wide. ``margin_um``: from the window's edge to the ghost; None:
-    :data:`GHOST_MARGIN` windows.
-    """
-
-    num_pixels: int
-    pixel_um: float
-    lattice_side: int
-    disc: bool = True
-    margin_um: float | None = None
-
-    @cached_property
-    def source_step(self) -> float:
-        """Distance of neighbouring source points, 1/um."""
-        width = 2 if self.disc else DIAMOND_WIDTH
-        return width * self.condenser_na / self.wavelength_um / self.lattice_side
-
-    @cached_property
-    def spacing(self) -> int:
-        """d, distance of neighbouring source points in frequency samples."""
-        window = self.num_pixels * self.pixel_um
-        margin = GHOST_MARGIN * window if self.margin_um is None else self.margin_um
-        return max(1, math.ceil(self.source_step * (window / 2 + margin)))
-
-    @cached_property
-    def step(self) -> float:
-        """Distance of neighbouring frequencies, 1/um."""
-        return self.source_step / self.spacing
-
-    @cached_property
-    def size(self) -> int:
-        """K, frequencies along one side of the pupil box (odd)."""
-        return 2 * math.ceil(self.objective_na / self.wavelength_um / self.step) + 1
-
-    @cached_property
-    def weights(self) -> Tensor:
-        """float32 (S, S) share of the condenser of each source point, sum 1."""
-        return source_weights(self.lattice_side, self.disc)
-
-    @property
-    def margin(self) -> int:
-        """Samples the object's spectrum extends beyond the pupil box on each side."""
-        return self.spacing * (self.lattice_side - 1) // 2
-
-    def frequencies(self, margin: int = 0) -> Tensor:
-        """float32 (K + 2 margin,) lattice frequencies, 1/um, symmetric about 0."""
-        half = self.size // 2 + margin
-        return self.step * torch.arange(-half, half + 1, dtype=torch.float32)
-
-    def positions(self) -> Tensor:
-        """float32 (N,) pixel centres, um, symmetric about 0."""
-        n = self.num_pixels
-        return self.pixel_um * (torch.arange(n, dtype=torch.float32) - (n - 1) / 2)
-
-    def to_pixels(self) -> Tensor:
-        """complex64 (N, K) matrix of the DFT from frequencies to pixels."""
-        return phasor(2 * math.pi * torch.outer(self.positions(), self.frequencies()))
-
-
-def phasor(phase: Tensor) -> Tensor:
-    """exp(i phase), complex64."""
-    return torch.polar(torch.ones_like(phase), phase)
-
-
-def lattice_side_at(grid: ImagingGrid, depth_um: float) -> int:
-    """Source points along one side that keep an image within 2 % RMS of its contrast.
-
-    Light from a lattice of points is coherent again one over their distance away, where what a
-    particle scatters would draw fringes into the empty field: this lies outside the window.
-
-    In front of the focus (z > 0) an oil droplet is a lens that projects the source: its
-    image is 2 z NA_c / n_m wide, and the droplet's own small aperture limits how fine it is.
-    The lattice must be about as fine, and a little less behind the focus. Thresholds are measured
-    against a dense source (tests/simulation/test_accuracy.py), where it is hardest: at 14 to
-    15 radii from the focus a droplet's bright centre is spread out and little contrast is left.
-    """
-    aperture = min(_DROPLET_NA, grid.objective_na)
-    reach = depth_um if depth_um > 0 else -_BEHIND * depth_um
-    spots = 2 * reach * grid.condenser_na * aperture / grid.wavelength_um / grid.medium_index
-    edge = grid.num_pixels * grid.pixel_um / 2 + _HALO_UM
-    least = edge * grid.source_step * grid.lattice_side
-    return max(
-        next(side for most, side in _POINTS_ALONG if spots <= most),
-        2 * math.ceil((least - 1) / 2) + 1,
-    )
+from svp_lightning.simulation.lattice import ImagingGrid, Microscope, phasor
+from svp_lightning.simulation.source import source_blur
 
 
 @dataclass(frozen=True)
@@ -147,8 +40,8 @@ class Pupil:
     """float32 (B, K, K): axial wave number relative to the axis, rad/um."""
 
     def through(self, depths: Tensor) -> Tensor:
-        """Objective and defocus (B,); complex64 (B, K, K)."""
-        return self.transmission * phasor(self.k_z * depths[:, None, None])
+        """Objective and defocus (B, L); complex64 (B, L, K, K)."""
+        return self.transmission[:, None] * phasor(self.k_z[:, None] * depths[..., None, None])
 
 
 def pupil(
@@ -193,29 +86,66 @@ def _aberration(x: Tensor, y: Tensor, rho2: Tensor, waves: Tensor) -> Tensor:
 
 
 def abbe_intensity(
-    grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor, dft: Tensor
+    grid: ImagingGrid,
+    lens: Pupil,
+    spectra: Tensor,
+    depths: Tensor,
+    smears: Tensor,
+    dft: Tensor,
 ) -> Tensor:
-    """Images of layers, float32 (B, N, N), background 1, not yet blurred by source patches.
+    """Images of layers under the whole source, float32 (B, N, N), background 1.
 
     Args:
         grid: the session's lattice.
         lens: the images' pupils.
-        spectra: complex64 (B, L, K + 2 margin, K + 2 margin), rows along y: F of each layer, um^2.
+        spectra: complex64 (B, L, M, M), rows along y: F of each layer, um^2.
         depths: float32 (B, L) distance z from each layer to the plane in focus, um; positive
             where the light has passed the particle before the plane.
-        dft: complex64 (N, K) from :meth:`ImagingGrid.to_pixels`.
+        smears: float32 (B,) depth whose blur stands for what lies between the source points.
+        dft: complex64 (N, M) from :meth:`ImagingGrid.to_pixels`.
     """
-    fields, weights = _source_fields(grid, lens, spectra, depths)
-    count, size, n, points = len(spectra), grid.size, grid.num_pixels, weights.shape[1]
+    source = grid.dense_weights.to(spectra.device)
+    edge, width = grid.size // 2 - source.shape[0] // 2, source.shape[0]
+    inner = (..., slice(edge, edge + width), slice(edge, edge + width))
+    power = (source * lens.transmission[inner].abs().square()).sum((1, 2))[:, None, None]
+    scattered = _scattered(grid, lens, spectra, depths, dft) / power
+    through = lens.through(depths)
+    transfer = _correlation(through[inner] * source, through, grid.margin)
+    interference = (dft @ (spectra * transfer).sum(1) @ dft.T).real * (2 * grid.step**2)
+    return 1 + filter_image(scattered, defocus_blur(grid, smears)) + interference / power
+
+
+def _correlation(lit: Tensor, through: Tensor, margin: int) -> Tensor:
+    """sum_s conj(lit(s)) through(g + s) of every g; (..., D, D), (..., K, K) to (..., M, M).
+
+    All are centred on frequency 0, and D, K and M = K + 2 margin are odd.
+    """
+    width, size = lit.shape[-1], through.shape[-1]
+    padded = next_fast_len(size + margin + width // 2)  # what wraps around is cut off
+    spectrum: Tensor = torch.fft.fft2(through, (padded, padded))
+    spectrum *= torch.fft.fft2(lit, (padded, padded)).conj()
+    sums: Tensor = torch.fft.ifft2(spectrum)
+    # Frequency 0 is at size // 2 of the one and width // 2 of the other: so g = 0 is at the rest.
+    reach = size // 2 + margin
+    g = torch.arange(-reach, reach + 1, device=lit.device) + size // 2 - width // 2
+    return sums[..., g[:, None], g]
+
+
+def _scattered(
+    grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor, dft: Tensor
+) -> Tensor:
+    """sum_s w_s |scattered field|^2, not yet blurred; float32 (B, N, N)."""
+    fields = _source_fields(grid, lens, spectra, depths)
+    weights = grid.weights.to(spectra.device).flip(0, 1).reshape(1, 1, -1)
+    count, size, n, points = len(spectra), grid.size, grid.num_pixels, weights.shape[-1]
+    dft = dft[:, grid.margin : grid.margin + size]
     rows = (fields.view(-1, size) @ dft.T).view(count, size, points * n)
     seen = torch.view_as_real(dft @ rows).view(count, n, points, 2 * n)
-    return (weights[:, None, None] @ seen.square_()).view(count, n, n, 2).sum(-1)
+    return (weights @ seen.square_()).view(count, n, n, 2).sum(-1) * grid.step**4
 
 
-def _source_fields(
-    grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Pupil-plane fields (B, K, S, S, K) of all source points, and weights (B, S * S).
+def _source_fields(grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor) -> Tensor:
+    """Scattered fields in the pupil, (B, K, S, S, K), of all source points.
 
     Source points run backwards along both axes: F(f - f_s) looks further left for larger f_s,
     so that the windows of ``spectra`` come out in this order without a copy.
@@ -226,20 +156,15 @@ def _source_fields(
     row, column = place[:, None], place
     windows = spectra.unfold(2, keep, spacing).unfold(3, keep, spacing).permute(1, 0, 4, 2, 3, 5)
     total = torch.empty(windows.shape[1:], dtype=spectra.dtype, device=spectra.device)
-    torch.mul(windows[0], lens.through(depths[:, 0])[:, :, None, None], out=total)
+    through = lens.through(depths)
+    torch.mul(windows[0], through[:, 0, :, None, None], out=total)
     axial = lens.k_z[:, row, column]
-    # Fields are referred to the first layer's phase, in which the unscattered wave has k_z z.
+    # Fields are referred to the first layer's phase.
     for layer in range(1, len(windows)):
-        part = windows[layer] * lens.through(depths[:, layer])[:, :, None, None]
+        part = windows[layer] * through[:, layer, :, None, None]
         phase = axial * (depths[:, 0] - depths[:, layer])[:, None, None]
         total += part.mul_(phasor(phase)[:, None, :, :, None])
-    phase = axial * depths[:, :1, None]
-    wave = torch.polar(torch.full_like(phase, 1 / grid.step**2), phase)
-    wave = wave * lens.transmission[:, row, column]
-    total[:, row, source[:, None], source, column] += wave
-    weights = grid.weights.to(spectra.device).flip(0, 1).reshape(1, -1)
-    power = (weights * wave.abs().square().flatten(1)).sum(1, keepdim=True)
-    return total, weights / power
+    return total
 
 
 @lru_cache(maxsize=16)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from svp_lightning.simulation.imaging import ImagingGrid, Microscope, phasor, pupil
+from svp_lightning.simulation.imaging import pupil
+from svp_lightning.simulation.lattice import ImagingGrid, Microscope, phasor
 from svp_lightning.simulation.mie import MAX_SINE, interpolated, spectrum_over_sine
 from svp_lightning.simulation.scene import Particle
 from svp_lightning.simulation.session import Session, log_uniform
@@ -143,7 +144,7 @@ def _profiles(optics: Microscope, radius_node: int) -> NDArray[np.float32]:
     total = torch.zeros((len(FOCUS_RATIOS), count), dtype=torch.float64)
     for colour, spectrum, points in spectra:
         lens = pupil(grid, torch.zeros(1, 2), torch.zeros(1, 7), colour)
-        transfer = lens.through(depths)
+        transfer = lens.through(depths[None])[0]
         for fy in sorted({fy for fy, _, _ in points}):
             row = [(fx, weight) for y, fx, weight in points if y == fy]
             top = grid.margin - fy

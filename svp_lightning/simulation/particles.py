@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svp_lightning.simulation.aggregates import GRID_STEP_UM, MORPHOLOGIES, Thickness
-from svp_lightning.simulation.imaging import ImagingGrid
 from svp_lightning.simulation.large_bubble import LargeBubble, draw_large_bubble
+from svp_lightning.simulation.lattice import ImagingGrid
 from svp_lightning.simulation.scene import Particle, PhaseScreens, Sphere, Spheres
 from svp_lightning.simulation.session import log_uniform
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from svp_lightning.simulation.imaging import ImagingGrid, phasor
+from svp_lightning.simulation.lattice import ImagingGrid, phasor
 from svp_lightning.simulation.mie import (
     MAX_SINE,
     RADII_UM,

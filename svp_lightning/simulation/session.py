@@ -6,7 +6,7 @@ from zlib import crc32
 
 import numpy as np
 
-from svp_lightning.simulation.imaging import ImagingGrid
+from svp_lightning.simulation.lattice import ImagingGrid
 from svp_lightning.simulation.settings import SimulationSettings
 
 FINE_PIXELS = 64

@@ -15,14 +15,9 @@ from torch import Tensor
 
 from svp_lightning.simulation.camera import cut_box, detected, expose, record
 from svp_lightning.simulation.draw import NEIGHBOUR_AT, Draw, draw_image
-from svp_lightning.simulation.imaging import (
-    GHOST_MARGIN,
-    ImagingGrid,
-    abbe_intensity,
-    lattice_side_at,
-    pupil,
-)
+from svp_lightning.simulation.imaging import abbe_intensity, pupil
 from svp_lightning.simulation.large_bubble import LargeBubble, nominal_optics
+from svp_lightning.simulation.lattice import GHOST_MARGIN, ImagingGrid, lattice_side_at
 from svp_lightning.simulation.scene import Together, kind, mean_depth_um, scene_spectra
 from svp_lightning.simulation.session import Session, draw_session
 from svp_lightning.simulation.settings import SimulationSettings
@@ -183,17 +178,18 @@ class Simulator:
             light = torch.from_numpy(
                 np.stack([bubble.light(session, self._bubble_optics) for bubble in bubbles])
             )
-            return expose(session, grid, light.to(device), None, exposures)
+            return expose(session, light.to(device), exposures)
         scenes = [draw.scene for draw in draws if not isinstance(draw.scene, LargeBubble)]
         numbers = partial(torch.tensor, dtype=torch.float32, device=device)
         tilts = numbers([draw.tilt for draw in draws])
         depths = numbers([scene.depths_um for scene in scenes])
         waves = torch.from_numpy(np.stack([draw.waves for draw in draws])).to(device)
         spectra = scene_spectra(scenes, grid, device)
-        light = abbe_intensity(grid, pupil(grid, tilts, waves), spectra, depths, dft.to(device))
         # Source points smear by depth; a neighbour takes its share of the main particle's.
         smears = numbers([mean_depth_um(scene) for scene in scenes])
-        return expose(session, grid, light, smears, exposures)
+        lens = pupil(grid, tilts, waves)
+        light = abbe_intensity(grid, lens, spectra, depths, smears, dft.to(device))
+        return expose(session, light, exposures)
 
     def _record(
         self, session: Session, light: Tensor, draws: Sequence[Draw]

@@ -6,8 +6,8 @@ even disc are flat and end sharply (experiments/simulator_realism).
 
 Tilting the illumination moves a defocused image by ``z f_s wavelength / n_m`` and hardly
 changes it otherwise. A lattice of points therefore represents the condenser convolved with
-the wrong kernel (a few deltas), and the image's spectrum is multiplied by the ratio of the
-right kernel's transfer to the lattice's. Where the lattice passes nothing the
+the wrong kernel (a few deltas), and the scattered light's spectrum is multiplied by the ratio of
+the right kernel's transfer to the lattice's. Where the lattice passes nothing the
 ratio means nothing, and each point is spread over its own cell instead.
 """
 
@@ -28,19 +28,20 @@ DIAMOND_WIDTH = math.sqrt(6)
 
 
 def source_weights(side: int, disc: bool) -> Tensor:
-    """Share of the light in each cell of the square around the source; float32 (side, side), sum 1.
+    """Share of the light in each of the cells that the source is ``side`` wide; float32, sum 1.
 
+    (side, side), the middle of the source in the middle of a cell: one more where ``side`` is even.
     The source is round, or a diamond (a square emitter turned by 45 degrees, which shows as
     diamond-shaped centres of defocused droplets; fading from its middle as a pyramid does).
     """
-    fine = 24
-    offsets = (np.arange(side * fine) + 0.5) / (side * fine) * 2 - 1
+    fine, across = 24, side + 1 - side % 2
+    offsets = ((np.arange(across * fine) + 0.5) / fine * 2 - across) / side
     x, y = offsets, offsets[:, None]
     if disc:
         light = (1 - x * x - y * y).clip(min=0) ** 2
     else:
         light = (1 - np.abs(x + y)).clip(min=0) * (1 - np.abs(x - y)).clip(min=0)
-    cells = light.reshape(side, fine, side, fine).mean(axis=(1, 3))
+    cells = light.reshape(across, fine, across, fine).mean(axis=(1, 3))
     return torch.from_numpy((cells / cells.sum()).astype(np.float32))
 
 

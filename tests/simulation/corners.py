@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from svp_lightning.simulation.imaging import ImagingGrid, lattice_side_at
+from svp_lightning.simulation.lattice import ImagingGrid, lattice_side_at
 from svp_lightning.simulation.particles import draw_air, draw_oil
 from svp_lightning.simulation.scene import Sphere, Spheres
 from svp_lightning.simulation.settings import SimulationSettings

@@ -1,20 +1,15 @@
 """Properties of the imaging core; test_accuracy.py compares it with an exact calculation."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from svp_lightning.simulation.imaging import (
-    ImagingGrid,
-    abbe_intensity,
-    box_transfer,
-    defocus_blur,
-    filter_image,
-    pupil,
-)
+from svp_lightning.simulation.imaging import abbe_intensity, box_transfer, filter_image, pupil
+from svp_lightning.simulation.lattice import ImagingGrid, phasor
 from svp_lightning.simulation.scene import Sphere, Spheres, scene_spectra
 from svp_lightning.simulation.source import DIAMOND_WIDTH, source_weights
 
@@ -35,13 +30,12 @@ def make_grid(points: int = 25, num_pixels: int = 64, *, disc: bool = True) -> I
 
 
 def image_of(grid: ImagingGrid, *spheres: Sphere) -> NDArray[np.float32]:
-    """Light on point-like pixels, with the source patches' blur but no pixel area."""
+    """Light on point-like pixels."""
     scene = Spheres(spheres)
     lens = pupil(grid, torch.zeros(1, 2), torch.zeros(1, 7))
     spectra = scene_spectra([scene], grid, torch.device("cpu"))
     depths = torch.tensor([scene.depths_um])
-    light = abbe_intensity(grid, lens, spectra, depths, grid.to_pixels())
-    return filter_image(light, defocus_blur(grid, depths.mean(1)))[0].numpy()
+    return abbe_intensity(grid, lens, spectra, depths, depths.mean(1), grid.to_pixels())[0].numpy()
 
 
 def test_an_empty_field_is_one_for_any_lens() -> None:
@@ -50,7 +44,8 @@ def test_an_empty_field_is_one_for_any_lens() -> None:
     lens = pupil(grid, torch.tensor([[0.03, -0.02]]), waves)
     side = grid.size + 2 * grid.margin
     empty = torch.zeros((1, 1, side, side), dtype=torch.complex64)
-    light = abbe_intensity(grid, lens, empty, torch.tensor([[30.0]]), grid.to_pixels())
+    depth = torch.tensor([[30.0]])
+    light = abbe_intensity(grid, lens, empty, depth, depth[0], grid.to_pixels())
     torch.testing.assert_close(light, torch.ones(1, 64, 64), atol=1e-5, rtol=0)
 
 
@@ -89,6 +84,41 @@ def test_a_pixel_sums_the_light_of_its_own_area_once(binning: int) -> None:
     kept = torch.sinc(torch.tensor(binning * wave / (2 * size)))
     expected = kept * torch.cos(math.pi * wave * centres / size)
     torch.testing.assert_close(seen, expected.expand_as(seen), atol=1e-5, rtol=0)
+
+
+def test_light_is_the_sum_over_the_source_points() -> None:
+    """Of two layers under an oblique condenser, by the sum of |E_s|^2 as it is written."""
+    grid = replace(make_grid(81, 16), margin_um=-1.0)
+    assert grid.spacing == 1  # every frequency of the condenser is a point
+    f = grid.frequencies(grid.margin)
+    sphere = Spheres((Sphere(1.5, 1.403, 1.0, -0.5, 6.0), Sphere(1.0, 1.0, -1.5, 2.0, -3.0)))
+    spectra = scene_spectra([sphere], grid, torch.device("cpu"))
+    depths = torch.tensor([sphere.depths_um])
+    waves = torch.tensor([[0.1, 0.05, -0.1, 0.05, 0.1, 0.02, 0.04]])
+    lens = pupil(grid, torch.tensor([[0.05, -0.03]]), waves)
+    seen = abbe_intensity(grid, lens, spectra, depths, torch.zeros(1), grid.to_pixels())
+    through, reach, half = lens.through(depths)[0], grid.margin, grid.size // 2
+    dft = phasor(2 * math.pi * torch.outer(grid.positions(), f[reach:-reach]))
+    total, power = torch.zeros(16, 16), 0.0
+    for i, j in np.ndindex(9, 9):
+        y, x, weight = i - 4, j - 4, float(grid.weights[i, j])
+        wave, k_z = lens.transmission[0, half + y, half + x], lens.k_z[0, half + y, half + x]
+        rows, columns = (slice(reach - at, reach - at + grid.size) for at in (y, x))
+        lit = phasor(-k_z * depths[0])[:, None, None]  # each layer by the light that meets it
+        field = (through * spectra[0, :, rows, columns] * lit).sum(0)
+        field[half + y, half + x] += wave / grid.step**2
+        total += weight * (dft @ field @ dft.T).abs().square()
+        power += weight * float(wave.abs() ** 2) / grid.step**4
+    torch.testing.assert_close(seen[0], total / power, atol=1e-4, rtol=0)
+    assert float(seen.max() - seen.min()) > 0.5
+
+
+def test_the_field_of_a_wide_window_is_empty() -> None:
+    """A lattice of points is coherent again far from a particle, where a source is not."""
+    wide = replace(make_grid(num_pixels=128), pixel_um=0.45)
+    image = image_of(wide, Sphere(2.0, 1.403, 0.0, 0.0, 20.0))
+    x = wide.positions().numpy()
+    assert float(np.abs(image - 1)[np.hypot(x, x[:, None]) > 15].max()) < 0.002
 
 
 @pytest.mark.parametrize("disc", [True, False])

@@ -71,7 +71,7 @@ def test_no_ghost_of_a_neighbour_comes_in_at_the_other_edge(
         return Simulator(crowded, 32, 3).render(["silicone_oil"] * 2, rows, rows % 6)[0].astype(int)
 
     seen = images()
-    for place in ("imaging", "simulator"):
+    for place in ("lattice", "simulator"):
         monkeypatch.setattr(f"svp_lightning.simulation.{place}.GHOST_MARGIN", 2.0)
     assert np.abs(seen - images()).max() <= 3
 
