@@ -13,6 +13,11 @@ import svp_lightning
 
 PACKAGE = Path(svp_lightning.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
+OTHERS = [
+    file
+    for name in ("hydra_plugins", "experiments")
+    for file in sorted((PACKAGE.parent / name).rglob("*.py"))
+]
 SIBLINGS = ("generator", "classifier", "simulation", "evaluation", "report")
 KNOW_THE_CONFIG = {"__main__", "config", "pipeline", "preflight", "commands"}
 COMMAND_LINES, ROOM_LINES = 100, 300
@@ -100,12 +105,11 @@ def test_types() -> None:
     root, command = PACKAGE.parent, [sys.executable, "-m", "mypy"]
     done = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f" {len(MODULES) + len(OTHERS)} source files" in done.stdout, done.stdout
 
 
 def test_nothing_is_unpickled() -> None:
-    root = PACKAGE.parent
-    others = [f for name in ("hydra_plugins", "experiments") for f in (root / name).rglob("*.py")]
-    for file in (*MODULES, *others):
+    for file in (*MODULES, *OTHERS):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 name, where = ast.unparse(node.func), f"{file}:{node.lineno}"

@@ -74,7 +74,7 @@ def probabilities(rng: np.random.Generator, world: World, given: Ints, bins: Int
 def drawn_bins(rng: np.random.Generator, given: Ints, sizes: Array) -> Ints:
     """(N,) size bin, 1 to 3."""
     edges = sizes.cumsum(axis=1)[given]
-    return 1 + (rng.random(len(given))[:, None] > edges[:, :2]).sum(axis=1)
+    return np.asarray(1 + (rng.random(len(given))[:, None] > edges[:, :2]).sum(axis=1))
 
 
 def one_run(rng: np.random.Generator, world: World) -> Iterator[tuple[Array, Array]]:

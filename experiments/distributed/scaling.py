@@ -26,11 +26,11 @@ from hydra_plugins.svp_process_launcher._processes import adopt_orphans
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.predictions import read_predictions
 
-CELL = ("+experiment=resnet18_aug_ratio_1x", "scale=tiny", "trainer=ddp_cpu")
+CELL: tuple[str, ...] = ("+experiment=resnet18_aug_ratio_1x", "scale=tiny", "trainer=ddp_cpu")
 CELL += ("generator.selection.method=last", "sampler.batch_size=5", "data.simulation.workers=0")
 TRAINING = ("task=train_generator", "generator.steps=200", "generator.checkpoint_every=200")
 # Images of 32 px, enough of them for a score to mean something, and a training of half a minute.
-CLASSIFIED = ("classifier=resnet18_quarter", "augmentation=balanced_sampling")
+CLASSIFIED: tuple[str, ...] = ("classifier=resnet18_quarter", "augmentation=balanced_sampling")
 CLASSIFIED += ("scale.image_size=32", "evaluation.prevalence=test")
 CLASSIFIED += ("classifier.steps=150", "classifier.validate_every=50", "classifier.batch_size=32")
 CLASSIFIED += ("scale.counts.train={protein:300,silicone_oil:60,air_bubble:60}",)
@@ -39,7 +39,9 @@ SEVERAL_NODES = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611"}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(folder: Path, artifacts: str, *arguments: str, **environment: str) -> subprocess.Popen:
+def start(
+    folder: Path, artifacts: str, *arguments: str, **environment: str
+) -> subprocess.Popen[bytes]:
     """The program on the artifacts of that name; its output goes to a log of its number."""
     paths = (f"paths.artifacts={folder / artifacts}", "hydra.mode=RUN")
     log = (folder / f"{len(list(folder.glob('*.log'))):02d}.log").open("w")

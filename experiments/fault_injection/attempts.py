@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -77,8 +78,12 @@ def load() -> None:
         if not module.name.startswith("svp_lightning.web"):
             importlib.import_module(module.name)
     draw = Figure.savefig
-    Figure.savefig = lambda *given, **options: draw(*given, **{**options, "dpi": DOTS_PER_INCH})
-    generator_training.write_pictures = _write_blank_picture
+
+    def coarse(*given: Any, **options: Any) -> None:
+        draw(*given, **{**options, "dpi": DOTS_PER_INCH})
+
+    patch.object(Figure, "savefig", coarse).start()
+    patch.object(generator_training, "write_pictures", _write_blank_picture).start()
 
 
 def _write_blank_picture(*given: Any) -> None:

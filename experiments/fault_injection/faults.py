@@ -63,7 +63,7 @@ def without_locks(number: int) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    fcntl.flock = refuse  # type: ignore[assignment]
+    fcntl.flock = refuse
 
 
 def jumping_clock(draw: random.Random) -> None:

@@ -72,9 +72,9 @@ class Soak:
     def cases(self) -> dict[str, Callable[[], Found]]:
         """Name -> what finds out whether the case ends as the undisturbed run."""
         found: dict[str, Callable[[], Found]] = {"undisturbed again": self.again}
-        for name, stories in ((signal.SIGKILL, 14), (signal.SIGTERM, 3)):
+        for stop, stories in ((signal.SIGKILL, 14), (signal.SIGTERM, 3)):
             for seed in range(stories):
-                found[f"{name.name}, story {seed}"] = partial(self.stopped, name, seed)
+                found[f"{stop.name}, story {seed}"] = partial(self.stopped, stop, seed)
         found |= {f"disk full, {left} bytes left": partial(self.full, left) for left in LEFT_BYTES}
         found |= {f"read-only {name}": partial(self.read_only, name) for name in FOLDERS}
         found["read-only artifacts, all there"] = self.cached_read_only
@@ -122,7 +122,8 @@ class Soak:
         disturb: Callable[[], None] = lambda: None,
     ) -> Found:
         """Stopped at random moments until an attempt ends before its moment."""
-        folder, draw, stops = self.empty(), random.Random(seed), []
+        folder, draw = self.empty(), random.Random(seed)
+        stops: list[str] = []
         while True:
             moment = draw.uniform(0, LONGEST_WAIT * self.seconds)
             ended = attempt(folder, stop=(name, moment), disturb=disturb)
@@ -138,7 +139,7 @@ class Soak:
     def full(self, left: int) -> Found:
         """A disk that fills up at each moment in turn, and is freed again."""
         with small_disk(self.root) as folder:
-            said = []
+            said: list[str] = []
             for pattern in FULL_AT:
                 act = partial(when, Path(), pattern, partial(fill, left))
                 ended = attempt(folder, disturb=act)

@@ -22,6 +22,7 @@ from svp_lightning.simulation.microscopes import microscope
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_instruments
 from svp_lightning.stages.generator_training import build_generator, generator_rows
+from svp_lightning.stages.settings import SimulatedData
 
 CLASSES = ("silicone_oil", "air_bubble")
 SIZE = 32
@@ -72,15 +73,16 @@ def settings_of(number: int, sessions: int, work: Path) -> SimulationSettings:
     """The simulator's settings of one microscope."""
     split = "val" if number in HELDOUT else "train"
     counts = "{" + split + ":{" + ",".join(f"{n}:{IMAGES}" for n in CLASSES) + "}}"
-    config = configuration(
+    data = configuration(
         work,
         [
             f"data.simulation.counts={counts}",
             f"data.simulation.sessions_per_split={{train:{sessions},val:{sessions},test:1}}",
             "data.simulation.workers=0",
         ],
-    )
-    return microscope(config.data.simulation, number)
+    ).data
+    assert isinstance(data, SimulatedData)
+    return microscope(data.simulation, number)
 
 
 if __name__ == "__main__":

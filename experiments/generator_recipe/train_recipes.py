@@ -88,7 +88,7 @@ def run_one(recipe: str, seed: int, count: int, work: Path) -> None:
     images, seconds = draw(generator, config.sampler, count)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "images.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **images)
+        np.savez_compressed(file, allow_pickle=False, **images)
     facts = {
         "steps": config.generator.steps,
         "training_images": config.generator.steps * config.generator.batch_size,

@@ -95,11 +95,13 @@ class Study:
         """The same with further overrides of every configuration."""
         return replace(self, base=(*self.base, *overrides))
 
-    def pipeline(self, *overrides: str, full: bool = False, callbacks: Sequence[Any] = ()) -> Any:
+    def pipeline(
+        self, *overrides: str, full: bool = False, callbacks: Sequence[Any] = ()
+    ) -> Pipeline:
         """The pipeline of a configuration, with the large test split or with a small one."""
         config = configured(*self.base, *overrides, *(() if full else (NO_TEST,)))
         return Pipeline(
-            config, run_folder(config), lambda group: callbacks if group == "callbacks" else []
+            config, run_folder(config), lambda group: [*callbacks] if group == "callbacks" else []
         )
 
     def render(self) -> None:
@@ -289,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     base = (*(TINY if args.tiny else PAPER), *paths, *args.overrides)
     study = Study(folder, base, () if args.tiny else ("trainer.compile=true",))
     announce(args, clock)
-    arms = ARMS
+    arms: tuple[str, ...] = ARMS
     with clock.phase("images"):
         _ = study.pipeline(*ARMS[0].split()).store
     with rendering(study, aside=args.jobs > 0):

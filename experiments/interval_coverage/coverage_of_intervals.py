@@ -25,6 +25,7 @@ SIGNAL = (2.0, 2.3)
 METRICS = ("macro_auprc", "macro_recall")
 SEEDS = (1, 3, 5, 8)
 Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
 Interval = tuple[float, float]
 
 
@@ -49,7 +50,7 @@ WORLDS = (
 )
 
 
-def predictions(rng: np.random.Generator, world: World, seeds: int) -> tuple[Array, Array]:
+def predictions(rng: np.random.Generator, world: World, seeds: int) -> tuple[Labels, Array]:
     """(N,) labels and (2, seeds, N, 3) probabilities of one made-up study."""
     labels = np.repeat(np.arange(3), COUNTS)
     shared = rng.normal(size=(len(labels), 3))
@@ -62,7 +63,7 @@ def predictions(rng: np.random.Generator, world: World, seeds: int) -> tuple[Arr
 
 
 def differences(
-    labels: Array, probabilities: Array, resamples: int, places: list[int]
+    labels: Labels, probabilities: Array, resamples: int, places: list[int]
 ) -> tuple[Array, Array]:
     """(M, S) observed and (M, S, R) redrawn differences of the metrics at ``places``."""
     observed, redrawn = [], []
@@ -77,7 +78,7 @@ def differences(
     return np.stack(observed, axis=1), np.stack(redrawn, axis=1)
 
 
-def _plain(labels: Array, probabilities: Array) -> Array:
+def _plain(labels: Labels, probabilities: Array) -> Array:
     metrics = Tally(labels, probabilities, CLASSES).metrics()
     per_class = [value for own in metrics.pop("per_class").values() for value in own.values()]
     return np.array([*metrics.values(), *per_class])
@@ -144,7 +145,7 @@ def true_difference(world: World, places: list[int], studies: int = 3000) -> Arr
     for study in range(studies):
         labels, p = predictions(np.random.default_rng([2, study]), world, 1)
         found.append(_plain(labels, p[1, 0])[places] - _plain(labels, p[0, 0])[places])
-    return np.mean(found, axis=0)
+    return np.asarray(np.mean(found, axis=0))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ classifiers are kept in ``--artifacts``, the evidence on each cell's labels in `
 
 import argparse
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
@@ -122,7 +123,7 @@ def audited(arm: str, kind: str, seed: int, artifacts: Path, outputs: Path) -> C
     return Cell(Evidence(**np.load(file)), clean.labels, diameter)
 
 
-def percent(found: list[NDArray[np.floating] | NDArray[np.bool_]]) -> str:
+def percent(found: Sequence[NDArray[np.floating] | NDArray[np.bool_]]) -> str:
     """Mean over the flips of all seeds, %, with a 95 % interval: flips redrawn in each seed."""
     rng = np.random.default_rng(0)
     drawn = [f[rng.integers(len(f), size=(RESAMPLES, len(f)))].sum(axis=1) for f in found]

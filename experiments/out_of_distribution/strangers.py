@@ -24,6 +24,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.evaluation.reference import lowest
 from svp_lightning.stages.predictor import Predictor, load_predictor
 from svp_lightning.stages.run_folder import data_of
+from svp_lightning.stages.settings import SimulatedData
 
 EPSILONS = (0.01, 0.02, 0.05)
 COVERAGES = (0.9, 0.95, 0.99)
@@ -81,7 +82,7 @@ Score = Callable[[Features], Array]
 def methods(train: Features, labels: NDArray[np.int64], predictor: Predictor) -> dict[str, Score]:
     """Name -> score."""
     K = len(np.unique(labels))
-    spread = sum(np.cov(train.last[labels == k].T) for k in range(K)) / K
+    spread = np.mean([np.cov(train.last[labels == k].T) for k in range(K)], axis=0)
     inverse = np.linalg.inv(spread + 1e-6 * np.trace(spread) * np.eye(len(spread)))
     centres = [train.last[labels == k].mean(axis=0) for k in range(K)]
     unit = train.last / np.linalg.norm(train.last, axis=1, keepdims=True)
@@ -111,6 +112,7 @@ def methods(train: Features, labels: NDArray[np.int64], predictor: Predictor) ->
 
     def ours(seen: Features) -> Array:
         network = predictor.seen
+        assert isinstance(network, Appearance)
         away = torch.from_numpy(seen.components).float() - network.centres[:, :, None]
         squared = (away @ network.roots).square().sum(dim=3) / 2
         return -(network.weights[:, :, None] - squared).logsumexp(dim=1).T.numpy()
@@ -190,6 +192,7 @@ def main() -> None:
     torch.set_num_threads(1)
     predictor, store = load_predictor(options.run), Store.open(options.store)
     data = data_of(options.run)
+    assert isinstance(data, SimulatedData)
     shapes = {
         name: images_of(name, data.simulation, data.image_size, EACH, data.seed) for name in SHAPES
     }

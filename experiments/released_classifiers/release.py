@@ -20,7 +20,6 @@ from instruments import BASES, SIZE
 from PIL import Image
 from train_released import PREVALENCE, RECIPE, WORK, configuration, plan
 
-from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.data.store import Store
@@ -156,7 +155,7 @@ def part(found: Predictions, rows: np.ndarray) -> Predictions:
     )
 
 
-def real_images(module: ClassifierModule, reference: Path, work: Path) -> None:
+def real_images(module: Classifier, reference: Path, work: Path) -> None:
     """Print what the classifier calls real images, at even class shares."""
     for folder in sorted((reference / "paper_crops").iterdir()):
         files = sorted(folder.glob("*.png"))
@@ -169,7 +168,7 @@ def real_images(module: ClassifierModule, reference: Path, work: Path) -> None:
     said(module, "flowcam_run", np.asarray(store.images))
 
 
-def said(module: ClassifierModule, name: str, images: np.ndarray) -> None:
+def said(module: Classifier, name: str, images: np.ndarray) -> None:
     """Print how many images go to each class, and how sure the classifier is of them."""
     with torch.inference_mode():
         raw = module.eval().probabilities(to_model_range(torch.from_numpy(images.copy())[:, None]))

@@ -22,6 +22,7 @@ from svp_lightning.runtime.terminal import counting
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulated_store import simulate_instruments
 from svp_lightning.stages.classifier_training import build_classifier
+from svp_lightning.stages.settings import SimulatedData
 
 WORK = Path("outputs/released_classifiers")
 COUNTS = {
@@ -75,10 +76,11 @@ def plan(work: Path, families: Sequence[str]) -> dict[str, SimulationSettings]:
     """The instruments of the families by their names, with what is rendered of each."""
     settings = {}
     for family in families:
-        usual = configuration(work, [f"data/instrument={BASES[family]}"]).data.simulation
+        usual = configuration(work, [f"data/instrument={BASES[family]}"]).data
+        assert isinstance(usual, SimulatedData)
         for split, (numbers, counts) in COUNTS.items():
             for number in numbers:
-                values = instrument(family, usual, number).model_dump()
+                values = instrument(family, usual.simulation, number).model_dump()
                 sessions = dict.fromkeys(COUNTS, SESSIONS)
                 values |= {"counts": {split: counts}, "sessions_per_split": sessions, "workers": 0}
                 one = SimulationSettings.parse(values, "data.simulation")

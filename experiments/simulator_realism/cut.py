@@ -39,13 +39,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(ROWS * COLUMNS):
             row, column = divmod(number, COLUMNS)
-            corners = (column, row, column + 1, row + 1)
-            box = tuple(
-                round(start + step * corner)
-                for start, step, corner in zip(
-                    (LEFT, top) * 2, (width, height) * 2, corners, strict=True
-                )
-            )
+            left, right = (round(LEFT + width * edge) for edge in (column, column + 1))
+            upper, lower = (round(top + height * edge) for edge in (row, row + 1))
+            box = (left, upper, right, lower)
             crop = figure.crop(box).resize((CROP_PX, CROP_PX), Image.Resampling.BICUBIC)
             crop.save(folder / f"{number:02d}.png")
 

@@ -46,7 +46,8 @@ def distributions(
         for axis, (feature, label) in zip(row[2:], PANELS, strict=True):
             column = FEATURES.index(feature)
             both = real_table[name][:, column], simulated_table[name][:, column]
-            edges = np.linspace(*np.percentile(np.concatenate(both), [0.5, 99.5]), 22)
+            low, high = np.percentile(np.concatenate(both), [0.5, 99.5])
+            edges = np.linspace(low, high, 22)
             axis.hist(both[1], edges, density=True, color=SIMULATED, alpha=0.45, label="simulated")
             axis.hist(both[0], edges, density=True, histtype="step", color=REAL, label="real")
             axis.set(xlabel=label)

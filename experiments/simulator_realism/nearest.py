@@ -26,6 +26,7 @@ from svp_lightning.simulation.scene import Particle, Sphere, Spheres
 from svp_lightning.simulation.session import draw_session
 from svp_lightning.simulation.settings import SimulationSettings
 from svp_lightning.simulation.simulator import Simulator
+from svp_lightning.stages.settings import SimulatedData
 
 INDEX = {SILICONE_OIL: OIL_INDEX, AIR_BUBBLE: 1.0}
 RADIUS_UM = {SILICONE_OIL: (0.9, 6.0), AIR_BUBBLE: (0.7, 3.5)}
@@ -52,7 +53,9 @@ def broad() -> SimulationSettings:
         "air_indices=[1]",
         "air_halo_gain=[1,1]",
     )
-    return configured(*(f"data.simulation.{change}" for change in changes)).data.simulation
+    data = configured(*(f"data.simulation.{change}" for change in changes)).data
+    assert isinstance(data, SimulatedData)
+    return data.simulation
 
 
 def anything(draw: Draw, name: str, rng: np.random.Generator) -> Draw:

@@ -26,6 +26,7 @@ from simple_features import feature_table, single_feature_aucs, two_sample_auc
 from svp_lightning.__main__ import configured
 from svp_lightning.data.classes import AIR_BUBBLE, PAPER_CLASSES
 from svp_lightning.simulation.simulator import Simulator
+from svp_lightning.stages.settings import SimulatedData
 
 VARIANTS: dict[str, dict[str, tuple[float, ...]]] = {
     "pure physics": {"air_indices": (1.0,), "air_halo_gain": (1.0, 1.0)},
@@ -47,8 +48,9 @@ def simulated(variant: str, count: int, work: Path) -> Images:
         path = work / f"images_{name}_{count}{part}.npy"
         if not path.exists():
             print(f"rendering {count} of {name}, {variant}", flush=True)
-            simulation = configured("data.simulation.crop=box").data.simulation
-            settings = simulation.model_copy(update=VARIANTS[variant])
+            data = configured("data.simulation.crop=box").data
+            assert isinstance(data, SimulatedData)
+            settings = data.simulation.model_copy(update=VARIANTS[variant])
             rows = np.arange(count)
             images, _ = Simulator(settings, 64, seed=11).render(
                 [name] * count, rows, rows % SESSIONS

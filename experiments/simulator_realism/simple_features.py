@@ -1,5 +1,7 @@
 """Eighteen simple features of an image, and how well they tell real from simulated."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -7,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 BACKGROUND = 175.0
@@ -106,7 +108,7 @@ def two_sample_auc(
     label = np.repeat([1, 0], [len(first), len(second)])
     own = np.arange(len(first)) + second_groups.max() + 1
     groups = np.concatenate([own, second_groups])
-    models = {
+    models: dict[str, Callable[[int], RandomForestClassifier | Pipeline]] = {
         "random forest": lambda seed: RandomForestClassifier(
             300, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed
         ),

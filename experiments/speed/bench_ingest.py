@@ -20,6 +20,7 @@ from PIL import Image
 from svp_lightning.__main__ import configured
 from svp_lightning.data.importers.flowcam import plan_flowcam
 from svp_lightning.data.importers.writer import write_plan
+from svp_lightning.data.settings import FlowCamSettings
 
 WIDTH, HEIGHT, SIDE, GAP, MARGIN = 1292, 964, 28, 2, 8
 PER_PAGE = ((WIDTH + GAP) // (SIDE + GAP)) * ((HEIGHT + GAP) // (SIDE + GAP))
@@ -101,6 +102,7 @@ def _import(folder: Path, threads: int) -> None:
     """In a process of its own: import and print what it took."""
     given = (f"data.root={folder / 'run'}", "data.labelled=false", f"data.num_threads={threads}")
     settings = configured("data=flowcam", *given).data
+    assert isinstance(settings, FlowCamSettings)
     start = time.perf_counter()
     done: list[int] = []
     write_plan(folder / "store", plan_flowcam(settings), 1, done.append)

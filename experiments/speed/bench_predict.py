@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from svp_lightning.classifier.appearance import Appearance
 from svp_lightning.classifier.packaged import open_classifier
 from svp_lightning.classifier.settings import RELEASED
 from svp_lightning.data.store import Store
@@ -78,7 +79,7 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - start[0], time.perf_counter() - start[1]
 
 
-def passes(predictor: Predictor, store: Store, turns: int) -> list[Times]:
+def passes(seen: Appearance, store: Store, turns: int) -> list[Times]:
     """Each way, in turn; the order is reversed from turn to turn."""
     network = open_classifier(RELEASED).eval()
 
@@ -88,11 +89,11 @@ def passes(predictor: Predictor, store: Store, turns: int) -> list[Times]:
                 batch = torch.from_numpy(np.array(store.images[start : start + size]))
                 network(to_model_range(batch[:, None]))
 
-    ways = {
+    ways: dict[str, Callable[[], object]] = {
         "bare, batches of 512": lambda: bare(BATCH),
         "bare": lambda: bare(IMAGES_PER_CORE),
-        "classifier": lambda: predict_all(predictor.seen.classifier, store, BATCH, CPU),
-        "with flags": lambda: predict_all(predictor.seen, store, BATCH, CPU),
+        "classifier": lambda: predict_all(seen.classifier, store, BATCH, CPU),
+        "with flags": lambda: predict_all(seen, store, BATCH, CPU),
     }
     for call in ways.values():  # imports and kernels
         call()
@@ -106,6 +107,8 @@ def passes(predictor: Predictor, store: Store, turns: int) -> list[Times]:
 def rest(predictor: Predictor, store: Store, folder: Path) -> None:
     """What the command makes of probabilities and distances."""
     rng, known, reference = np.random.default_rng(2), predictor.results, predictor.reference
+    assert isinstance(predictor.seen, Appearance)
+    assert reference is not None
     names = predictor.seen.classifier.class_names
     p = rng.dirichlet([0.2] * len(names), len(store)).astype(np.float32)
     far = np.stack([rng.choice(reference.strangeness[name], len(store)) for name in names], axis=1)
@@ -129,10 +132,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     predictor = load_predictor(RELEASED)
-    size = predictor.seen.classifier.image_size
+    seen = predictor.seen
+    assert isinstance(seen, Appearance)
+    size = seen.classifier.image_size
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         folder = Path(name)
-        turns = passes(predictor, store_of(folder / "few", options.images, size), options.turns)
+        turns = passes(seen, store_of(folder / "few", options.images, size), options.turns)
         everything = store_of(folder / "all", options.particles, size)
         rest(predictor, store_of(folder / "warm", 100, size), folder)  # imports and fonts
         after = np.array(timed(lambda: rest(predictor, everything, folder)))

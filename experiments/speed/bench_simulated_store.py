@@ -22,6 +22,7 @@ from pathlib import Path
 from svp_lightning.__main__ import configured
 from svp_lightning.data.store import Store
 from svp_lightning.simulation.simulated_store import simulate_store
+from svp_lightning.stages.settings import SimulatedData
 
 CHILD = "--child"
 
@@ -30,9 +31,9 @@ def child(path: Path, images: int, workers: int) -> None:
     """Write the store; prints how many images are done after each chunk."""
     per_class = {"protein": images - 2 * (images // 3), "silicone_oil": images // 3}
     counts = {"train": {**per_class, "air_bubble": images // 3}}
-    settings = configured().data.simulation.model_copy(
-        update={"counts": counts, "workers": workers}
-    )
+    data = configured().data
+    assert isinstance(data, SimulatedData)
+    settings = data.simulation.model_copy(update={"counts": counts, "workers": workers})
     simulate_store(path, settings, 64, 1, lambda done: print(done, flush=True))
 
 

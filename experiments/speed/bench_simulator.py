@@ -16,6 +16,7 @@ import torch
 from svp_lightning.__main__ import configured
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.simulation.simulator import Simulator
+from svp_lightning.stages.settings import SimulatedData
 
 
 def images_per_second(simulator: Simulator, class_name: str, count: int) -> float:
@@ -36,8 +37,9 @@ def main() -> None:
     parser.add_argument("--source-points", type=int, default=25)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings = configured(f"data.simulation.source_points={arguments.source_points}").data
-    simulator = Simulator(settings.simulation, arguments.size, seed=1)
+    data = configured(f"data.simulation.source_points={arguments.source_points}").data
+    assert isinstance(data, SimulatedData)
+    simulator = Simulator(data.simulation, arguments.size, seed=1)
     rates = {name: images_per_second(simulator, name, arguments.images) for name in PAPER_CLASSES}
     mix = len(rates) / sum(1 / rate for rate in rates.values())
     result = {name: round(rate, 1) for name, rate in rates.items()} | {"mix": round(mix, 1)}

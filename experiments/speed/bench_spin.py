@@ -30,7 +30,7 @@ STEPS = {"generator": 5, "classifier": 5}
 NEIGHBOURS: dict[str, Callable[[list[str]], subprocess.Popen[bytes]]] = {
     "busy": subprocess.Popen,
     "niced": lambda command: subprocess.Popen(["nice", "-n", "19", *command]),
-    "session": partial(subprocess.Popen, start_new_session=True),
+    "session": lambda command: subprocess.Popen(command, start_new_session=True),
 }
 """Of the same session and priority, of less, or of another session, as other users' are."""
 ASLEEP_SECONDS = 0.05
@@ -48,15 +48,18 @@ def step_of(part: str) -> Callable[[], None]:
 
     config, names = configured("+experiment=demo"), ("protein", "silicone_oil", "air_bubble")
     size = config.data.image_size
+    assert size is not None
     fast = torch.autocast("cpu", torch.bfloat16, multiplies_bfloat16(torch.device("cpu")))
-    module: GeneratorModule | ClassifierModule
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     if part == "generator":
-        settings, module = config.generator, GeneratorModule(config.generator, size, 2)
-        optimizer = build_optimizer(module.denoiser, settings)
-        batch, loss_of = settings.batch_size, module.denoiser.loss
+        denoiser = GeneratorModule(config.generator, size, 2).denoiser
+        optimizer = build_optimizer(denoiser, config.generator)
+        batch, loss_of = config.generator.batch_size, denoiser.loss
     else:
         module = ClassifierModule(config.classifier, names, size)
-        optimizer = module.configure_optimizers()["optimizer"]
+        found = module.configure_optimizers()
+        assert isinstance(found, dict)
+        optimizer = found["optimizer"]
         batch = config.classifier.batch_size
         loss_of = lambda x, y: torch.nn.functional.cross_entropy(module.network(x), y)  # noqa: E731
     images, labels = torch.rand(batch, 1, size, size) * 2 - 1, torch.arange(batch) % 2
@@ -135,7 +138,7 @@ def measure(asked: argparse.Namespace) -> list[Round]:
     for processes in workers.values():
         turn(processes)
     endless = [sys.executable, "-c", "while True: pass"]
-    others = [NEIGHBOURS[asked.next_to](endless)] if asked.next_to else []
+    neighbours = [NEIGHBOURS[asked.next_to](endless)] if asked.next_to else []
     rounds: list[Round] = []
     try:
         end = time.monotonic() + asked.seconds
@@ -143,8 +146,10 @@ def measure(asked: argparse.Namespace) -> list[Round]:
             order = random.Random(len(rounds)).sample(list(workers), len(workers))
             rounds.append({count: turn(workers[count]) for count in order})
     finally:
-        for process in (*chain.from_iterable(workers.values()), *others):
+        for process in chain.from_iterable(workers.values()):
             process.kill()
+        for neighbour in neighbours:
+            neighbour.kill()
     return rounds
 
 

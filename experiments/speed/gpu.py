@@ -43,6 +43,7 @@ from svp_lightning.data.store import Store
 from svp_lightning.data.transforms import TrainTransform
 from svp_lightning.simulation.simulated_store import simulate_store
 from svp_lightning.simulation.simulator import Simulator
+from svp_lightning.stages.settings import SimulatedData
 
 GPU = torch.cuda.is_available()
 WARM_UP = 10
@@ -127,7 +128,9 @@ def simulated(folder: Path, count: int) -> dict[str, Any]:
     """Images/s with the optics on the GPU, start of the processes included."""
     torch.set_num_threads(1)
     counts = {"train": dict.fromkeys(PAPER_CLASSES, count // 3)}
-    usual = configured().data.simulation.model_copy(update={"counts": counts})
+    data = configured().data
+    assert isinstance(data, SimulatedData)
+    usual = data.simulation.model_copy(update={"counts": counts})
     on_gpu = {"device": "cuda", "chunk_size": 4096, "workers": os.cpu_count()}
     settings = usual.model_copy(update=on_gpu if GPU else {"workers": 0})
     start = time.perf_counter()

@@ -70,7 +70,8 @@ def judged(
     proteins: NDArray[np.uint8],
 ) -> pd.DataFrame:
     """Kind of image x rare class -> AUPRC among proteins at 1,000 : 1."""
-    common, rows = scores(classifier, proteins), {}
+    common = scores(classifier, proteins)
+    rows: dict[str, dict[str, float]] = {}
     for kind, images in kinds.items():
         rows[kind] = {}
         for name, at in CLASSES.items():
