@@ -1,6 +1,7 @@
 """Images per second of one CPU core; prints one JSON line.
 
     python experiments/speed/bench_simulator.py [--images 120] [--size 64] [--source-points 25]
+        [--instrument mfi_5200]
 
 CPU time counts, not wall time, so a busy machine changes the figure little. Tables are built
 before the clock starts; ``mix`` is equal numbers of the three classes.
@@ -35,15 +36,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=120, help="per class")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--source-points", type=int, default=25)
+    parser.add_argument("--instrument", default="flowcam_10x")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = configured(f"data.simulation.source_points={arguments.source_points}").data
+    points = f"data.simulation.source_points={arguments.source_points}"
+    data = configured(f"data/instrument={arguments.instrument}", points).data
     assert isinstance(data, SimulatedData)
     simulator = Simulator(data.simulation, arguments.size, seed=1)
     rates = {name: images_per_second(simulator, name, arguments.images) for name in PAPER_CLASSES}
     mix = len(rates) / sum(1 / rate for rate in rates.values())
     result = {name: round(rate, 1) for name, rate in rates.items()} | {"mix": round(mix, 1)}
-    options = {"image_size": arguments.size, "source_points": arguments.source_points}
+    options = {"instrument": arguments.instrument, "image_size": arguments.size}
+    options["source_points"] = arguments.source_points
     print(json.dumps({"bench": "simulator", "images_per_second_per_core": result, **options}))
 
 
