@@ -1,14 +1,14 @@
 """Are particles of no class flagged, and do the promises of ``task=predict`` hold on test images?
 
 Usage:
-    python experiments/out_of_distribution/strangers.py --run outputs/out_of_distribution/<run>
+    python strangers.py --runs outputs/out_of_distribution/*_seed* --store artifacts/store/<store>
 
-Prints ``table.md`` and writes ``examples.png``. Methods are compared on made-up outliers (changed
-validation images); the shapes of ``shapes.py`` only measure.
+Prints ``table.md``, means over the runs [lowest, highest], and writes ``examples.png``. Methods are
+compared on made-up outliers (changed validation images); the shapes of ``shapes.py`` only measure.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ MOST = {"train": 1000, "val": None, "test": 1000}
 BATCH = 256
 Images = NDArray[np.uint8]
 Array = NDArray[np.floating]
+Row = tuple[str, str]
 
 
 def outliers(images: Images, labels: NDArray[np.int64]) -> dict[str, Images]:
@@ -132,10 +133,6 @@ def flagged(val: Array, labels: NDArray[np.int64], of: Array, share: float) -> A
     return np.asarray((-of < np.array(least)).all(axis=1))
 
 
-def percent(values: Array) -> str:
-    return f"{100 * values.mean():.1f}"
-
-
 def rows_of(store: Store, split: str) -> tuple[Images, NDArray[np.int64]]:
     """Images of a split and their labels."""
     held = [store.indices(split, k)[: MOST[split]] for k in range(len(store.class_names))]
@@ -143,63 +140,78 @@ def rows_of(store: Store, split: str) -> tuple[Images, NDArray[np.int64]]:
     return np.asarray(store.images[rows]), store.labels[rows]
 
 
-def detection(predictor: Predictor, store: Store, shapes: Mapping[str, Images]) -> Array:
-    """Print how many of each are flagged; the logits of the test images."""
+def detection(
+    predictor: Predictor, store: Store, shapes: Mapping[str, Images]
+) -> tuple[dict[Row, list[float]], Array]:
+    """Shares flagged, by method and false alarms asked for, and the logits of the test images."""
     (train, train_labels), (val, labels), (test, tested) = (
         rows_of(store, split) for split in ("train", "val", "test")
     )
     made = outliers(val, labels)
     sets = {"val": val, "test": test, **made, **shapes}
     seen = {name: Features(predictor, images) for name, images in sets.items()}
-    named = [*store.class_names, "outliers (mean)", *shapes]
-    print(f"| method | false alarms | {' | '.join(named)} |")
-    print(f"|---|---:|{'---:|' * len(named)}")
+    rows = {}
     for name, score in methods(Features(predictor, train), train_labels, predictor).items():
         found = {key: score(features) for key, features in seen.items()}
         for share in EPSILONS:
             flags = {k: flagged(found["val"], labels, v, share) for k, v in found.items()}
-            cells = [percent(flags["test"][tested == k]) for k in range(len(store.class_names))]
-            cells.append(percent(np.concatenate([flags[key] for key in made])))
-            cells += [percent(flags[key]) for key in shapes]
-            print(f"| {name} | {share:.0%} | {' | '.join(cells)} |", flush=True)
-    return seen["test"].logits
+            sets_of = [flags["test"][tested == k] for k in range(len(store.class_names))]
+            sets_of.append(np.concatenate([flags[key] for key in made]))
+            sets_of += [flags[key] for key in shapes]
+            rows[name, f"{share:.0%}"] = [float(own.mean()) for own in sets_of]
+    return rows, seen["test"].logits
 
 
-def coverage(predictor: Predictor, store: Store, logits: Array) -> None:
-    """Print how many test images of each class their sets hold, and how many are uncertain."""
-    (_, labels), (_, tested) = rows_of(store, "val"), rows_of(store, "test")
+def coverage(predictor: Predictor, store: Store, logits: Array) -> dict[Row, list[float]]:
+    """Of each class: the share of test images that their sets hold, and that of the uncertain."""
+    _, tested = rows_of(store, "test")
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     assert predictor.reference is not None
-    print("\n| coverage | class | validation images | test images | held | uncertain |")
-    print("|---:|---|---:|---:|---:|---:|")
+    known, rows = predictor.reference.probability, {}
     for share in COVERAGES:
-        known = predictor.reference.probability
         sets = p >= np.array([lowest(known[name], 1 - share) for name in store.class_names])
         sets[np.arange(len(p)), p.argmax(axis=1)] = True
         for k, name in enumerate(store.class_names):
-            own, n = tested == k, int((labels == k).sum())
-            several = percent(sets[own].sum(axis=1) > 1)
-            print(f"| {share:.0%} | {name} | {n} | {own.sum()} | {percent(sets[own, k])} | "
-                  f"{several} |")  # fmt: skip
+            own = sets[tested == k]
+            several = own.sum(axis=1) > 1
+            rows[f"{share:.0%}", name] = [float(own[:, k].mean()), float(several.mean())]
+    return rows
+
+
+def show(heads: Sequence[str], runs: Sequence[dict[Row, list[float]]]) -> None:
+    """Print a table: mean over the runs [lowest, highest], %."""
+    print(f"| {' | '.join(heads)} |\n|---|---|{'---:|' * (len(heads) - 2)}")
+    for row in runs[0]:
+        values = 100 * np.array([run[row] for run in runs]).T
+        cells = [f"{own.mean():.1f} [{own.min():.1f}, {own.max():.1f}]" for own in values]
+        print(f"| {' | '.join([*row, *cells])} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="folder of an evaluated run")
-    parser.add_argument("--store", type=Path, required=True, help="of its images")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="evaluated ones")
+    parser.add_argument("--store", type=Path, required=True, help="of their images")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    predictor, store = load_predictor(options.run), Store.open(options.store)
-    data = data_of(options.run)
+    store, data = Store.open(options.store), data_of(options.runs[0])
     assert isinstance(data, SimulatedData)
     shapes = {
         name: images_of(name, data.simulation, data.image_size, EACH, data.seed) for name in SHAPES
     }
-    coverage(predictor, store, detection(predictor, store, shapes))
-    rows = [np.asarray(store.images[store.indices("test", k)[:16]]) for k in range(3)]
-    rows += [images[:16] for images in shapes.values()]
-    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    found, held = [], []
+    for run in options.runs:
+        predictor = load_predictor(run)
+        rows, logits = detection(predictor, store, shapes)
+        found.append(rows)
+        held.append(coverage(predictor, store, logits))
+    named = [*store.class_names, "outliers", *shapes]
+    show(["method", "false alarms", *named], found)
+    print()
+    show(["coverage", "class", "held", "uncertain"], held)
+    rows_shown = [np.asarray(store.images[store.indices("test", k)[:16]]) for k in range(3)]
+    rows_shown += [images[:16] for images in shapes.values()]
+    sheet = np.concatenate([np.concatenate(list(row), axis=1) for row in rows_shown])
     Image.fromarray(sheet).save(Path(__file__).with_name("examples.png"), optimize=True)
 
 

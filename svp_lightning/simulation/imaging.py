@@ -158,8 +158,8 @@ def _source_fields(grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tens
     total = torch.empty(windows.shape[1:], dtype=spectra.dtype, device=spectra.device)
     through = lens.through(depths)
     torch.mul(windows[0], through[:, 0, :, None, None], out=total)
-    axial = lens.k_z[:, row, column]
-    # Fields are referred to the first layer's phase.
+    # Fields are referred to the first layer's phase. The tips of a diamond are beyond the lattice.
+    axial = lens.k_z[:, row.clamp(0, keep - 1), column.clamp(0, keep - 1)]
     for layer in range(1, len(windows)):
         part = windows[layer] * through[:, layer, :, None, None]
         phase = axial * (depths[:, 0] - depths[:, layer])[:, None, None]

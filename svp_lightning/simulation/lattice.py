@@ -77,8 +77,10 @@ class ImagingGrid(Microscope):
 
     @cached_property
     def dense_weights(self) -> Tensor:
-        """float32 (D, D), D odd: share of the condenser of each frequency, sum 1."""
-        return source_weights(self.spacing * self.lattice_side, self.disc)
+        """float32 (D, D), D odd: share of the condenser of each frequency, as far as the pupil."""
+        whole = source_weights(self.spacing * self.lattice_side, self.disc)
+        cut = max(0, whole.shape[0] - self.size) // 2
+        return whole[cut : whole.shape[0] - cut, cut : whole.shape[0] - cut]
 
     @property
     def margin(self) -> int:

@@ -129,6 +129,15 @@ def test_few_points_and_their_blur_stand_for_a_dense_source(disc: bool) -> None:
     assert math.sqrt(np.mean((few - dense) ** 2)) < 0.01 * float(np.ptp(dense))
 
 
+@pytest.mark.parametrize("disc", [True, False])
+def test_a_condenser_is_as_wide_as_the_objective(disc: bool) -> None:
+    wide = replace(make_grid(disc=disc), condenser_na=NA)
+    pair = Sphere(1.5, 1.403, -2.0, 0.0, 4.0), Sphere(1.0, 1.0, 2.0, 0.0, -3.0)
+    dense = image_of(replace(wide, lattice_side=21), *pair)
+    error = image_of(replace(wide, lattice_side=9), *pair) - dense
+    assert math.sqrt(np.mean(error**2)) < 0.02 * float(np.ptp(dense))
+
+
 def test_a_diamond_is_as_wide_as_the_round_source() -> None:
     for disc, width in ((True, 2.0), (False, DIAMOND_WIDTH)):
         weights = source_weights(41, disc).sum(0).double()
