@@ -49,7 +49,7 @@ STAGE_VERSIONS = {
     "classifier": 5,
     "features": 1,
     "hardest": 2,
-    "fidelity": 4,
+    "fidelity": 5,
     "filtered": 1,
 }
 """Raised when a stage's code changes what it makes from the same settings."""

@@ -175,6 +175,7 @@ def _facts(
             "generator": pool.manifest.made_by["generator"],
             "synthetic": pool.sha256,
             "sampler": pool.manifest.made_by["sampler"],
+            "filtered": "filter" in pool.manifest.made_by,
             "git": git_revision(),
             "packages": package_versions(),
         },

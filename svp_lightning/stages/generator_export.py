@@ -63,20 +63,22 @@ def write_samples(
 def fidelity_of(
     weights: str, sampler: SamplerSettings, given: Path | None, folders: Iterable[Path]
 ) -> Fidelity | None:
-    """What ``task=assess`` has measured of these very weights, by their SHA-256, and this sampler.
+    """What ``task=assess`` has measured of all images of these very weights and this sampler.
 
-    It is in the file ``given``, or is looked for in ``folders`` with all below them; of several the
-    one with most classes. None where another sampler's images were measured.
+    ``weights`` is their SHA-256. It is in the file ``given``, or is looked for in ``folders`` with
+    all below them; of several the one with most classes. None where another sampler's images were
+    measured, or those that a filter keeps.
 
     Raises:
         ArtifactError: a file cannot be read.
-        DataError: the file given is about other weights, or another sampler.
+        DataError: the file given is about other weights, another sampler or filtered images.
     """
     if given is not None:
         fidelity = read_fidelity(given)
         if not _is_of(fidelity, weights, sampler):
             raise DataError(
-                f"{given} is not about this generator ({weights[:12]}…) and this sampler.",
+                f"{given} is not about all images of this generator ({weights[:12]}…) and "
+                "this sampler.",
                 "Give the fidelity.json that task=assess wrote for them, or set sampler as it was.",
             )
         return fidelity
@@ -91,4 +93,5 @@ def _is_of(fidelity: Fidelity, weights: str, sampler: SamplerSettings) -> bool:
         {k: v for k, v in one.items() if k not in SAME_IMAGES}
         for one in (fidelity.provenance.get("sampler", {}), sampler.identity())
     )
-    return fidelity.provenance.get("generator") == weights and measured == asked
+    of_all = not fidelity.provenance.get("filtered", False)
+    return of_all and fidelity.provenance.get("generator") == weights and measured == asked

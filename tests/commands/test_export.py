@@ -78,7 +78,7 @@ def test_export_is_whole_and_overwrites_nothing(svp: Program, tmp_path: Path) ->
 
 def test_fidelity_of_another_generator_is_refused(svp: Program, tmp_path: Path) -> None:
     (tmp_path / "fidelity.json").write_text(json.dumps(made_up_fidelity()))
-    assert "not about this generator" in svp.fails(
+    assert "not about all images of this generator" in svp.fails(
         "task=export",
         "export.to=mine",
         "export.fidelity=fidelity.json",
@@ -91,21 +91,23 @@ def test_the_card_has_what_was_measured_of_most_classes_drawn_in_this_way(tmp_pa
     sampler = configured.sampler(precision="float32")
     drawn = sampler.identity() | {"precision": "bfloat16", "seed": 3}
     found = {
-        "a": (drawn | {"steps": 9}, ("oil", "air", "glass")),
-        "b": (drawn, ("oil",)),
-        "c": (drawn, ("oil", "air")),
+        "a": (drawn | {"steps": 9}, False, ("oil", "air", "glass")),
+        "b": (drawn, False, ("oil",)),
+        "c": (drawn, False, ("oil", "air")),
+        "d": (drawn, True, ("oil", "air", "glass")),
     }
-    for name, (one, classes) in found.items():
+    for name, (one, filtered, classes) in found.items():
         fidelity = made_up_fidelity(**{each: made_up_class() for each in classes})
-        fidelity["provenance"] = {"generator": "f00d", "sampler": one}
+        fidelity["provenance"] = {"generator": "f00d", "sampler": one, "filtered": filtered}
         (tmp_path / name).mkdir()
         (tmp_path / name / "fidelity.json").write_text(json.dumps(fidelity))
     known = fidelity_of("f00d", sampler, None, [tmp_path])
     assert known is not None
     assert set(known.classes) == {"oil", "air"}
     assert fidelity_of("f00d", configured.sampler(steps=5), None, [tmp_path]) is None
-    with pytest.raises(DataError, match="this sampler"):
-        fidelity_of("f00d", sampler, tmp_path / "a" / "fidelity.json", [])
+    for name in "ad":
+        with pytest.raises(DataError, match=r"all images of this generator .* and this sampler"):
+            fidelity_of("f00d", sampler, tmp_path / name / "fidelity.json", [])
 
 
 def test_pixels_are_those_of_the_data_at_hand(

@@ -59,11 +59,11 @@ def test_interrupted_assessment_keeps_its_classes(
         return whole(*sets, **options)
 
     def build() -> Path:
-        config, device = pipeline.config, torch.device("cpu")
+        config, device, pool = pipeline.config, torch.device("cpu"), pipeline.images(1.0)
+        pool.manifest.made_by["filter"] = {}
         return assessment.build_fidelity(
-            config.assess, "tiny", pipeline.store, pipeline.images(1.0), pipeline.features,
-            pipeline.cache, device,
-        )  # fmt: skip
+            config.assess, "tiny", pipeline.store, pool, pipeline.features, pipeline.cache, device
+        )
 
     monkeypatch.setattr(assessment, "assess_class", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -71,6 +71,7 @@ def test_interrupted_assessment_keeps_its_classes(
     folder = build()
     assert len(seen) == 3  # two classes, one of them twice
     assert {f.name for f in folder.iterdir()} == {"artifact.json", "fidelity.json", "figures"}
+    assert json.loads((folder / "fidelity.json").read_text())["provenance"]["filtered"] is True
     assert build() == folder
     assert len(seen) == 3
 
