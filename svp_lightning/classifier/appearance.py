@@ -24,12 +24,13 @@ from svp_lightning.classifier.network import Classifier
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError
 
-COMPONENTS = 64
-"""Principal components that densities are of, at most."""
-MIXTURE = 4
-"""Gaussians of a class, at most."""
-IMAGES_PER_GAUSSIAN = 150
-VARIANCE_FLOOR = 0.05
+COMPONENTS, IMAGES_PER_COMPONENT = 64, 3
+"""Principal components that densities are of, at most, and images of the rarest class for each: a
+density of more dimensions fits its own images, and new ones of the class look as strange to it as
+anything."""
+MIXTURE, IMAGES_PER_GAUSSIAN = 4, 600
+"""Gaussians of a class, at most, and images for each."""
+VARIANCE_FLOOR = 0.01
 """Added to every variance; the components have a variance of 1."""
 IMAGES = 3000
 """Training images of a class that its density is fitted to, at most."""
@@ -199,7 +200,8 @@ def fit_appearance(
     classes = len(classifier.class_names)
     each = int(np.bincount(labels, minlength=classes).min())
     even = np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(classes)])
-    mean, basis = whitening([block[even] for block in blocks], COMPONENTS)
+    components = min(COMPONENTS, max(1, each // IMAGES_PER_COMPONENT))
+    mean, basis = whitening([block[even] for block in blocks], components)
     found = (np.concatenate(blocks, axis=1) - mean) @ basis
     densities = [_density(found[labels == k]) for k in range(classes)]
     tensors = dict(zip(("centres", "roots", "weights"), _stacked(densities), strict=True))

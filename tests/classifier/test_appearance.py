@@ -96,3 +96,20 @@ def test_tensors_of_another_classifier_are_refused(
         Appearance(appearance.classifier, tensors | {"weights": tensors["weights"][:1]})
     with pytest.raises(CheckpointError, match="basis"):
         Appearance(appearance.classifier, {k: v for k, v in tensors.items() if k != "basis"})
+
+
+def test_new_images_of_a_rare_class_are_hardly_stranger_than_those_it_was_fitted_to() -> None:
+    classifier = ClassifierModule(
+        configured.classifier(backbone="resnet18_quarter"), ["disc", "bar"], SIZE, seed=1
+    ).eval()
+    discs, bars = pictures("disc", 30, 0), pictures("bar", 200, 1)
+    tensors = fit_appearance(
+        classifier, np.concatenate([discs, bars]), np.repeat([0, 1], [30, 200])
+    )
+    appearance = Appearance(classifier, tensors)
+    known, new, checks = (
+        seen(appearance, images)[1][:, 0]
+        for images in (discs, pictures("disc", 200, 2), pictures("checks", 100, 2))
+    )
+    assert np.median(new) - np.median(known) < 10  # nats
+    assert (checks > np.quantile(new, 0.95)).mean() > 0.95
