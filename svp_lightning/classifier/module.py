@@ -218,8 +218,8 @@ class ClassifierModule(Classifier, Accumulating):
     @property
     def _remedy(self) -> str:
         return (
-            f"Lower the learning_rate (now {self.settings.learning_rate:g}) of classifier, or of "
-            "features.classifier where that network is trained, "
+            f"Lower classifier.learning_rate (now {self.settings.learning_rate:g}), or "
+            "features.classifier.learning_rate where that network is trained, "
             "or train in full precision (trainer.precision=32-true)."
         )
 
