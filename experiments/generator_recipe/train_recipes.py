@@ -8,6 +8,7 @@ images) and ``facts.json``. Finished work is skipped; a stopped training resumes
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def run_one(recipe: str, seed: int, count: int, work: Path) -> None:
     images, seconds = draw(generator, config.sampler, count)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "images.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **images)
+        save: Callable[..., None] = np.savez_compressed
+        save(file, **images)
     facts = {
         "steps": config.generator.steps,
         "training_images": config.generator.steps * config.generator.batch_size,

@@ -108,8 +108,9 @@ def abbe_intensity(
     edge, width = grid.size // 2 - source.shape[0] // 2, source.shape[0]
     inner = (..., slice(edge, edge + width), slice(edge, edge + width))
     power = (source * lens.transmission[inner].abs().square()).sum((1, 2))[:, None, None]
-    scattered = _scattered(grid, lens, spectra, depths, dft) / power
     through = lens.through(depths)
+    fields = _source_fields(grid, spectra, through, lens.k_z, depths)
+    scattered = _scattered(grid, fields, dft) / power
     transfer = _correlation(through[inner] * source, through, grid.margin)
     interference = (dft @ (spectra * transfer).sum(1) @ dft.T).real * (2 * grid.step**2)
     return 1 + filter_image(scattered, defocus_blur(grid, smears)) + interference / power
@@ -131,20 +132,19 @@ def _correlation(lit: Tensor, through: Tensor, margin: int) -> Tensor:
     return sums[..., g[:, None], g]
 
 
-def _scattered(
-    grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor, dft: Tensor
-) -> Tensor:
+def _scattered(grid: ImagingGrid, fields: Tensor, dft: Tensor) -> Tensor:
     """sum_s w_s |scattered field|^2, not yet blurred; float32 (B, N, N)."""
-    fields = _source_fields(grid, lens, spectra, depths)
-    weights = grid.weights.to(spectra.device).flip(0, 1).reshape(1, 1, -1)
-    count, size, n, points = len(spectra), grid.size, grid.num_pixels, weights.shape[-1]
+    weights = grid.weights.to(fields.device).flip(0, 1).reshape(1, 1, -1)
+    count, size, n, points = len(fields), grid.size, grid.num_pixels, weights.shape[-1]
     dft = dft[:, grid.margin : grid.margin + size]
     rows = (fields.view(-1, size) @ dft.T).view(count, size, points * n)
     seen = torch.view_as_real(dft @ rows).view(count, n, points, 2 * n)
     return (weights @ seen.square_()).view(count, n, n, 2).sum(-1) * grid.step**4
 
 
-def _source_fields(grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tensor) -> Tensor:
+def _source_fields(
+    grid: ImagingGrid, spectra: Tensor, through: Tensor, k_z: Tensor, depths: Tensor
+) -> Tensor:
     """Scattered fields in the pupil, (B, K, S, S, K), of all source points.
 
     Source points run backwards along both axes: F(f - f_s) looks further left for larger f_s,
@@ -156,10 +156,10 @@ def _source_fields(grid: ImagingGrid, lens: Pupil, spectra: Tensor, depths: Tens
     row, column = place[:, None], place
     windows = spectra.unfold(2, keep, spacing).unfold(3, keep, spacing).permute(1, 0, 4, 2, 3, 5)
     total = torch.empty(windows.shape[1:], dtype=spectra.dtype, device=spectra.device)
-    through = lens.through(depths)
     torch.mul(windows[0], through[:, 0, :, None, None], out=total)
-    # Fields are referred to the first layer's phase. The tips of a diamond are beyond the lattice.
-    axial = lens.k_z[:, row.clamp(0, keep - 1), column.clamp(0, keep - 1)]
+    # Fields are referred to the first layer's phase. The faint tips of a diamond may be beyond the
+    # lattice: they take the phase of its edge.
+    axial = k_z[:, row.clamp(0, keep - 1), column.clamp(0, keep - 1)]
     for layer in range(1, len(windows)):
         part = windows[layer] * through[:, layer, :, None, None]
         phase = axial * (depths[:, 0] - depths[:, layer])[:, None, None]

@@ -125,8 +125,8 @@ class SimulationSettings(Settings):
         counts: split -> class -> number of images.
         sessions_per_split: number of instrument runs; runs never cross splits.
         source_points: least number of points of the condenser lattice (an odd number
-            squared): 25 stays below the sensor noise, with more where a droplet far in front
-            of the focus images the condenser; 9 serves previews and stays 9.
+            squared): 25 stays below the sensor noise, with more far from the focus, where a
+            droplet images the condenser; 9 serves previews and stays 9.
         optics: the microscope.
         instrument: its scale and camera.
         difficulty: 0 to 1, how far the classes overlap beyond what they do anyway: the chance

@@ -26,7 +26,8 @@ MAX_ATTEMPTS = 12
 """Particles a counter would miss are drawn again; the last attempt is kept whatever it is."""
 
 ACCELERATOR_BATCH = 256
-"""Images imaged together on a GPU (about 1 GB). A CPU core is fastest with one at a time."""
+"""Images of 25 source points imaged together on a GPU (about 1 GB), fewer of more. A CPU core is
+fastest with one at a time."""
 
 _PREVIEW_SIDE = 3
 Lattice = tuple[ImagingGrid, Tensor]
@@ -100,7 +101,8 @@ class Simulator:
             indices: (n,), >= 0.
             sessions: (n,), >= 0.
             device: where the optics are computed.
-            batch_size: images of one session imaged together; None: 1 on a CPU, 256 elsewhere.
+            batch_size: images of one session imaged together, fewer where a droplet takes more
+                source points; None: 1 on a CPU, 256 elsewhere.
             drawn: what :meth:`draw` returned for these images, in whatever process.
 
         Returns:
@@ -157,8 +159,9 @@ class Simulator:
         for (number, side, of_layers), members in groups.items():
             session = self._session(number) if of_layers else self._window(number)
             lattice = self._lattice(number, side, isinstance(drawn[members[0]].scene, Together))
-            for start in range(0, len(members), batch_size):
-                yield session, lattice, members[start : start + batch_size]
+            together = min(batch_size, max(1, batch_size * 25 // side**2))
+            for start in range(0, len(members), together):
+                yield session, lattice, members[start : start + together]
 
     def _make_lattice(self, number: int, side: int, neighbour: bool) -> Lattice:
         grid = replace(self._session(number).grid, lattice_side=side)

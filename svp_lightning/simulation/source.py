@@ -28,9 +28,10 @@ DIAMOND_WIDTH = math.sqrt(6)
 
 
 def source_weights(side: int, disc: bool) -> Tensor:
-    """Share of the light in each of the cells that the source is ``side`` wide; float32, sum 1.
+    """Share of the light in each cell of a grid on which the source is ``side`` cells wide; sum 1.
 
-    (side, side), the middle of the source in the middle of a cell: one more where ``side`` is even.
+    float32 (side, side), or one more along both where ``side`` is even: the middle of the source is
+    the middle of a cell.
     The source is round, or a diamond (a square emitter turned by 45 degrees, which shows as
     diamond-shaped centres of defocused droplets; fading from its middle as a pyramid does).
     """

@@ -93,5 +93,5 @@ def _is_of(fidelity: Fidelity, weights: str, sampler: SamplerSettings) -> bool:
         {k: v for k, v in one.items() if k not in SAME_IMAGES}
         for one in (fidelity.provenance.get("sampler", {}), sampler.identity())
     )
-    of_all = not fidelity.provenance.get("filtered", False)
+    of_all = fidelity.provenance.get("filtered") is False
     return of_all and fidelity.provenance.get("generator") == weights and measured == asked

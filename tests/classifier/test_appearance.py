@@ -102,10 +102,11 @@ def test_new_images_of_a_rare_class_are_hardly_stranger_than_those_it_was_fitted
     classifier = ClassifierModule(
         configured.classifier(backbone="resnet18_quarter"), ["disc", "bar"], SIZE, seed=1
     ).eval()
-    discs, bars = pictures("disc", 30, 0), pictures("bar", 200, 1)
+    discs, bars = pictures("disc", 30, 0), pictures("bar", 300, 1)
     tensors = fit_appearance(
-        classifier, np.concatenate([discs, bars]), np.repeat([0, 1], [30, 200])
+        classifier, np.concatenate([discs, bars]), np.repeat([0, 1], [30, 300])
     )
+    assert tensors["centres"].shape == (2, 1, 10)  # one Gaussian each, of few dimensions
     appearance = Appearance(classifier, tensors)
     known, new, checks = (
         seen(appearance, images)[1][:, 0]

@@ -95,6 +95,7 @@ def test_the_card_has_what_was_measured_of_most_classes_drawn_in_this_way(tmp_pa
         "b": (drawn, False, ("oil",)),
         "c": (drawn, False, ("oil", "air")),
         "d": (drawn, True, ("oil", "air", "glass")),
+        "e": (drawn, None, ("oil", "air", "glass")),  # a file that does not say
     }
     for name, (one, filtered, classes) in found.items():
         fidelity = made_up_fidelity(**{each: made_up_class() for each in classes})
@@ -105,7 +106,7 @@ def test_the_card_has_what_was_measured_of_most_classes_drawn_in_this_way(tmp_pa
     assert known is not None
     assert set(known.classes) == {"oil", "air"}
     assert fidelity_of("f00d", configured.sampler(steps=5), None, [tmp_path]) is None
-    for name in "ad":
+    for name in "ade":
         with pytest.raises(DataError, match=r"all images of this generator .* and this sampler"):
             fidelity_of("f00d", sampler, tmp_path / name / "fidelity.json", [])
 

@@ -172,7 +172,7 @@ def made_up_fidelity(**classes: Any) -> dict[str, Any]:
         "schema": 1, "task": "assess", "scale": "tiny", "held_out_split": "test",
         "image_size": 16, "pixel_size_um": 0.5, "feature_network": {"backbone": "resnet18"},
         "settings": {}, "classes": classes or {"air_bubble": made_up_class()},
-        "provenance": {"generator": "f00d"},
+        "provenance": {"generator": "f00d", "filtered": False},
     }  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_info
 
 from svp_lightning.data.classes import PAPER_CLASSES
+from svp_lightning.simulation.imaging import Pupil, abbe_intensity
+from svp_lightning.simulation.lattice import ImagingGrid
 from svp_lightning.simulation.simulator import Simulator, one_thread
 from tests.simulation.few import FEW
 
@@ -48,6 +50,21 @@ def test_batches_agree_with_single_images_to_a_grey_level() -> None:
     assert np.abs(one.astype(int) - many.astype(int)).max() <= 1
     assert (one != many).mean() < 0.01
     assert same.equals(table)
+
+
+def test_fewer_images_of_more_source_points_are_imaged_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points: list[int] = []
+
+    def counting(grid: ImagingGrid, lens: Pupil, *rest: torch.Tensor) -> torch.Tensor:
+        points.append(len(rest[0]) * grid.lattice_side**2)
+        return abbe_intensity(grid, lens, *rest)
+
+    monkeypatch.setattr("svp_lightning.simulation.simulator.abbe_intensity", counting)
+    finer, rows = FEW.model_copy(update={"source_points": 25}), np.arange(60)
+    Simulator(finer, 32, 3).render(["silicone_oil"] * 60, rows, rows * 0, batch_size=60)
+    assert 25 * 10 < max(points) <= 25 * 60
 
 
 def test_a_neighbour_changes_the_edge_of_its_own_image_only() -> None:

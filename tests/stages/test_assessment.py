@@ -29,6 +29,7 @@ def test_writes_numbers_with_floors_a_page_and_a_table(svp: Program, tmp_path: P
     (file,) = tmp_path.glob("outputs/default/assess_*/fidelity.json")
     found = json.loads(file.read_text())
     assert list(found["classes"]) == ["silicone_oil", "air_bubble"]
+    assert found["provenance"]["filtered"] is False
     for name, one in found["classes"].items():
         assert one["counts"] == {"train": 12, "heldout": 12, "generated": 12}
         for values in one["features"].values():
