@@ -51,7 +51,7 @@ def build_workspace(
         ],
         settings=workspaces.WorkspaceSettings(x_axis="trainer/global_step", max_runs=100),
         runset_settings=workspaces.RunsetSettings(
-            filters=[expr.Metric("Group") == study],
+            filters=expr.And(expr.Metric("Group") == study),
             groupby=[expr.Config(key) for key in TREATMENT],
             pinned_columns=[f"summary:test/{metric}" for metric in MACRO],
         ),
