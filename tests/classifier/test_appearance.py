@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 
 from svp_lightning.classifier.appearance import (
     IMAGES_PER_GAUSSIAN,
+    VARIANCE_FLOOR,
     Appearance,
     Look,
     described,
@@ -114,3 +115,14 @@ def test_new_images_of_a_rare_class_are_hardly_stranger_than_those_it_was_fitted
     )
     assert np.median(new) - np.median(known) < 10  # nats
     assert (checks > np.quantile(new, 0.95)).mean() > 0.95
+
+
+def test_a_class_of_one_image_has_the_least_spread_allowed() -> None:
+    classifier = ClassifierModule(
+        configured.classifier(backbone="resnet18_quarter"), ["disc", "bar"], SIZE, seed=1
+    ).eval()
+    images = np.concatenate([pictures("disc", 1, 0), pictures("bar", 30, 1)])
+    tensors = fit_appearance(classifier, images, np.repeat([0, 1], [1, 30]))
+    root = tensors["roots"][0, 0]
+    np.testing.assert_allclose(root, np.eye(len(root)) / np.sqrt(VARIANCE_FLOOR), rtol=1e-4)
+    assert np.abs(tensors["roots"][1, 0]).max() < root.max()
