@@ -4,7 +4,7 @@ from svp_lightning.pipeline import Pipeline
 from svp_lightning.report.fidelity import fidelity_report, print_fidelity
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.terminal import say
-from svp_lightning.stages.assessment import attach_fidelity, build_fidelity
+from svp_lightning.stages.assessment import attach_fidelity, build_fidelity, require_comparable
 
 RATIO = 1.0
 """Generated images per real one that are assessed where the configuration adds none."""
@@ -13,6 +13,8 @@ RATIO = 1.0
 def run(pipeline: Pipeline) -> None:
     """Measure the pool of generated images; write ``fidelity.json``, figures and a page."""
     config = pipeline.config
+    ratio = config.augmentation.ratio if config.augmentation.needs_generator else RATIO
+    require_comparable(pipeline.store, pipeline.drawn_and_simulated(ratio)[0])
     folder = build_fidelity(
         config.assess,
         config.scale.name,

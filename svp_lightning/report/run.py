@@ -29,6 +29,7 @@ from svp_lightning.report.page import (
 )
 from svp_lightning.report.run_findings import (
     PARTICLES,
+    brevity,
     expected_counts,
     headline,
     prevalence_sentence,
@@ -102,7 +103,7 @@ def run_report(run_dir: Path | str) -> Path:
             "title": run.cell.name,
             "run": run,
             "results": results,
-            "headline": headline(results, predictions),
+            "headline": headline(results, predictions) + brevity(results),
             "prevalence": prevalence_sentence(results),
             "trained_shares": shares_of_classes(results.trained_shares),
             "overall_metrics": MACRO_METRICS,

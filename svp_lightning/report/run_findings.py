@@ -20,6 +20,8 @@ from svp_lightning.report.text import (
 
 PARTICLES = 100_000
 """The number of particles that expected counts are stated for."""
+FEW_PASSES = 10
+"""Below so many passes over its images a classifier may lack training rather than images."""
 
 
 class Confused(NamedTuple):
@@ -111,3 +113,21 @@ def prevalence_sentence(results: Results) -> str:
     """At which mixture of classes the numbers hold."""
     how = "weighted to the stated prevalence" if results.prevalence_stated else "as they are"
     return f"Test images {how}: {shares_of_classes(results.prevalence)}."
+
+
+def passes(results: Results) -> float | None:
+    """How often each training image was drawn, on average; None where it is not known."""
+    drawn, counts = results.provenance.training_images_drawn, results.counts
+    images = sum(counts.train.values()) + sum(counts.synthetic.values())
+    return drawn / images if drawn is not None and images else None
+
+
+def brevity(results: Results) -> list[str]:
+    """A sentence where the training was short."""
+    seen = passes(results)
+    if seen is None or seen >= FEW_PASSES:
+        return []
+    return [
+        f"Each training image was drawn {seen:.2g} times. That is short: train longer "
+        "(classifier.steps, or a larger scale) for results."
+    ]

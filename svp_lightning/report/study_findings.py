@@ -11,6 +11,7 @@ from svp_lightning.evaluation.comparison import (
     share_closed,
 )
 from svp_lightning.evaluation.schema import PRIMARY_METRIC, Estimate
+from svp_lightning.report.run_findings import FEW_PASSES, passes
 from svp_lightning.report.study_runs import Group, control_of, oracle_of, remedies_of
 from svp_lightning.report.text import (
     listing,
@@ -24,8 +25,6 @@ from svp_lightning.report.text import (
 
 MAX_NAMED = 4
 """So many cells are named in one sentence."""
-FEW_PASSES = 10
-"""Below so many passes over its images a classifier may lack training rather than images."""
 PHRASES = {
     "higher": "above the control",
     "lower": "below the control",
@@ -184,10 +183,10 @@ def caveats(groups: Sequence[Group]) -> list[str]:
         notes.append(f"Some cells have {some}; a claim needs {MIN_REPETITIONS}.")
     if shared := _shared(groups):
         notes.append(f"Repetitions share {listing(shared)}: intervals do not cover other ones.")
-    passes = _fewest_passes(groups)
-    if passes is not None and passes < FEW_PASSES:
+    seen = _fewest_passes(groups)
+    if seen is not None and seen < FEW_PASSES:
         notes.append(
-            f"The control saw each image {passes:.1f} times: train longer (classifier.steps) "
+            f"The control saw each image {seen:.1f} times: train longer (classifier.steps) "
             "before you conclude that images do not help."
         )
     if limited := _out_of_reach(groups):
@@ -223,12 +222,6 @@ def _out_of_reach(groups: Sequence[Group]) -> list[str]:
 
 def _fewest_passes(groups: Sequence[Group]) -> float | None:
     """How often the controls drew each of their training images; None where it is not known."""
-    passes = [
-        drawn / images
-        for group in groups
-        for run in group.runs
-        if group.cell.is_control
-        and (drawn := run.results.provenance.training_images_drawn) is not None
-        and (images := sum(run.results.counts.train.values()))
-    ]
-    return min(passes, default=None)
+    controls = [run for group in groups for run in group.runs if group.cell.is_control]
+    found = [seen for run in controls if (seen := passes(run.results)) is not None]
+    return min(found, default=None)

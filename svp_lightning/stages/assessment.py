@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from svp_lightning.classifier.features import FeatureNetwork, describe, load_features
 from svp_lightning.data.store import Store, spread
 from svp_lightning.data.transforms import SYMMETRIES
+from svp_lightning.errors import DataError
 from svp_lightning.evaluation.fidelity.class_fidelity import Assessment, ImageSet, assess_class
 from svp_lightning.evaluation.fidelity.copies import Neighbours, symmetric_images
+from svp_lightning.evaluation.fidelity.measures import MIN_IMAGES
 from svp_lightning.evaluation.fidelity.morphology import MEASURES
 from svp_lightning.evaluation.fidelity.stored import FIDELITY, Fidelity
 from svp_lightning.report.fidelity import MEASURE_NAMES
@@ -23,6 +26,7 @@ from svp_lightning.report.figures.likeness import (
     morphology_histograms,
 )
 from svp_lightning.report.style import save_figure
+from svp_lightning.report.text import listing
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.files import write_json
@@ -34,6 +38,25 @@ from svp_lightning.stages.settings import AssessSettings
 HELD_OUT = "test"
 """No generator, checkpoint or filter has been chosen on this split."""
 PAIRS = 8
+
+
+def require_comparable(store: Store, drawn: Mapping[str, int]) -> None:
+    """Refuse classes of too few images before any network is trained for them.
+
+    ``drawn``: class name -> generated images, of which none need be there yet.
+
+    Raises:
+        DataError: with the class and its images.
+    """
+    for name, generated in drawn.items():
+        real = (len(store.indices(s, store.class_names.index(name))) for s in ("train", HELD_OUT))
+        there = dict(zip(("training", "test", "generated"), (*real, generated), strict=True))
+        if generated and min(there.values()) < MIN_IMAGES:
+            counts = listing([f"{count:,} {kind}" for kind, count in there.items()])
+            raise DataError(
+                f"{name} has {counts} images; task=assess needs {MIN_IMAGES} of each.",
+                "Add images of the class, or draw more (augmentation.ratio).",
+            )
 
 
 def build_fidelity(

@@ -16,6 +16,7 @@ from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.figures.diagnostics import training_curves
 from svp_lightning.report.figures.sheets import contact_sheet, worst_mistakes
+from svp_lightning.report.run_findings import brevity, prevalence_sentence
 from svp_lightning.report.style import save_figure
 from svp_lightning.stages.measuring import Split
 from svp_lightning.stages.run_folder import FIGURES, METRICS
@@ -101,9 +102,11 @@ def summary(results: Results, report: Path) -> str:
     tested = ", ".join(f"{n:,} {name}" for name, n in results.counts.test.items())
     return "\n".join(
         [
-            f"Tested on {sum(results.counts.test.values()):,} images ({tested}), 95 % intervals:",
+            f"Tested on {sum(results.counts.test.values()):,} images ({tested}).",
+            f"{prevalence_sentence(results)} 95 % intervals:",
             line("macro precision", "macro_precision"),
             line("macro AUPRC", "macro_auprc"),
+            *brevity(results),
             f"Report: {report}",
         ]
     )

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from svp_lightning.evaluation.schema import Estimate, Results
 from svp_lightning.report.figures.diagnostics import metrics_by_prevalence
 from svp_lightning.report.figures.sheets import contact_sheet
 from svp_lightning.report.run import run_report, slice_tables
-from svp_lightning.report.run_findings import PARTICLES, expected_counts, headline
+from svp_lightning.report.run_findings import PARTICLES, brevity, expected_counts, headline
 from svp_lightning.report.study import study_report
 from svp_lightning.report.study_runs import read_run
 from svp_lightning.report.style import save_figure
@@ -28,6 +29,7 @@ from svp_lightning.report.text import (
     share,
     with_interval,
 )
+from svp_lightning.stages.run_outputs import summary
 
 from .made_up import CLASSES, IN_USE, made_up_results
 from .pages import Page
@@ -219,6 +221,29 @@ def test_no_error_seen_is_not_no_error():
     words = " ".join(headline(*certain([[100, 0, 0], [0, 10, 0], [0, 0, 10]])))
     assert "No protein test image was counted as silicone oil" in words
     assert "95 % bound" in words
+
+
+@pytest.mark.parametrize(("passes", "said"), [(9.9, True), (10, False), (None, False)])
+def test_a_short_training_is_said(make_run, passes, said):
+    facts = made_up_results()
+    images = sum(facts["counts"]["train"].values()) + sum(facts["counts"]["synthetic"].values())
+    drawn = None if passes is None else round(passes * images)
+    change = {"provenance": facts["provenance"] | {"training_images_drawn": drawn}}
+    folder = make_run(change=change)
+    run_report(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert ("train longer" in page) == said
+    results = read_run(folder).results
+    assert ("train longer" in summary(results, folder)) == said
+    assert all(f"{passes:.2g} times" in sentence for sentence in brevity(results))
+
+
+def test_the_terminal_names_the_prevalence(make_run):
+    stated, own = (
+        read_run(make_run(f"r{n}", change=c)).results for n, c in enumerate((STATED, {}))
+    )
+    assert "weighted to the stated prevalence: 99.8 % protein" in summary(stated, Path())
+    assert "as they are: " in summary(own, Path())
 
 
 @pytest.mark.parametrize(

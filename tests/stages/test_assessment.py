@@ -46,6 +46,15 @@ def test_writes_numbers_with_floors_a_page_and_a_table(svp: Program, tmp_path: P
     assert "floor" in out
 
 
+def test_too_few_test_images_are_refused_before_anything_is_trained(
+    svp: Program, tmp_path: Path
+) -> None:
+    own = f"paths.artifacts={tmp_path / 'own'}"
+    error = svp.fails("task=assess", "scale.counts.test.silicone_oil=5", own)
+    assert "silicone_oil has 12 training, 5 test and 12 generated images" in error
+    assert [folder.name for folder in (tmp_path / "own").iterdir()] == ["store"]
+
+
 def test_interrupted_assessment_keeps_its_classes(
     svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
