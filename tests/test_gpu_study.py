@@ -158,25 +158,48 @@ def test_figures_are_kept_of_one_run_of_each_arm(study: Any) -> None:
     assert study.not_kept("outputs/gpu/resnet18_none_seed10_0a", names) == {*large, "figures"}
 
 
-def test_a_training_that_does_not_fit_ends_with_the_steps_that_do(
-    study: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("seconds", "tries", "fits"), [(150, 1, True), (100, 2, True), (26, 1, False)]
+)
+def test_a_training_that_does_not_fit_is_followed_by_one_that_does(
+    study: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, tries: int, fits: bool
 ) -> None:
-    now = [0.0]
+    """1,000 steps, 10 a second, of which every start takes 20 s more."""
+    now, seen = [0.0], []
     monkeypatch.setattr(study.time, "monotonic", lambda: now[0])
-    trainer = SimpleNamespace(max_steps=1000, global_step=0, should_stop=False)
 
-    def train(seconds: float) -> None:
+    def train(steps: int) -> None:
         callback = study.pace(lambda: seconds - now[0], lambda: 1.0)
-        now[0], trainer.global_step = 0.0, 0
+        trainer = SimpleNamespace(max_steps=steps, global_step=0, should_stop=False)
+        now[0] += 20
+        seen.append(steps)
         callback.on_train_start(trainer)
-        for step in range(1, 1001):
-            now[0], trainer.global_step = 0.1 * step, step
+        for step in range(1, steps + 1):
+            now[0], trainer.global_step = now[0] + 0.1, step
             callback.on_train_batch_end(trainer)
 
-    train(seconds=101)
-    with pytest.raises(study.DoesNotFitError) as found:
-        train(seconds=50)
-    assert 430 < found.value.steps < 500  # 10 steps a second
+    steps, done = 1000, False
+    while steps > 0 and not done:
+        try:
+            train(steps)
+            done = True
+        except study.DoesNotFitError as slow:
+            steps = slow.steps
+    assert (done, len(seen)) == (fits, tries)
+    assert now[0] < seconds
+    assert steps > 400 or not fits  # of the 600 that 100 s less two starts would hold
+
+
+def test_a_training_that_resumes_is_not_started_anew(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = study.pace(lambda: -1.0, lambda: 1.0)
+    trainer = SimpleNamespace(max_steps=100, global_step=40, should_stop=False)
+    callback.on_train_start(trainer)
+    for step in range(41, 101):
+        trainer.global_step = step
+        callback.on_train_batch_end(trainer)
+    assert not trainer.should_stop
 
 
 def test_a_call_knows_what_earlier_ones_have_spent(

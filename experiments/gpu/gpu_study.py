@@ -130,7 +130,11 @@ class Study:
 
 
 def train_generator(study: Study, clock: Clock) -> Study:
-    """Train the generator with as many steps as fit; the study whose cells use it."""
+    """Train the generator with as many steps as fit; the study whose cells use it.
+
+    Raises:
+        TrainingError: none fit.
+    """
     arm, left = ARMS[-1].split(), partial(clock.until, "generator")
     steps = clock.facts.get("generator_steps")
     while True:
@@ -144,8 +148,11 @@ def train_generator(study: Study, clock: Clock) -> Study:
             clock.note(generator_steps=steps)
             return found
         except DoesNotFitError as slow:
+            if slow.steps < 1:
+                remedy = "Give more minutes."
+                raise TrainingError("No time is left for a generator.", remedy) from slow
             say(f"  {steps:,} steps do not fit, {slow.steps:,} do.")
-            steps = max(slow.steps, 1)
+            steps = slow.steps
             clock.note(generator_steps=steps)
 
 

@@ -72,7 +72,7 @@ class Clock:
 
 
 class DoesNotFitError(Exception):
-    """A training does not fit; ``steps`` do."""
+    """A training does not fit; a new one of ``steps`` does, or none where that is not positive."""
 
     def __init__(self, steps: int) -> None:
         super().__init__(steps)
@@ -82,6 +82,9 @@ class DoesNotFitError(Exception):
 def pace(seconds: Callable[[], float], call: Callable[[], float]) -> Any:
     """A callback that measures a training's speed, and ends one that takes too long.
 
+    A training that resumes was judged when it began. A shorter one starts anew, as its learning
+    rate falls faster, and takes as long to start (to build, to compile) as the one that is ended.
+
     Args:
         seconds: left for the training.
         call: left in this call; a training that it ends is resumed by the next.
@@ -89,10 +92,14 @@ def pace(seconds: Callable[[], float], call: Callable[[], float]) -> Any:
     import torch
     from pytorch_lightning.callbacks import Callback
 
+    made = time.monotonic()
+
     class Pace(Callback):
         def on_train_start(self, trainer: Any, *_: Any) -> None:
-            self.first = trainer.global_step + max(1, int(WARM_UP * trainer.max_steps))
+            self.first = max(1, int(WARM_UP * trainer.max_steps))
             self.last = self.first + max(1, int(MEASURED * trainer.max_steps))
+            if trainer.global_step:
+                self.first = self.last = 0
 
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             step = trainer.global_step
@@ -105,6 +112,6 @@ def pace(seconds: Callable[[], float], call: Callable[[], float]) -> Any:
                 rate = (self.last - self.first) / (time.monotonic() - self.start)
                 say(f"  {rate:.1f} steps/s")
                 if step + rate * seconds() < trainer.max_steps:
-                    raise DoesNotFitError(int(step + 0.9 * rate * seconds()))
+                    raise DoesNotFitError(int(0.9 * rate * (seconds() - (self.start - made))))
 
     return Pace()
