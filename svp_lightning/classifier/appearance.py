@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from svp_lightning.classifier.features import pooled_stages, signed_root, whitening
 from svp_lightning.classifier.network import Classifier
+from svp_lightning.data.store import spread
 from svp_lightning.data.transforms import to_model_range
 from svp_lightning.errors import CheckpointError
 
@@ -188,7 +189,8 @@ def fit_appearance(
 ) -> dict[str, NDArray[np.float32]]:
     """The tensors of an :class:`Appearance`, from real training images (n, H, W) and labels (n,).
 
-    At most :data:`IMAGES` of a class are of use; every class has one.
+    At most :data:`IMAGES` of a class are of use; every class has one. Of each class as many as the
+    rarest one has, evenly over its images, decide the components.
     """
     classifier, look = classifier.to(device).eval(), Look(classifier.image_size).to(device)
     with torch.inference_mode():
@@ -199,7 +201,7 @@ def fit_appearance(
     blocks = [torch.cat(parts).cpu().double().numpy() for parts in zip(*batches, strict=True)]
     classes = len(classifier.class_names)
     each = int(np.bincount(labels, minlength=classes).min())
-    even = np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(classes)])
+    even = np.concatenate([spread(np.flatnonzero(labels == k), each) for k in range(classes)])
     components = min(COMPONENTS, max(1, each // IMAGES_PER_COMPONENT))
     mean, basis = whitening([block[even] for block in blocks], components)
     found = (np.concatenate(blocks, axis=1) - mean) @ basis

@@ -126,3 +126,17 @@ def test_a_class_of_one_image_has_the_least_spread_allowed() -> None:
     root = tensors["roots"][0, 0]
     np.testing.assert_allclose(root, np.eye(len(root)) / np.sqrt(VARIANCE_FLOOR), rtol=1e-4)
     assert np.abs(tensors["roots"][1, 0]).max() < root.max()
+
+
+def test_components_are_of_images_from_all_over_a_class() -> None:
+    """A store has the images of one run after those of another."""
+    classifier = ClassifierModule(
+        configured.classifier(backbone="resnet18_quarter"), ["disc", "bar"], SIZE, seed=1
+    ).eval()
+    few, bars, other = pictures("disc", 20, 0), pictures("bar", 20, 1), pictures("bar", 20, 2)
+    labels = np.repeat([0, 1], [20, 40])
+    found = [
+        fit_appearance(classifier, np.concatenate([few, bars, last]), labels)["mean"]
+        for last in (other, other // 2)
+    ]
+    assert np.abs(found[0] - found[1]).max() > 0.01
