@@ -83,32 +83,33 @@ def for_new_images(
 ) -> Predictions:
     """Probabilities of unlabelled images, at the class shares that they are taken to have.
 
-    Shares are estimated from scaled probabilities, for which EM is hard to beat (Alexandari et al.
-    2020); shares that do not hold miscount a run, whatever the classifier.
+    Probabilities are scaled first: training draws that are not those of nature within a class, as
+    of hard negatives, or a network that is too sure, are no matter of class shares. EM on scaled
+    ones is hard to beat (Alexandari et al. 2020). Shares that do not hold miscount a run.
 
     Args:
         raw: as the classifier gives them.
         how: ``given`` shares, or see :class:`~svp_lightning.config.PredictSettings`.
         given: class name -> relative frequency.
-        known: results of the classifier; None: the estimate uses no scaling.
+        known: results of the classifier; None: nothing is scaled.
 
     Raises:
         SettingsError: ``given`` is of other classes, or there are no results to take shares from.
     """
     if how == "trained":
         return raw
+    scaled = calibrated(raw, known)
     if how == "given" and given is not None:
-        return raw.at(given)
+        return scaled.at(given)
     if how == "stated":
         if known is None:
             raise SettingsError(
                 "predict.prevalence=stated needs the results.json of predict.run.",
                 "Give data.prevalence, or set predict.prevalence=estimated.",
             )
-        return raw.at(known.prevalence)
-    raw = calibrated(raw, known)
-    shares = estimated_shares(raw.probabilities, class_shares(raw.shares, raw.class_names))
-    return raw.at(dict(zip(raw.class_names, shares.tolist(), strict=True)))
+        return scaled.at(known.prevalence)
+    shares = estimated_shares(scaled.probabilities, class_shares(raw.shares, raw.class_names))
+    return scaled.at(dict(zip(raw.class_names, shares.tolist(), strict=True)))
 
 
 def calibrated(raw: Predictions, known: Results | None) -> Predictions:

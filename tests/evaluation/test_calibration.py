@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import brier_score_loss
 
 from svp_lightning.errors import SettingsError
@@ -107,18 +108,22 @@ def test_a_few_images_all_right_or_all_wrong_give_a_moderate_scaling(p):
     assert np.isfinite(fitted(few).probabilities).all()
 
 
+def results_with(scaling, prevalence):
+    values = made_up_results(tuple(prevalence))
+    values["calibration"] |= {
+        "temperature": scaling.temperature,
+        "biases": dict(zip(prevalence, scaling.biases.tolist(), strict=True)),
+    }
+    return Results.model_validate(values | {"prevalence": prevalence})
+
+
 @pytest.mark.parametrize("in_use", [(1000, 1, 1), (20, 3, 1), (1, 10, 1)])
 def test_new_images_are_counted_right_whatever_their_mixture(in_use):
     """A classifier that is too sure and favours a class; its scaling is known from validation."""
     mixture = {n: s / sum(in_use) for n, s in zip(NAMES, in_use, strict=True)}
     spoil = Scaling(0.5, np.array([0.8, -0.4, -0.4]))
     scaling = fit_scaling(spoil(calibrated()))
-    values = made_up_results()
-    values["calibration"] |= {
-        "temperature": scaling.temperature,
-        "biases": dict(zip(NAMES, scaling.biases.tolist(), strict=True)),
-    }
-    known = Results.model_validate(values | {"prevalence": dict.fromkeys(NAMES, 1 / 3)})
+    known = results_with(scaling, dict.fromkeys(NAMES, 1 / 3))
     new = calibrated(shares=mixture, seed=5)  # the images; the classifier was trained at EQUAL
     raw = spoil(new.at(EQUAL))
     shares = np.array(list(for_new_images(raw, "estimated", None, known).shares.values()))
@@ -131,3 +136,26 @@ def test_new_images_are_counted_right_whatever_their_mixture(in_use):
     assert right["estimated"] >= max(right["trained"], right["stated"]) + 0.01
     with pytest.raises(SettingsError, match="stated"):
         for_new_images(raw, "stated", None, None)
+
+
+@pytest.mark.parametrize("how", ["given", "stated"])
+def test_hard_negatives_do_not_make_known_shares_miss_a_class(how):
+    """The hardest 5 % of the proteins have 0.3 of the draws of their class besides."""
+    names, in_use = NAMES[:2], {"protein": 0.99, "silicone_oil": 0.01}
+    share, hardest = 0.3, norm.ppf(0.95)
+
+    def seen(images, seed, share):
+        labels = np.repeat([0, 1], images)
+        x = np.random.default_rng(seed).normal(size=len(labels)) + 4 * labels
+        protein = norm.pdf(x) * (1 - share + share / 0.05 * (x > hardest))
+        p = np.stack([protein, norm.pdf(x - 4)], axis=1)
+        p /= p.sum(axis=1, keepdims=True)
+        return Predictions(np.empty(0, object), labels, p, names, dict.fromkeys(names, 0.5))
+
+    validation = seen((4000, 1000), 0, share)
+    known, new = results_with(fit_scaling(validation), in_use), ((198_000, 2000), 1)
+    exact, raw = seen(*new, 0.0).at(in_use), seen(*new, share)
+    counted = for_new_images(raw, how, in_use, known)
+    found = [one.probabilities.argmax(axis=1).sum() for one in (exact, raw.at(in_use), counted)]
+    assert found[1] < 0.8 * found[0]
+    assert found[2] == pytest.approx(found[0], rel=0.1)
