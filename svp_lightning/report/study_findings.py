@@ -25,6 +25,8 @@ from svp_lightning.report.text import (
 
 MAX_NAMED = 4
 """So many cells are named in one sentence."""
+CHANGE_A_CLASS = ("hard_negatives", "mixup")
+"""Parts of an arm that change p(x | class), of which a correction of class shares knows nothing."""
 PHRASES = {
     "higher": "above the control",
     "lower": "below the control",
@@ -183,6 +185,13 @@ def caveats(groups: Sequence[Group]) -> list[str]:
         notes.append(f"Some cells have {some}; a claim needs {MIN_REPETITIONS}.")
     if shared := _shared(groups):
         notes.append(f"Repetitions share {listing(shared)}: intervals do not cover other ones.")
+    acting = {part for group in groups for part in group.cell.parts}
+    if moved := [plain_name(part) for part in CHANGE_A_CLASS if part in acting]:
+        notes.append(
+            f"Compare arms with {listing(moved)} by AUPRC: their probabilities cannot be corrected "
+            "exactly to the stated prevalence, so their precision, recall and F1 are not at their "
+            "best point."
+        )
     seen = _fewest_passes(groups)
     if seen is not None and seen < FEW_PASSES:
         notes.append(

@@ -20,7 +20,8 @@ NAMES = metric_names(CLASSES)
 TEST = {"protein": 2000, "silicone_oil": 150, "air_bubble": 150}
 IN_USE = {"protein": 0.998, "silicone_oil": 0.001, "air_bubble": 0.001}
 PARTS = {
-    "none": (), "oracle_mixup": ("oracle", "mixup"), "simulated_mixup": ("simulated", "mixup")
+    "none": (), "oracle_mixup": ("oracle", "mixup"), "simulated_mixup": ("simulated", "mixup"),
+    "hard_negatives_classical": ("hard_negatives", "classical"),
 }  # fmt: skip
 RESAMPLES = 200
 ARMS = (

@@ -159,6 +159,15 @@ def test_brief_trainings_are_a_caveat(small, drawn, said):
     assert ("train longer" in " ".join(caveats(compared(small)[0]))) == said
 
 
+@pytest.mark.parametrize(
+    ("method", "said"), [("hard_negatives_classical", True), ("classical", False)]
+)
+def test_an_arm_whose_draws_change_a_class_is_a_caveat(make_study, method, said):
+    folder = make_study(arms=(("none", 0.0), (method, 0.0)))
+    found = "Compare arms with hard negatives by AUPRC" in " ".join(caveats(compared(folder)[0]))
+    assert found == said
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_what_repetitions_share_is_a_caveat(small, apart):
     def same(facts):
