@@ -26,13 +26,19 @@ from svp_lightning.evaluation.quality_table import calls_of, quality_table, refe
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.count_notes import too_many_strangers
-from svp_lightning.report.counts import size_definition
+from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.quality import headline, write_quality_report
 from svp_lightning.report.quality_pictures import Contents
 from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.environment import git_revision, package_versions
+from svp_lightning.stages.preparation import trained_preparation
 from svp_lightning.stages.settings import LabReportSettings
+
+AREA_BASED = "ECD", "ABD", "equivalent circular"
+"""How definitions begin that are one diameter: that of the circle of a particle's area."""
+SIMULATED_SIZE = "equivalent circular diameter"
+"""Of test images where results say no more than that they are simulated."""
 
 
 def lab_report(
@@ -71,11 +77,11 @@ def lab_report(
     if particles.empty or particles["size_um"].notna().any():
         further = set(limits.per_ml if limits else ()) - set(SIZE_EDGES_UM)
         thresholds = tuple(sorted({*SIZE_EDGES_UM, *further}))
-    file = run / PREDICTIONS
-    test = read_predictions(file, with_ids=False) if file.is_file() else None
+    definition = size_definition(store)
+    test, tested_by, unlike = _test_predictions(run, known, definition if thresholds else "")
     if settings.compare is not None:
         taken = {one.name for one in samples}
-        diameter = size_definition(store) if thresholds else ""
+        diameter = definition if thresholds else ""
         earlier, theirs, said = _earlier(settings.compare, hashes["classifier"], diameter, taken)
         samples = [*earlier, *samples]  # others are compared with the first one
         particles = pd.concat([particles, theirs], ignore_index=True)
@@ -83,14 +89,44 @@ def lab_report(
         raw = replace(raw, probabilities=both)
     calls = calls_of(samples, particles, thresholds, raw, test, judged.found.shares, known)
     table = quality_table(calls, settings.container_ml)
-    strange = too_many_strangers(judged, settings.false_alarms)
+    strange = [*unlike, *too_many_strangers(judged, settings.false_alarms)]
     doubts, facts = [*warnings, *strange], _facts(run, store, judged, settings, hashes)
+    facts["Sizes of the classifier's test images"] = tested_by or "not recorded"
     contents = Contents(
         store, particles, calls, table, limits, settings.container_ml, doubts, facts
     )
     page = write_quality_report(folder, contents)
     for line in [*strange, *headline(contents), f"Quality report: {page}"]:
         say(line)
+
+
+def _test_predictions(
+    run: Path, known: Results | None, definition: str
+) -> tuple[Predictions | None, str, list[str]]:
+    """What says how often the classifier errs, by size where that is of use.
+
+    ``definition`` is the diameter of the particles; empty: no size is known.
+
+    Returns:
+        Its test predictions, without sizes where these are another diameter; which one they are
+        (empty: not recorded); and a warning if it is another one.
+    """
+    file, trained = run / PREDICTIONS, trained_preparation(run)
+    test = read_predictions(file, with_ids=False) if file.is_file() else None
+    simulated = trained is not None and trained.source == "simulated"
+    own = (known and known.size_definition) or SIMULATED_SIZE * simulated
+    kinds = {
+        AREA_BASED[0] if one.startswith(AREA_BASED) else one.split()[0]
+        for one in {own, definition} - {"", UNKNOWN_DEFINITION}
+    }
+    if test is None or test.size_um is None or len(kinds) < 2:
+        return test, own, []
+    warning = (
+        f"Warning: particles are sized by {definition}, the classifier's test images by {own}: "
+        "mistakes are taken to be as frequent at every size, and counts of one size alone are less "
+        "sure than their intervals say."
+    )
+    return replace(test, size_um=None), own, [warning]
 
 
 def _facts(
