@@ -174,6 +174,10 @@ class Provenance(Part):
     """``data.rare_images``: real training images kept of each rare class; None: all."""
     rare_seed: int | None = None
     """``data.rare_seed``: which ones are kept."""
+    generator_seed: int | None = None
+    """``generator.seed``; None: no generated images, or not recorded. So is ``sampler_seed``."""
+    sampler_seed: int | None = None
+    """``sampler.seed``, of the noise that images are drawn from."""
     training_images_drawn: int | None = None
     """Optimiser steps times the images of a step."""
     config: str

@@ -213,12 +213,15 @@ def _shared(groups: Sequence[Group]) -> list[str]:
     shared = []
     if any(own[0].rare_images and len({one.rare_seed for one in own}) == 1 for own in made_by):
         shared.append("the real images kept (data.rare_seed)")
-    generators = [{one.generator for one in own} for own in made_by]
-    if any(own != {None} and len(own) == 1 for own in generators):
-        shared.append("the generator (generator.seed)")
-    pools = [{one.synthetic for one in own} for own in made_by]
-    if any(own != {None} and len(own) == 1 for own in pools):
-        shared.append("the images added (sampler.seed)")
+    for made, seed, same, alike in (
+        ("generator", "generator_seed", "the generator", "the seed of their generators"),
+        ("synthetic", "sampler_seed", "the images added", "the noise that images are drawn from"),
+    ):
+        for fact, what in ((made, same), (seed, alike)):  # seeds are not recorded in older results
+            found = [{getattr(one, fact) for one in own} for own in made_by]
+            if any(values != {None} and len(values) == 1 for values in found):
+                shared.append(f"{what} ({seed.replace('_', '.')})")
+                break
     return shared
 
 

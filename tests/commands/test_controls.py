@@ -65,7 +65,7 @@ def test_each_seed_may_have_its_own_generator(
 ) -> None:
     config = svp_pipeline(f"+experiment={name}", "seed=3").config
     assert config.generator.seed == seed
-    assert config.sampler.seed in (0, seed)
+    assert config.sampler.seed == seed  # the same noise would give related images
 
 
 def test_a_search_that_is_stopped_resumes_with_its_trials(

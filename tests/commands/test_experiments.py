@@ -69,6 +69,8 @@ def test_every_arm_runs(svp: Program, method: str) -> None:
     assert found.augmentation.method == method
     adds = {"duplicate", "diffusion", "oracle", "simulated"} & {*found.augmentation.parts}
     assert any(found.counts.synthetic.values()) == bool(found.counts.synthetic) == bool(adds)
+    seeds = found.provenance.generator_seed, found.provenance.sampler_seed
+    assert seeds == ((0, 0) if "diffusion" in found.augmentation.parts else (None, None))
     # 4 steps at scale=tiny, whatever the arm adds.
     assert found.provenance.model_extra["optimizer_steps"] == 4
     assert found.provenance.training_images_drawn == 4 * 16

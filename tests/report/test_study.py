@@ -181,6 +181,19 @@ def test_what_repetitions_share_is_a_caveat(small, apart):
         assert (name in notes) == (not apart)
 
 
+@pytest.mark.parametrize("shared", ["generator", "sampler", None])
+def test_seeds_that_make_images_alike_are_a_caveat_though_the_images_differ(small, shared):
+    def own_generators(facts):
+        seed = facts["seed"]
+        seeds = {f"{name}_seed": 0 if name == shared else seed for name in ("generator", "sampler")}
+        facts["provenance"] |= {"generator": f"g{seed}", "synthetic": f"s{seed}", **seeds}
+
+    change_results(small, own_generators)
+    notes = " ".join(caveats(compared(small)[0]))
+    for name in ("generator", "sampler"):
+        assert (f"({name}.seed)" in notes) == (name == shared)
+
+
 def test_too_few_test_images_for_the_prevalence_are_a_caveat(small):
     few = "recall at 95 % precision of silicone oil and air bubble"
     assert few in " ".join(caveats(compared(small)[0]))
