@@ -12,7 +12,7 @@ predicted has precision 0 and F1 0, one that reaches 95 % precision at no thresh
 ``recall_at_precision_95`` 0, and a class without images is refused.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.priors import class_shares, refuse_missing
+from svp_lightning.evaluation.redraws import single_images, whole_runs
 
 PRECISION_TARGET = 0.95
 """Precision asked of ``recall_at_precision_95`` and of working points."""
@@ -96,9 +97,9 @@ class Tally:
     ) -> NDArray[np.float64]:
         """Every metric of every redrawn test set (Efron and Tibshirani 1993, chapter 13).
 
-        Images, or whole groups of them, are drawn with replacement within each class (the class
-        sizes of a test set are chosen, not observed). Resample r is a function of (seed, r)
-        alone, hence the same for every classifier: differences are paired.
+        Images are drawn with replacement within each class, or whole groups of them with all their
+        classes (:mod:`~.redraws`). Resample r is a function of (seed, r) alone, hence the same for
+        every classifier: differences are paired.
 
         Args:
             prevalence: as for :meth:`metrics`.
@@ -113,21 +114,11 @@ class Tally:
             DataError: a class has images of one group only.
         """
         weights = self._class_weights(prevalence)
-        drawn = self._drawn(groups, resamples, seed)
+        images = self._labels, self._group, len(self._cell)
+        draw = single_images(*images) if groups is None else whole_runs(*images, groups)
+        streams = (np.random.SFC64([seed, resample]) for resample in range(resamples))
+        drawn = (draw(np.random.Generator(stream)) for stream in streams)
         return np.stack([self._flat(counts * weights) for counts in drawn])
-
-    def _drawn(
-        self, units: NDArray[np.integer[Any]] | None, resamples: int, seed: int
-    ) -> Iterator[Weights]:
-        """(G,) how many images of each group are drawn, for each resample."""
-        parts, size = [], len(self._cell)
-        for label in np.unique(self._labels):
-            rows = np.flatnonzero(self._labels == label)
-            group = self._group[rows].astype(np.int32)
-            parts.append(_single(group) if units is None else _together(group, units[rows]))
-        for resample in range(resamples):
-            generator = np.random.Generator(np.random.SFC64([seed, resample]))
-            yield sum((draw(generator, size) for draw in parts), np.zeros(size))
 
     def _class_weights(self, prevalence: Mapping[str, float] | None) -> Weights:
         """(G,) weight of one image of each group."""
@@ -217,34 +208,6 @@ def _grouped(columns: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], NDA
             group * (int(column.max()) + 1) + column, return_index=True, return_inverse=True
         )
     return group, members
-
-
-_Draw = Callable[[np.random.Generator, int], NDArray[Any]]
-"""From random numbers and G to the (G,) images of one class that a resample holds of each group."""
-
-
-def _single(group: NDArray[np.int32]) -> _Draw:
-    """Draws of single images, given the group of each."""
-    return lambda generator, size: np.bincount(
-        group[generator.integers(len(group), size=len(group), dtype=np.int32)], minlength=size
-    )
-
-
-def _together(group: NDArray[np.int32], units: NDArray[np.integer[Any]]) -> _Draw:
-    """Draws of whole runs or vials; they differ in size, the class keeps its share all the same."""
-    found, unit = np.unique(units, return_inverse=True)
-    number = len(found)
-    if number < 2:
-        raise DataError(
-            "A class has test images of one run or vial only; whole groups cannot be redrawn.",
-            "Test on more runs, or set evaluation.resample=images.",
-        )
-
-    def draw(generator: np.random.Generator, size: int) -> NDArray[Any]:
-        times = np.bincount(generator.integers(number, size=number), minlength=number)[unit]
-        return np.bincount(group, times * (len(group) / times.sum()), minlength=size)
-
-    return draw
 
 
 def precision_recall(

@@ -14,6 +14,7 @@ from svp_lightning.evaluation.counting import check_predictions, is_precise, pre
 from svp_lightning.evaluation.intervals import TAILS, precision, wilson_interval
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import class_shares, prevalence_weights
+from svp_lightning.evaluation.redraws import draw_runs, images_of_runs
 
 THRESHOLDS = 1000
 """Thresholds of a class that are tried on redrawn images, at most."""
@@ -114,7 +115,7 @@ class _Ladder:
     """How often redrawn images of each class reach each of T falling thresholds of class k.
 
     Redrawing n images is a multinomial draw of how many lie between two thresholds; whole groups
-    are drawn instead where ``groups`` says which images belong together.
+    are drawn instead, with all their classes, where ``groups`` says which images belong together.
 
     Args:
         k: the class; the thresholds are scores of its own images.
@@ -132,7 +133,11 @@ class _Ladder:
     ) -> None:
         own = np.unique(np.concatenate(scores)[np.concatenate(labels) == k])[::-1]
         self.thresholds = own[np.linspace(0, len(own) - 1, min(len(own), THRESHOLDS)).astype(int)]
-        self._by_images = groups[0] is None
+        self._held = [
+            images_of_runs(unit, of)
+            for of, unit in zip(labels, groups, strict=True)
+            if unit is not None
+        ]
         self._validation, self._test = (
             [self._table(score[of == j], None if unit is None else unit[of == j])
              for j in range(int(labels[1].max()) + 1)]
@@ -152,17 +157,20 @@ class _Ladder:
 
         ``split`` ``validation`` draws sets of its size from both splits, ``test`` from its own.
         """
-        rates = []
-        for validation, test in zip(self._validation, self._test, strict=True):
+        rates, runs = [], None
+        if self._held:
+            pooled = np.concatenate(self._held) if split == "validation" else self._held[1]
+            number = len(self._held[split == "test"])
+            runs = draw_runs(random, pooled, number, resamples)
+        for k, (validation, test) in enumerate(zip(self._validation, self._test, strict=True)):
             like, table = (validation, np.concatenate([validation, test]))
             if split == "test":
                 like = table = test
-            if self._by_images:
+            if runs is None:
                 held = table.sum(axis=0)
                 drawn = random.multinomial(like.sum(), held / held.sum(), resamples)
             else:
-                even = np.full(len(table), 1 / len(table))
-                drawn = random.multinomial(len(like), even, resamples) @ table
+                drawn = runs[:, pooled[:, k] > 0] @ table
             rates.append(drawn[:, :-1].cumsum(axis=1) / drawn.sum(axis=1, keepdims=True))
         return np.stack(rates)
 

@@ -15,6 +15,7 @@ from svp_lightning.classifier.appearance import IMAGES as TRAIN_IMAGES
 from svp_lightning.classifier.appearance import Appearance, fit_appearance
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.classifier.network import Classifier
+from svp_lightning.data.classes import display_name
 from svp_lightning.data.loading import ParticleDataModule
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.store import Store
@@ -29,18 +30,25 @@ from svp_lightning.evaluation.predictions import (
     write_predictions,
     write_resamples,
 )
+from svp_lightning.evaluation.redraws import images_of_runs
 from svp_lightning.evaluation.reference import REFERENCE, Reference, write_reference
 from svp_lightning.evaluation.slices import recall_slices
 from svp_lightning.evaluation.working_points import working_points
 from svp_lightning.runtime.artifacts import cost_of
 from svp_lightning.runtime.clock import Clock
 from svp_lightning.runtime.files import sha256_of_json, write_csv
+from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.predictor import predict_all
 from svp_lightning.stages.run_folder import PREVALENCE, VALIDATION
 from svp_lightning.stages.settings import EvaluationSettings
 from svp_lightning.stages.trainers import Trainers, together
 
+FEW_RUNS = 10
+"""Runs with test images of a class, below which intervals of redrawn runs are too narrow; see
+``experiments/interval_coverage``."""
+RESAMPLED = {"images": "images", "groups": "groups with all their classes"}
+"""What tells draws apart that are not paired with one another."""
 DRAW_SEED = 0
 """The same for every run, so that all runs on one test set are redrawn alike."""
 VAL_IMAGES = 5000
@@ -154,9 +162,18 @@ def redraw(
     settings: EvaluationSettings, tested: Split, tally: Tally, prevalence: Mapping[str, float]
 ) -> tuple[NDArray[np.float64], str]:
     """(R, M) metrics of redrawn test sets, and what decides the draws."""
+    groups = tested.groups(settings)
+    if groups is not None:
+        runs = (images_of_runs(groups, tested.found.labels) > 0).sum(axis=0)
+        if runs.min() < FEW_RUNS:
+            name = display_name(tested.found.class_names[int(runs.argmin())])
+            say(
+                f"Warning: the test images of {name} are of {runs.min()} runs. Below {FEW_RUNS}, "
+                "intervals of redrawn runs hold the truth less often than in 95 % of cases."
+            )
     values = tally.redrawn(
         prevalence,
-        groups=tested.groups(settings),
+        groups=groups,
         resamples=settings.bootstrap_resamples,
         seed=DRAW_SEED,
     )
@@ -165,7 +182,7 @@ def redraw(
     draw = {
         "test": hashlib.sha256(images.astype("<u8").tobytes()).hexdigest(),
         "prevalence": dict(prevalence),
-        "resample": settings.resample,
+        "resample": RESAMPLED[settings.resample],
         "seed": DRAW_SEED,
     }
     return values, sha256_of_json(draw)

@@ -226,6 +226,25 @@ def test_whole_groups_are_redrawn():
         tally.redrawn(groups=np.zeros(len(labels), int), resamples=2)
 
 
+def test_the_classes_of_a_run_are_redrawn_together():
+    """A bad run is bad in all its classes, so a mean over classes varies as each of them does."""
+    runs, labels = np.repeat(np.arange(20), 30), np.tile(np.repeat([0, 1, 2], 10), 20)
+    p = np.eye(3)[np.where(runs < 10, labels, (labels + 1) % 3)]
+    redrawn = Tally(labels, p, NAMES).redrawn(groups=runs, resamples=300)
+    names = metric_names(NAMES)
+    recall = redrawn[:, [names.index(f"{name}/recall") for name in NAMES]]
+    np.testing.assert_allclose(recall, recall[:, :1].repeat(3, axis=1))
+    assert redrawn[:, names.index("macro_recall")].std() == pytest.approx(0.5 / 20**0.5, rel=0.15)
+
+
+def test_every_redrawn_test_set_holds_every_class():
+    labels = np.repeat([0, 1, 2], (200, 4, 4))
+    runs = np.concatenate([np.arange(200) // 5, [1, 1, 2, 2], [3, 3, 4, 4]])
+    p = np.full((len(labels), 3), 0.25) + 0.25 * np.eye(3)[labels]
+    redrawn = Tally(labels, p, NAMES).redrawn(groups=runs, resamples=100)
+    np.testing.assert_allclose(redrawn, 1)  # each class keeps its images, all of them right
+
+
 def test_unusable_input_is_refused_by_name():
     labels, p = predictions(0)
     with pytest.raises(DataError, match="air_bubble"):

@@ -5,7 +5,7 @@ import pytest
 
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.predictions import Predictions
-from svp_lightning.evaluation.working_points import choose_threshold, working_points
+from svp_lightning.evaluation.working_points import _Ladder, choose_threshold, working_points
 
 TWO = ("protein", "silicone_oil")
 EVEN, RARE = {"protein": 1.0, "silicone_oil": 1.0}, {"protein": 100.0, "silicone_oil": 1.0}
@@ -103,3 +103,16 @@ def test_whole_groups_are_redrawn():
     assert grouped != pytest.approx(alone, abs=0.005)
     same = working_points(validation, test, prevalence, (np.arange(500), np.arange(500)))
     assert same["silicone_oil"]["recall_ci95"] == pytest.approx(alone, abs=0.03)
+
+
+def test_the_classes_of_a_run_are_redrawn_together():
+    """Of the bad run, every image of both classes is called the other."""
+    runs, labels = np.repeat(np.arange(20), 10), np.tile(np.repeat([0, 1], 5), 20)
+    bad = np.where(runs == 0, 1 - labels, labels)
+    score = 0.2 + 0.6 * bad
+    found = made(labels, np.stack([1 - score, score], axis=1))
+    ladder = _Ladder(1, (labels, labels), [score, score], (runs, runs))
+    others, own = ladder.rates("test", 200, np.random.default_rng(0))
+    at = np.flatnonzero(ladder.thresholds > 0.5)[-1]
+    np.testing.assert_allclose(others[:, at], 1 - own[:, at])
+    assert working_points(found, found, EVEN, (runs, runs))["silicone_oil"]["threshold"] > 0.5

@@ -126,6 +126,7 @@ def test_the_stated_prevalence_says_which_class_is_varied(svp: Program) -> None:
 def test_whole_runs_can_be_redrawn(svp: Program, tmp_path: Path) -> None:
     svp("augmentation=none", "study=images")
     svp("augmentation=none", "evaluation.resample=groups", "study=groups")
+    assert "runs. Below 10, intervals of redrawn runs hold the truth less often" in svp.said()
     a, b = (only_run(tmp_path / "outputs" / name) for name in ("images", "groups"))
     held = [read_resamples(run / "bootstrap.parquet") for run in (a, b)]
     assert held[0] is not None
