@@ -184,8 +184,9 @@ class Corrector:
     def interval(self, terms: Sequence[Term]) -> tuple[Values, Values]:
         """95 % interval of the sum of factor × corrected count, of a bin and all above it.
 
-        One run has one term; the difference of two runs has two, one with a negative factor. Both
-        share the draws of C, as the same classifier counts both.
+        One run has one term; the difference of two runs has two, one with a negative factor, and
+        of two runs less their own blanks four. All share the draws of C, as the same classifier
+        counts all.
 
         Args:
             terms: one at least; the first factor is positive.

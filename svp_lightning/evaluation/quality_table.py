@@ -160,8 +160,8 @@ def calls_of(
 def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFrame:
     """All numbers of a report of S runs, a row each.
 
-    A blank is subtracted from each other run of its prediction; ``container_ml`` is the nominal
-    volume of a container, mL.
+    A blank is subtracted from each other run of its prediction, also where runs are compared;
+    ``container_ml`` is the nominal volume of a container, mL.
 
     Returns:
         ``quantity`` (:data:`SINGLE`, :data:`NET` or :data:`DIFFERENCE`), ``sample``,
@@ -169,25 +169,21 @@ def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFra
         run subtracted); of single runs ``called`` (particles before the correction) and
         ``corrected`` with ``corrected_low`` and ``corrected_high``; ``per_ml`` and
         ``per_container`` with their ends, NaN where withheld or not known; ``verdict`` on each
-        difference (:func:`_verdicts`). Uncertain particles are also in the classes.
+        difference (:func:`_verdicts`) of runs that both have a blank or none. Uncertain particles are also in the classes.
     """
-    blanks = [at for at, one in enumerate(calls.samples) if one.blank]
-    single = range(len(calls.samples))
-    measured = [at for at in single if at not in blanks and not calls.samples[at].withheld]
-    parts = [_rows(calls, at, None, SINGLE) for at in single]
-    earlier = [one.earlier for one in calls.samples]
-    parts += [
-        _rows(calls, at, blank, NET)
-        for at in measured
-        for blank in blanks
-        if earlier[at] == earlier[blank]
-    ]
+    samples = calls.samples
+    measured = [at for at, one in enumerate(samples) if not one.blank and not one.withheld]
+    parts = [_rows(calls, at, None, SINGLE) for at in range(len(samples))]
+    blanks = {at: _blank_of(samples, at) for at in measured}
+    parts += [_rows(calls, at, of, NET) for at, of in blanks.items() if of is not None]
     parts += [_rows(calls, at, measured[0], DIFFERENCE) for at in measured[1:MAX_COMPARED]]
     table = pd.concat(parts, ignore_index=True)
     for end in ENDS:
         table[f"per_container{end}"] = table[f"per_ml{end}"] * (container_ml or np.nan)
     table["verdict"] = ""
-    differences = table["quantity"] == DIFFERENCE
+    alike = [at for at in measured if (blanks[at] is None) == (blanks[measured[0]] is None)]
+    differences = table["sample"].isin([samples[at].name for at in alike])
+    differences &= table["quantity"] == DIFFERENCE
     table.loc[differences, "verdict"] = _verdicts(table[differences])
     numbers = [f"{one}{end}" for one in NUMBERS for end in ENDS]
     return table[[*KEYS, "other", "called", *numbers, "verdict"]]
@@ -222,6 +218,12 @@ def with_blank(samples: Sequence[Sample], blank: str | None) -> list[Sample]:
     return [replace(one, blank=one.name == blank) for one in samples]
 
 
+def _blank_of(samples: Sequence[Sample], at: int) -> int | None:
+    """The blank of the prediction that a run is of, if it has one."""
+    own = (k for k, one in enumerate(samples) if one.blank and one.earlier == samples[at].earlier)
+    return next(own, None)
+
+
 def _rows(calls: Calls, at: int, other: int | None, quantity: str) -> pd.DataFrame:
     """One quantity of one run, at every size and of every class."""
     sample = calls.samples[at]
@@ -247,6 +249,12 @@ def _rows(calls: Calls, at: int, other: int | None, quantity: str) -> pd.DataFra
             frame[f"per_ml{end}"] = frame[f"corrected{end}"] * sample.per_particle
         return frame
     factors = [(at, sample.per_particle), (other, -calls.samples[other].per_particle)]
+    blanks = [_blank_of(calls.samples, run) for run in (at, other)]
+    if quantity == DIFFERENCE and blanks[0] != blanks[1]:  # one of both runs cancels
+        subtracted = [
+            (of, sign) for of, sign in zip(blanks, (-1, 1), strict=True) if of is not None
+        ]
+        factors += [(of, sign * calls.samples[of].per_particle) for of, sign in subtracted]
     for end, value in zip(ENDS, _estimates(calls, factors), strict=True):
         cut = np.maximum(value, 0) if quantity == NET else value
         frame[f"per_ml{end}"] = cut[kept].ravel()

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from svp_lightning.data.classes import PROTEIN
-from svp_lightning.evaluation.corrected_counts import Confusion
 from svp_lightning.evaluation.intervals import wilson_interval
 from svp_lightning.evaluation.particle_counts import (
     ALL,
@@ -24,6 +22,7 @@ from svp_lightning.evaluation.particle_counts import (
 from svp_lightning.evaluation.quality_table import DIFFERENCE, NET, SINGLE, Calls
 from svp_lightning.report.counts import size_definition
 from svp_lightning.report.page import write_page
+from svp_lightning.report.quality_doubts import doubts
 from svp_lightning.report.quality_pictures import Contents, between, run_pictures, shown_definition
 from svp_lightning.report.text import listing, percent, plain_name
 from svp_lightning.runtime.files import write_csv
@@ -72,7 +71,7 @@ def _values(contents: Contents) -> dict[str, Any]:
         "title": names[0] if len(calls.samples) == 1 else f"{len(calls.samples)} {kind}s",
         "headline": headline(contents),
         "warnings": [
-            line.removeprefix("Warning: ") for line in (*contents.warnings, *_doubts(contents))
+            line.removeprefix("Warning: ") for line in (*contents.warnings, *doubts(contents))
         ],
         "definition": shown_definition(contents.store),
         "class_names": calls.class_names,
@@ -88,10 +87,6 @@ def _values(contents: Contents) -> dict[str, Any]:
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "glossary": list(_GLOSSARY.items()),
     }
-
-
-def _of(table: pd.DataFrame, quantity: str) -> pd.DataFrame:
-    return table[table["quantity"] == quantity]
 
 
 def number(value: float) -> str:
@@ -111,7 +106,7 @@ def _cell(row: Mapping[str, Any], column: str) -> dict[str, Any]:
 def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
     """What the page shows of one run."""
     lines, rows = contents.lines, []
-    blank = lines.get((NET, sample.name, ALL_SIZES, ALL), {}).get("other")
+    blank = contents.blanks.get(sample.name)
     for least in contents.sizes:
         total = lines[SINGLE, sample.name, least, ALL]["called"]
         for name in contents.names:
@@ -206,39 +201,6 @@ def _headline(contents: Contents, sample: Sample) -> list[str]:
     return sentences
 
 
-def _doubts(contents: Contents) -> list[str]:
-    """What a reader has to know before using the numbers."""
-    calls, lines = contents.calls, []
-    confusion = calls.corrector.confusion
-    if confusion is None:
-        lines.append(
-            "The classifier's test predictions are not there, so nothing is corrected: the "
-            "intervals hold counting statistics alone."
-        )
-    else:
-        lines += _never_recognised(calls, confusion)
-    net = _of(contents.table, NET)
-    if len(below := net[(net["per_ml_high"] == 0) & (net["class"] == ALL)]):
-        names = sorted(below["sample"].unique())
-        lines.append(f"The blank holds more particles than {listing(names)} at some size.")
-    return lines
-
-
-def _never_recognised(calls: Calls, confusion: Confusion) -> list[str]:
-    """A sentence for each class and size of which the test images show no number of particles."""
-    held = calls.called.sum(axis=(0, 2)) > 0
-    edges, lines = [0.0, *calls.thresholds_um, math.inf], []
-    for k, name in enumerate(calls.class_names):
-        missed = np.flatnonzero(held & (confusion.images[:, k, k] == 0))
-        for at in missed:
-            size = f" {between(edges[at - 1], edges[at])}" if at and calls.thresholds_um else ""
-            lines.append(
-                f"None of the {confusion.images[at, k].sum()} test images of {plain_name(name)}"
-                f"{size} is recognised: how many of these particles there are is not known."
-            )
-    return lines
-
-
 def _confusion_rows(calls: Calls) -> list[dict[str, Any]]:
     """Given class and sizes -> share called as each class, for the joined sizes that are used."""
     confusion, edges = calls.corrector.confusion, [0.0, *calls.thresholds_um, math.inf]
@@ -258,23 +220,25 @@ def _confusion_rows(calls: Calls) -> list[dict[str, Any]]:
 
 
 def _compared(contents: Contents, names: Sequence[str]) -> dict[str, Any] | None:
-    """Runs next to one another, and each one's difference to the first."""
-    differences = _of(contents.table, DIFFERENCE)
+    """Runs next to one another, less their blanks, and each one's difference to the first."""
+    differences = contents.of(DIFFERENCE)
     differences = differences[differences["sample"].isin(names)]
     if differences.empty:
         return None
     first, others = str(differences["other"].iloc[0]), list(differences["sample"].unique())
-    rows = []
+    lines, rows, blanks = contents.lines, [], contents.blanks
+    shown = {run: (NET if run in blanks else SINGLE, run) for run in (first, *others)}
     for least in contents.sizes:
         for name in contents.names:
-            cells = [_cell(contents.lines[SINGLE, first, least, name], "per_ml")]
+            cells = [_cell(lines[*shown[first], least, name], "per_ml")]
             for other in others:
-                found = contents.lines[DIFFERENCE, other, least, name]
-                cells.append(_cell(contents.lines[SINGLE, other, least, name], "per_ml"))
+                found = lines[DIFFERENCE, other, least, name]
+                cells.append(_cell(lines[*shown[other], least, name], "per_ml"))
                 cells.append(_cell(found, "per_ml") | {"verdict": found["verdict"]})
             rows.append({"size": between(least, math.inf), "class": name, "cells": cells})
-    headings = [first, *(h for other in others for h in (other, f"{other} − {first}"))]
-    return {"headings": headings, "rows": rows}
+    named = {run: f"{run}, less {blanks[run]}" if run in blanks else run for run in shown}
+    headings = [named[first], *(h for run in others for h in (named[run], f"{run} − {first}"))]
+    return {"headings": headings, "rows": rows, "net": bool(blanks)}
 
 
 _GLOSSARY = {

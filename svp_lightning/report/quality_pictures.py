@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from svp_lightning.data.classes import display_name
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.particle_counts import ALL, ALL_SIZES, UNCERTAIN, UNFAMILIAR, Sample
-from svp_lightning.evaluation.quality_table import KEYS, SINGLE, Calls, Reference
+from svp_lightning.evaluation.quality_table import KEYS, NET, SINGLE, Calls, Reference
 from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.figures.sheets import Row, sheet
 from svp_lightning.report.figures.size_distribution import size_distribution
@@ -61,6 +61,16 @@ class Contents:
             key: {str(k): v for k, v in row.items()} for key, row in zip(keys, rows, strict=True)
         }
 
+    def of(self, quantity: str) -> pd.DataFrame:
+        """Rows of the table of one quantity."""
+        return self.table[self.table["quantity"] == quantity]
+
+    @cached_property
+    def blanks(self) -> dict[str, str]:
+        """Run -> the blank that is subtracted from it."""
+        net = self.of(NET)
+        return dict(zip(net["sample"], net["other"], strict=True))
+
     @property
     def sizes(self) -> list[float]:
         """Least sizes, all sizes first."""
@@ -92,7 +102,7 @@ def between(first: float, last: float) -> str:
 
 def _distribution(contents: Contents, sample: Sample) -> list[Picture]:
     """Concentration over size of one run; nothing where no size is known."""
-    particles, calls, table = contents.particles, contents.calls, contents.table
+    particles, calls = contents.particles, contents.calls
     own = particles[particles["sample"] == sample.name]
     sized = own[own["size_um"] > 0]
     if sized.empty:
@@ -102,8 +112,8 @@ def _distribution(contents: Contents, sample: Sample) -> list[Picture]:
         name: sized.loc[sized["class"] == name, "size_um"].to_numpy()
         for name in (*calls.class_names, UNCERTAIN)
     }
-    rows = table[(table["quantity"] == SINGLE) & (table["sample"] == sample.name)]
-    rows = rows[rows["min_size_um"] > ALL_SIZES]
+    rows = contents.of(SINGLE)
+    rows = rows[(rows["sample"] == sample.name) & (rows["min_size_um"] > ALL_SIZES)]
     column = "per_ml" if known else "corrected"
     ends = {column: "value", f"{column}_low": "low", f"{column}_high": "high"}
     limits = contents.reference.per_ml if contents.reference and known else {}

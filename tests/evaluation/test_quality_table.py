@@ -84,6 +84,30 @@ def test_each_predictions_blank_is_subtracted_from_its_own_runs() -> None:
     assert set(table.loc["less blank"].index.get_level_values("sample")) == {"a"}
 
 
+def test_a_difference_is_of_what_is_left_without_the_blanks() -> None:
+    """120 − 105 and 60 − 45 particles/mL are as many, though there are more before."""
+    counts = {"a": 120, "its blank": 105, "b": 60, "its own": 45}
+    particles = pd.DataFrame(
+        {"sample": np.repeat(list(counts), list(counts.values())), "size_um": 3.0, "class": ""}
+    )
+    raw = said(np.zeros(len(particles), int))
+
+    def compared(blanks: tuple[str, ...]) -> pd.Series:
+        samples = [Sample(n, 1.0, blank=n in blanks, earlier=n in list(counts)[:2]) for n in counts]
+        table = quality_table(calls_of(samples, particles, (2.0,), raw, None, SHARES, None))
+        table = table.set_index(["quantity", "sample", "min_size_um", "class"])
+        return table.loc[("difference", "b", 2.0, "all")]
+
+    gross, net = compared(()), compared(("its blank", "its own"))
+    assert (gross["per_ml"], gross["verdict"]) == (-60, "fewer")
+    assert (net["per_ml"], net["verdict"]) == (0, "")
+    assert net["per_ml_high"] == pytest.approx(1.96 * np.sqrt(sum(counts.values())), abs=4)
+    mixed = compared(("its own",))
+    assert (mixed["per_ml"], mixed["verdict"]) == (-105, "")  # a blank is missing
+    shared, without = (table_of(blank=blank).loc["difference"] for blank in ("water", None))
+    assert shared.equals(without.loc[["b"]])  # a blank of both runs cancels
+
+
 def test_runs_are_compared_with_the_first() -> None:
     row = table_of().loc[("difference", "b", 2.0, "silicone_oil")]
     assert row["per_ml"] == pytest.approx(30 / 0.25 - 20 / 0.5)

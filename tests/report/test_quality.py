@@ -24,9 +24,11 @@ def written(
     unfamiliar: list[bool] | None = None,
     blank: str | None = None,
     ml: float | None = None,
+    earlier: str = "",
 ) -> Page:
     store = store_of(folder / "store", groups, runs)
     found, samples = predicted(store), with_blank(samples_of(store), blank)
+    samples = [replace(one, earlier=one.name == earlier) for one in samples]
     seen = judged(found)
     if unfamiliar:
         seen = replace(seen, unfamiliar=np.array(unfamiliar))
@@ -70,6 +72,19 @@ def test_runs_are_next_to_one_another_with_their_difference(tmp_path: Path) -> N
     table = pd.read_csv(tmp_path / "quality_report.csv")
     assert set(table["quantity"]) == {"single", "difference"}
     assert set(table["size_definition"]) == {"equivalent circular diameter"}
+
+
+def test_runs_that_are_compared_are_shown_without_their_blank(tmp_path: Path) -> None:
+    runs = {name: {"volume_ml": 0.5} for name in ("a", "b", "water")}
+    groups = ["a"] * 2 + ["b"] * 4 + ["water"]
+    page = written(tmp_path, groups, runs, blank="water")
+    assert "b, less water" in page.words
+    assert "less the blank where there is one" in page.words
+    cells = [shown for _, shown in page.cells["compared"]]
+    assert cells[6:9] == ["2", "6", "4"]
+    assert "No blank is subtracted" not in page.words
+    page = written(tmp_path / "other", groups, runs, blank="water", earlier="a")
+    assert "No blank is subtracted from a, but one from each run compared with it" in page.words
 
 
 def test_a_blank_alone_is_a_report(tmp_path: Path) -> None:
