@@ -60,6 +60,29 @@ def too_many_strangers(judged: Judged, false_alarms: float) -> list[str]:
     ]
 
 
+def doubtful_sizes(store: Store, particles: pd.DataFrame) -> list[str]:
+    """A warning where counts at a size miss particles: of unknown size, or cut by the frame.
+
+    Args:
+        store: N particles.
+        particles: N rows, and those of earlier runs: ``sample``, ``size_um`` (NaN where unknown).
+    """
+    unknown, lines = particles["size_um"].isna(), []
+    if unknown.any() and not unknown.all():
+        of = unknown.groupby(particles["sample"]).agg(["sum", "size"])
+        runs = [f"{n:,} of {all_of:,} in {run}" for run, n, all_of in of.itertuples() if n]
+        lines.append(
+            f"Warning: particles of unknown size ({_listed(runs)}) are counted under all sizes "
+            "alone, so every count at a size may be too low by them."
+        )
+    if cut := cut_by_frame(store.particles):
+        lines.append(
+            f"Warning: the edge of the frame cuts {cut:,} of {len(store):,} particles "
+            "(edge_of_frame in predictions.csv). They are counted, with a size that is too small."
+        )
+    return lines
+
+
 def notes(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> list[str]:
     """What a reader of the counts has to know, a line each."""
     lines = [
@@ -115,15 +138,7 @@ def _about_sizes(store: Store) -> list[str]:
         return ["No sizes are known, so particles are counted together whatever their size."]
     definition = size_definition(store)
     shown = "as the source gives them" if definition == UNKNOWN_DEFINITION else definition
-    lines = [f"Sizes: {shown}."]
-    if unknown := int(particles["ecd_um"].isna().sum()):
-        lines.append(f"Of unknown size: {unknown:,}, counted under all sizes alone.")
-    if cut := cut_by_frame(particles):
-        lines.append(
-            f"Cut by the edge of the frame: {cut:,} (edge_of_frame in predictions.csv). "
-            "They are counted, with a size that is too small."
-        )
-    return lines
+    return [f"Sizes: {shown}."]
 
 
 def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:

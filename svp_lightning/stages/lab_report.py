@@ -25,7 +25,7 @@ from svp_lightning.evaluation.predictions import PREDICTIONS, Predictions, read_
 from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference
 from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
-from svp_lightning.report.count_notes import too_many_strangers
+from svp_lightning.report.count_notes import doubtful_sizes, too_many_strangers
 from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
 from svp_lightning.report.quality import headline, write_quality_report
 from svp_lightning.report.quality_pictures import Contents
@@ -90,6 +90,7 @@ def lab_report(
     calls = calls_of(samples, particles, thresholds, raw, test, judged.found.shares, known)
     table = quality_table(calls, settings.container_ml)
     strange = [*unlike, *too_many_strangers(judged, settings.false_alarms)]
+    strange += doubtful_sizes(store, particles)
     doubts, facts = [*warnings, *strange], _facts(run, store, judged, settings, hashes)
     facts["Sizes of the classifier's test images"] = tested_by or "not recorded"
     contents = Contents(

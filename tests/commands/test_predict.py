@@ -23,6 +23,8 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
         folder = tmp_path / "runs" / name
         write_discs(folder, seed, n=24)
         (folder / "table.csv").rename(folder / f"{name}.csv")
+        table = (folder / f"{name}.csv").read_text()
+        (folder / f"{name}.csv").write_text(table[:-2] + "1\n")  # the last one is cut by the frame
         sizes[name] = pd.read_csv(folder / f"{name}.csv", skipinitialspace=True)["ECD(um)"]
     svp.said()
     svp(
@@ -67,6 +69,9 @@ def test_particles_larger_than_the_window_are_counted_at_their_size(
     less = counts.loc[("vial2", 5), "per_ml"] - counts.loc[("vial1", 5), "per_ml"]
     assert whole.loc[("less blank", "vial2", 5), "per_ml"] == pytest.approx(less, rel=1e-4)
     page = file.with_name("quality_report.html").read_text()
+    cut = "the edge of the frame cuts 2 of 48 particles"
+    assert cut[1:] in page
+    assert f"Warning: {cut}" in said
     assert "What the correction knows" in page  # from the run's test predictions
     assert "USP &lt;787&gt;/&lt;788&gt;" in page
     if fit == "shrink":

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.evaluation.particle_counts import samples_of
+from svp_lightning.evaluation.particle_counts import particles_of, samples_of
 from svp_lightning.evaluation.reference import Reference
-from svp_lightning.report.count_notes import too_many_strangers, what_is_promised
+from svp_lightning.report.count_notes import doubtful_sizes, too_many_strangers, what_is_promised
 from tests.data.importers.made_runs import dilute, imported
 from tests.data.importers.made_runs import write_flowcam as write_run
 from tests.report.counted import NAMES, Volume, judged, predicted, reported, store_of, written
@@ -54,6 +54,17 @@ def test_more_unfamiliar_particles_than_mistakes_would_make_are_a_warning(
     found = judged(predicted(store_of(tmp_path / "store", ["a"] * 100, {})))
     flagged = replace(found, unfamiliar=np.arange(100) < strange)
     assert bool(too_many_strangers(flagged, 0.02)) == warned
+
+
+def test_particles_that_counts_at_a_size_miss_are_a_warning(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", ["a"] * 4 + ["b"] * 3, {})
+    particles = particles_of(store, judged(predicted(store)))
+    (cut,) = doubtful_sizes(store, particles)
+    assert cut.startswith("Warning: the edge of the frame cuts 1 of 7 particles ")
+    particles.loc[[0, 2], "size_um"] = np.nan
+    unknown, _ = doubtful_sizes(store, particles)
+    assert unknown.startswith("Warning: particles of unknown size (2 of 4 in a) are counted under")
+    assert doubtful_sizes(store, particles.assign(size_um=np.nan)) == [cut]  # no counts at a size
 
 
 def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:

@@ -41,7 +41,6 @@ def test_one_file_holds_runs_sizes_classes_and_concentrations(tmp_path: Path) ->
     assert "All 1 0–6 100% 1.3 0.034–7.4 ≥ 25 µm Protein 0 0–4" in said
     assert "classifier's mistakes" in said
     assert ECD in said
-    assert "Cut by the edge of the frame: 1 " in said
 
 
 def test_predictions_have_size_definition_and_edge(tmp_path: Path) -> None:
