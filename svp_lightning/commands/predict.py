@@ -53,7 +53,9 @@ def run(pipeline: Pipeline) -> None:
     from svp_lightning.stages.predictor import load_predictor, predict_all
 
     predictor = load_predictor(run)
-    stated = (data.volume_ml, data.dilution) if isinstance(data, VolumeSettings) else ()
+    stated: tuple[Any, ...] = ()
+    if isinstance(data, VolumeSettings):
+        stated = (data.volume_ml, data.dilution, data.pixel_size_um)
     samples = with_blank(samples_of(store, *stated), config.predict.blank)
     found = Preparation.of(data, store)
     record: dict[str, Any] = {

@@ -7,7 +7,7 @@ alone: neither the classifier's mistakes nor the errors of the volume and of the
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Sample:
         withheld: why there is no concentration; empty where there is one.
         stated_ml: volume imaged that the user states, in mL of what was imaged; None: the files do.
         files_say: of the volume where the user states it, if they say anything.
+        dilution_stated: whether the user states the dilution.
+        pixel_size_um: µm/px where the user states it; None: the files do, or nobody does.
         blank: whether it is subtracted from the others, and so is not part of all together.
         earlier: whether it is of another prediction, with which the others are compared.
     """
@@ -58,6 +60,8 @@ class Sample:
     withheld: str = ""
     stated_ml: float | None = None
     files_say: str = ""
+    dilution_stated: bool = False
+    pixel_size_um: float | None = None
     blank: bool = False
     earlier: bool = False
 
@@ -81,6 +85,7 @@ def samples_of(
     store: Store,
     volume_ml: float | Mapping[str, float] | None = None,
     dilution: float | None = None,
+    pixel_size_um: float | None = None,
 ) -> list[Sample]:
     """What a store's particles were imaged in, runs without a particle included.
 
@@ -88,7 +93,8 @@ def samples_of(
         store: of one or more runs, vials or folders.
         volume_ml: volume imaged, mL, in place of what the files say; of several samples by name.
             It is divided by the dilution where that is known.
-        dilution: of all samples, where the import does not know it.
+        dilution: of all samples, which the user states.
+        pixel_size_um: µm/px, which the user states.
 
     Raises:
         SettingsError: ``volume_ml`` is one number for several samples, or names another one.
@@ -107,7 +113,8 @@ def samples_of(
             )
     given = _given_volumes(volume_ml, names, f"{kind_of(store)}s")
     lost = not made_by.get("complete", True)
-    return [_sample(name, facts.get(name, {}), given.get(name), dilution, lost) for name in names]
+    found = (_sample(one, facts.get(one, {}), given.get(one), dilution, lost) for one in names)
+    return [replace(one, pixel_size_um=pixel_size_um) for one in found]
 
 
 def all_samples(store: Store) -> str:
@@ -139,7 +146,8 @@ def _sample(
         withheld,
         None if volume else UNKNOWN_VOLUME,
     ]
-    return Sample(name, volume, dilution, next(filter(None, reasons), ""), given, files_say)
+    why = next(filter(None, reasons), "")
+    return Sample(name, volume, dilution, why, given, files_say, stated is not None)
 
 
 def _given_volumes(

@@ -169,7 +169,8 @@ def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFra
         run subtracted); of single runs ``called`` (particles before the correction) and
         ``corrected`` with ``corrected_low`` and ``corrected_high``; ``per_ml`` and
         ``per_container`` with their ends, NaN where withheld or not known; ``verdict`` on each
-        difference (:func:`_verdicts`) of runs that both have a blank or none. Uncertain particles are also in the classes.
+        difference (:func:`_verdicts`) of runs that both have a blank or none. Uncertain particles
+        are also in the classes.
     """
     samples = calls.samples
     measured = [at for at, one in enumerate(samples) if not one.blank and not one.withheld]

@@ -153,7 +153,12 @@ def _about_volumes(store: Store, samples: Sequence[Sample]) -> list[str]:
         lines.append(f"The volume imaged is stated (data.volume_ml): {_listed(stated)}.")
     diluted = [one for one in samples if one.dilution not in (None, 1) and not one.withheld]
     if diluted:
-        factors = _listed([f"{one.name} diluted {one.dilution:g} times" for one in diluted])
+        factors = _listed(
+            [
+                f"{one.name} diluted {one.dilution:g} times{' (stated)' * one.dilution_stated}"
+                for one in diluted
+            ]
+        )
         lines.append(f"{factors}: volumes and concentrations are those of the original sample.")
     for one in samples:
         reasons.setdefault(one.withheld, []).append(one.name)

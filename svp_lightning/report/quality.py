@@ -31,6 +31,10 @@ PAGE, TABLE = "quality_report.html", "quality_report.csv"
 MAX_HEADLINES = 4
 MAX_RUNS = 8
 """Runs shown on the page; the table holds all."""
+_NOT_READ = {"particles", "particles_lost", "volume_ml", "dilution", "withheld"}
+_NOT_READ |= {"withheld_with_volume"}
+"""Facts of a run that are made of its files and of what the user states."""
+_PIXEL_SIZE = {"pixel_size_um", "pixel_size_from"}
 SMALL_BIN = 20
 """Test images of a class and size below which the page greys their shares."""
 
@@ -126,7 +130,9 @@ def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
                 }
             )
     facts = contents.store.manifest.made_by.get("runs", {}).get(sample.name, {})
-    plain = {k: v for k, v in facts.items() if isinstance(v, str | int | float) and v != ""}
+    left_out = _NOT_READ if sample.pixel_size_um is None else _NOT_READ | _PIXEL_SIZE
+    read = {k: v for k, v in facts.items() if isinstance(v, str | int | float) and v != ""}
+    read = {k: v for k, v in read.items() if k not in left_out}
     return {
         "name": sample.name,
         "rows": rows,
@@ -134,9 +140,26 @@ def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
         "volume": "" if sample.volume_ml is None else f"{sample.volume_ml:.4g} mL",
         "dilution": sample.dilution,
         "withheld": sample.withheld,
-        "facts": [(key.replace("_", " "), str(value)) for key, value in plain.items()],
+        "earlier": sample.earlier,
+        "stated": _stated(sample, facts),
+        "facts": [(key.replace("_", " "), str(value)) for key, value in read.items()],
         "figures": run_pictures(contents, sample),
     }
+
+
+def _stated(sample: Sample, facts: Mapping[str, Any]) -> str:
+    """What the user states of a run, with what its files say of the same."""
+    parts = []
+    if sample.stated_ml is not None:
+        files = f" (its files: {sample.files_say})" * bool(sample.files_say)
+        parts.append(f"a volume imaged of {sample.stated_ml:g} mL{files}")
+    if sample.dilution_stated:
+        parts.append(f"a dilution of {sample.dilution:g}")
+    if sample.pixel_size_um is not None:
+        listed = facts.get("listed_pixel_size_um")
+        files = f" (its files: {listed:g} µm)" if listed else ""
+        parts.append(f"a pixel size of {sample.pixel_size_um:g} µm{files}")
+    return listing(parts)
 
 
 def _limit(contents: Contents, least: float) -> str:

@@ -32,7 +32,7 @@ def doubts(contents: Contents) -> list[str]:
     if 0 < len(gross) < len(runs):
         lines.append(
             f"No blank is subtracted from {listing(gross)}, but one from each run compared with "
-            f"{'it' if len(gross) == 1 else 'them'}: no difference of these is called more or fewer."
+            f"{'it' if len(gross) == 1 else 'them'}: no such difference is called more or fewer."
         )
     return lines
 

@@ -22,7 +22,7 @@ from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 WORTH_SAYING_SECONDS = 60
-IMPORT_VERSION = 7
+IMPORT_VERSION = 8
 """Raised when the same files and settings come to give another store of real images; raising the
 version of the stage would simulate again, too."""
 USES = (*UseSettings.model_fields, "volume_ml")

@@ -5,12 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.evaluation.particle_counts import particles_of, samples_of
 from svp_lightning.evaluation.reference import Reference
-from svp_lightning.report.count_notes import doubtful_sizes, too_many_strangers, what_is_promised
+from svp_lightning.report.count_notes import (
+    doubtful_sizes,
+    notes,
+    too_many_strangers,
+    what_is_promised,
+)
 from tests.data.importers.made_runs import dilute, imported
 from tests.data.importers.made_runs import write_flowcam as write_run
 from tests.report.counted import NAMES, Volume, judged, predicted, reported, store_of, written
@@ -44,6 +50,9 @@ def test_dilution_is_applied_and_said(tmp_path: Path) -> None:
     assert "diluted 10 times" in said
     unknown = {"a": {"dilution": None, "volume_ml": 0.25}}
     store = store_of(tmp_path / "mfi", ["a"] * 2, unknown, source="mfi")
+    assert "a diluted 10 times (stated)" in " ".join(
+        notes(store, pd.read_csv(tmp_path / "counts.csv"), samples_of(store, 0.5, 10))
+    )
     assert [samples_of(store, ml, 10)[0].per_particle for ml in (None, 0.5)] == [40, 20]
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from svp_lightning.evaluation.particle_counts import particles_of, samples_of
+from svp_lightning.data.store import Store
+from svp_lightning.evaluation.particle_counts import Sample, particles_of, samples_of
 from svp_lightning.evaluation.quality_table import calls_of, quality_table, reference, with_blank
 from svp_lightning.report.quality import write_quality_report
 from svp_lightning.report.quality_pictures import Contents
+from tests.data.importers.made_runs import CAL, imported, write_flowcam
 from tests.report.counted import SHARES, judged, predicted, store_of
 from tests.report.pages import Page
 
@@ -27,8 +29,20 @@ def written(
     earlier: str = "",
 ) -> Page:
     store = store_of(folder / "store", groups, runs)
-    found, samples = predicted(store), with_blank(samples_of(store), blank)
-    samples = [replace(one, earlier=one.name == earlier) for one in samples]
+    samples = [
+        replace(one, earlier=one.name == earlier) for one in with_blank(samples_of(store), blank)
+    ]
+    return page_of(folder, store, samples, unfamiliar, ml)
+
+
+def page_of(
+    folder: Path,
+    store: Store,
+    samples: list[Sample],
+    unfamiliar: list[bool] | None = None,
+    ml: float | None = None,
+) -> Page:
+    found = predicted(store)
     seen = judged(found)
     if unfamiliar:
         seen = replace(seen, unfamiliar=np.array(unfamiliar))
@@ -85,6 +99,25 @@ def test_runs_that_are_compared_are_shown_without_their_blank(tmp_path: Path) ->
     assert "No blank is subtracted" not in page.words
     page = written(tmp_path / "other", groups, runs, blank="water", earlier="a")
     assert "No blank is subtracted from a, but one from each run compared with it" in page.words
+
+
+def test_what_the_user_states_is_not_said_by_the_files(tmp_path: Path) -> None:
+    write_flowcam(tmp_path / "runs", "run1")
+    options = {"dilution": 4.0, "pixel_size_um": CAL}
+    store = imported("flowcam", tmp_path / "runs", labelled=False, **options)
+    page = page_of(tmp_path, store, samples_of(store, 0.05, *options.values()))
+    assert (
+        "Volume imaged: 0.0125 mL of the original sample, which was diluted 4 times." in page.words
+    )
+    assert (
+        "Stated, not read from its files: a volume imaged of 0.05 mL (its files: 0.0174 mL), a "
+        "dilution of 4 and a pixel size of 0.55 µm (its files: 0.55 µm)." in page.words
+    )
+    files = page.words.split("as its files say")[1]
+    assert "volume imaged ml0.0174" in files
+    assert "dilution" not in files
+    assert "0.0125" not in files
+    assert "Stated" not in page_of(tmp_path, store, samples_of(store)).words
 
 
 def test_a_blank_alone_is_a_report(tmp_path: Path) -> None:

@@ -118,6 +118,9 @@ class _FlowCam(RunImport):
         stated[self._of_run(file, ".ctx").name] = evidence.context.get("calibrationconstant", 0)
         stated = {name: value for name, value in stated.items() if value > 0}
         given = self.settings.pixel_size_um
+        if given is not None:
+            listed = table.get("pixel_size_um", pd.Series(dtype=float))
+            evidence.pixel_sizes_um = [*stated.values(), *listed.unique().tolist()]
         if "pixel_size_um" not in table:
             if not stated and given is None and len(table):
                 raise DataError(

@@ -144,6 +144,7 @@ class Evidence:
         summary: see :func:`read_summary`.
         unread: kinds of files that could not be read.
         in_export: particles of a ``.csv`` that has some which the list lacks.
+        pixel_sizes_um: that its files say, µm/px, where the user states one.
         notes: sentences on its labels.
     """
 
@@ -153,6 +154,7 @@ class Evidence:
     summary: Summary = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     in_export: int | None = None
+    pixel_sizes_um: list[float] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def read(self, list_file: Path, find: Callable[[Path], Path], skips: Skips) -> None:
@@ -175,7 +177,8 @@ class Evidence:
         """Facts for the manifest (see :class:`~svp_lightning.data.importers.runs.RunFacts`).
 
         Further facts are ``withheld_with_volume``, what is withheld where the user states the
-        volume, and ``volume_conflict``, how the files contradict one another about it.
+        volume, ``volume_conflict``, how the files contradict one another about it, and
+        ``listed_pixel_size_um``, which they say where the user states one.
 
         Args:
             dilution: factor that the user states; None: that of the context, where the printed
@@ -199,6 +202,7 @@ class Evidence:
             "withheld": withheld,
             "withheld_with_volume": _joined(counted, doubt if volume else undecided),
             "volume_conflict": conflict,
+            "listed_pixel_size_um": next(iter(self.pixel_sizes_um), None),
             "notes": self.notes,
             **{name: one.value for name, one in volumes.items() if one},
             **{f"context_{key}": value for key, value in self.context.items()},
