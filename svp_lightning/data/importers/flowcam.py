@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from svp_lightning.data.importers.flowcam_facts import Evidence
+from svp_lightning.data.importers.flowcam_facts import CALIBRATION_TOLERANCE, Evidence
 from svp_lightning.data.importers.flowcam_lists import (
     is_particle_table,
     more_in_export,
@@ -33,8 +33,6 @@ from svp_lightning.errors import DataError
 from svp_lightning.runtime.user_files import visible_files
 
 _LIBRARY = ".flb"
-_CALIBRATION_TOLERANCE = 0.005
-"""Calibrations that differ by less (relative) are one."""
 
 
 class _FlowCam(RunImport):
@@ -94,7 +92,7 @@ class _FlowCam(RunImport):
         if self.settings.labelled and self.settings.labels is None:
             table["label"] = self._labels(file, table, evidence)
         table = self._with_pictures(table, file)
-        self.facts[run] = evidence.facts(self.settings.dilution)
+        self.facts[run] = evidence.facts(self.settings.dilution, self.settings.pixel_size_um)
         table = sized(file, run, table, evidence.context, self.settings)
         if file.suffix.lower() != _LIBRARY:
             return table
@@ -130,7 +128,7 @@ class _FlowCam(RunImport):
             table["pixel_size_um"] = next(iter(stated.values()), given)
         listed = table["pixel_size_um"]
         for name, value in stated.items() if given is None else ():
-            other = listed[(listed / value - 1).abs() > _CALIBRATION_TOLERANCE]
+            other = listed[(listed / value - 1).abs() > CALIBRATION_TOLERANCE]
             if len(other):
                 raise DataError(
                     f"{name} says {value:g} µm/px, and {file.name} {other.iloc[0]:g} µm/px.",

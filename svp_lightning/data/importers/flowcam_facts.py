@@ -17,6 +17,8 @@ from svp_lightning.data.importers.plain_text import lines_of, read_text
 from svp_lightning.data.importers.tables import Skips, float_of
 from svp_lightning.errors import DataError
 
+CALIBRATION_TOLERANCE = 0.005
+"""Calibrations that differ by less (relative) are one."""
 _CONTEXT = (
     *("imagewidth", "imageheight", "calibrationconstant", "fringesize"),
     *("flowcelldepth", "flowcellwidth", "usedilutioncalculation", "sampledilution"),
@@ -173,7 +175,7 @@ class Evidence:
             for name, stated in read("run summary", ending, read_summary).items():
                 self.summary.setdefault(name, []).extend(stated)
 
-    def facts(self, dilution: float | None) -> dict[str, Any]:
+    def facts(self, dilution: float | None, pixel_size_um: float | None) -> dict[str, Any]:
         """Facts for the manifest (see :class:`~svp_lightning.data.importers.runs.RunFacts`).
 
         Further facts are ``withheld_with_volume``, what is withheld where the user states the
@@ -183,6 +185,8 @@ class Evidence:
         Args:
             dilution: factor that the user states; None: that of the context, where the printed
                 concentration shows that the vendor's software applies it.
+            pixel_size_um: µm/px that the user states. Where it is another than the files', their
+                volume, which goes with its square, is withheld.
         """
         volumes = {name: agreed(self.summary.get(name, []), "mL")[0] for name in _VOLUMES}
         volume, conflict = agreed(self.summary.get("volume_imaged_ml", []), "mL imaged")
@@ -195,7 +199,9 @@ class Evidence:
         if volume is not None and dilution is None:
             printed = None if counted else next(iter(self.summary.get("per_ml", [])), None)
             doubt = self._disagrees(printed, volume, factor) if printed else undecided
-        withheld = _joined(conflict and conflict + _VOLUME, counted, doubt, ", ".join(unread))
+        other_area = self._other_area(volume, pixel_size_um)
+        conflict_said = conflict and conflict + _VOLUME
+        withheld = _joined(conflict_said, other_area, counted, doubt, ", ".join(unread))
         return {
             "dilution": factor,
             "volume_ml": volume.value / factor if volume and not withheld else None,
@@ -241,6 +247,23 @@ class Evidence:
         return (
             f"{printed.file} says {printed.value:,.0f} particles/mL, and {self.listed:,} in "
             f"{volume.value:g} mL are {plain:,.0f} (dilution set: {factor:g}){_DILUTION}"
+        )
+
+    def _other_area(self, volume: Stated | None, given: float | None) -> str | None:
+        """How the files' volume, of the area of a frame, is not that at the pixel size stated."""
+        if volume is None or given is None or not self.pixel_sizes_um:
+            return None
+        low, high = min(self.pixel_sizes_um), max(self.pixel_sizes_um)
+        other = high if high / given > given / low else low
+        if max(given / other, other / given) <= 1 + CALIBRATION_TOLERANCE:
+            return None
+        remedy = _VOLUME
+        if high <= low * (1 + CALIBRATION_TOLERANCE):
+            ml = volume.value * (given / other) ** 2
+            remedy = f"; data.volume_ml={ml:.4g} states it at {given:g} µm/px"
+        return (
+            f"the {volume.value:g} mL imaged of its files are of frames at {other:g} µm/px, not at "
+            f"data.pixel_size_um={given:g}{remedy}"
         )
 
     def _undecided(self, factor: float, given: float | None) -> str | None:

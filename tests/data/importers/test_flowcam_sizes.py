@@ -3,7 +3,8 @@
 import pytest
 
 from svp_lightning.errors import DataError
-from tests.data.importers.made_runs import CAL, FIELDS, plan, write_flowcam
+from svp_lightning.evaluation.particle_counts import samples_of
+from tests.data.importers.made_runs import CAL, FIELDS, imported, plan, write_flowcam
 
 
 def test_a_contradicted_calibration_is_refused_unless_the_user_states_it(tmp_path) -> None:
@@ -24,6 +25,21 @@ def test_a_contradicted_calibration_is_refused_unless_the_user_states_it(tmp_pat
     assert doubled.particles["abd_diameter_vendor_um"].equals(before["abd_diameter_vendor_um"])
     assert (doubled.particles["pixel_size_um"] == 1.1).all()
     assert "scaled" in doubled.made_by["size_definition"]
+
+
+@pytest.mark.parametrize(("given", "ml"), [(CAL, 0.0174), (CAL * 1.004, 0.0174), (1.1, None)])
+def test_the_volume_of_another_pixel_size_is_withheld(tmp_path, given, ml) -> None:
+    """Twice the pixel is four times the area of a frame."""
+    write_flowcam(tmp_path / "runs")
+    store = imported("flowcam", tmp_path / "runs", labelled=False, pixel_size_um=given)
+    (run,) = samples_of(store)
+    assert run.volume_ml == ml
+    assert ("data.volume_ml=0.0696 states it" in run.withheld) == (ml is None)
+    (run,) = samples_of(store, 0.0696)
+    assert (run.volume_ml, run.withheld) == (0.0696, "")
+    (tmp_path / "runs" / "run1_summary.csv").write_text("Calibration Factor,0.6\n")
+    found = plan("flowcam", tmp_path / "runs", pixel_size_um=0.6).made_by["runs"]["run1"]
+    assert "data.volume_ml=<mL> states it" in found["withheld"]  # of which the files' volume is
 
 
 def test_the_context_gives_the_calibration_that_a_table_lacks(tmp_path) -> None:
