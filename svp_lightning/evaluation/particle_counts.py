@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
+from svp_lightning.data.importers.vials import all_alone
 from svp_lightning.data.store import Store
 from svp_lightning.errors import DataError, SettingsError
 from svp_lightning.evaluation.intervals import TAILS, wilson_interval
@@ -74,11 +75,12 @@ class Sample:
 def kind_of(store: Store) -> str:
     """What the particles of a store are counted by: ``run``, ``group`` or (all together) ``image``.
 
-    Folders of images hold no runs; their groups are those that a table names.
+    Folders of images hold no runs; their groups are folders, or what a table or the names of the
+    files say.
     """
     if store.manifest.made_by.get("source") in INSTRUMENTS:
         return "run"
-    return "image" if store.particles["group"].is_unique else "group"
+    return "image" if all_alone(store.particles) else "group"
 
 
 def samples_of(

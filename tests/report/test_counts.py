@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from svp_lightning.data.importers.vials import ALONE
 from svp_lightning.errors import DataError
 from svp_lightning.evaluation.particle_counts import samples_of
 from svp_lightning.evaluation.predictions import Predictions
@@ -98,6 +99,7 @@ def test_what_is_no_particle_leaves_the_concentration(tmp_path: Path, litter: st
 
 def test_images_of_a_folder_are_no_runs(tmp_path: Path) -> None:
     store = store_of(tmp_path / "store", ["1.png", "2.png", "3.png"], source="folder")
+    store.particles["group"] = ALONE + store.particles["id"]
     said = reported(store, tmp_path, 0.5)
     counts = written(tmp_path, "image")
     assert set(counts.index.get_level_values("image")) == {"all images"}

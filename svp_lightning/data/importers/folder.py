@@ -25,16 +25,13 @@ from svp_lightning.data.importers.listing import list_class_folders, list_table,
 from svp_lightning.data.importers.marks import Mask, marks
 from svp_lightning.data.importers.screening import Facts, survey
 from svp_lightning.data.importers.tables import Skips
+from svp_lightning.data.importers.vials import ALONE, LOOSE
 from svp_lightning.data.importers.writer import Cut, Plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
 
 _FILES_PER_UNIT = 128
-_ALONE = "image "
-"""Begins the group of an image that belongs to no run."""
-_LOOSE = "loose images"
-"""Group of the unlabelled images that belong to none, where others do."""
 _MIN_NAMES = 8
 """Fewer file names say nothing."""
 _COLUMNS = ["id", "label", "split", "group", "origin", "source"]
@@ -137,7 +134,7 @@ def _grouped_by_name(listing: pd.DataFrame, settings: FolderSettings) -> pd.Data
 
 def _hidden_runs(particles: pd.DataFrame) -> list[str]:
     """A warning where no group is known and file names begin alike, with a number."""
-    alone = particles["group"].str.startswith(_ALONE)
+    alone = particles["group"].str.startswith(ALONE)
     if not alone.all() or len(particles) < _MIN_NAMES:
         return []
     stems = particles["source"].map(lambda source: Path(source).stem)
@@ -221,11 +218,11 @@ def _particles(images: pd.DataFrame, settings: FolderSettings, skips: Skips) -> 
     if settings.labelled:
         alone = alone.groupby(digest).transform("first")
     # The prefix keeps a lone image's group apart from a run of the same name.
-    alone = _ALONE + alone
+    alone = ALONE + alone
     if not settings.labelled:  # beside vials, images of no vial are one sample
         several = particles["group"].notna().any()
         return particles.assign(
-            split="", group=particles["group"].fillna(_LOOSE if several else alone)
+            split="", group=particles["group"].fillna(LOOSE if several else alone)
         )
     particles["group"] = particles["group"].fillna(alone)
     refuse_single_class(particles, settings.root)

@@ -11,9 +11,11 @@ from PIL import Image
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.images import read_picture
 from svp_lightning.data.importers.summary import IngestSummary
+from svp_lightning.evaluation.particle_counts import samples_of
 from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
 from tests.data.importers.conftest import into_runs
+from tests.data.importers.made_runs import imported
 
 
 def test_class_folders_become_a_store(ingest) -> None:
@@ -38,6 +40,16 @@ def test_images_beside_the_folders_of_vials_are_one_sample(root, ingest) -> None
         Image.fromarray(particle(300 + n)).save(root / f"{n}.png")
     groups = ingest(labelled=False).particles["group"].value_counts().to_dict()
     assert groups == {"Silicone Oil": COUNT, "protein": COUNT, "loose images": 2}
+
+
+def test_vials_of_one_image_each_are_counted_apart(tmp_path) -> None:
+    for name in ("vial 1", "vial 2"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.fromarray(particle(len(name))).save(tmp_path / "in" / name / "1.png")
+    counted = [one.name for one in samples_of(imported("folder", tmp_path / "in", labelled=False))]
+    assert counted == ["vial 1", "vial 2"]
+    alone = imported("folder", tmp_path / "in" / "vial 1", labelled=False)
+    assert [one.name for one in samples_of(alone)] == ["all images"]
 
 
 def test_the_same_folder_gives_the_same_store(ingest) -> None:
