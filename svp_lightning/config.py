@@ -277,7 +277,8 @@ def run_identity(config: Config) -> dict[str, Any]:
         identity |= {"classifier": cached_hash(weights, sha256_of_file, memory)}
     if config.task not in WITH_RESULTS or isinstance(data, SimulatedData):
         return identity
-    hashes = input_hashes(data, config.paths.own, memory)
+    counted = {"labelled": False} if config.task == "predict" else {}
+    hashes = input_hashes(data.model_copy(update=counted), config.paths.own, memory)
     return identity | {"data": identity["data"] | hashes}
 
 

@@ -62,6 +62,11 @@ def test_predictions_are_named_after_the_classifier_that_is_used(
     before = own(*predict)
     assert before.name.startswith("predict_resnet50_none_0x_seed2_01234567_")
     assert own(*predict, "augmentation=none", "seed=3") == before  # has no part in it
+    training = own()
+    (tmp_path / "images" / "water").mkdir()  # a vial without a particle, if images are counted
+    assert own() == training
+    assert own(*predict) != before
+    (tmp_path / "images" / "water").rmdir()
     weights.write_text("newer")
     assert own(*predict) != before
     with pytest.raises(CheckpointError, match="holds no classifier"):

@@ -30,6 +30,26 @@ def files_below(
     Raises:
         DataError: a folder cannot be listed, or a name is not UTF-8.
     """
+    for where, _, files in _walked(root, left_out, hidden):
+        yield from (Path(_writable(where, name)) for name in sorted(files))
+
+
+def folders_without_folders(root: Path, left_out: Collection[Path] = ()) -> dict[Path, bool]:
+    """Visible folders below ``root`` that hold none, and whether each is empty, too.
+
+    Files that are not visible do not count. Arguments and errors are those of :func:`files_below`.
+    """
+    return {
+        Path(_writable(where, "")): all(name[0] == "." for name in files)
+        for where, folders, files in _walked(root, left_out)
+        if not folders and where != str(root)
+    }
+
+
+def _walked(
+    root: Path, left_out: Collection[Path], hidden: bool = False
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As of :func:`os.walk`: each folder, its folders to look into, its files."""
     shut = _places(left_out)
     inside: dict[str, frozenset[_Place]] = {str(root): frozenset()}
     for where, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
@@ -38,7 +58,7 @@ def files_below(
         below = {name: os.path.join(where, name) for name in seen}
         folders[:] = sorted(n for n, path in below.items() if _place(path) not in around | shut)
         inside |= {below[name]: around for name in folders}
-        yield from (Path(_writable(where, name)) for name in sorted(files))
+        yield where, folders, files
 
 
 def visible_files(root: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:

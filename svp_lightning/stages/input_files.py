@@ -8,8 +8,8 @@ from pathlib import Path
 from svp_lightning.data.importers.plain_text import read_text
 from svp_lightning.data.settings import IMAGE_SUFFIXES, RUN_SUFFIXES, FolderSettings, RunSettings
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.files import cached_hash, sha256_of_file
-from svp_lightning.runtime.user_files import files_below
+from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
+from svp_lightning.runtime.user_files import files_below, folders_without_folders
 
 TABLES = ("table", "labels", "mask")
 """Settings of ``data`` that name a file, which may lie outside of the root."""
@@ -19,6 +19,8 @@ def input_hashes(
     data: FolderSettings | RunSettings, own: Collection[Path], memory: Path | None = None
 ) -> dict[str, str]:
     """``root`` and each table given -> SHA-256; the contents count, not the place.
+
+    Of unlabelled folders of images, also ``empty_folders``, if there are any.
 
     Args:
         data: where the images and tables are.
@@ -38,7 +40,12 @@ def input_hashes(
     tables = {name: folder / table for name, table in given.items() if table is not None}
     # The importer reports a table that is not there.
     there = {name: file for name, file in tables.items() if file.is_file()}
-    return {name: read(place) for name, place in {"root": data.root, **there}.items()}
+    hashes = {name: read(place) for name, place in {"root": data.root, **there}.items()}
+    if isinstance(data, FolderSettings) and not data.labelled and data.root.is_dir():
+        found = folders_without_folders(data.root, own)
+        if empty := [place.relative_to(data.root).as_posix() for place, of in found.items() if of]:
+            hashes["empty_folders"] = sha256_of_json(empty)  # they may be vials
+    return hashes
 
 
 def fingerprint(

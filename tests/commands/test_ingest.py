@@ -109,3 +109,7 @@ def test_what_the_program_writes_is_no_data(svp_pipeline, tmp_path) -> None:
     assert svp_pipeline(*options).store.path == first.path
     unlabelled = svp_pipeline(*options, "data.labelled=false").store
     assert len(first) == len(unlabelled) == 16
+    (tmp_path / "water").mkdir()
+    blank = svp_pipeline(*options, "data.labelled=false").store
+    assert blank.path != unlabelled.path
+    assert list(blank.manifest.made_by["runs"]) == ["water"]

@@ -14,6 +14,7 @@ are refused or left out.
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +22,17 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.images import Picture, read_picture, to_8_bit
 from svp_lightning.data.importers.labels import labels_from_table, refuse_single_class
-from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
+from svp_lightning.data.importers.listing import (
+    list_class_folders,
+    list_table,
+    list_unlabelled,
+    some,
+)
 from svp_lightning.data.importers.marks import Mask, marks
+from svp_lightning.data.importers.runs import RunFacts
 from svp_lightning.data.importers.screening import Facts, survey
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.vials import ALONE, LOOSE
+from svp_lightning.data.importers.vials import ALONE, LOOSE, without_images
 from svp_lightning.data.importers.writer import Cut, Plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.splits import assign_splits
@@ -69,6 +76,7 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
 
     warnings += marks(particles["label"], unmarked, settings.num_threads)
     warnings += _hidden_runs(particles) if settings.labelled else _counted_twice(images)
+    runs, remarks = _blanks(listing, settings, left_out)
     starts = range(0, len(paths), _FILES_PER_UNIT)
     return Plan(
         particles=particles,
@@ -81,7 +89,8 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
             "source": "folder",
             "bit_depth_of_16_bit_files": depth if images["bits"].any() else None,
             "seed": settings.seed,
-            "warnings": warnings,
+            "warnings": warnings + remarks,
+            **runs,
         },
         skipped=skips.table(),
     )
@@ -130,6 +139,21 @@ def _grouped_by_name(listing: pd.DataFrame, settings: FolderSettings) -> pd.Data
     tabled = settings.table is not None or settings.labels is not None
     runs = found.map(lambda match: match[1])
     return listing.assign(group=listing["group"].fillna(runs) if tabled else runs)
+
+
+def _blanks(
+    listing: pd.DataFrame, settings: FolderSettings, left_out: Collection[Path]
+) -> tuple[dict[str, Any], list[str]]:
+    """Empty folders next to vials, as runs for the manifest, and what is said of them."""
+    if settings.labelled or settings.table or settings.group_pattern:
+        return {}, []
+    empty, others = without_images(settings.root, set(listing["group"].dropna()), left_out)
+    lines = []
+    if empty:
+        lines.append(f"Warning: empty folders count as vials without a particle: {some(empty)}.")
+    if others:
+        lines.append(f"Warning: folders without an image are not counted: {some(others)}.")
+    return {"runs": {name: RunFacts().model_dump() for name in empty}} if empty else {}, lines
 
 
 def _hidden_runs(particles: pd.DataFrame) -> list[str]:

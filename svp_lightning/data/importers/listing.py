@@ -153,7 +153,7 @@ def _runs_first(root: Path, layout: Layout, pairs: dict[Path, list[Path]]) -> bo
     run_first = len(_usual(inner)) >= 2 or (bool(inner) and all(map(_RUN_NAME.fullmatch, outer)))
     repeated = len(set(inner)) < len(inner) or (len(outer) == 1 and len(inner) > 1)
     if class_first == run_first and repeated and not any(map(_images_in, pairs)):
-        upper, lower = _some(outer), _some(sorted(set(inner)))
+        upper, lower = some(outer), some(sorted(set(inner)))
         raise DataError(
             f"{root} can be read in two ways: the upper folders are the classes ({upper}) and the "
             f"lower ones the runs ({lower}), or the upper ones are the runs and the lower ones "
@@ -169,7 +169,8 @@ def _usual(names: Iterable[str]) -> set[str]:
     return {name.removesuffix("s") for name in plain} & _KNOWN
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
@@ -190,7 +191,7 @@ def _refuse_loose_images(folder: Path, has_subfolders: bool, left_out: Collectio
 
 def _archives_in(folder: Path) -> str:
     packed = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _ARCHIVES)
-    return f", but {_some(packed)}, which must be unpacked first" if packed else ""
+    return f", but {some(packed)}, which must be unpacked first" if packed else ""
 
 
 def _images_below(

@@ -10,8 +10,10 @@ from PIL import Image
 
 from svp_lightning.data.importers.folder import plan_folder
 from svp_lightning.data.importers.images import read_picture
+from svp_lightning.data.importers.runs import RunFacts
 from svp_lightning.data.importers.summary import IngestSummary
 from svp_lightning.evaluation.particle_counts import samples_of
+from svp_lightning.evaluation.quality_table import with_blank
 from tests import configured
 from tests.data.importers.class_folders import COUNT, particle
 from tests.data.importers.conftest import into_runs
@@ -50,6 +52,31 @@ def test_vials_of_one_image_each_are_counted_apart(tmp_path) -> None:
     assert counted == ["vial 1", "vial 2"]
     alone = imported("folder", tmp_path / "in" / "vial 1", labelled=False)
     assert [one.name for one in samples_of(alone)] == ["all images"]
+
+
+def test_an_empty_folder_next_to_vials_is_a_blank(root) -> None:
+    """Not one inside a vial, hidden or left out; one that holds other files is named."""
+    for name in ("water", "notes", "protein/old", ".git", "outputs"):
+        (root / name).mkdir()
+    (root / "water" / ".DS_Store").touch()
+    (root / "notes" / "notes.txt").touch()
+    found = plan_folder(configured.folder(root=root, labelled=False), [root / "outputs"])
+    assert found.made_by["runs"] == {"water": RunFacts().model_dump()}
+    blank, other = found.made_by["warnings"][-2:]
+    assert blank == "Warning: empty folders count as vials without a particle: water."
+    assert other == "Warning: folders without an image are not counted: notes."
+    store = imported("folder", root, labelled=False)
+    volumes = dict.fromkeys(("Silicone Oil", "protein", "water", "outputs"), 0.5)
+    samples = with_blank(samples_of(store, volumes), "water")
+    assert {one.name: one.withheld for one in samples} == dict.fromkeys(volumes, "")
+
+
+def test_an_empty_folder_is_no_vial_where_there_are_none(tmp_path) -> None:
+    (tmp_path / "in" / "water").mkdir(parents=True)
+    Image.fromarray(particle(0)).save(tmp_path / "in" / "1.png")
+    store = imported("folder", tmp_path / "in", labelled=False)
+    assert [one.name for one in samples_of(store)] == ["all images"]
+    assert "not counted: water." in store.manifest.made_by["warnings"][-1]
 
 
 def test_the_same_folder_gives_the_same_store(ingest) -> None:
@@ -178,7 +205,7 @@ def test_unlabelled_images_come_in_without_splits(root, flat, ingest) -> None:
     assert len(store) == 2 * COUNT == store.particles["group"].nunique()
     shutil.copy(root / "protein_03.png", root / "protein_03 (1).png")
     store = ingest(labelled=False)  # each copy counts, and makes no group
-    (warning,) = store.manifest.made_by["warnings"]
+    warning, _ = store.manifest.made_by["warnings"]
     assert "1 images are copies of others" in warning
     assert "protein_03" in warning
     assert len(store) == 2 * COUNT + 1 == store.particles["group"].nunique()
