@@ -221,15 +221,15 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
 
     Optional: ``id``, ``group`` (or ``vial``, ``sample``, ``run``), ``split``, ``ecd_um``,
     ``label_confidence``. Paths are relative to the CSV, and all images lie in ``root``. Unless
-    every row needs a label, none is read. Rows whose picture is missing, or that are too long, go
-    to ``skips``.
+    every row needs a label, none is read. Rows whose picture is missing, that are too long, or
+    that have a number that is none or a size below 0 go to ``skips``.
 
     Returns:
         A listing (see the module), sorted by ``id``.
 
     Raises:
-        DataError: a column is missing, or a row has a size below 0, or points outside ``root``,
-            nowhere, or to what another row has.
+        DataError: a column is missing, no row is left, or a row points outside ``root``, or to
+            what another row has.
     """
     found = read_table(file, columns_named((*_IMAGE_COLUMNS, *_SYNONYMS)), skips, pad=True)
     found = found.with_synonyms(_SYNONYMS)
@@ -248,11 +248,19 @@ def list_table(file: Path, root: Path, labelled: bool, skips: Skips) -> pd.DataF
         remedy = "Fill it in, remove the row, or set data.labelled=false to predict."
         found.refuse_empty("label", remedy)
     rows["label"] = rows["label"].map(class_names(rows["label"], file)) if labelled else None
-    for name in {"ecd_um", "label_confidence"} & set(rows):
-        rows[name] = replace(found, rows=rows[[name]]).numbers(Skips(), (), ())[name]
-    if "ecd_um" in rows and (rows["ecd_um"] < 0).any():
-        first = rows.index[rows["ecd_um"] < 0][0]
-        raise DataError(f"{file}, row {first}: ecd_um is below 0.", "Correct it or leave it empty.")
+    for name in sorted({"ecd_um", "label_confidence"} & set(rows)):
+        rows = replace(found, rows=rows).numbers(skips, rows.columns.drop(name).tolist(), ())
+    rows = skips.leave_out(
+        rows,
+        {"size below 0": rows["ecd_um"] < 0} if "ecd_um" in rows else {},
+        lambda row, _: DataError(
+            f"{file}, row {row.Index}: ecd_um is below 0.",
+            "Correct it or leave it empty; data.unreadable=skip leaves the row out.",
+        ),
+    ).copy()
+    if rows.empty:
+        raise DataError(f"{file} lists no image with usable numbers.", "Correct its cells.")
+    found = replace(found, rows=rows)
     rows["group"] = rows["group"].where(rows["group"] != "", None) if "group" in rows else None
     rows["split"] = splits_given(found)
     return rows.sort_values("id", ignore_index=True)

@@ -106,6 +106,23 @@ def test_rows_whose_picture_is_missing_can_be_left_out(root, ingest, refuses) ->
     refuses("lists no picture that exists", table="list.csv", unreadable="skip")
 
 
+def test_rows_with_a_bad_number_can_be_left_out(root, ingest, refuses) -> None:
+    write_table(root)
+    text = (root / "list.csv").read_text().replace(",1.5\n", ",1.5 um\n")
+    (root / "list.csv").write_text(text.replace(",2.5\n", ",-2.5\n"))
+    refuses("'1.5 um', not a number.*data.unreadable=skip leaves the row out", table="list.csv")
+    store = ingest(table="list.csv", unreadable="skip")
+    bad = text.count(",1.5 um\n"), text.count(",2.5\n")
+    assert IngestSummary(store).skipped == {
+        "ecd_um is not a number": bad[0], "size below 0": bad[1]
+    }  # fmt: skip
+    assert len(store) == 2 * COUNT - sum(bad)
+    assert store.particles["ecd_um"].min() == 0.5
+    assert not store.manifest.made_by["complete"]
+    (root / "list.csv").write_text("path,label,ecd_um\nprotein/01.png,protein,x\n")
+    refuses("no image with usable numbers", table="list.csv", unreadable="skip")
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
