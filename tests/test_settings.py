@@ -1,5 +1,6 @@
 """What single settings allow, what they mean, and which of them decide a result."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from svp_lightning.data.settings import FlowCamSettings
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.settings import Settings
 from svp_lightning.stages.settings import INSTEAD, TrainerSettings
@@ -147,6 +149,24 @@ def test_volumes_of_runs_are_told_by_their_names(
     given: str, volumes: float | dict[str, float], tmp_path: Path
 ) -> None:
     assert configured.flowcam(tmp_path, volume_ml=given).volume_ml == volumes
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        (0, ""),
+        ("-1", ""),
+        ("Vial 1=0, Vial 2=0.5", "that of Vial 1 "),
+        ({"a": "1e999"}, "that of a "),
+    ],
+)
+def test_a_volume_of_nothing_is_refused_with_the_name_of_its_run(
+    given: Any, run: str, tmp_path: Path
+) -> None:
+    values = configured.flowcam(tmp_path).model_dump() | {"volume_ml": given}
+    message = f"data.volume_ml: {run}must be a number above 0, got {given!r}."
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        FlowCamSettings.parse(values, "data")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def run(pipeline: Pipeline) -> None:
     print_table(readable(store, counts, samples))
     if len(samples) > 1:
         print_table(each_sample(store, counts, samples))
-    lines = [*notes(store, counts, samples), shares_counted_at(predicted.shares, how)]
+    lines = notes(store, counts, samples) + shares_counted_at(predicted.shares, how, len(store))
     lines += [*what_is_promised(*promised, len(store)), *known_errors(known)]
     say("\n".join(lines))
     lab_report(folder, run, store, samples, raw, judged, known, settings, doubts, record)

@@ -3,6 +3,7 @@
 Kept free of torch and numpy so that the command line can check a configuration at once.
 """
 
+import math
 import os
 import re
 from pathlib import Path
@@ -21,7 +22,6 @@ MIN_IMAGE_SIZE = 16
 MAX_IMAGE_SIZE = 128
 
 ImageSize = Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE, multiple_of=16)]
-_Volume = Annotated[float, Field(gt=0)]
 BitDepth = Annotated[int, Field(ge=8, le=16)]
 
 
@@ -76,6 +76,19 @@ class UseSettings(Settings):
 
 
 def _volumes(given: Any) -> Any:
+    """A volume or each run's, checked: a message of pydantic's would not name the run."""
+    found = _by_run(given)
+    for run, ml in found.items() if isinstance(found, dict) else [("", found)]:
+        try:
+            usable = found is None or 0 < float(ml) < math.inf
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            raise ValueError(f"{f'that of {run} ' * bool(run)}must be a number above 0")
+    return found
+
+
+def _by_run(given: Any) -> Any:
     """``run 1 = 0.5, it's = 0.4`` as a dictionary; those of Hydra hold no such names."""
     if not isinstance(given, str) or re.fullmatch(r"\s*[\d.eE+-]+\s*", given):
         return given
@@ -132,7 +145,7 @@ class _IngestSettings(UseSettings):
 class VolumeSettings(Settings):
     """How much was imaged, where the files do not say so or contradict one another."""
 
-    volume_ml: Annotated[_Volume | dict[str, _Volume] | None, BeforeValidator(_volumes)]
+    volume_ml: Annotated[float | dict[str, float] | None, BeforeValidator(_volumes)]
     """Volume imaged, mL, for the concentrations of ``task=predict``: a number for one run, run ->
     mL for several, also as text (``run 1 = 0.5, run 2 = 0.4``). It takes precedence over the
     files', and the program says so. Of a sample that was diluted, ``dilution`` divides it."""

@@ -107,15 +107,17 @@ def notes(store: Store, counts: pd.DataFrame, samples: Sequence[Sample]) -> list
     return lines
 
 
-def shares_counted_at(shares: Mapping[str, float], how: str) -> str:
-    """The line that says which class shares the likeliest class is found at."""
+def shares_counted_at(shares: Mapping[str, float], how: str, images: int) -> list[str]:
+    """The line that says which class shares the likeliest class is found at, if there is any."""
+    if not images:
+        return []
     source = {
         "given": "data.prevalence",
         "estimated": "estimated from these images",
         "stated": "stated for the classifier's run",
         "trained": "those of the classifier's training",
     }[how]
-    return f"Counted at {shares_of_classes(shares)} ({source})."
+    return [f"Counted at {shares_of_classes(shares)} ({source})."]
 
 
 def known_errors(results: Results | None) -> list[str]:

@@ -14,6 +14,7 @@ from svp_lightning.evaluation.reference import Reference
 from svp_lightning.report.count_notes import (
     doubtful_sizes,
     notes,
+    shares_counted_at,
     too_many_strangers,
     what_is_promised,
 )
@@ -148,6 +149,12 @@ def test_a_stated_volume_is_that_of_the_diluted_sample(
         assert "a dilution of 10 is set" in row["withheld"]
     else:
         assert row["per_ml"] == pytest.approx(found)
+
+
+def test_class_shares_of_no_image_are_not_said() -> None:
+    shares = dict.fromkeys(NAMES, 0.5)
+    assert shares_counted_at(shares, "estimated", 0) == []
+    assert "estimated from these images" in shares_counted_at(shares, "estimated", 1)[0]
 
 
 def test_what_too_few_validation_images_cannot_promise_is_said() -> None:
