@@ -212,8 +212,9 @@ def with_blank(samples: Sequence[Sample], blank: str | None) -> list[Sample]:
     """
     names = [one.name for one in samples if not one.withheld]
     if blank is not None and blank not in names:
+        why = next((f": {one.withheld}" for one in samples if one.name == blank), "")
         raise SettingsError(
-            f"predict.blank={blank} is no run with a concentration.",
+            f"predict.blank={blank} is no run with a concentration{why}.",
             f"Runs with one are: {', '.join(names) or 'none; data.volume_ml gives the volumes'}.",
         )
     return [replace(one, blank=one.name == blank) for one in samples]

@@ -147,7 +147,7 @@ def test_without_a_volume_nothing_is_compared_and_a_blank_is_refused() -> None:
     table = table_of(samples)
     assert table.loc[("single", "a")]["per_ml"].isna().all()
     assert "difference" not in table.index.get_level_values("quantity")
-    with pytest.raises(SettingsError, match="water"):
+    with pytest.raises(SettingsError, match=r"water is no run with a concentration: unknown\."):
         table_of(samples, blank="water")
 
 
