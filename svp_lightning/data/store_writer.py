@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,16 @@ class StoreWriter:
         """Make the file for all images, or keep the one begun; offset of its first image."""
         file = self.path / IMAGES
         shape = (self.num_images, self.image_size, self.image_size)
-        if not file.exists() or np.load(file, mmap_mode="r", allow_pickle=False).shape != shape:
+        begun = None
+        with suppress(FileNotFoundError, EOFError, ValueError):  # or cut by a kill, a full disk
+            begun = np.load(file, mmap_mode="r", allow_pickle=False).shape
+        if begun != shape:
             shutil.rmtree(self._rows)
             self._rows.mkdir()
             np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
-            if hasattr(os, "posix_fallocate"):  # a full disk fails now, not hours later
-                with file.open("r+b") as raw:
-                    os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # a full disk fails now, not hours later
+            with file.open("r+b") as raw:
+                os.posix_fallocate(raw.fileno(), 0, file.stat().st_size)
         return file.stat().st_size - math.prod(shape)
 
     def pending(self, chunk_size: int) -> list[range]:

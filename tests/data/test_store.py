@@ -73,6 +73,17 @@ def test_resumed_writer_equals_uninterrupted(tmp_path: Path, chunks, data) -> No
     assert Store.open(tmp_path / "cut").sha256 == whole.sha256
 
 
+@pytest.mark.parametrize("size", [0, 64, 1000])
+def test_a_file_of_images_that_was_cut_while_it_was_made_is_made_again(
+    tmp_path: Path, size: int
+) -> None:
+    StoreWriter(tmp_path, 10, 16)
+    whole = (tmp_path / "images.npy").read_bytes()
+    (tmp_path / "images.npy").write_bytes(whole[:size])
+    assert len(write(tmp_path)) == 10
+    assert (tmp_path / "images.npy").stat().st_size == len(whole)
+
+
 def test_unfinished_store_is_refused(tmp_path: Path) -> None:
     writer = StoreWriter(tmp_path, 10, 16)
     writer.write(0, images(0, 4), rows(0, 4))
