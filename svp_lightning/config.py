@@ -195,14 +195,12 @@ class Config(Settings):
             }
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
-        if self.augmentation.needs_features:
+        if self.augmentation.needs_features or self.task == "assess":
             values |= {"features": self.features.identity()}
         if self.pretrains:
             values |= {"pretraining": self.pretraining and self.pretraining.identity()}
-        if self.task == "assess":
-            values |= {"assess": self.assess.identity(), "features": self.features.identity()}
-        if self.task == "audit":
-            values |= {"audit": self.audit.identity()}
+        if self.task in ("assess", "audit"):
+            values |= {self.task: getattr(self, self.task).identity()}
         if self.task != "assess" and not self.augmentation.needs_generator:
             del values["generator"], values["sampler"]
         if self.draws_images and self.sampler.start_ratio is not None:
@@ -286,6 +284,7 @@ def _versions(config: Config) -> dict[str, int]:
     arm, task = config.augmentation, config.task
     used = {
         "store": True,
+        "import": not isinstance(config.data, SimulatedData),
         "generator": config.draws_images,
         "synthetic": config.draws_images,
         "looks": config.needs_simulator and arm.candidates is not None,
@@ -296,5 +295,6 @@ def _versions(config: Config) -> dict[str, int]:
         "filtered": arm.filters,
         "hardest": arm.needs_features,
         "fidelity": task == "assess",
+        "evaluation": task == "evaluate",
     }
     return {stage: STAGE_VERSIONS[stage] for stage, counts in used.items() if counts}

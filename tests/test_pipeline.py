@@ -86,18 +86,30 @@ def test_results_among_the_images_make_no_other_run(
 def test_simulated_data_is_its_settings(svp_pipeline: Build) -> None:
     config = svp_pipeline("augmentation=none").config
     identity = run_identity(config)
-    assert identity.pop("versions").keys() == {"store", "classifier"}
+    assert identity.pop("versions").keys() == {"store", "classifier", "evaluation"}
     assert identity == config.identity()
 
 
+@pytest.mark.parametrize(
+    ("stage", "using", "not_using"),
+    [
+        ("generator", "augmentation=diffusion", "augmentation=none"),
+        ("hardest", "augmentation=hard_negatives", "augmentation=none"),
+        ("filtered", "augmentation=diffusion_filtered", "augmentation=hard_negatives"),
+        ("looks", "augmentation=simulated_matched", "augmentation=simulated"),
+        ("import", "data=folder data.root=.", "data=simulated"),
+        ("evaluation", "task=evaluate", "task=train_classifier"),
+    ],
+)
 def test_runs_of_another_version_of_a_used_stage_are_other_runs(
-    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch, stage: str, using: str, not_using: str
 ) -> None:
-    plain, generated = (svp_pipeline(f"augmentation={arm}").config for arm in ("none", "diffusion"))
-    before = run_folder(plain), run_folder(generated)
-    monkeypatch.setitem(STAGE_VERSIONS, "generator", STAGE_VERSIONS["generator"] + 1)
-    assert run_folder(plain) == before[0]
-    assert run_folder(generated) != before[1]
+    Path("0.png").write_text("an image")
+    configs = [svp_pipeline(*overrides.split()).config for overrides in (using, not_using)]
+    before = [run_folder(config) for config in configs]
+    monkeypatch.setitem(STAGE_VERSIONS, stage, STAGE_VERSIONS[stage] + 1)
+    assert run_folder(configs[0]) != before[0]
+    assert run_folder(configs[1]) == before[1]
 
 
 @pytest.mark.parametrize("part", ["classifier", "features.classifier"])

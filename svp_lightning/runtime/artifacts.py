@@ -51,8 +51,15 @@ STAGE_VERSIONS = {
     "hardest": 2,
     "fidelity": 5,
     "filtered": 1,
+    "import": 8,
+    "evaluation": 1,
 }
-"""Raised when a stage's code changes what it makes from the same settings."""
+"""Raised when a stage's code changes what it makes from the same settings.
+
+Two are no stages of their own. ``import`` is part of a store of real images, so that raising it
+simulates none again. ``evaluation`` stands for what a run's folder holds (numbers, thresholds and
+``reference.safetensors``) of the same classifier: raising it evaluates runs again and trains none.
+"""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from svp_lightning.data.rarity import limit_rare
 from svp_lightning.data.settings import FolderSettings, RunSettings, UseSettings
 from svp_lightning.data.store import Store
 from svp_lightning.evaluation.priors import class_shares
-from svp_lightning.runtime.artifacts import ArtifactCache
+from svp_lightning.runtime.artifacts import STAGE_VERSIONS, ArtifactCache
 from svp_lightning.runtime.clock import keep_cost
 from svp_lightning.runtime.files import sweep_memory
 from svp_lightning.runtime.terminal import counting, duration, say
@@ -22,9 +22,6 @@ from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.settings import DataSettings, SimulatedData
 
 WORTH_SAYING_SECONDS = 60
-IMPORT_VERSION = 8
-"""Raised when the same files and settings come to give another store of real images; raising the
-version of the stage would simulate again, too."""
 USES = (*UseSettings.model_fields, "volume_ml")
 """Settings of how the images are used, not of which there are."""
 
@@ -48,7 +45,7 @@ def build_store(data: DataSettings, own: Collection[Path], cache: ArtifactCache)
         uses = USES if data.source == "flowcam" else (*USES, "dilution")  # its facts hold it
         identity = {name: v for name, v in data.identity().items() if name not in uses}
         # The files decide, not the folder's place: a moved folder is the same data.
-        identity |= input_hashes(data, own, sweep_memory()) | {"import": IMPORT_VERSION}
+        identity |= input_hashes(data, own, sweep_memory()) | {"import": STAGE_VERSIONS["import"]}
         make = partial(_import, data, own)
     store = Store.open(cache.build("store", identity, make))
     for warning in store.manifest.made_by.get("warnings", []):
