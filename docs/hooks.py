@@ -32,7 +32,7 @@ OPTIONS_OF = {
     ),
 }
 """Settings that are null by default -> the option that shows what may be in their place."""
-SAME_AS = {"pretraining.simulation": "data.simulation"}
+SAME_AS = {"pretraining.simulation": "simulation"}
 """Settings that are listed elsewhere -> where."""
 DATA_SOURCES = ("simulated", "folder", "flowcam", "mfi", "collage")
 BOUNDS = {

@@ -16,7 +16,7 @@ from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
 from svp_lightning.runtime.settings import FolderName, Seed, Settings, config_folder, runtime
-from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.settings import SharedSettings
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import evaluated_run, weights_of
 from svp_lightning.stages.settings import (
@@ -137,7 +137,7 @@ class Config(Settings):
     """What happens to a damaged stage output: it is refused, or set aside and made again."""
     scale: ScaleSettings
     data: DataSettings
-    simulation: SimulationSettings
+    simulation: SharedSettings
     """What simulated microscopes have in common that are added to data no simulator made."""
     generator: GeneratorSettings
     sampler: SamplerSettings

@@ -53,7 +53,7 @@ def test_what_is_promised_is_there_and_every_option_composes(group: str) -> None
     assert {file.stem for file in files} >= GROUPS[group]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for file in files:
-            if file.stem in ("base", "use", "simulation"):
+            if file.stem in ("base", "use", "simulation", "microscopes"):
                 continue
             own = GROUPS["data"] - {"simulated"}
             root = ["data.root=/images"] if file.stem in own else []

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from svp_lightning.errors import SettingsError
 from svp_lightning.simulation.microscopes import microscope
-from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.settings import SharedSettings
 from svp_lightning.simulation.simulated_store import (
     fresh_processes,
     leave_with_parent,
@@ -39,14 +39,14 @@ QUARTILES = (0.25, 0.5, 0.75)
 SAMPLES = 50
 
 
-def looks_settings(base: SimulationSettings) -> dict[str, Any]:
+def looks_settings(base: SharedSettings) -> dict[str, Any]:
     """What the looks of all microscopes depend on: of ``base`` what no microscope changes."""
     fixed = microscope(base, 0).identity()
     return {name: value for name, value in fixed.items() if name not in UNSEEN}
 
 
 def looks_of(
-    base: SimulationSettings, image_size: int, numbers: Sequence[int]
+    base: SharedSettings, image_size: int, numbers: Sequence[int]
 ) -> Iterator[NDArray[np.float64]]:
     """The :func:`appearance` of microscopes by their numbers, (classes compared, S) each.
 
@@ -64,12 +64,12 @@ def looks_of(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _look(base: SimulationSettings, image_size: int, number: int) -> NDArray[np.float64]:
+def _look(base: SharedSettings, image_size: int, number: int) -> NDArray[np.float64]:
     images = known_by(base, image_size, number)
     return np.stack([appearance(of_class) for of_class in images])
 
 
-def known_by(base: SimulationSettings, image_size: int, number: int) -> NDArray[np.uint8]:
+def known_by(base: SharedSettings, image_size: int, number: int) -> NDArray[np.uint8]:
     """The images that a microscope is known by, uint8 (classes compared, IMAGES, N, N)."""
     simulator = Simulator(microscope(base, number), image_size, FIRST_SEED + number)
     indices = np.arange(IMAGES)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from svp_lightning.simulation.session import log_uniform
-from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.settings import SharedSettings, SimulationSettings
 
 ALIKE = 3
 """Microscopes of one optics, but of different pixels, cameras, sizes and depths: large bubbles take
@@ -24,13 +24,19 @@ SIZE = 64
 """Pixels across a field of view, whatever the size of the stored images."""
 APART = 0.15
 """Least distance from the default instrument, in the logarithm of size or of depth."""
+ASKED: dict[str, Any] = {
+    "counts": {"train": {"protein": 1}},
+    "sessions_per_split": {"train": 12, "val": 4, "test": 8},
+    "label_noise": {"kind": "uniform", "rate": 0.0},
+}
+"""Of a microscope whose base says no more than :class:`SharedSettings`."""
 
 
-def microscope(base: SimulationSettings, number: int) -> SimulationSettings:
+def microscope(base: SharedSettings, number: int) -> SimulationSettings:
     """The settings of one microscope; a function of ``base`` and its number alone.
 
     Optics, pixel, contrast, noise, sizes, depths and difficulty are drawn; small bubbles are pure
-    air. The rest, such as the counts, is that of ``base``.
+    air. The rest, such as the counts, is that of ``base``, or :data:`ASKED`.
     """
     optics_rng = np.random.default_rng([21, number // ALIKE])
     na, wavelength = log_uniform(optics_rng, 0.12, 0.5), optics_rng.uniform(0.45, 0.65)
@@ -59,14 +65,14 @@ def microscope(base: SimulationSettings, number: int) -> SimulationSettings:
         "pixel_scale": (0.93, 1.07),
     }
     changes: dict[str, Any] = {
-        "instrument": base.instrument.model_dump() | instrument,
+        "instrument": instrument,
         "optics": base.optics.model_dump() | optics,
         "large_bubble_share": 0.45,
         "difficulty": rng.uniform(0, 0.5),
         "air_indices": (1.0,),
         "air_halo_gain": (1.0, 1.2),
     }
-    return SimulationSettings.parse(base.model_dump() | changes, "data.simulation")
+    return SimulationSettings.parse(ASKED | base.model_dump() | changes, "data.simulation")
 
 
 def _geometry(

@@ -30,7 +30,17 @@ _ClassCounts = Annotated[
 _Counts = Annotated[dict[Literal[SPLITS], _ClassCounts], Field(min_length=1)]  # type: ignore[valid-type]
 
 
-class OpticsSettings(Settings):
+class MediumSettings(Settings):
+    """What particles are in; every range is uniform over sessions (instrument runs).
+
+    Attributes:
+        medium_index: refractive index of the formulation.
+    """
+
+    medium_index: _Range
+
+
+class OpticsSettings(MediumSettings):
     """The microscope; every range is uniform over sessions (instrument runs).
 
     Attributes:
@@ -39,7 +49,6 @@ class OpticsSettings(Settings):
         condenser_na: numerical aperture at which the illumination, which fades outwards, ends
             (:mod:`svp_lightning.simulation.source`); an even disc of 0.71 times this aperture is
             as wide (rms).
-        medium_index: refractive index of the formulation.
         pixel_scale: pixel size of a session over the nominal one.
         sensor_pixel_um: pixel of the camera's sensor in the object. Where images are finer, the
             crop was enlarged: light and noise are as smooth as on the sensor's pixels.
@@ -50,7 +59,6 @@ class OpticsSettings(Settings):
     wavelength_um: float = Field(gt=0.2, lt=1.2)
     objective_na: _Between[Annotated[float, Field(gt=0, le=0.6)]]  # what the model is good for
     condenser_na: _Between[Annotated[float, Field(ge=0.05, le=0.2)]]
-    medium_index: _Range
     pixel_scale: _Range
     sensor_pixel_um: _Between[Annotated[float, Field(gt=0, le=50)]]
     aberration_waves: float = Field(ge=0, le=1)
@@ -118,31 +126,16 @@ class Sessions(Settings):
     test: _Count
 
 
-class SimulationSettings(Settings):
-    """What to simulate and how finely.
+class SharedSettings(Settings):
+    """What microscopes at random have in common (:mod:`svp_lightning.simulation.microscopes`).
 
     Attributes:
-        counts: split -> class -> number of images.
-        sessions_per_split: number of instrument runs; runs never cross splits.
         source_points: least number of points of the condenser lattice (an odd number
             squared): 25 stays below the sensor noise, with more far from the focus, where a
             droplet images the condenser; 9 serves previews and stays 9.
-        optics: the microscope.
-        instrument: its scale and camera.
-        difficulty: 0 to 1, how far the classes overlap beyond what they do anyway: the chance
-            that a particle comes from a prior of size and focus that makes it look like
-            another class (:mod:`svp_lightning.simulation.particles`).
-        label_noise: wrong labels, with the truth kept in ``true_label``.
+        optics: of the microscopes.
         neighbour_share: share of images with a second particle, off the centre and at its
             own depth.
-        air_indices: effective refractive indices small air bubbles draw from. Pure air is
-            1.0; the others are a *discrepancy model* (they widen small bubbles' looks as
-            seen on a real instrument), not physics.
-        air_halo_gain: range of the gain on the bright halo of small air bubbles, whose real
-            crops lose less light than a sphere of air does; bubbles that ``difficulty`` makes
-            look like oil have none. Also a *discrepancy model*; (1, 1)
-            with ``air_indices`` of 1.0 alone is pure physics.
-        large_bubble_share: share of air-bubble images that show part of a large bubble.
         crop: ``window``: every image shows the same width, so sizes can be compared. ``box``:
             the rectangle around what the instrument detects, stretched to the square image, as
             the published crops are; pixels then differ from image to image (``pixel_um``), and
@@ -154,21 +147,46 @@ class SimulationSettings(Settings):
             differ from those of ``cpu``.
     """
 
-    counts: _Counts
-    sessions_per_split: Sessions
     source_points: Literal[9, 25, 49, 81]
-    optics: OpticsSettings
-    instrument: InstrumentSettings
-    difficulty: float = Field(ge=0, le=1)
-    label_noise: LabelNoiseSettings
+    optics: MediumSettings
     neighbour_share: float = Field(ge=0, le=1)
-    air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(min_length=1)
-    air_halo_gain: _Range
-    large_bubble_share: float = Field(ge=0, le=1)
     crop: Literal["window", "box"]
     chunk_size: int = runtime(ge=1)
     workers: int | None = runtime(ge=0)
     device: Literal["cpu", "cuda"]
+
+
+class SimulationSettings(SharedSettings):
+    """What to simulate and how finely.
+
+    Attributes:
+        counts: split -> class -> number of images.
+        sessions_per_split: number of instrument runs; runs never cross splits.
+        optics: the microscope.
+        instrument: its scale and camera.
+        difficulty: 0 to 1, how far the classes overlap beyond what they do anyway: the chance
+            that a particle comes from a prior of size and focus that makes it look like
+            another class (:mod:`svp_lightning.simulation.particles`).
+        label_noise: wrong labels, with the truth kept in ``true_label``.
+        air_indices: effective refractive indices small air bubbles draw from. Pure air is
+            1.0; the others are a *discrepancy model* (they widen small bubbles' looks as
+            seen on a real instrument), not physics.
+        air_halo_gain: range of the gain on the bright halo of small air bubbles, whose real
+            crops lose less light than a sphere of air does; bubbles that ``difficulty`` makes
+            look like oil have none. Also a *discrepancy model*; (1, 1)
+            with ``air_indices`` of 1.0 alone is pure physics.
+        large_bubble_share: share of air-bubble images that show part of a large bubble.
+    """
+
+    counts: _Counts
+    sessions_per_split: Sessions
+    optics: OpticsSettings
+    instrument: InstrumentSettings
+    difficulty: float = Field(ge=0, le=1)
+    label_noise: LabelNoiseSettings
+    air_indices: tuple[Annotated[float, Field(ge=1.0, le=1.3)], ...] = Field(min_length=1)
+    air_halo_gain: _Range
+    large_bubble_share: float = Field(ge=0, le=1)
 
     @property
     def class_names(self) -> tuple[str, ...]:

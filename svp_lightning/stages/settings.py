@@ -21,7 +21,7 @@ from svp_lightning.data.settings import (
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.files import sha256_of_json
 from svp_lightning.runtime.settings import Seed, Settings, runtime
-from svp_lightning.simulation.settings import SimulationSettings
+from svp_lightning.simulation.settings import SharedSettings, SimulationSettings
 
 _STEPS = "generator.steps and classifier.steps"
 _VALIDATION = "classifier.validate_every"
@@ -73,21 +73,22 @@ def require_simulated(data: "DataSettings") -> None:
 
 
 def fresh_data(
-    data: "DataSettings", others: SimulationSettings, image_size: int, seed: int
+    data: "DataSettings", others: SharedSettings, image_size: int, seed: int
 ) -> SimulatedData:
     """A simulator of other images and instrument runs than the data have.
 
-    It is the one that the data come from, with another seed; for real data that of ``others``.
+    It is the one that the data come from, with another seed; for real data one of ``others``.
     """
     own = data.seed if isinstance(data, SimulatedData) else None
     # 2**60 and more: no seed that anyone gives.
     key = 2**60 + int(sha256_of_json({"data": own, "pool": seed})[:15], 16)
     if isinstance(data, SimulatedData):
         return data.model_copy(update={"seed": key})
+    from svp_lightning.simulation.microscopes import microscope  # brings numpy
+
     use = {name: getattr(data, name) for name in UseSettings.model_fields}
-    return SimulatedData(
-        source="simulated", image_size=image_size, seed=key, simulation=others, **use
-    )
+    one = microscope(others, 0)
+    return SimulatedData(source="simulated", image_size=image_size, seed=key, simulation=one, **use)
 
 
 ImportedData = FolderSettings | FlowCamSettings | MfiSettings | CollageSettings
@@ -102,7 +103,7 @@ class PretrainingSettings(Settings):
     head is replaced afterwards, so the classes of the data may be others.
     """
 
-    simulation: SimulationSettings
+    simulation: SharedSettings
     """What is not drawn for each microscope."""
     microscopes: int = Field(ge=1, le=1000)
     """None of them resembles the default instrument, on which the project is measured."""

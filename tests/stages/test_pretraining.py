@@ -14,6 +14,8 @@ from svp_lightning.classifier.validation import BEST
 from svp_lightning.config import run_folder
 from svp_lightning.errors import SettingsError
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.stages.pretraining import _microscopes
+from tests.configured import changed
 from tests.conftest import Program
 
 Build = Callable[..., Pipeline]
@@ -53,6 +55,24 @@ def test_microscopes_are_of_their_own_and_another_seed_gives_others(svp_pipeline
         images += [image.tobytes() for image in np.asarray(store.images)]
     assert len(set(images)) == len(images)
     assert store.particles["group"].str[:2].unique().tolist() == ["04", "05", "06", "07"]
+
+
+def test_every_setting_of_the_microscopes_decides_their_images(svp_pipeline: Build) -> None:
+    config = svp_pipeline(NONE, START).config
+    assert config.pretraining is not None
+    changes = {
+        "source_points": 49,
+        "optics": {"medium_index": (1.34, 1.35)},
+        "neighbour_share": 0.5,
+        "crop": "box",
+        "device": "cuda",
+    }
+    for own in (config.simulation, config.pretraining.simulation):
+        assert own.identity().keys() == changes.keys()
+        assert own.identity()["optics"].keys() == {"medium_index"}
+    for name, value in changes.items():
+        other = changed(config.pretraining, {"simulation": {name: value}})
+        assert _microscopes(other) != _microscopes(config.pretraining), name
 
 
 def test_backbones_share_the_images_and_not_the_weights(svp_pipeline: Build) -> None:

@@ -304,7 +304,7 @@ def test_real_images_get_simulated_ones_of_the_microscopes_most_like_theirs(
     data = real_images(tmp_path / "images", ("protein", "silicone_oil"))
     arm = ("augmentation=simulated_matched", "augmentation.microscopes=1")
     plain, other = (
-        svp_pipeline(*data, *arm, *more) for more in ((), ("simulation.difficulty=0.5",))
+        svp_pipeline(*data, *arm, *more) for more in ((), ("simulation.neighbour_share=0.5",))
     )
     assert plain.pool.class_names == plain.store.class_names
     assert set(plain.pool.particles["origin"]) == {"simulated"}
@@ -312,7 +312,7 @@ def test_real_images_get_simulated_ones_of_the_microscopes_most_like_theirs(
     assert plain.config.identity() != other.config.identity()
     simulated = [
         configured("augmentation=simulated", *more).identity()
-        for more in ((), ("simulation.difficulty=0.5",))
+        for more in ((), ("simulation.neighbour_share=0.5",))
     ]
     assert simulated[0] == simulated[1]  # simulated data have a simulator of their own
 
