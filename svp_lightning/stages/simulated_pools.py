@@ -189,6 +189,20 @@ def _scaled(images: NDArray[np.uint8], background: float | None) -> NDArray[np.u
 
 def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: Path) -> None:
     rendered = [folder / f"rendered_{at:02d}" for at in range(len(parts))]
+    if not (folder / MANIFEST).is_file():  # else it was killed while it tidied up
+        _render_and_join(parts, rendered, identity, folder)
+    for path in rendered:
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def _render_and_join(
+    parts: Sequence[SimulatedData],
+    rendered: Sequence[Path],
+    identity: Mapping[str, Any],
+    folder: Path,
+) -> None:
+    """Render each part into a folder of its own, and join them in ``folder``."""
     for data, to in zip(parts, rendered, strict=True):
         if not (to / MANIFEST).is_file():
             simulate(data, to)
@@ -204,5 +218,3 @@ def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: P
     writer = StoreWriter(folder, len(order), stores[0].image_size)
     writer.write(0, images[order], pd.concat(tables).iloc[order])
     writer.finish(identity["class_names"], pixel, {"task": "simulate_pool", **identity})
-    for path in rendered:
-        shutil.rmtree(path)

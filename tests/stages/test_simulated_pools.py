@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,26 @@ def test_the_front_of_a_pool_is_of_all_microscopes(oracle: Pipeline) -> None:
     microscopes = small.particles["group"].str[:8].tolist()
     assert microscopes == ["pool-00-", "pool-01-", "pool-02-", "pool-00-"]
     assert np.array_equal(large.images[:4], small.images)
+
+
+def test_a_pool_that_was_killed_while_it_tidied_up_is_finished(
+    oracle: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pool() -> Store:
+        data, names = fresh(oracle.config), oracle.store.class_names
+        return build_simulated_pool(data, (), {"silicone_oil": 3}, names, ArtifactCache(tmp_path))
+
+    def stopped(folder: Path) -> None:
+        (folder / "images.npy").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulated_pools, "shutil", SimpleNamespace(rmtree=stopped))
+        with pytest.raises(KeyboardInterrupt):
+            pool()
+    finished = pool()
+    assert len(finished) == 3
+    assert not list(finished.path.glob("rendered*"))
 
 
 def test_a_pool_without_images_is_refused(oracle: Pipeline) -> None:
