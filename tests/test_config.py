@@ -1,5 +1,6 @@
 """The configuration as a whole: where values are from, and what may not be combined."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -74,6 +75,19 @@ def test_studies_have_names_of_any_language(value: str) -> None:
 def test_seeds_that_no_library_takes_are_refused_at_once(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}: "):
         configured("scale=tiny", f"{name}={2**63}")
+
+
+def test_a_generator_starts_from_a_folder_of_any_name() -> None:
+    def start(value: str) -> Path | None:
+        return configured(
+            "scale=tiny", "augmentation=none", f"generator.initial={value}"
+        ).generator.initial
+
+    assert start("2024") == Path("2024")
+    assert start("null") is None
+    for value in ("[a]", "''"):
+        with pytest.raises(SettingsError, match=r"^generator\.initial: "):
+            start(value)
 
 
 def test_an_audit_of_a_part_of_the_rare_images_is_refused() -> None:

@@ -4,7 +4,6 @@ Kept free of torch and numpy so that the command line can check a configuration 
 """
 
 import math
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from svp_lightning.runtime.files import sha256_of_given
-from svp_lightning.runtime.settings import Seed, Settings, runtime
+from svp_lightning.runtime.settings import GivenPath, Seed, Settings, runtime
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
 """Files that importers read as images."""
@@ -112,17 +111,10 @@ class WindowSettings(Settings):
     """Their smallest diameter, µm: small particles are many and would decide alone."""
 
 
-def _as_path(given: Any) -> Any:
-    """A folder may be called 2024; a quoted ``~`` is the user's own folder."""
-    if given == "":  # as of a shell variable that is not set; it would be the current folder
-        raise ValueError("is empty; give a folder")
-    return os.path.expanduser(str(given)) if isinstance(given, str | int | Path) else given
-
-
 class _IngestSettings(UseSettings):
     """What every importer of real images has in common."""
 
-    root: Annotated[Path, BeforeValidator(_as_path)]
+    root: GivenPath
     image_size: ImageSize | None
     """Side of the stored images, px. ``None``: from 16 to 128, as :attr:`window` says."""
     window: WindowSettings

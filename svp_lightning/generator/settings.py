@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from svp_lightning.errors import SettingsError
-from svp_lightning.runtime.settings import Seed, Settings, runtime
+from svp_lightning.runtime.settings import GivenPath, Seed, Settings, as_path, runtime
 
 WEIGHTS, INFO = "model.safetensors", "generator.json"
 """In the folder of a generator."""
@@ -166,7 +166,7 @@ class GeneratorSettings(Settings):
     has it."""
     network: NetworkSettings
     diffusion: DiffusionSettings
-    initial: Path | None
+    initial: GivenPath | None
     """Folder of the generator whose weights training starts from, of the same network and noising
     process; ``physics`` is the one in this package, trained on simulated images of many
     microscopes. ``None``: random weights."""
@@ -221,7 +221,9 @@ class GeneratorSettings(Settings):
     def _those_of_the_start(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        start = None if values.get("initial") is None else _folder(Path(values["initial"]))
+        given, start = values.get("initial"), None
+        if isinstance(given, str | int | Path) and given != "":  # else it is refused by itself
+            start = _folder(Path(as_path(given)))
         found = dict(values)
         for part, name, without in OF_THE_START:
             if isinstance(values.get(part), dict) and values[part].get(name) == "auto":

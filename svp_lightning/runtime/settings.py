@@ -7,6 +7,7 @@ command line can check a configuration without importing torch.
 """
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Self, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -40,6 +42,17 @@ def _one_folder(name: str) -> str:
 
 FolderName = Annotated[str, AfterValidator(_one_folder)]
 """A folder below a given one; blanks and letters of any language are allowed."""
+
+
+def as_path(given: Any) -> Any:
+    """A folder may be called 2024; a quoted ``~`` is the user's own folder."""
+    if given == "":  # as of a shell variable that is not set; it would be the current folder
+        raise ValueError("is empty; give a folder")
+    return os.path.expanduser(str(given)) if isinstance(given, str | int | Path) else given
+
+
+GivenPath = Annotated[Path, BeforeValidator(as_path)]
+"""Where something of the user's is."""
 
 
 def config_folder() -> Path:
