@@ -9,7 +9,7 @@ import importlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def run(cfg: DictConfig) -> None:
         kept.report_objective(run_dir)
         return
     try:
-        with closing(Pipeline(config, run_dir, partial(_build, cfg))) as pipeline:
+        with Pipeline(config, run_dir, partial(_build, cfg)) as pipeline:
             if config.task in OF_IMAGES and not isinstance(config.data, SimulatedData):
                 _ = pipeline.store  # before torch: a mistake in the images is reported at once
             command = importlib.import_module(f"svp_lightning.commands.{config.task}")

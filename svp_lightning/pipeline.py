@@ -5,6 +5,7 @@ is imported when needed: most bring torch, which a mistake in settings or files 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from svp_lightning.stages.trainers import Trainers
 
 
-class Pipeline:
+class Pipeline(AbstractContextManager["Pipeline"]):
     """From a configuration to its artifacts.
 
     Attributes:
@@ -37,16 +38,15 @@ class Pipeline:
         self, config: Config, run_dir: Path, build: Callable[[str], list[Any]] = lambda _: []
     ) -> None:
         """``build`` makes the objects of a config group (``logger``, ``callbacks``)."""
-        self.config = config
-        self.run_dir = run_dir
+        self.config, self.run_dir = config, run_dir
         self.cache = ArtifactCache(config.paths.artifacts, say, config.artifacts == "rebuild")
         self._build, self._made = build, dict[float, "list[Store]"]()
         self._in_fixed_order(True)
 
-    def close(self) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """End what the loggers have begun, and what holds for this configuration alone."""
         if "trainers" in self.__dict__:
-            self.trainers.close()
+            self.trainers.close(failed=error is not None)
         self._in_fixed_order(False)
 
     def _in_fixed_order(self, now: bool) -> None:

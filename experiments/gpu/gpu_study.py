@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -124,7 +124,7 @@ class Study:
                     run.pool = training.pool
                 if training.config.augmentation.needs_generator:
                     run.generator = training.generator
-                with closing(training), closing(run):
+                with training, run:
                     evaluate.run(run)
         return str(run.run_dir)
 
@@ -143,7 +143,7 @@ def train_generator(study: Study, clock: Clock) -> Study:
         training = found.pipeline(*arm, *study.fused, callbacks=[callback])
         steps = training.config.generator.steps
         try:
-            with closing(training):
+            with training:
                 say(f"  {steps:,} steps: {training.generator}")
             clock.note(generator_steps=steps)
             return found

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -17,7 +17,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import callbacks as known
 from pytorch_lightning.callbacks import Callback, ProgressBar
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -144,10 +144,12 @@ class Trainers:
                 "Choose another trainer=… or device.",
             ) from error
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """End the loggers' runs, so that a next job in this process starts its own."""
         for logger in self.__dict__.pop("loggers", []):
             finish = getattr(getattr(logger, "experiment", None), "finish", None)
+            if failed and isinstance(logger, WandbLogger):  # else W&B takes it for a success
+                finish = partial(logger.experiment.finish, exit_code=1)
             if callable(finish):
                 finish()
 

@@ -135,10 +135,14 @@ def test_a_resumed_run_continues_its_own_and_no_key_is_written(
     svp(*own)
     files = sorted(tmp_path.glob("outputs/*/*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
-    attempts = []
+    attempts, statuses = [], []
     for file in files:
         wait_until_whole(file)
         attempts.append(logged(file))
+        statuses += [
+            r.exit.exit_code for r in records(file) if r.WhichOneof("record_type") == "exit"
+        ]
+    assert sorted(statuses) == [0, 1]  # the first failed
     assert len({run.run_id for _, _, run in attempts}) == 1
     assert all(run.resume for _, _, run in attempts)  # what `wandb sync` appends them by
     step, score = "trainer/global_step", "val/macro_auprc"

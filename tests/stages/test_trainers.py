@@ -4,7 +4,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,7 +138,7 @@ def test_operations_in_a_changing_order_are_refused_in_stages_without_a_trainer(
         given = (f"export.generator={tmp_path / 'made'}", "export.samples_per_class=2")
         how = f"trainer.deterministic={deterministic}"
         pipeline = svp_pipeline("task=export", *given, f"export.to={tmp_path / to}", how)
-        with closing(pipeline):
+        with pipeline:
             export.run(pipeline)
             assert "trainers" not in vars(pipeline)
         return (tmp_path / to / "samples" / "store" / "images.npy").read_bytes()
