@@ -72,6 +72,13 @@ def test_a_small_group_is_drawn_at_its_rate() -> None:
     assert 20 < np.mean(np.concatenate(places)) < 43
 
 
+def test_the_one_row_of_a_small_group_meets_every_process_as_often() -> None:
+    group, shares = np.repeat([0, 1], [4, 12]), np.array([0.25, 0.75])
+    for rank in (0, 1):
+        sampler = StepBatchSampler(group, shares, 4, 10, 0, rank, 2)
+        assert sum((batch < 4).any() for batch in sampler) == 5
+
+
 def test_a_resumed_run_draws_what_the_other_would_have() -> None:
     trainer = SimpleNamespace(global_step=0)
     arguments = (GROUP, SHARES, 5, 4, 1)

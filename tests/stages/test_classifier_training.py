@@ -1,11 +1,17 @@
 """What a classifier cannot be trained with is said before images are drawn for it."""
 
+import json
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from svp_lightning.errors import SvpError
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.stages.classifier_training import build_classifier
+from tests import configured
 
 Build = Callable[..., Pipeline]
 
@@ -38,6 +44,35 @@ def test_mistakes_are_reported_before_the_generator_is_trained(
     with pytest.raises(SvpError, match=named):
         _ = pipeline.rows
     assert not {"generator", "feature_classifier", "pool"} & set(vars(pipeline))
+
+
+def test_whatever_decides_a_classifier_is_part_of_its_key() -> None:
+    cache: Any = SimpleNamespace(build=lambda _, identity, *__, **___: identity)
+
+    def rows(*row: int, stores: str = "real") -> SimpleNamespace:
+        made = [SimpleNamespace(sha256=one, counts=lambda _: {}) for one in stores.split()]
+        return SimpleNamespace(stores=made, row=np.array(row))
+
+    given: dict[str, Any] = {
+        "settings": configured.classifier(),
+        "augmentation": configured.augmentation(hard_negatives=0.1, method="hard_negatives"),
+        "seed": 1,
+        "rows": rows(0, 1),
+        "prevalence": {"protein": 0.9, "silicone_oil": 0.1},
+        "trainers": SimpleNamespace(settings=SimpleNamespace(accumulate=1)),
+    }
+    changes = [
+        {"settings": configured.classifier(learning_rate=0.5)},
+        {"augmentation": configured.augmentation(hard_negatives=0.2, method="hard_negatives")},
+        {"seed": 2},
+        {"rows": rows(0, 2)},
+        {"rows": rows(0, 1, stores="other")},
+        {"rows": rows(0, 1, stores="real pool")},
+        {"prevalence": {"protein": 0.8, "silicone_oil": 0.2}},
+        {"trainers": SimpleNamespace(settings=SimpleNamespace(accumulate=2))},
+    ]
+    found = [build_classifier(cache=cache, **given | change) for change in ({}, *changes)]
+    assert len({json.dumps(identity) for identity in found}) == len(found)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

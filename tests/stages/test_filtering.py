@@ -137,7 +137,7 @@ def test_a_damaged_pool_of_another_generator_does_not_matter(
         filtering.unfiltered(filtered, cache)
 
 
-def test_no_class_is_loaded_whole(
+def test_no_class_is_loaded_whole_and_each_network_judges_for_itself(
     svp_pipeline: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[int] = []
@@ -153,11 +153,16 @@ def test_no_class_is_loaded_whole(
     monkeypatch.setattr(filtering, "ClassFilter", lambda *_: EveryThird())
     store, cache, cpu = svp_pipeline().store, ArtifactCache(tmp_path), torch.device("cpu")
     rare = {"silicone_oil", "air_bubble"}
-    build_hardest(Path("network"), store, rare, cache, cpu)
+    for network in ("network", "another"):
+        build_hardest(Path(network), store, rare, cache, cpu)
     settings = svp_pipeline(*FILTERED).config.augmentation.filter
     assert settings is not None
     wanted = {"silicone_oil": 2}
-    build_filtered(settings, Path("network"), store, wanted, lambda _: store, cache, cpu)
+    kept = {
+        build_filtered(settings, Path(network), store, wanted, lambda _: store, cache, cpu).path
+        for network in ("network", "another")
+    }
+    assert len(kept) == len(list(tmp_path.glob("hardest/*/"))) == 2
     assert looked_at[0] == store.counts("train")["protein"]
 
 

@@ -144,7 +144,8 @@ def test_each_microscope_sees_particles_of_its_own(svp_pipeline: Build) -> None:
     of_first = oil["group"].str.startswith("pool-00-")
     radii = [oil["radius_um"][of].to_numpy() for of in (of_first, ~of_first)]
     assert len(radii[0]) == len(radii[1]) == 3
-    assert np.ptp(np.log(radii[0] / radii[1])) > 0.05  # else the same droplets, magnified
+    ratios = (radii[0] / radii[1]).round(3)
+    assert len(set(ratios)) == 3  # else some are the same droplets, magnified
 
 
 def test_images_of_other_microscopes_get_the_background_asked_for(oracle: Pipeline) -> None:
