@@ -93,6 +93,8 @@ def run(cfg: DictConfig) -> None:
         with Pipeline(config, run_dir, partial(_build, cfg)) as pipeline:
             if config.task in OF_IMAGES and not isinstance(config.data, SimulatedData):
                 _ = pipeline.store  # before torch: a mistake in the images is reported at once
+            if config.task in OF_IMAGES and config.task != "ingest":
+                pipeline.trainers.make("")  # impossible ones are refused before images are made
             command = importlib.import_module(f"svp_lightning.commands.{config.task}")
             _carry_out(command.run, pipeline, cfg)
     except BaseException as error:
@@ -128,15 +130,13 @@ def _carry_out(
     A new folder of ``ingest`` or ``predict`` is whole or not there. What was written, in the run's
     folder unless the command returns another, is recorded in the audit trail.
     """
-    task, run_dir = pipeline.config.task, pipeline.run_dir
-    whole = task in ("ingest", "predict")
-    with nothing_left_on_failure(run_dir) if whole else nullcontext():
-        overrides = pipeline.config.data.label_overrides if task != "predict" else None
+    task, run_dir, data = pipeline.config.task, pipeline.run_dir, pipeline.config.data
+    with nothing_left_on_failure(run_dir) if task in ("ingest", "predict") else nullcontext():
         if task == "evaluate" and is_main_process():
-            _record(cfg, run_dir, overrides)
+            _record(cfg, run_dir, data.label_overrides)
         written = command(pipeline) or run_dir
         if task in ("assess", "audit", "predict") and is_main_process():
-            _record(cfg, run_dir, overrides)
+            _record(cfg, run_dir, data.label_overrides)
         if task in TRACED and is_main_process():
             _trace(pipeline.config, written)
 
@@ -204,8 +204,8 @@ def _continued(cfg: DictConfig, node: DictConfig) -> dict[str, str]:
 def _record(cfg: DictConfig, run_dir: Path, overrides: Path | None) -> None:
     """Keep the resolved configuration, corrected labels and the command with the results."""
     used = list(cfg)
-    if cfg.task == "predict":  # this configuration's own classifier has no part in it
-        used = ["task", "study", "data", "predict", "trainer", "paths"]
+    if cfg.task == "predict":  # neither this configuration's classifier nor labels have a part
+        used, overrides = ["task", "study", "data", "predict", "trainer", "paths"], None
     values = {str(part): _resolved(cfg[part]) for part in used}
     write_text(run_dir / kept.CONFIG, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     command = shlex.join(["python", "-m", "svp_lightning", *sys.argv[1:]])

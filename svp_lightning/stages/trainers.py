@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -147,11 +147,12 @@ class Trainers:
     def close(self, failed: bool) -> None:
         """End the loggers' runs, so that a next job in this process starts its own."""
         for logger in self.__dict__.pop("loggers", []):
+            if getattr(logger, "_experiment", logger) is None:
+                continue  # to ask it for its run would begin one
             finish = getattr(getattr(logger, "experiment", None), "finish", None)
-            if failed and isinstance(logger, WandbLogger):  # else W&B takes it for a success
-                finish = partial(logger.experiment.finish, exit_code=1)
+            status = {"exit_code": 1} if failed and isinstance(logger, WandbLogger) else {}
             if callable(finish):
-                finish()
+                finish(**status)
 
 
 def fit(

@@ -70,14 +70,29 @@ def test_bad_image_folders(
         ("data.seed=-1", "data.seed"),
         ("task=dance", "dance"),
         ("data=flowcam", "data.root must be given"),
-        ("trainer.accelerator=quantum", "trainer"),
-        ("+trainer.no_such_argument=1", "no_such_argument"),
-        ("+callbacks.x._target_=no.such.Thing", "no.such.Thing"),
     ],
 )
 def test_bad_settings(svp: Program, tmp_path: Path, override: str, named: str) -> None:
     assert named in svp.fails(override)
     assert not list(tmp_path.rglob("results.json"))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("trainer.accelerator=quantum", "quantum"),
+        ("trainer.devices=abc", "devices"),
+        ("trainer.strategy=dpp", "dpp"),
+        ("+trainer.gradient_clip=1", "gradient_clip"),
+        ("+callbacks.x._target_=no.such.Thing", "no.such.Thing"),
+        ("+logger.x._target_=pytorch_lightning.loggers.CSVLoger", "CSVLoger"),
+    ],
+)
+def test_a_trainer_that_cannot_be_made_is_refused_before_images_are(
+    svp: Program, tmp_path: Path, override: str, named: str
+) -> None:
+    assert named in svp.fails(override, f"paths.artifacts={tmp_path / 'own'}")
+    assert not (tmp_path / "own" / "store").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import WandbLogger
 from torch.distributed import DistNetworkError
 
 from svp_lightning.classifier.validation import BEST
@@ -125,6 +126,14 @@ def test_callbacks_that_change_what_is_made_are_refused(made: Callable[[], pl.Ca
     own = Trainers(configured.tiny().trainer, lambda group: [made()] * (group == "callbacks"))
     with pytest.raises(SettingsError, match=f"The callback {type(made()).__name__} "):
         own.make("Classifier")
+
+
+def test_a_run_that_nothing_was_logged_to_is_not_begun_to_be_ended(tmp_path: Path) -> None:
+    logger = WandbLogger(save_dir=tmp_path, offline=True)
+    own = Trainers(configured.tiny().trainer, lambda group: [logger] * (group == "logger"))
+    own.make("Classifier")
+    own.close(failed=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_operations_in_a_changing_order_are_refused_in_stages_without_a_trainer(
