@@ -41,6 +41,8 @@ Among 20,000 particles with 20 of a rare class, its corrected count is known bes
 SINGLE, NET, DIFFERENCE = "single", "less blank", "difference"
 MAX_COMPARED = 50
 """Runs compared with the first one; more are no question that a person asks."""
+UNSIZED = 0.01
+"""Share of particles of unknown size above which a run's differences at a size have no verdict."""
 KEYS = ("quantity", "sample", "min_size_um", "class")
 NUMBERS, ENDS = ("corrected", "per_ml", "per_container"), ("", "_low", "_high")
 
@@ -169,8 +171,8 @@ def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFra
         run subtracted); of single runs ``called`` (particles before the correction) and
         ``corrected`` with ``corrected_low`` and ``corrected_high``; ``per_ml`` and
         ``per_container`` with their ends, NaN where withheld or not known; ``verdict`` on each
-        difference (:func:`_verdicts`) of runs that both have a blank or none. Uncertain particles
-        are also in the classes.
+        difference (:func:`_verdicts`) of runs that both have a blank or none, at a size where
+        both are sized but for :data:`UNSIZED`. Uncertain particles are also in the classes.
     """
     samples = calls.samples
     measured = [at for at, one in enumerate(samples) if not one.blank and not one.withheld]
@@ -185,6 +187,11 @@ def quality_table(calls: Calls, container_ml: float | None = None) -> pd.DataFra
     alike = [at for at in measured if (blanks[at] is None) == (blanks[measured[0]] is None)]
     differences = table["sample"].isin([samples[at].name for at in alike])
     differences &= table["quantity"] == DIFFERENCE
+    of_run = calls.called.sum(axis=(1, 2))
+    unsized = calls.called[:, 0].sum(axis=1) > UNSIZED * of_run
+    names = {one.name for one, lacks in zip(samples, unsized, strict=True) if lacks}
+    lacking = table["sample"].isin(names) | table["other"].isin(names)
+    differences &= ~(lacking & (table["min_size_um"] > 0))
     table.loc[differences, "verdict"] = _verdicts(table[differences])
     numbers = [f"{one}{end}" for one in NUMBERS for end in ENDS]
     return table[[*KEYS, "other", "called", *numbers, "verdict"]]

@@ -17,6 +17,10 @@ Numbers = NDArray[np.integer[Any]]
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]
 """From random numbers to (P,) how often a redrawn test set holds an image of each place."""
 
+ROUNDS = 1000
+"""So often are runs drawn again that lack a class."""
+REMEDY = "Validate and test on more runs, or set evaluation.resample=images."
+
 
 def single_images(labels: Numbers, place: Numbers, size: int) -> Draw:
     """Draws of images within each class, given the class and place (N,) of each; P = ``size``."""
@@ -42,7 +46,7 @@ def whole_runs(labels: Numbers, place: Numbers, size: int, runs: Numbers) -> Dra
     if ((held > 0).sum(axis=0) < 2).any():
         raise DataError(
             "A class has test images of one run or vial only; whole groups cannot be redrawn.",
-            "Test on more runs, or set evaluation.resample=images.",
+            REMEDY,
         )
     images = held.sum(axis=0)
     shape = (len(held), held.shape[1], size)
@@ -72,9 +76,15 @@ def draw_runs(
     """(R, U) how often each run is drawn, ``number`` in all; drawn again where a class is missing.
 
     ``held`` (U, K) are the images of each class in each run. Some ``number`` of runs hold them all.
+
+    Raises:
+        DataError: hardly any draw has all classes.
     """
     even = np.full(len(held), 1 / len(held))
     times = generator.multinomial(number, even, resamples)
-    while (lacking := (times @ held == 0).any(axis=1)).any():
+    for _ in range(ROUNDS):
+        lacking = (times @ held == 0).any(axis=1)
+        if not lacking.any():
+            return times
         times[lacking] = generator.multinomial(number, even, lacking.sum())
-    return times
+    raise DataError("Hardly any redrawn runs or vials hold all classes.", REMEDY)

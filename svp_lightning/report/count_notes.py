@@ -60,15 +60,18 @@ def too_many_strangers(judged: Judged, false_alarms: float) -> list[str]:
     ]
 
 
-def doubtful_sizes(store: Store, particles: pd.DataFrame) -> list[str]:
+def doubtful_sizes(
+    store: Store, particles: pd.DataFrame, thresholds_um: Sequence[float]
+) -> list[str]:
     """A warning where counts at a size miss particles: of unknown size, or cut by the frame.
 
     Args:
         store: N particles.
         particles: N rows, and those of earlier runs: ``sample``, ``size_um`` (NaN where unknown).
+        thresholds_um: sizes that are counted at.
     """
     unknown, lines = particles["size_um"].isna(), []
-    if unknown.any() and not unknown.all():
+    if thresholds_um and unknown.any():
         of = unknown.groupby(particles["sample"]).agg(["sum", "size"])
         runs = [f"{n:,} of {all_of:,} in {run}" for run, n, all_of in of.itertuples() if n]
         lines.append(

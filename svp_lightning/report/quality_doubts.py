@@ -31,8 +31,8 @@ def doubts(contents: Contents) -> list[str]:
     gross = sorted(runs - set(contents.blanks))
     if 0 < len(gross) < len(runs):
         lines.append(
-            f"No blank is subtracted from {listing(gross)}, but one from each run compared with "
-            f"{'it' if len(gross) == 1 else 'them'}: no such difference is called more or fewer."
+            f"No blank is subtracted from {listing(gross)}, but one from the other runs: a "
+            "difference between one of these and one of those is not called more or fewer."
         )
     return lines
 

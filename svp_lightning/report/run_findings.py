@@ -127,7 +127,8 @@ def brevity(results: Results) -> list[str]:
     seen = passes(results)
     if seen is None or seen >= FEW_PASSES:
         return []
+    times = min(seen, FEW_PASSES - 0.1)
     return [
-        f"Each training image was drawn {seen:.2g} times. That is short: train longer "
+        f"Each training image was drawn {times:.2g} times. That is short: train longer "
         "(classifier.steps, or a larger scale) for results."
     ]

@@ -195,8 +195,8 @@ def caveats(groups: Sequence[Group]) -> list[str]:
     seen = _fewest_passes(groups)
     if seen is not None and seen < FEW_PASSES:
         notes.append(
-            f"The control saw each image {seen:.1f} times: train longer (classifier.steps) "
-            "before you conclude that images do not help."
+            f"The control saw each image {min(seen, FEW_PASSES - 0.1):.1f} times: train longer "
+            "(classifier.steps) before you conclude that images do not help."
         )
     if limited := _out_of_reach(groups):
         notes.append(

@@ -49,7 +49,7 @@ def folders_without_folders(root: Path, left_out: Collection[Path] = ()) -> dict
 def _walked(
     root: Path, left_out: Collection[Path], hidden: bool = False
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As of :func:`os.walk`: each folder, its folders to look into, its files."""
+    """As of :func:`os.walk`: each folder, the folders in it that are not hidden, its files."""
     shut = _places(left_out)
     inside: dict[str, frozenset[_Place]] = {str(root): frozenset()}
     for where, folders, files in os.walk(root, onerror=_refuse, followlinks=True):
@@ -58,7 +58,7 @@ def _walked(
         below = {name: os.path.join(where, name) for name in seen}
         folders[:] = sorted(n for n, path in below.items() if _place(path) not in around | shut)
         inside |= {below[name]: around for name in folders}
-        yield where, folders, files
+        yield where, seen, files
 
 
 def visible_files(root: Path, left_out: Collection[Path] = ()) -> Iterator[Path]:

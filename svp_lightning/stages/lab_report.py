@@ -90,7 +90,7 @@ def lab_report(
     calls = calls_of(samples, particles, thresholds, raw, test, judged.found.shares, known)
     table = quality_table(calls, settings.container_ml)
     strange = [*unlike, *too_many_strangers(judged, settings.false_alarms)]
-    strange += doubtful_sizes(store, particles)
+    strange += doubtful_sizes(store, particles, thresholds)
     doubts, facts = [*warnings, *strange], _facts(run, store, judged, settings, hashes)
     facts["Sizes of the classifier's test images"] = tested_by or "not recorded"
     contents = Contents(
@@ -140,7 +140,7 @@ def _facts(
         "Configuration (SHA-256)": hashes["configuration"],
         "Images (SHA-256)": store.sha256,
         "Compared with": str(settings.compare or "nothing earlier"),
-        "Class shares used": shares_of_classes(judged.found.shares),
+        "Class shares used": shares_of_classes(judged.found.shares) if len(store) else "no image",
         "Uncertain": f"prediction sets hold {settings.coverage:.1%} of each class, at least",
         "Unfamiliar": f"{judged.unfamiliar.sum():,} of {len(store):,} particles; up to "
         f"{settings.false_alarms:.1%} of each class by mistake",

@@ -28,6 +28,7 @@ from svp_lightning.evaluation.counting import (
 from svp_lightning.evaluation.intervals import percentile_intervals
 from svp_lightning.evaluation.predictions import Predictions, prevalence_table
 from svp_lightning.evaluation.priors import prevalence_weights
+from svp_lightning.evaluation.redraws import draw_runs
 from tests.examples import examples
 
 NAMES = ("protein", "silicone_oil", "air_bubble")
@@ -259,3 +260,8 @@ def test_unusable_input_is_refused_by_name():
     p[7, 1] = np.nan
     with pytest.raises(DataError, match="image 7"):
         Tally(labels, p, NAMES)
+
+
+def test_runs_that_hardly_ever_hold_all_classes_are_refused():
+    with pytest.raises(DataError, match="all classes"):
+        draw_runs(np.random.default_rng(0), np.eye(12, dtype=int), 12, resamples=5)

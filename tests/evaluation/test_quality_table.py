@@ -115,17 +115,22 @@ def test_runs_are_compared_with_the_first() -> None:
     assert row["other"] == "a"
 
 
-def test_verdicts_allow_for_the_number_of_differences() -> None:
-    """8 particles and 21 differ at 5 % alone (p = 0.02), not among 24 comparisons; 8 and 60 do."""
+@pytest.mark.parametrize(("unsized", "said_of_c"), [(0, "more"), (1, "")])
+def test_verdicts_allow_for_the_number_of_differences(unsized: int, said_of_c: str) -> None:
+    """8 particles and 21 differ at 5 % alone (p = 0.02), not among 24 comparisons; 8 and 60 do.
+
+    Where sizes are unknown, a run lacks particles at every size.
+    """
     samples = [Sample(name, 1.0) for name in "abcd"]
     counts = (8, 21, 60, 8)
     particles = pd.DataFrame({"sample": np.repeat([*"abcd"], counts), "size_um": 3.0, "class": ""})
+    particles.loc[particles.index[-9 : -9 + unsized], "size_um"] = np.nan  # of c
     raw = said(np.ones(sum(counts), int))
     table = quality_table(calls_of(samples, particles, (2.0,), raw, None, SHARES, None))
     rows = table[(table["class"] == "silicone_oil") & (table["min_size_um"] == 2)]
     of = rows[rows["quantity"] == "difference"].set_index("sample")
     assert of["per_ml_low"].loc["b"] > 0
-    assert of["verdict"].to_dict() == {"b": "", "c": "more", "d": ""}
+    assert of["verdict"].to_dict() == {"b": "", "c": said_of_c, "d": ""}
     assert (table.loc[table["quantity"] == "single", "verdict"] == "").all()
 
 

@@ -69,12 +69,12 @@ def test_more_unfamiliar_particles_than_mistakes_would_make_are_a_warning(
 def test_particles_that_counts_at_a_size_miss_are_a_warning(tmp_path: Path) -> None:
     store = store_of(tmp_path / "store", ["a"] * 4 + ["b"] * 3, {})
     particles = particles_of(store, judged(predicted(store)))
-    (cut,) = doubtful_sizes(store, particles)
+    (cut,) = doubtful_sizes(store, particles, (2, 5))
     assert cut.startswith("Warning: the edge of the frame cuts 1 of 7 particles ")
     particles.loc[[0, 2], "size_um"] = np.nan
-    unknown, _ = doubtful_sizes(store, particles)
+    unknown, _ = doubtful_sizes(store, particles, (2, 5))
     assert unknown.startswith("Warning: particles of unknown size (2 of 4 in a) are counted under")
-    assert doubtful_sizes(store, particles.assign(size_um=np.nan)) == [cut]  # no counts at a size
+    assert doubtful_sizes(store, particles, ()) == [cut]  # no counts at a size
 
 
 def test_a_given_volume_makes_concentrations(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_runs_that_are_compared_are_shown_without_their_blank(tmp_path: Path) ->
     assert cells[6:9] == ["2", "6", "4"]
     assert "No blank is subtracted" not in page.words
     page = written(tmp_path / "other", groups, runs, blank="water", earlier="a")
-    assert "No blank is subtracted from a, but one from each run compared with it" in page.words
+    assert "No blank is subtracted from a, but one from the other runs" in page.words
 
 
 def test_what_the_user_states_is_not_said_by_the_files(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ class Evidence:
         remedy = _VOLUME
         if high <= low * (1 + CALIBRATION_TOLERANCE):
             ml = volume.value * (given / other) ** 2
-            remedy = f"; data.volume_ml={ml:.4g} states it at {given:g} µm/px"
+            remedy = f"; at {given:g} µm/px it is {ml:.4g} mL, which data.volume_ml states"
         return (
             f"the {volume.value:g} mL imaged of its files are of frames at {other:g} µm/px, not at "
             f"data.pixel_size_um={given:g}{remedy}"

@@ -56,11 +56,12 @@ def test_vials_of_one_image_each_are_counted_apart(tmp_path) -> None:
 
 def test_an_empty_folder_next_to_vials_is_a_blank(root) -> None:
     """Not one inside a vial, hidden or left out; one that holds other files is named."""
-    for name in ("water", "notes", "protein/old", ".git", "outputs"):
-        (root / name).mkdir()
+    for name in ("water", "notes", "protein/old", ".git", "outputs", "results/outputs"):
+        (root / name).mkdir(parents=True)
     (root / "water" / ".DS_Store").touch()
     (root / "notes" / "notes.txt").touch()
-    found = plan_folder(configured.folder(root=root, labelled=False), [root / "outputs"])
+    left_out = [root / "outputs", root / "results" / "outputs"]
+    found = plan_folder(configured.folder(root=root, labelled=False), left_out)
     assert found.made_by["runs"] == {"water": RunFacts().model_dump()}
     blank, other = found.made_by["warnings"][-2:]
     assert blank == "Warning: empty folders count as vials without a particle: water."
