@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from svp_lightning.errors import SvpError
+from svp_lightning.errors import SvpError, TrainingError
 from svp_lightning.generator.checkpoint import load_generator
 from tests.narrow import leave_out_pictures_of_generators, use_narrow_backbones
 from tests.quick import save_blank
@@ -158,36 +158,66 @@ def test_figures_are_kept_of_one_run_of_each_arm(study: Any) -> None:
     assert study.not_kept("outputs/gpu/resnet18_none_seed10_0a", names) == {*large, "figures"}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "tries", "fits"), [(150, 1, True), (100, 2, True), (26, 1, False)]
-)
-def test_a_training_that_does_not_fit_is_followed_by_one_that_does(
-    study: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, tries: int, fits: bool
+class Training:
+    """Study, clock and pipeline in one: 10 steps a second; to start takes 20 s more."""
+
+    fused = ()
+
+    def __init__(self, seconds: float) -> None:
+        self.now, self.seconds, self.steps = 0.0, seconds, [1000]
+        self.facts: dict[str, Any] = {}
+
+    def until(self, _phase: str) -> float:
+        return self.seconds - self.now
+
+    def note(self, **facts: Any) -> None:
+        self.facts |= facts
+
+    def changed(self, override: str) -> Any:
+        self.steps.append(int(override.removeprefix("generator.steps=")))
+        return self
+
+    def pipeline(self, *_: str, callbacks: list[Any]) -> Any:
+        (self.callback,) = callbacks
+        self.config = SimpleNamespace(generator=SimpleNamespace(steps=self.steps[-1]))
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def generator(self) -> str:
+        trainer = SimpleNamespace(max_steps=self.steps[-1], global_step=0, should_stop=False)
+        self.now += 20
+        self.callback.on_train_start(trainer)
+        for step in range(1, trainer.max_steps + 1):
+            self.now, trainer.global_step = self.now + 0.1, step
+            self.callback.on_train_batch_end(trainer)
+        return "trained"
+
+
+@pytest.mark.parametrize(("seconds", "tries"), [(150, 1), (100, 2)])
+def test_a_generator_that_does_not_fit_is_followed_by_one_that_does(
+    study: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, tries: int
 ) -> None:
-    """1,000 steps, 10 a second, of which every start takes 20 s more."""
-    now, seen = [0.0], []
-    monkeypatch.setattr(study.time, "monotonic", lambda: now[0])
+    training = Training(seconds)
+    monkeypatch.setattr(study.time, "monotonic", lambda: training.now)
+    assert study.train_generator(training, training) is training
+    assert len(training.steps) == tries
+    assert training.now < seconds
+    assert training.facts == {"generator_steps": training.steps[-1]}
+    assert training.steps[-1] > 400  # of the 600 that 100 s less two starts hold
 
-    def train(steps: int) -> None:
-        callback = study.pace(lambda: seconds - now[0], lambda: 1.0)
-        trainer = SimpleNamespace(max_steps=steps, global_step=0, should_stop=False)
-        now[0] += 20
-        seen.append(steps)
-        callback.on_train_start(trainer)
-        for step in range(1, steps + 1):
-            now[0], trainer.global_step = now[0] + 0.1, step
-            callback.on_train_batch_end(trainer)
 
-    steps, done = 1000, False
-    while steps > 0 and not done:
-        try:
-            train(steps)
-            done = True
-        except study.DoesNotFitError as slow:
-            steps = slow.steps
-    assert (done, len(seen)) == (fits, tries)
-    assert now[0] < seconds
-    assert steps > 400 or not fits  # of the 600 that 100 s less two starts would hold
+def test_where_no_step_fits_there_is_no_generator(
+    study: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(seconds=26)
+    monkeypatch.setattr(study.time, "monotonic", lambda: training.now)
+    with pytest.raises(TrainingError, match="No time is left"):
+        study.train_generator(training, training)
+    assert training.now < 26
 
 
 def test_a_training_that_resumes_is_not_started_anew(

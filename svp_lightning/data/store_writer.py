@@ -32,6 +32,9 @@ from svp_lightning.runtime.files import (
     write_json,
 )
 
+ROWS = "rows"
+"""Folder of the table's pieces, until the store is finished."""
+
 
 class StoreWriter:
     """Writes a store piece by piece, in flat memory; a killed writer resumes.
@@ -49,7 +52,7 @@ class StoreWriter:
         self.path = path
         self.num_images = num_images
         self.image_size = image_size
-        self._rows = path / "rows"
+        self._rows = path / ROWS
         with explaining_write_errors(path):
             self._rows.mkdir(parents=True, exist_ok=True)
             self._first_byte = self._make_image_file()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from svp_lightning.data.augmentation import AugmentationSettings, require_images
 from svp_lightning.data.classes import PAPER_CLASSES
 from svp_lightning.data.store import MANIFEST, Store, spread
-from svp_lightning.data.store_writer import StoreWriter
+from svp_lightning.data.store_writer import ROWS, StoreWriter
 from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.clock import keep_cost
@@ -191,7 +191,7 @@ def _make(parts: Sequence[SimulatedData], identity: Mapping[str, Any], folder: P
     rendered = [folder / f"rendered_{at:02d}" for at in range(len(parts))]
     if not (folder / MANIFEST).is_file():  # else it was killed while it tidied up
         _render_and_join(parts, rendered, identity, folder)
-    for path in rendered:
+    for path in (*rendered, folder / ROWS):
         if path.is_dir():
             shutil.rmtree(path)
 
