@@ -34,7 +34,9 @@ def test_the_volume_of_another_pixel_size_is_withheld(tmp_path, given, ml) -> No
     store = imported("flowcam", tmp_path / "runs", labelled=False, pixel_size_um=given)
     (run,) = samples_of(store)
     assert run.volume_ml == ml
-    assert ("data.volume_ml=0.0696 states it" in run.withheld) == (ml is None)
+    assert ("at 1.1 µm/px it is 0.0696 mL, which data.volume_ml states" in run.withheld) == (
+        ml is None
+    )
     (run,) = samples_of(store, 0.0696)
     assert (run.volume_ml, run.withheld) == (0.0696, "")
     (tmp_path / "runs" / "run1_summary.csv").write_text("Calibration Factor,0.6\n")
