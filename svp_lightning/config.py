@@ -1,6 +1,5 @@
 """The whole configuration as typed settings, the counterpart of ``conf/``; what names a run."""
 
-from itertools import groupby
 from pathlib import Path
 from textwrap import fill
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from svp_lightning.generator.sampler_settings import SamplerSettings, require_le
 from svp_lightning.generator.settings import GeneratorSettings
 from svp_lightning.runtime.artifacts import STAGE_VERSIONS
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
-from svp_lightning.runtime.settings import FolderName, Seed, Settings, config_folder, runtime
+from svp_lightning.runtime.settings import FolderName, Seed, Settings, config_options, runtime
 from svp_lightning.simulation.settings import SharedSettings
 from svp_lightning.stages.input_files import input_hashes
 from svp_lightning.stages.run_folder import evaluated_run, weights_of
@@ -63,11 +62,7 @@ def help_text() -> str:
 
     Hydra's own copies its store of configurations for each group, which takes a second.
     """
-    folder = config_folder()
-    files = sorted(folder.glob("*/**/*.yaml"), key=lambda file: (file.parent, file.stem))
-    groups = {"task": list(TASKS)}
-    for group, members in groupby(files, lambda file: file.parent.relative_to(folder).as_posix()):
-        groups[group] = [file.stem for file in members]
+    groups = {"task": list(TASKS)} | config_options()
     lines = (f"{group}: {', '.join(options)}" for group, options in groups.items())
     return "\n".join([HELP, *(fill(line, 100, subsequent_indent="    ") for line in lines)])
 

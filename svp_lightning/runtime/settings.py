@@ -55,11 +55,25 @@ GivenPath = Annotated[Path, BeforeValidator(as_path)]
 """Where something of the user's is."""
 
 
+INCLUDED = ("base", "use", "simulation", "microscopes")
+"""Files of ``conf`` that others include, and that are not to be chosen."""
+
+
 def config_folder() -> Path:
     """The ``conf`` tree: inside the package when installed, next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     packaged = package / "conf"
     return packaged if packaged.is_dir() else package.parent / "conf"
+
+
+def config_options() -> dict[str, list[str]]:
+    """Group of ``conf``, such as ``data/instrument`` -> what may be chosen, by the alphabet."""
+    folder, groups = config_folder(), dict[str, list[str]]()
+    for file in sorted(folder.glob("*/**/*.yaml"), key=lambda file: (file.parent, file.stem)):
+        if file.stem not in INCLUDED:
+            group = file.parent.relative_to(folder).as_posix()
+            groups.setdefault(group, []).append(file.stem)
+    return groups
 
 
 def runtime(**constraints: Any) -> Any:
