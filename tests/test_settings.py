@@ -155,6 +155,7 @@ def test_volumes_of_runs_are_told_by_their_names(
     ("given", "run"),
     [
         (0, ""),
+        (True, ""),
         ("-1", ""),
         ("Vial 1=0, Vial 2=0.5", "that of Vial 1 "),
         ({"a": "1e999"}, "that of a "),

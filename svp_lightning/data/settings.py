@@ -79,7 +79,7 @@ def _volumes(given: Any) -> Any:
     found = _by_run(given)
     for run, ml in found.items() if isinstance(found, dict) else [("", found)]:
         try:
-            usable = found is None or 0 < float(ml) < math.inf
+            usable = found is None or (ml is not True and 0 < float(ml) < math.inf)
         except (TypeError, ValueError):
             usable = False
         if not usable:
