@@ -87,7 +87,7 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
             "generator_seed": config.generator.seed if arm.needs_generator else None,
             "sampler_seed": config.sampler.seed if arm.needs_generator else None,
             "synthetic": pool.sha256 if pool else None,
-            "rare_images": config.data.rare_images, "rare_seed": config.data.rare_seed,
+            **config.data.model_dump(include={"rare_images", "rare_seed"}),
             PREPARATION: Preparation.of(config.data, store).model_dump(),
             "optimizer_steps": trained["optimizer_steps"],
             "training_images_drawn": trained["optimizer_steps"] * config.classifier.batch_size,
@@ -97,4 +97,4 @@ def _facts(pipeline: Pipeline, device: str, seconds: float) -> dict[str, Any]:
             "device": device,
             "wall_seconds": seconds,
         },
-    }  # fmt: skip
+    }

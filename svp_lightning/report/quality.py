@@ -8,27 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from svp_lightning.data.classes import PROTEIN
 from svp_lightning.evaluation.intervals import wilson_interval
-from svp_lightning.evaluation.particle_counts import (
-    ALL,
-    ALL_SIZES,
-    UNCERTAIN,
-    UNFAMILIAR,
-    Sample,
-    kind_of,
-    without_blank,
-)
+from svp_lightning.evaluation.particle_counts import ALL, UNCERTAIN, Sample, kind_of
 from svp_lightning.evaluation.quality_table import DIFFERENCE, NET, SINGLE, Calls
 from svp_lightning.report.counts import size_definition
 from svp_lightning.report.page import write_page
-from svp_lightning.report.quality_doubts import doubts
+from svp_lightning.report.quality_findings import cell, doubts, headline, limit, own_first
 from svp_lightning.report.quality_pictures import Contents, between, run_pictures, shown_definition
-from svp_lightning.report.text import listing, percent, plain_name
+from svp_lightning.report.text import listing, percent
 from svp_lightning.runtime.files import write_csv
 
 PAGE, TABLE = "quality_report.html", "quality_report.csv"
-MAX_HEADLINES = 4
 MAX_RUNS = 8
 """Runs shown on the page; the table holds all."""
 _NOT_READ = {"particles", "particles_lost", "volume_ml", "dilution", "withheld"}
@@ -54,20 +44,9 @@ def write_quality_report(folder: Path, contents: Contents) -> Path:
     return write_page(folder / PAGE, "quality.html.j2", _values(contents))
 
 
-def headline(contents: Contents) -> list[str]:
-    """What the runs hold, a sentence or two for each of the first ones; blanks are left out."""
-    runs = without_blank(_own_first(contents)[:MAX_HEADLINES])
-    return [sentence for one in runs for sentence in _headline(contents, one)]
-
-
-def _own_first(contents: Contents) -> list[Sample]:
-    """The runs whose images the store holds, then those of an earlier prediction."""
-    return sorted(contents.calls.samples, key=lambda one: one.earlier)
-
-
 def _values(contents: Contents) -> dict[str, Any]:
     calls = contents.calls
-    shown = _own_first(contents)[:MAX_RUNS]
+    shown = own_first(contents)[:MAX_RUNS]
     names = [one.name for one in shown]
     confusion = calls.corrector.confusion
     kind = kind_of(contents.store)
@@ -93,20 +72,6 @@ def _values(contents: Contents) -> dict[str, Any]:
     }
 
 
-def number(value: float) -> str:
-    """A count or a concentration: three digits below 100, none after the point above."""
-    if math.isnan(value):
-        return "–"
-    words = f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.3g}"
-    return words.replace("-", "−", 1) if value < 0 else words
-
-
-def _cell(row: Mapping[str, Any], column: str) -> dict[str, Any]:
-    value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-    ends = "" if math.isnan(value) else f"{number(low)} to {number(high)}"
-    return {"value": value, "shown": number(value), "ends": ends, "verdict": ""}
-
-
 def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
     """What the page shows of one run."""
     lines, rows = contents.lines, []
@@ -122,11 +87,11 @@ def _run(contents: Contents, sample: Sample) -> dict[str, Any]:
                     "class": name,
                     "called": f"{one['called']:,.0f}",
                     "share": _share(one["called"], total) if name == UNCERTAIN else "",
-                    "corrected": _cell(one, "corrected"),
-                    "per_ml": _cell(one, "per_ml"),
-                    "net": net and _cell(net, "per_ml"),
-                    "per_container": _cell(one, "per_container"),
-                    "limit": _limit(contents, least) if name == ALL else "",
+                    "corrected": cell(one, "corrected"),
+                    "per_ml": cell(one, "per_ml"),
+                    "net": net and cell(net, "per_ml"),
+                    "per_container": cell(one, "per_container"),
+                    "limit": limit(contents, least) if name == ALL else "",
                 }
             )
     facts = contents.store.manifest.made_by.get("runs", {}).get(sample.name, {})
@@ -162,66 +127,12 @@ def _stated(sample: Sample, facts: Mapping[str, Any]) -> str:
     return listing(parts)
 
 
-def _limit(contents: Contents, least: float) -> str:
-    found = contents.reference
-    if found is None or least not in found.per_ml:
-        return ""
-    if least in found.per_container:
-        return f"{number(found.per_container[least])} per container"
-    return f"{number(found.per_ml[least])} per mL"
-
-
 def _share(unsure: int, of: int) -> str:
     """Share of uncertain particles, with Wilson's interval."""
     if not of:
         return ""
     low, high = wilson_interval(np.array(unsure), np.array(of))
     return f"{unsure / of:.1%} ({low:.1%} to {high:.1%})"
-
-
-def _headline(contents: Contents, sample: Sample) -> list[str]:
-    """What a run holds, in a sentence or two."""
-    calls, lines = contents.calls, contents.lines
-    least = calls.thresholds_um[0] if calls.thresholds_um else ALL_SIZES
-    known = not sample.withheld
-    column, unit = ("per_ml", "per mL") if known else ("corrected", "")
-    name = PROTEIN if PROTEIN in calls.class_names else ALL
-    quantity = NET if (NET, sample.name, least, name) in lines else SINGLE
-    cell = _cell(lines[quantity, sample.name, least, name], column)
-    less = lines[quantity, sample.name, least, name]["other"]
-    others = [plain_name(one) for one in calls.class_names if one != name]
-    removed = f", with {listing(others)} removed" if name == PROTEIN and others else ""
-    sizes = f"of {between(least, math.inf)}"
-    if least != ALL_SIZES:
-        sizes = f"{between(least, math.inf)} by {shown_definition(contents.store)}"
-    what = "particles" if name == ALL else f"{plain_name(name)} particles"
-    corrected = calls.corrector.confusion is not None
-    interval = "95 %" if corrected else "not corrected, 95 % of counting alone"
-    sentences = [
-        f"{sample.name}: {cell['shown']} {what} {unit} {sizes} ({interval}: {cell['ends']})"
-        f"{removed}{f', less {less}' * bool(less)}.".replace("  ", " ")
-    ]
-    found = contents.reference
-    if known and found is not None and contents.container_ml:
-        parts = []
-        for size in (s for s in found.per_ml if s in calls.thresholds_um):
-            per = "per_container" if found.per_container else "per_ml"
-            cell = _cell(lines[SINGLE, sample.name, size, ALL], per)
-            parts.append(
-                f"{cell['shown']} {between(size, math.inf)} ({cell['ends']}; reference "
-                f"{_limit(contents, size)})"
-            )
-        if parts:
-            unit = f"a container of {contents.container_ml:g} mL" * bool(found.per_container)
-            unit = f"{unit or 'a mL'}{', the blank not subtracted' * (quantity == NET)}"
-            sentences.append(f"All particles in {unit}: {listing(parts)}.")
-    kinds = contents.particles["class"][contents.particles["sample"] == sample.name]
-    if (strange := int((kinds == UNFAMILIAR).sum())) > len(kinds) / 2:
-        sentences.append(
-            f"Do not report its classes: {strange:,} of its {len(kinds):,} particles are unlike "
-            "every class, so this classifier does not fit these images."
-        )
-    return sentences
 
 
 def _confusion_rows(calls: Calls) -> list[dict[str, Any]]:
@@ -253,11 +164,11 @@ def _compared(contents: Contents, names: Sequence[str]) -> dict[str, Any] | None
     shown = {run: (NET if run in blanks else SINGLE, run) for run in (first, *others)}
     for least in contents.sizes:
         for name in contents.names:
-            cells = [_cell(lines[*shown[first], least, name], "per_ml")]
+            cells = [cell(lines[*shown[first], least, name], "per_ml")]
             for other in others:
                 found = lines[DIFFERENCE, other, least, name]
-                cells.append(_cell(lines[*shown[other], least, name], "per_ml"))
-                cells.append(_cell(found, "per_ml") | {"verdict": found["verdict"]})
+                cells.append(cell(lines[*shown[other], least, name], "per_ml"))
+                cells.append(cell(found, "per_ml") | {"verdict": found["verdict"]})
             rows.append({"size": between(least, math.inf), "class": name, "cells": cells})
     named = {run: f"{run}, less {blanks[run]}" if run in blanks else run for run in shown}
     headings = [named[first], *(h for run in others for h in (named[run], f"{run} − {first}"))]

@@ -27,7 +27,8 @@ from svp_lightning.evaluation.reference import Judged
 from svp_lightning.evaluation.schema import Results
 from svp_lightning.report.count_notes import doubtful_sizes, too_many_strangers
 from svp_lightning.report.counts import UNKNOWN_DEFINITION, size_definition
-from svp_lightning.report.quality import headline, write_quality_report
+from svp_lightning.report.quality import write_quality_report
+from svp_lightning.report.quality_findings import headline
 from svp_lightning.report.quality_pictures import Contents
 from svp_lightning.report.run_findings import shares_of_classes
 from svp_lightning.runtime.terminal import say

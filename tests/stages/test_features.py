@@ -13,6 +13,7 @@ from svp_lightning.classifier.features import describe, fit_features, load_featu
 from svp_lightning.classifier.module import ClassifierModule
 from svp_lightning.errors import CheckpointError
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime import clock
 from svp_lightning.runtime.artifacts import cost_of
 from tests import configured
 
@@ -74,19 +75,26 @@ def test_every_backbone_has_features(images: np.ndarray) -> None:
 
 
 def test_one_feature_network_serves_all_runs_on_a_store(
-    svp_pipeline: Callable[..., Pipeline],
+    svp_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = svp_pipeline("seed=1")
-    second = svp_pipeline("seed=2", "classifier=resnet50", "sampler.steps=2")
+    steps, step = [0.0], ClassifierModule.training_step
+
+    def counted(self: ClassifierModule, *batch: Any) -> Any:
+        steps[0] += 1
+        return step(self, *batch)
+
+    monkeypatch.setattr(ClassifierModule, "training_step", counted)
+    monkeypatch.setattr(clock, "_cpu_seconds", lambda: steps[0])  # a second for each step
+    first = svp_pipeline("seed=1", "features.seed=1")
+    second = svp_pipeline("seed=2", "features.seed=1", "classifier=resnet50", "sampler.steps=2")
     assert first.features == second.features
     # The training is an artifact of its own, with costs of its own.
     assert first.feature_classifier.parent.name == "classifier"
     trained, fitted = cost_of(first.feature_classifier), cost_of(first.features)
     assert trained is not None
     assert fitted is not None
-    assert trained["cpu_seconds"] > 0
-    assert fitted["cpu_seconds"] > 0
-    assert trained["cpu_seconds"] != fitted["cpu_seconds"]
+    assert trained["cpu_seconds"] == steps[0] > 0
+    assert fitted["cpu_seconds"] == 0
     network = load_features(first.features)
     rows = np.random.default_rng(0).integers(0, 256, (5, 16, 16), dtype=np.uint8)
     assert np.isfinite(describe(network, rows).features).all()

@@ -11,10 +11,8 @@ no copy of a training image is tested on; with it, or with given splits, copies 
 are refused or left out.
 """
 
-import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,25 +20,17 @@ from numpy.typing import NDArray
 
 from svp_lightning.data.importers.images import Picture, read_picture, to_8_bit
 from svp_lightning.data.importers.labels import labels_from_table, refuse_single_class
-from svp_lightning.data.importers.listing import (
-    list_class_folders,
-    list_table,
-    list_unlabelled,
-    some,
-)
+from svp_lightning.data.importers.listing import list_class_folders, list_table, list_unlabelled
 from svp_lightning.data.importers.marks import Mask, marks
-from svp_lightning.data.importers.runs import RunFacts
 from svp_lightning.data.importers.screening import Facts, survey
 from svp_lightning.data.importers.tables import Skips
-from svp_lightning.data.importers.vials import ALONE, LOOSE, without_images
+from svp_lightning.data.importers.vials import ALONE, LOOSE, blanks, grouped_by_name, hidden_runs
 from svp_lightning.data.importers.writer import Cut, Plan
 from svp_lightning.data.settings import FolderSettings
 from svp_lightning.data.splits import assign_splits
 from svp_lightning.errors import DataError
 
 _FILES_PER_UNIT = 128
-_MIN_NAMES = 8
-"""Fewer file names say nothing."""
 _COLUMNS = ["id", "label", "split", "group", "origin", "source"]
 
 
@@ -57,7 +47,7 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
         )
     skips = Skips(settings.unreadable)
     mask = None if settings.mask is None else Mask(settings.mask, settings.root)
-    listing = _grouped_by_name(_listing(settings, skips, left_out), settings)
+    listing = grouped_by_name(_listing(settings, skips, left_out), settings)
     images = _readable(listing, settings, skips)
     particles = _particles(images, settings, skips)
     images = images.loc[particles.index].reset_index(drop=True)
@@ -75,8 +65,8 @@ def plan_folder(settings: FolderSettings, left_out: Collection[Path] = ()) -> Pl
         return Cut([one.grey for one in pictures], [one.opaque for one in pictures], {})
 
     warnings += marks(particles["label"], unmarked, settings.num_threads)
-    warnings += _hidden_runs(particles) if settings.labelled else _counted_twice(images)
-    runs, remarks = _blanks(listing, settings, left_out)
+    warnings += hidden_runs(particles) if settings.labelled else _counted_twice(images)
+    runs, remarks = blanks(listing, settings, left_out)
     starts = range(0, len(paths), _FILES_PER_UNIT)
     return Plan(
         particles=particles,
@@ -118,62 +108,6 @@ def _listing(settings: FolderSettings, skips: Skips, left_out: Collection[Path])
         group = given["group"].where(given["group"].notna(), listing["group"])
         listing = listing.assign(label=given["label"], group=group, split=given["split"])
     return listing
-
-
-def _grouped_by_name(listing: pd.DataFrame, settings: FolderSettings) -> pd.DataFrame:
-    """With what ``data.group_pattern`` finds in the file names as the group.
-
-    Groups of a table are kept; folders that would be runs are not.
-    """
-    if settings.group_pattern is None:
-        return listing
-    names = pd.Series([path.name for path in listing["path"]], listing.index)
-    found = names.map(re.compile(settings.group_pattern).search)
-    without = names[found.isna()]
-    if len(without):
-        raise DataError(
-            f"{len(without)} file names do not match data.group_pattern="
-            f"{settings.group_pattern} (first: {without.iloc[0]}).",
-            "Give a pattern that every name matches, with the run in its brackets.",
-        )
-    tabled = settings.table is not None or settings.labels is not None
-    runs = found.map(lambda match: match[1])
-    return listing.assign(group=listing["group"].fillna(runs) if tabled else runs)
-
-
-def _blanks(
-    listing: pd.DataFrame, settings: FolderSettings, left_out: Collection[Path]
-) -> tuple[dict[str, Any], list[str]]:
-    """Empty folders next to vials, as runs for the manifest, and what is said of them."""
-    if settings.labelled or settings.table or settings.group_pattern:
-        return {}, []
-    empty, others = without_images(settings.root, set(listing["group"].dropna()), left_out)
-    lines = []
-    if empty:
-        lines.append(f"Warning: empty folders count as vials without a particle: {some(empty)}.")
-    if others:
-        lines.append(f"Warning: folders without an image are not counted: {some(others)}.")
-    return {"runs": {name: RunFacts().model_dump() for name in empty}} if empty else {}, lines
-
-
-def _hidden_runs(particles: pd.DataFrame) -> list[str]:
-    """A warning where no group is known and file names begin alike, with a number."""
-    alone = particles["group"].str.startswith(ALONE)
-    if not alone.all() or len(particles) < _MIN_NAMES:
-        return []
-    stems = particles["source"].map(lambda source: Path(source).stem)
-    for mark in "_- .":
-        starts = stems.str.rpartition(mark)[0]
-        shared = starts.duplicated(keep=False) & starts.str.contains(r"\d")
-        several = starts[shared].groupby(particles["label"][shared]).nunique()
-        if shared.mean() >= 0.9 and (several > 1).any():
-            example, count = starts[shared].value_counts().reset_index().iloc[0]
-            return [
-                f"Warning: file names look like they hold a run ({example} begins {count} of "
-                f"{len(stems)}), and images of one run may both train and test. "
-                f"\"data.group_pattern='(.+){'[.]' if mark == '.' else mark}'\" makes it the group."
-            ]
-    return []
 
 
 def _counted_twice(images: pd.DataFrame) -> list[str]:
