@@ -49,14 +49,13 @@ def whole_runs(labels: Numbers, place: Numbers, size: int, runs: Numbers) -> Dra
             REMEDY,
         )
     images = held.sum(axis=0)
-    shape = (len(held), held.shape[1], size)
-    cell, count = np.unique(np.ravel_multi_index((run, labels, place), shape), return_counts=True)
-    run, label, where = np.unravel_index(cell, shape)
+    cell, count = np.unique((run * held.shape[1] + labels) * size + place, return_counts=True)
+    own, where = np.divmod(cell, size)  # run and class in one number, and the place
 
     def draw(generator: np.random.Generator) -> NDArray[np.float64]:
         times = draw_runs(generator, held, len(held), 1)[0]
-        scale = images / (times @ held)
-        weights = count * times[run] * scale[label]
+        of_each = times[:, None] * (images / (times @ held))
+        weights = count * of_each.ravel()[own]
         return np.asarray(np.bincount(where, weights, size), dtype=np.float64)
 
     return draw
