@@ -138,7 +138,7 @@ class Trainers:
                 num_sanity_val_steps=0,
                 **extra,
             )
-        except (MisconfigurationException, TypeError, ValueError) as error:
+        except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise SettingsError(
                 f"The trainer settings cannot be used: {error}",
                 "Choose another trainer=… or device.",

@@ -84,6 +84,7 @@ def test_bad_settings(svp: Program, tmp_path: Path, override: str, named: str) -
         ("trainer.devices=abc", "devices"),
         ("trainer.strategy=dpp", "dpp"),
         ("+trainer.gradient_clip=1", "gradient_clip"),
+        ("+trainer.benchmark=abc", "benchmark"),
         ("+callbacks.x._target_=no.such.Thing", "no.such.Thing"),
         ("+logger.x._target_=pytorch_lightning.loggers.CSVLoger", "CSVLoger"),
     ],
