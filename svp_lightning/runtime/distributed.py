@@ -120,4 +120,5 @@ def wait(root: Path, parent: int = os.getppid()) -> None:
 
 
 def _note(root: Path) -> Path:
-    return root / f".failed-{launch_id()}"
+    name = launch_id().replace("/", "-")  # the number of a sweep's cell is 2/12, say
+    return root / f".failed-{name}"

@@ -130,9 +130,10 @@ def rank(monkeypatch: pytest.MonkeyPatch) -> Rank:
 def test_rank_stops_when_the_main_process_has_failed(
     rank: Rank, tmp_path: Path, every_rank: bool
 ) -> None:
-    rank(0)
+    of_a_sweep = {"SVP_SWEEP_CELL": "2/12"}
+    rank(0, **of_a_sweep)
     note_failure(tmp_path, DataError("image 3 is broken."))
-    rank(1)
+    rank(1, **of_a_sweep)
     with pytest.raises(DistributedError, match=r"main process failed .*image 3 is broken"):
         ArtifactCache(tmp_path).build("store", {}, lambda _: None, every_rank)
 
