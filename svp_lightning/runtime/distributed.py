@@ -41,6 +41,18 @@ def started_by_srun() -> bool:
     return "SLURM_NTASKS" in os.environ and not shell
 
 
+def launched_tasks() -> int | None:
+    """Processes that torchrun or ``srun`` has started; None where Lightning starts them itself.
+
+    A script of ``sbatch`` sees the tasks of the whole job, but without ``srun`` it is one process.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # before SLURM: torchrun works inside it, too
+        return int(os.environ.get("WORLD_SIZE", "1"))
+    if not started_by_srun():
+        return None
+    return int(os.environ["SLURM_NTASKS"]) if "SLURM_STEP_ID" in os.environ else 1
+
+
 def launch_id() -> str:
     """The name all processes of this launch agree on.
 

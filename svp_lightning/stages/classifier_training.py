@@ -39,14 +39,10 @@ from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import write_json
 from svp_lightning.stages.environment import planned_processes
+from svp_lightning.stages.joint_training import require_divisible
 from svp_lightning.stages.resuming import require_finished
 from svp_lightning.stages.settings import TrainerSettings
-from svp_lightning.stages.trainers import (
-    Trainers,
-    announce_training,
-    fit,
-    require_divisible,
-)
+from svp_lightning.stages.trainers import Trainers, announce_training, fit
 
 RECORD = "training.json"
 FEATURE_ARM = AugmentationSettings(

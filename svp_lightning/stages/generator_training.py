@@ -33,13 +33,9 @@ from svp_lightning.runtime.distributed import is_main_process
 from svp_lightning.runtime.files import checked_hash
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.generator_pictures import write_pictures
+from svp_lightning.stages.joint_training import require_divisible
 from svp_lightning.stages.resuming import require_finished
-from svp_lightning.stages.trainers import (
-    Trainers,
-    announce_training,
-    fit,
-    require_divisible,
-)
+from svp_lightning.stages.trainers import Trainers, announce_training, fit
 
 SAMPLER = SamplerSettings(
     name="dpm_solver",

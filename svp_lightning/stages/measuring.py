@@ -39,10 +39,11 @@ from svp_lightning.runtime.clock import Clock
 from svp_lightning.runtime.files import sha256_of_json, write_csv
 from svp_lightning.runtime.terminal import say
 from svp_lightning.stages.environment import device_name
+from svp_lightning.stages.joint_training import together
 from svp_lightning.stages.predictor import predict_all
 from svp_lightning.stages.run_folder import PREVALENCE, VALIDATION
 from svp_lightning.stages.settings import EvaluationSettings
-from svp_lightning.stages.trainers import Trainers, together
+from svp_lightning.stages.trainers import Trainers
 
 FEW_RUNS = 10
 """Runs with test images of a class, below which intervals of redrawn runs are too narrow; see

@@ -29,7 +29,8 @@ from svp_lightning.runtime.files import explaining_write_errors, sha256_of_json
 from svp_lightning.runtime.terminal import bar, duration, say
 from svp_lightning.stages.environment import device_name
 from svp_lightning.stages.generator_training import weights_hash
-from svp_lightning.stages.trainers import Trainers, together
+from svp_lightning.stages.joint_training import together
+from svp_lightning.stages.trainers import Trainers
 
 
 def build_pool(

@@ -1,11 +1,9 @@
 """What the trainings share: trainers on the run's devices, resuming, saying how long it takes."""
 
 import copy
-import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +23,9 @@ from tqdm import tqdm
 from svp_lightning.data.dataset import ParticleDataset
 from svp_lightning.data.mix import Mixture
 from svp_lightning.data.transforms import to_model_range
-from svp_lightning.errors import DistributedError, SettingsError
+from svp_lightning.errors import SettingsError
 from svp_lightning.runtime.distributed import is_main_process
-from svp_lightning.runtime.terminal import LAUNCHER_LOG, bar, duration, quieten_libraries, say
+from svp_lightning.runtime.terminal import bar, duration, quieten_libraries, say
 from svp_lightning.stages.environment import (
     choose_device,
     device_name,
@@ -36,6 +34,7 @@ from svp_lightning.stages.environment import (
     timed,
     wandb_mode,
 )
+from svp_lightning.stages.joint_training import require_together, together
 from svp_lightning.stages.resuming import KeepCost, WholeCheckpoints, newest_checkpoint
 from svp_lightning.stages.settings import TrainerSettings
 
@@ -95,6 +94,7 @@ class Trainers:
             arguments: further arguments of :class:`pytorch_lightning.Trainer`.
 
         Raises:
+            DistributedError: the processes would not train together.
             SettingsError: Lightning refuses a trainer setting (a device that is not there, say), or
                 a callback of the run would change what is made.
         """
@@ -122,7 +122,7 @@ class Trainers:
             attempt = f"attempt_{len(list(folder.glob('logs/attempt_*')))}"
             loggers.insert(0, CSVLogger(save_dir=folder, name="logs", version=attempt))
         try:
-            return pl.Trainer(
+            trainer = pl.Trainer(
                 accelerator=settings.accelerator,
                 devices=settings.devices,
                 num_nodes=settings.num_nodes,
@@ -138,11 +138,13 @@ class Trainers:
                 num_sanity_val_steps=0,
                 **extra,
             )
+            require_together(trainer)
         except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:
             raise SettingsError(
                 f"The trainer settings cannot be used: {error}",
                 "Choose another trainer=… or device.",
             ) from error
+        return trainer
 
     def close(self, failed: bool) -> None:
         """End the loggers' runs, so that a next job in this process starts its own."""
@@ -177,44 +179,6 @@ def fit(
             trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
     except SIGTERMException as error:
         raise SystemExit(128 + signal.SIGTERM) from error
-
-
-@contextmanager
-def together(trainer: pl.Trainer) -> Iterator[None]:
-    """End with one message where another process of the trainer ends.
-
-    Where this one hangs in waiting for it, Lightning kills all, and the launcher's log says why.
-
-    Raises:
-        DistributedError: another process has ended.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        lost = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
-        if trainer.world_size == 1 or not lost:
-            raise
-        LAUNCHER_LOG.setLevel(logging.WARNING)  # it would say the same again
-        raise DistributedError(
-            "Another process has ended, so this one stops.",
-            "Read the message of that process; without one it was killed, as happens when memory "
-            "runs out. The same command resumes.",
-        ) from error
-
-
-def require_divisible(name: str, batch_size: int, world_size: int, parts: int) -> None:
-    """Refuse a global batch that cannot be shared equally, before any process starts.
-
-    Raises:
-        DistributedError: naming the setting.
-    """
-    if batch_size % (world_size * parts):
-        of_each = f" of {parts} parts each (trainer.accumulate)" if parts > 1 else ""
-        raise DistributedError(
-            f"{name}={batch_size} is the batch of all processes together and cannot be divided "
-            f"by {world_size} processes{of_each}.",
-            f"Choose a multiple of {world_size * parts}.",
-        )
 
 
 def announce_training(

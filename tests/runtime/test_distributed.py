@@ -15,6 +15,7 @@ from svp_lightning.runtime.distributed import (
     LAUNCH_ID,
     is_main_process,
     launch_id,
+    launched_tasks,
     note_failure,
     wait,
 )
@@ -49,6 +50,24 @@ def test_a_process_that_lightning_starts_has_the_id_of_its_parent(
     environment(**os.environ, LOCAL_RANK="1")
     assert launch_id() == own
     assert not is_main_process()
+
+
+@pytest.mark.parametrize(
+    ("variables", "tasks"),
+    [
+        ({}, None),
+        (SHELL, None),
+        (SRUN, 2),
+        ({k: v for k, v in SRUN.items() if k != "SLURM_STEP_ID"}, 1),  # a script without srun
+        ({**SRUN, **TORCHRUN, "WORLD_SIZE": "8"}, 8),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, None),  # Lightning's own
+    ],
+)
+def test_tasks_of_a_launch(
+    environment: Environment, variables: dict[str, str], tasks: int | None
+) -> None:
+    environment(**variables)
+    assert launched_tasks() == tasks
 
 
 @pytest.mark.parametrize("before", [{}, ALLOCATION, SHELL])

@@ -13,11 +13,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import WandbLogger
-from torch.distributed import DistNetworkError
 
 from svp_lightning.classifier.validation import BEST
 from svp_lightning.commands import export
-from svp_lightning.errors import ArtifactError, DistributedError, SettingsError, TrainingError
+from svp_lightning.errors import ArtifactError, SettingsError, TrainingError
 from svp_lightning.generator.checkpoint import GeneratorInfo, save_generator
 from svp_lightning.generator.denoiser import Denoiser
 from svp_lightning.generator.drawing import sample
@@ -27,10 +26,9 @@ from svp_lightning.stages import trainers
 from svp_lightning.stages.resuming import (
     WholeCheckpoints,
     newest_checkpoint,
-    require_finished,
     write_curves,
 )
-from svp_lightning.stages.trainers import Trainers, announce_training, fit, require_divisible
+from svp_lightning.stages.trainers import Trainers, announce_training
 from tests import configured
 
 Build = Callable[..., Pipeline]
@@ -80,23 +78,6 @@ def test_training_ended_by_a_signal_is_no_success(svp_pipeline: Build) -> None:
     with pytest.raises(SystemExit) as ended:
         _ = pipeline.generator
     assert ended.value.code == 128 + signal.SIGTERM
-
-
-@pytest.mark.parametrize(
-    "error", [RuntimeError("[gloo/pair.cc:547] Connection closed by peer"), DistNetworkError("eof")]
-)
-def test_the_end_of_another_process_is_one_message(error: RuntimeError, tmp_path: Path) -> None:
-    def ends(*_: Any, **__: Any) -> None:
-        raise error
-
-    def train(processes: int) -> None:
-        trainer: Any = SimpleNamespace(fit=ends, world_size=processes)
-        fit(trainer, pl.LightningModule(), pl.LightningDataModule(), tmp_path, lambda: None)
-
-    with pytest.raises(DistributedError, match="process"):
-        train(processes=2)
-    with pytest.raises(RuntimeError, match=str(error)[-3:]):
-        train(processes=1)
 
 
 def test_training_stopped_early_is_not_a_finished_generator(svp_pipeline: Build) -> None:
@@ -162,16 +143,6 @@ def test_operations_in_a_changing_order_are_refused_in_stages_without_a_trainer(
     with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
         exported("three")
     assert exported("four", deterministic=False) == exported("five", deterministic=False)
-
-
-def test_batch_that_cannot_be_divided_is_refused() -> None:
-    require_divisible("generator.batch_size", 6, 2, parts=1)
-    with pytest.raises(DistributedError, match=r"generator\.batch_size=7"):
-        require_divisible("generator.batch_size", 7, 2, parts=1)
-    require_divisible("generator.batch_size", 12, 2, parts=3)
-    with pytest.raises(DistributedError, match=r"trainer\.accumulate.*multiple of 6"):
-        require_divisible("generator.batch_size", 8, 2, parts=3)
-    require_finished("classifier", 20, 20)
 
 
 def test_batches_are_divided_and_such_a_classifier_is_another(
