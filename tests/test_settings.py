@@ -66,6 +66,7 @@ def trainer(**changes: Any) -> TrainerSettings:
             for given in ("16-true", "bf16-true", "64-true", "64", 64)
         ),
         ("trainer", {"log_every_n_steps": 0}, r"log_every_n_steps=0 is no number"),
+        ("trainer", {"devices": 0}, r"trainer\.devices=0 leaves no process"),
     ],
 )
 def test_bad_settings_are_refused_by_name(where: str, changes: dict[str, Any], named: str) -> None:

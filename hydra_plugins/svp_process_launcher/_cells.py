@@ -25,6 +25,8 @@ _STALE = re.compile(
     r"|ROLE_RANK|ROLE_WORLD_SIZE|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_.*"
     r"|PL_GLOBAL_SEED|PL_SEED_WORKERS|SVP_LAUNCH_ID|WANDB_RUN_ID)$"
 )
+# Those of the task that runs the sweep or has started Ray: a cell would take them for its own.
+_OF_A_TASK = re.compile(r"^SLURM_(NTASKS.*|NPROCS|PROCID|LOCALID|NODEID|STEPID|STEP_.*)$")
 _UNCOUNTED = ("kfd", "dxg", "accel")
 """Devices of AMD, of Windows' Linux and of others: there may be one, or several."""
 
@@ -96,12 +98,15 @@ def before(cell: Cell, overrides: Sequence[str]) -> Cell:
     return replace(cell, name=name, command=command, log=log)
 
 
-def cell_environment(cell: Cell, shares: int) -> dict[str, str]:
+def cell_environment(cell: Cell, shares: int, is_task: bool = False) -> dict[str, str]:
     """The environment as a cell gets it: without stale ranks, with one of ``shares`` of the cores.
 
-    The share is that of each process of a cell; 1 leaves the threads alone.
+    The share is that of each process of a cell; 1 leaves the threads alone. ``is_task``: this
+    process is a task of SLURM's for the cell, so its rank is the cell's.
     """
     clean = {name: value for name, value in os.environ.items() if not _STALE.match(name)}
+    if not is_task:
+        clean = {name: value for name, value in clean.items() if not _OF_A_TASK.match(name)}
     clean["SVP_SWEEP_CELL"] = cell.number
     if shares > 1:
         clean.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // shares)))
@@ -121,8 +126,12 @@ def shared_out(
     """Options of the engine, and what runs before the cells; ``needs`` asks the program.
 
     Raises:
-        LauncherError: ``parallel`` is no number of cells.
+        LauncherError: ``parallel`` is no number of cells, or ``cell_gb`` no memory.
     """
+    if not (isinstance(cell_gb, int | float) and cell_gb > 0):
+        raise LauncherError(
+            f"hydra.launcher.cell_gb={cell_gb} is no memory of a process.", "Give more than 0."
+        )
     visible = visible_devices(os.environ, Path("/dev"))
     found = SimpleNamespace(accelerated=True, processes=1, first={})
     first: list[Cell] = []

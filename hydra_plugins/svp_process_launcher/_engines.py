@@ -65,19 +65,24 @@ def processes(
 
 @dataclass(frozen=True)
 class Job:
-    """A cell on another machine of the cluster, which shares this one's folders."""
+    """A cell on another machine of the cluster, which shares this one's folders.
+
+    ``is_task``: SLURM has started it, once for each rank.
+    """
 
     cell: Cell
     folder: str
     memory: str
+    is_task: bool
 
     def __call__(self) -> float | None:
         """Run the cell, or one rank of it; the log is that of rank 0."""
         os.chdir(self.folder)
-        first = os.environ.get("SLURM_PROCID", "0") == "0"
+        first = not self.is_task or os.environ.get("SLURM_PROCID", "0") == "0"
         # SLURM's warning reaches all processes; it is for submitit, which ends the cell.
         command = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh", *self.cell.command]
-        environment = cell_environment(self.cell, 1) | {"SVP_SWEEP_MEMORY": self.memory}
+        environment = cell_environment(self.cell, 1, self.is_task)
+        environment["SVP_SWEEP_MEMORY"] = self.memory
         return run_cell(command, environment, self.cell.log if first else None)
 
     def checkpoint(self) -> Any:
@@ -91,7 +96,7 @@ def slurm(sweep: Sweep, *, cluster: str, requeues: int, **settings: Any) -> None
     """Submit the cells as an array of jobs; a signal ends the waiting, not SLURM's jobs."""
     executor = _executor(sweep.cells, cluster, requeues, settings)
     memory = _shared_memory(sweep)
-    jobs = executor.submit_array(_submitted(sweep, memory))
+    jobs = executor.submit_array(_submitted(sweep, memory, is_task=cluster == "slurm"))
     array = jobs[0].job_id.partition("_")[0]
     say(f"Submitted as job {array}.")
     results = [lambda job=job: job.results()[0] for job in jobs]  # of rank 0
@@ -153,7 +158,7 @@ def ray(
     signal.signal(signal.SIGTERM, handler)  # Ray has set its own
     task = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_retries=retries)(Job.__call__)
     memory = _shared_memory(sweep)
-    tasks = [task.remote(job) for job in _submitted(sweep, memory)]
+    tasks = [task.remote(job) for job in _submitted(sweep, memory, is_task=False)]
     futures = [one.future() for one in tasks]
     _watch(sweep, [future.done for future in futures], [future.result for future in futures])
     if sweep.received:
@@ -172,11 +177,11 @@ def _shared_memory(sweep: Sweep) -> str:
     return tempfile.mkdtemp(prefix="memory_", dir=logs)
 
 
-def _submitted(sweep: Sweep, memory: str) -> list[Job]:
+def _submitted(sweep: Sweep, memory: str, is_task: bool) -> list[Job]:
     """The jobs of the cells, which count as begun."""
     for cell in sweep.cells:
         sweep.begin(cell, "submitted")
-    return [Job(cell, os.getcwd(), memory) for cell in sweep.cells]
+    return [Job(cell, os.getcwd(), memory, is_task) for cell in sweep.cells]
 
 
 def _watch(

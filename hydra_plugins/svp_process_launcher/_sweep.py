@@ -17,6 +17,7 @@ from hydra_plugins.svp_process_launcher._cells import Cell, LauncherError, plan_
 from hydra_plugins.svp_process_launcher._engines import ENGINES, job_script
 from hydra_plugins.svp_process_launcher._processes import stop_signals
 from hydra_plugins.svp_process_launcher._progress import Sweep
+from svp_lightning.runtime.distributed import srun_tasks
 
 _BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -51,6 +52,12 @@ def launch(
             f"This sweep was started inside a distributed job ({name}={os.environ[name]}).",
             "Start it as one process, without torchrun; each cell starts its own ranks "
             f"(trainer.devices). If {name} is a leftover, unset it.",
+        )
+    if (tasks := srun_tasks()) > 1:
+        raise LauncherError(
+            f"This sweep was started by srun as {tasks} tasks, and each would run all cells.",
+            "Start it as one process, without srun; hydra/launcher=slurm submits each cell as a "
+            "job with its own ranks.",
         )
     logs = Path(config.hydra.sweep.dir, "logs")
     cells = plan_cells(job_overrides, config.hydra.overrides.hydra, done_before, logs)

@@ -42,15 +42,19 @@ def started_by_srun() -> bool:
 
 
 def launched_tasks() -> int | None:
-    """Processes that torchrun or ``srun`` has started; None where Lightning starts them itself.
+    """Processes that torchrun or ``srun`` has started; None where Lightning starts them itself."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # before SLURM: torchrun works inside it, too
+        return int(os.environ.get("WORLD_SIZE", "1"))
+    return srun_tasks() if started_by_srun() else None
+
+
+def srun_tasks() -> int:
+    """Processes that ``srun`` has started, this one among them; 1 without it.
 
     A script of ``sbatch`` sees the tasks of the whole job, but without ``srun`` it is one process.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # before SLURM: torchrun works inside it, too
-        return int(os.environ.get("WORLD_SIZE", "1"))
-    if not started_by_srun():
-        return None
-    return int(os.environ["SLURM_NTASKS"]) if "SLURM_STEP_ID" in os.environ else 1
+    of_a_step = started_by_srun() and "SLURM_STEP_ID" in os.environ
+    return int(os.environ["SLURM_NTASKS"]) if of_a_step else 1
 
 
 def launch_id() -> str:

@@ -225,7 +225,7 @@ class TrainerSettings(Settings):
     """How and where to run; further keys go to :class:`pytorch_lightning.Trainer` as they are.
 
     Raises:
-        SettingsError: a further key decides how long, or on what, a training runs.
+        SettingsError: no device is left, or a further key decides how long, or on what, it runs.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -289,6 +289,8 @@ class TrainerSettings(Settings):
                     "being part of its identity.",
                     f"Set {INSTEAD[name]} instead.",
                 )
+        if self.processes == 0:
+            raise SettingsError("trainer.devices=0 leaves no process.", "Give 1 or more, or auto.")
         if (self.model_extra or {}).get("log_every_n_steps") == 0:
             raise SettingsError(
                 "trainer.log_every_n_steps=0 is no number of steps.", "Give 1, or more for fewer."

@@ -43,6 +43,11 @@ def test_stop_on_failure_starts_no_further_cell(app: Any) -> None:
     assert "1 finished, 1 failed, 1 not started:" in done.stderr
 
 
+TASK = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4", "SLURM_PROCID": "1",
+        "SLURM_NTASKS_PER_NODE": "4", "SLURM_LOCALID": "1", "SLURM_NODEID": "0"}  # fmt: skip
+"""As srun sets them for the second of four tasks."""
+
+
 VALUES = {
     "'a b, c'": "a b, c",
     '"it\'s"': "it's",
@@ -133,6 +138,18 @@ def test_config_flags_and_hydra_overrides_reach_the_cells_but_not_the_sweeps_own
     ]
 
 
+@pytest.mark.parametrize("changed", [{"SLURM_NTASKS": "1"}, {"SLURM_STEP_ID": None}])
+def test_cells_do_not_take_the_task_that_runs_the_sweep_for_their_own(
+    app: Any, changed: dict[str, str | None]
+) -> None:
+    """A task of ``srun`` that is alone, or a script of ``sbatch``."""
+    task = {k: v for k, v in (TASK | changed).items() if v is not None}
+    done = app.run("-m", "number=1", **task)
+    assert done.returncode == 0, done.stderr
+    inherited = app.records()[1]["environment"]
+    assert {name for name in inherited if name.startswith("SLURM")} == {"SLURM_JOB_ID"}
+
+
 def test_a_script_is_started_again_as_a_script(app: Any) -> None:
     (app.folder / "app" / "__main__.py").rename(app.folder / "app" / "run it.py")
     done = app.run("-m", "number=1,2", program=("app/run it.py",))
@@ -144,6 +161,8 @@ def test_a_script_is_started_again_as_a_script(app: Any) -> None:
     ("arguments", "environment", "message"),
     [
         ((), {"LOCAL_RANK": "1"}, "distributed job (LOCAL_RANK=1)"),
+        ((), TASK, "started by srun as 4 tasks"),
+        (("hydra.launcher.cell_gb=0",), {}, "hydra.launcher.cell_gb=0 is no memory"),
         (("hydra.launcher.parallel=0",), {}, "hydra.launcher.parallel=0 starts no cell."),
     ],
 )

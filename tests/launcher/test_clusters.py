@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from hydra_plugins.svp_process_launcher._cells import Cell
+from hydra_plugins.svp_process_launcher._engines import Job
 from tests.launcher.test_stopping import alive, wait_until
 
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.gpus_per_node=1")
@@ -110,6 +112,20 @@ def test_ray_tasks_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: 
 def test_ray_tasks_of_a_sweep_share_what_they_have_read(app: Any) -> None:
     pytest.importorskip("ray", reason="needs the extra ray")
     check_memory(app, *RAY)
+
+
+@pytest.mark.parametrize("is_task", [True, False])
+def test_ranks_are_those_of_slurms_own_tasks_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_task: bool
+) -> None:
+    """Workers of Ray that ``srun`` has started inherit ranks that are no cell's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    log, rank = tmp_path / "001.log", tmp_path / "rank"
+    command = ["sh", "-c", f'echo said; echo "rank $SLURM_PROCID" > {rank}']
+    Job(Cell("a", "1/1", [], command, log), str(tmp_path), str(tmp_path), is_task)()
+    assert rank.read_text() == ("rank 1\n" if is_task else "rank \n")
+    assert log.exists() != is_task  # it is that of rank 0
 
 
 def test_a_signal_ends_ray_tasks(app: Any) -> None:
