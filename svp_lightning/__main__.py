@@ -105,12 +105,12 @@ def run(cfg: DictConfig) -> None:
 
 
 @mistakes_in_one_line()
-def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int) -> None:
+def dry_run(cells: Sequence[tuple[str, DictConfig]], parallel: int, first: bool = False) -> None:
     """Say what each cell of a sweep has still to make; the launcher ``process`` calls this.
 
     A wrong setting of a cell ends the program.
     """
-    preflight.show([(name, parse_config(_plain(cfg))) for name, cfg in cells], parallel)
+    preflight.show([(name, parse_config(_plain(cfg))) for name, cfg in cells], parallel, first)
 
 
 def needs(cells: Sequence[tuple[str, DictConfig]]) -> preflight.Needs:

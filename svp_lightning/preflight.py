@@ -218,19 +218,18 @@ def forecast(part: Part, config: Config, device: str) -> tuple[float | None, flo
     return seconds, size
 
 
-def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
+def show(cells: Sequence[tuple[str, Config]], parallel: int, first: bool = False) -> None:
     """Print a table of the cells: what each has still to make, and about how long it takes.
 
-    ``parallel`` cells run at once. Below it the sums, with the device and the room on the disk.
+    ``parallel`` cells run at once; ``first``: generators are trained before, one after another
+    (:class:`Needs`). Below it the sums, with the device and the room on the disk.
     """
     from svp_lightning.stages.environment import planned_device
 
     table = Table("cell", "still to make", "about", box=None, pad_edge=False)
-    made: set[str] = set()
-    unknown: set[str] = set()
-    devices: set[str] = set()
+    made, unknown, devices = set[str](), set[str](), set[str]()
     sizes: Counter[Path] = Counter()
-    generators, cell_seconds, unsized, finished_cells = 0.0, [0.0], False, 0
+    generators, cell_seconds, unsized, finished_cells = [0.0], [0.0], False, 0
     for name, config in cells:
         if config.task not in PARTS:
             table.add_row(name, f"not foreseen for task={config.task}", "?")
@@ -254,15 +253,16 @@ def show(cells: Sequence[tuple[str, Config]], parallel: int) -> None:
             sizes[folder] += round(size or 0)
             unsized |= size is None
         table.add_row(name, _in_words(parts, own), _about(took, bool(untimed)))
-        generators, unknown = generators + training, unknown | untimed
+        unknown |= untimed
+        generators.append(training)
         cell_seconds.append(took - training)
     print_table(table)
     where = " and ".join(sorted(devices)) or "this machine"
-    # Generators are trained one by one (Needs.first); then a cell takes its time however many run.
-    seconds = generators + max(*cell_seconds, sum(cell_seconds) / parallel)
-    total = _about(seconds, bool(unknown))
+    # The longest takes its time, however many run at once; cells may wait for another's generator.
+    shared = ((generators, 1 if first else parallel), (cell_seconds, parallel))
+    seconds = sum(max(*times, sum(times) / at_once) for times, at_once in shared)
     print(f"{len(cells)} cell{'s' * (len(cells) > 1)}, {finished_cells} finished.")
-    print(f"To do on {where}: {total} with {parallel} at a time.")
+    print(f"To do on {where}: {_about(seconds, bool(unknown))} with {parallel} at a time.")
     for line in _room(sizes, "at least " if unsized else ""):
         print(line)
     if unknown:

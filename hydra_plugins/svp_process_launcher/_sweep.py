@@ -75,7 +75,7 @@ def launch(
                 print(f"# {cell.name}\n{shlex.join(cell.command)}")
             if engine == "slurm":
                 print(job_script(cells, **options))
-            ask("dry_run", cells, options.get("parallel", len(cells)))
+            ask("dry_run", cells, options.get("parallel", len(cells)), bool(first))
             raise SystemExit(0)
         with sweep.live():
             ENGINES[engine](sweep, **options)

@@ -238,6 +238,22 @@ def test_cells_share_the_time_but_of_generators_and_the_longest_cell(
     assert f"To do on CPU: {total} with {parallel} at a time." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("first", "total"), [(False, "60 min"), (True, "5.0 h")])
+def test_generators_take_their_time_side_by_side_unless_they_are_trained_first(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    first: bool,
+    total: str,
+) -> None:
+    todo = [[Part("generator", key, 3600, None)] for key in "12345"]
+    monkeypatch.setattr("svp_lightning.preflight.missing_parts", lambda _: todo.pop())
+    monkeypatch.setattr("svp_lightning.preflight.forecast", lambda part, *_: (part.images, 0))
+    config = configured(*tiny(tmp_path / "artifacts"))
+    show([(f"[{k}/5]", config) for k in range(1, 6)], 5, first)
+    assert f"To do on CPU: {total} with 5 at a time." in capsys.readouterr().out
+
+
 def test_times_of_a_gpu_foretell_no_cpu(
     first_cell: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,9 +96,13 @@ def test_auto_trains_what_takes_long_first_with_all_cores_and_then_shares_them(a
         "def needs(cells):\n"
         "    long = {n: ['value=first', f'number=1{c.number}'] for n, c in cells if c.number > 1}\n"
         "    return types.SimpleNamespace(accelerated=False, processes=1, first=long)\n"
+        "def dry_run(cells, parallel, first): print('FORESEEN', len(cells), parallel, first)\n"
         + main.read_text()
     )
     auto = ("hydra.launcher.parallel=auto", "hydra.launcher.cell_gb=0.01")
+    for numbers, first in (("1,2", True), ("2,3", False)):  # False: as many as places
+        done = app.run("-m", f"number={numbers}", *auto, "hydra.launcher.dry_run=true")
+        assert f"FORESEEN 2 2 {first}" in done.stdout
     done = app.run("-m", "number=1,2", "sleep=1", "fail_at=12", *auto)
     assert done.returncode == 0, done.stderr
     assert done.stdout.index("[2/2] number=2 value=first number=12 FAILED") < done.stdout.index(
