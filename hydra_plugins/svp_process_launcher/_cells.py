@@ -1,5 +1,6 @@
 """The cells of a sweep: the command of each, and its share of this machine."""
 
+import hashlib
 import os
 import re
 import sys
@@ -76,9 +77,14 @@ def plan_cells(
     for position, overrides in enumerate(job_overrides, start=done_before + 1):
         number = f"{position}/{done_before + len(job_overrides)}"
         name = f"[{number}] {' '.join(line for line in overrides if line not in common)}".rstrip()
-        log = logs / f"{position:03d}.log" if logs else None
+        log = logs / _log_name(position, overrides) if logs else None
         cells.append(Cell(name, number, list(overrides), [*_program(), *overrides, *end], log))
     return cells
+
+
+def _log_name(position: int, overrides: Sequence[str]) -> str:
+    """As ``002_c5f1.log``: the second cell of another sweep of the study has another file."""
+    return f"{position:03d}_{hashlib.sha256(repr([*overrides]).encode()).hexdigest()[:4]}.log"
 
 
 def _program() -> list[str]:

@@ -125,6 +125,11 @@ class App:
         """By cell number, process ids of the started cells and of their helpers."""
         return self._read("started")
 
+    def log(self, number: int, folder: str = "out") -> Path:
+        """The log of a cell, by its place in the sweep."""
+        (file,) = (self.folder / folder / "logs").glob(f"{number:03d}_????.log")
+        return file
+
     def _read(self, folder: str) -> dict[int, Any]:
         files = (self.folder / folder).glob("*.json")
         return {int(file.stem): json.loads(file.read_text()) for file in files}

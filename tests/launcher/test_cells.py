@@ -127,11 +127,9 @@ def test_config_flags_and_hydra_overrides_reach_the_cells_but_not_the_sweeps_own
         7: "of other",
         8: "of other",
     }
-    assert sorted(log.name for log in (app.folder / "out2" / "logs").iterdir()) == [
-        "001.log",
-        "002.log",
-    ]
-    command = (app.folder / "out2" / "logs" / "001.log").read_text().splitlines()[0]
+    logs = [app.log(number, "out2") for number in (1, 2)]
+    assert sorted((app.folder / "out2" / "logs").iterdir()) == logs
+    command = logs[0].read_text().splitlines()[0]
     assert shlex.split(command)[4:] == [
         *("--config-name", "other", "--config-dir", "my configs"),
         *("number=7", "hydra.job.name=named", "hydra.mode=RUN"),

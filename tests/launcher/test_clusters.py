@@ -44,7 +44,7 @@ def check_cells(app: Any, sweeper_plugin: Any, *launcher: str) -> None:
     assert "1 finished, 1 failed:" in done.stderr
     assert app.records()[1]["environment"]["SVP_SWEEP_CELL"] == "1/2"
     for number in (1, 2):
-        assert f"this is cell {number}\n" in (app.folder / f"out/logs/00{number}.log").read_text()
+        assert f"this is cell {number}\n" in app.log(number).read_text()
 
 
 def test_slurm_jobs_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: Any) -> None:
@@ -69,7 +69,7 @@ def test_a_preempted_job_is_queued_again_and_runs_to_its_end(app: Any) -> None:
     said, errors = sweep.communicate(timeout=60)
     assert sweep.returncode == 0, errors
     assert "1 finished." in said
-    assert (app.folder / "out/logs/001.log").read_text().count("this is cell 1\n") == 2
+    assert app.log(1).read_text().count("this is cell 1\n") == 2
     assert app.started()[1][0] != cell
 
 

@@ -17,6 +17,7 @@ from hydra_plugins.svp_process_launcher._cells import (
     cells_at_once,
     device_groups,
     free_gigabytes,
+    plan_cells,
     visible_devices,
 )
 from hydra_plugins.svp_process_launcher._processes import CellError
@@ -35,16 +36,17 @@ def test_runs_as_many_cells_at_once_as_asked_each_with_a_log(app: Any) -> None:
     assert records[4]["started"] < records[3]["ended"]
 
     for number in (1, 2, 3, 4):
-        log = (app.folder / "out" / "logs" / f"00{number}.log").read_text()
+        log = app.log(number).read_text()
         assert [line for line in log.splitlines() if line.startswith("this is")] == [
             f"this is cell {number}"
         ]
     failed = done.stdout.index("[2/4] number=2 FAILED")
-    assert "out/logs/002.log ends with:" in done.stdout
+    log = app.log(2).relative_to(app.folder)
+    assert f"{log} ends with:" in done.stdout
     assert "  | RuntimeError: cell 2 is broken" in done.stdout
     assert failed < done.stdout.index("[3/4] number=3 finished")  # said at once
     assert "this is cell 1" not in done.stdout
-    assert "  [2/4] number=2: exit status 1 (out/logs/002.log)" in done.stderr
+    assert f"  [2/4] number=2: exit status 1 ({log})" in done.stderr
 
 
 def test_a_rerun_keeps_the_earlier_log_and_quotes_only_its_own_part(app: Any) -> None:
@@ -53,8 +55,13 @@ def test_a_rerun_keeps_the_earlier_log_and_quotes_only_its_own_part(app: Any) ->
 
     first, second = failing(), failing()
     assert first.count("cell 1 is broken") == second.count("cell 1 is broken")
-    log = (app.folder / "out" / "logs" / "001.log").read_text()
-    assert log.count("this is cell 1") == 2
+    assert app.log(1).read_text().count("this is cell 1") == 2
+
+
+def test_two_sweeps_of_a_study_have_logs_of_their_own(tmp_path: Path) -> None:
+    """On two machines, say, where they would write to one file at the same time."""
+    one, two, again = (plan_cells([[f"seed={seed}"]], [], 0, tmp_path)[0].log for seed in (1, 2, 1))
+    assert one == again != two
 
 
 def test_cells_share_devices_and_cores_and_inherit_no_ranks(app: Any) -> None:
@@ -112,7 +119,7 @@ def test_auto_trains_what_takes_long_first_with_all_cores_and_then_shares_them(a
     threads = {n: record["environment"].get("OMP_NUM_THREADS") for n, record in records.items()}
     assert threads == dict.fromkeys((1, 2), str(len(os.sched_getaffinity(0)) // 2))
     assert records[2]["started"] < records[1]["ended"]
-    assert "this is cell 12" in (app.folder / "out" / "logs" / "002_first.log").read_text()
+    assert "this is cell 12" in app.log(2).with_stem(f"{app.log(2).stem}_first").read_text()
 
 
 @pytest.mark.parametrize(
