@@ -94,6 +94,12 @@ class Job:
 
 def slurm(sweep: Sweep, *, cluster: str, requeues: int, **settings: Any) -> None:
     """Submit the cells as an array of jobs; a signal ends the waiting, not SLURM's jobs."""
+    if cluster == "local" and (settings["tasks_per_node"] or 1) > 1:
+        raise LauncherError(
+            "hydra.launcher.cluster=local gives its tasks no ranks, so each would run the whole "
+            f"cell (hydra.launcher.tasks_per_node={settings['tasks_per_node']}).",
+            "Set hydra.launcher.tasks_per_node=1 there, with trainer=ddp for several processes.",
+        )
     executor = _executor(sweep.cells, cluster, requeues, settings)
     memory = _shared_memory(sweep)
     jobs = executor.submit_array(_submitted(sweep, memory, is_task=cluster == "slurm"))

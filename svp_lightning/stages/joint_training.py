@@ -25,10 +25,10 @@ def require_together(trainer: pl.Trainer) -> None:
     tasks, size = launched_tasks(), trainer.world_size
     if tasks not in (None, size):
         raise DistributedError(
-            f"srun or torchrun has started {tasks} task{'s'[: tasks != 1]} where the trainer "
-            f"expects {size}; each would train alone.",
-            "Add trainer=slurm under srun (--ntasks-per-node: one for each GPU), trainer=ddp under "
-            "torchrun, or start one task.",
+            f"srun or torchrun started {tasks} task{'s'[: tasks != 1]} where the trainer "
+            f"expects {size}; they would not train together.",
+            "Start it by srun with trainer=slurm (--ntasks-per-node: one for each GPU), by "
+            "torchrun with trainer=ddp, or as one task.",
         )
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise DistributedError(

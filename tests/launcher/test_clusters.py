@@ -104,6 +104,14 @@ def test_without_slurm_the_refusal_names_the_way_out(app: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_tasks_that_submitit_gives_no_ranks_are_refused(app: Any) -> None:
+    done = app.run(*LOCAL, "number=1", "hydra.launcher.gpus_per_node=2")
+    assert done.returncode == 1
+    assert "hydra.launcher.tasks_per_node=2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert app.started() == {}
+
+
 def test_ray_tasks_report_as_cells_of_this_machine_do(app: Any, sweeper_plugin: Any) -> None:
     pytest.importorskip("ray", reason="needs the extra ray")
     check_cells(app, sweeper_plugin, *RAY)
