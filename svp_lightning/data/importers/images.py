@@ -27,6 +27,7 @@ MAX_PIXELS = 64_000_000
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 _DEPTHS = (8, 10, 12, 14, 16)
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF; a value: MinIsWhite
+_ONE_AFTER_ANOTHER = 2  # planes of colours, in TIFF's PlanarConfiguration
 _COPY_AGAIN = "Copy the file again or remove it; data.unreadable=skip leaves such files out."
 _SAVE_AS = "Save it as 8- or 16-bit grey."
 
@@ -60,7 +61,7 @@ def read_picture(path: Path) -> Picture:
     """
     with _opened(path) as image:
         if _is_deep_colour(image):
-            return _from_channels(_decode_deep_colour(path))
+            return _from_channels(_decode_deep_colour(path, image))
         image.load()
         return _from_pillow(path, image)
 
@@ -170,17 +171,32 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return many and (16 in bits or (bool(tiles) and ";16" in str(tiles[0][3])))
 
 
-def _decode_deep_colour(path: Path) -> NDArray[np.uint16]:
+def _decode_deep_colour(path: Path, image: Image.Image) -> NDArray[np.uint16]:
+    """(h, w, channels) of the file whose header is ``image``."""
     import imagecodecs  # here: machines without it can do all but read 16-bit pictures
     import tifffile  # here: reports need the importers' summaries, not their pictures
 
-    raw = path.read_bytes()
-    png = raw.startswith(b"\x89PNG")
-    levels = imagecodecs.png_decode(raw) if png else tifffile.imread(path)
-    if levels.ndim != 3 or levels.dtype != np.uint16:
-        raise DataError(f"{path} has samples {levels.dtype} {levels.shape}.", _SAVE_AS)
-    # TIFF may store the planes one after another.
-    return levels if levels.shape[-1] in (2, 3, 4) else np.moveaxis(levels, 0, -1)
+    if image.format == "PNG":
+        levels = imagecodecs.png_decode(path.read_bytes())
+        _refuse_unlike(image, path, levels.shape, levels.dtype)
+        return levels
+    # tifffile.imread would follow OME metadata to the pixels of any other file.
+    with tifffile.TiffFile(path, is_ome=False) as file:
+        page = file.pages.first
+        planes = page.planarconfig == _ONE_AFTER_ANOTHER
+        shape = (*page.shape[1:], page.shape[0]) if planes else page.shape
+        _refuse_unlike(image, path, shape, page.dtype)
+        levels = page.asarray()
+        return np.moveaxis(levels, 0, -1) if planes else levels
+
+
+def _refuse_unlike(image: Image.Image, path: Path, shape: tuple[int, ...], dtype: Any) -> None:
+    """Refuse samples of another size than the header's, which is the one that is limited."""
+    *size, channels = shape
+    # Pillow turns the size of a picture that was taken upright, tifffile does not.
+    same = sorted(size) == sorted(image.size) and channels in (2, 3, 4)
+    if dtype != np.uint16 or not same:
+        raise DataError(f"{path} has samples {dtype} {shape}.", _SAVE_AS)
 
 
 def _from_channels(levels: NDArray[np.uint16]) -> Picture:
