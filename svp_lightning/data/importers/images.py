@@ -24,6 +24,7 @@ FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 MAX_PIXELS = 64_000_000
 """Refuse larger images before decoding; a particle crop or frame has a few million."""
 
+_PIXELS_AT_ONCE = 1 << 18
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's mode L
 _DEPTHS = (8, 10, 12, 14, 16)
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF; a value: MinIsWhite
@@ -204,7 +205,20 @@ def _from_channels(levels: NDArray[np.uint16]) -> Picture:
     opaque = _unless_all(levels[..., -1] >= 1 << 15) if channels in (2, 4) else None
     if channels == 2:
         return Picture(levels[..., 0], opaque)
-    return Picture((levels[..., :3] @ _LUMA + 0.5).astype(np.uint16), opaque)
+    return Picture(_luma(levels), opaque)
+
+
+def _luma(levels: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Grey levels of colours, part by part: their products take 32 bytes a pixel."""
+    height, width, _ = levels.shape
+    grey = np.empty((height, width), np.uint16)
+    # Whole rows where they fit: the last bit of a product depends on how many are made at once.
+    rows = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, rows):
+        for left in range(0, width, _PIXELS_AT_ONCE):
+            part = np.s_[top : top + rows, left : left + _PIXELS_AT_ONCE]
+            grey[part] = levels[part][..., :3] @ _LUMA + 0.5
+    return grey
 
 
 def _unless_all(opaque: Mask) -> Mask | None:

@@ -4,6 +4,7 @@ import struct
 import tracemalloc
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -32,6 +33,7 @@ def save_ome(path: Path, levels: np.ndarray, name: str) -> None:
     tifffile.imwrite(path, levels, photometric="rgb", description=ome, metadata=None)
 
 
+@pytest.mark.filterwarnings("ignore:.*reading array from closed file")  # of the control
 def test_a_tiff_that_names_another_file_shows_its_own_pixels(tmp_path: Path) -> None:
     own, other = colour(20, 30), np.full((20, 30, 3), 7777, np.uint16)
     for folder in ("uploads", "secret"):
@@ -66,3 +68,26 @@ def test_planes_of_colours_are_read_as_pixels_of_colours_are(tmp_path: Path, wid
     tifffile.imwrite(tmp_path / "planes.tif", np.moveaxis(levels, -1, 0), **planes)
     read = [read_picture(tmp_path / f"{name}.tif").grey for name in ("pixels", "planes")]
     assert (read[0] == read[1]).all()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_that_are_weighted_part_by_part_are_those_weighted_at_once(
+    tmp_path: Path, channels: int
+) -> None:
+    levels = colour(1000, 700, channels)  # more than two parts
+    (tmp_path / "large.png").write_bytes(imagecodecs.png_encode(levels))
+    at_once = levels[..., :3] @ np.array([0.299, 0.587, 0.114]) + 0.5
+    assert (read_picture(tmp_path / "large.png").grey == at_once.astype(np.uint16)).all()
+
+
+@pytest.mark.parametrize("shape", [(2000, 1000), (1, 2_000_000)])
+def test_large_colour_pictures_take_little_more_memory_than_their_samples(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    path, levels = tmp_path / "large.tif", np.zeros((*shape, 4), np.uint16)
+    tifffile.imwrite(path, levels, photometric="rgb", compression="zlib", rowsperstrip=100)
+    tracemalloc.start()
+    read_picture(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * levels.nbytes
