@@ -1,11 +1,14 @@
 """What the user's images and tables contain, as hashes; free of torch and pandas."""
 
+import csv
 import hashlib
+import io
+import os
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from svp_lightning.data.importers.plain_text import read_text
+from svp_lightning.data.importers.plain_text import layout_of, lines_of, read_text
 from svp_lightning.data.settings import IMAGE_SUFFIXES, RUN_SUFFIXES, FolderSettings, RunSettings
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import cached_hash, sha256_of_file, sha256_of_json
@@ -85,12 +88,22 @@ def files_used(data: FolderSettings | RunSettings) -> Callable[[Path], bool]:
     """Which files below ``data.root`` an import may open."""
     if not isinstance(data, FolderSettings):
         return lambda file: file.suffix.lower() in IMAGE_SUFFIXES | RUN_SUFFIXES
-    listed = "" if data.table is None else _text_of(data.root / data.table)
-    return lambda file: file.suffix.lower() in IMAGE_SUFFIXES or file.name in listed
+    listed = frozenset() if data.table is None else _names_in(data.root / data.table)
+    return lambda file: file.suffix.lower() in IMAGE_SUFFIXES or file.name.lower() in listed
 
 
-def _text_of(table: Path) -> str:
+def _names_in(table: Path) -> frozenset[str]:
+    """The last part of each cell of ``table`` as a path, in lower case; without most images.
+
+    The importer finds files whatever their case.
+    """
+    images = tuple(IMAGE_SUFFIXES)
     try:
-        return read_text(table)
-    except DataError:  # the importer reports it
-        return ""
+        text = read_text(table)
+        _, separator = layout_of(lines_of(text))
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        cells = {cell for row in rows for cell in row if not cell.lower().endswith(images)}
+    except (DataError, csv.Error):  # the importer reports it
+        return frozenset()
+    paths = (os.path.normpath(cell.strip().replace("\\", "/")) for cell in cells)
+    return frozenset(os.path.basename(path).lower() for path in paths)

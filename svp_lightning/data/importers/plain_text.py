@@ -2,11 +2,13 @@
 
 import codecs
 import contextlib
+import re
 from pathlib import Path
 
 from svp_lightning.errors import DataError
 
 _HEAD_BYTES = 1 << 16
+_SEPARATORS = ",;\t|"
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -64,3 +66,12 @@ def lines_of(text: str) -> list[str]:
     """Lines ended by CR, LF or both, and by nothing else (Latin-1 has other 'line ends')."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
+
+
+def layout_of(lines: list[str], header_holds: str = "") -> tuple[int, str]:
+    """Index of a table's header line (or of blank ones before it), and the separator."""
+    stated = re.fullmatch(r"""\s*"?sep=([^\w\s"]|\t)"?\s*""", lines[0], re.IGNORECASE)
+    found = (k for k, line in enumerate(lines) if header_holds in line)
+    first = max(next(found, 0), 1 if stated else 0)
+    header = next((line for line in lines[first:] if line.strip()), "")
+    return first, stated[1] if stated else max(_SEPARATORS, key=header.count)

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from svp_lightning.data.importers.plain_text import lines_of, read_text
+from svp_lightning.data.importers.plain_text import layout_of, lines_of, read_text
 from svp_lightning.errors import DataError
 
-_SEPARATORS = ",;\t|"
 _UNKNOWN = frozenset(
     {"", "nan", "-nan", "na", "n/a", "null", "1.#qnan", "-1.#ind", "1.#ind", "-nan(ind)"}
 )
@@ -82,18 +81,9 @@ def squashed(header: str) -> str:
 def header_of(path: Path) -> list[str]:
     """The names of a table's columns, as far as the first lines of a file hold them."""
     lines = lines_of(read_text(path, head=True) or "\n")
-    first, separator = _layout(lines, "")
+    first, separator = layout_of(lines)
     header = next((line for line in lines[first:] if line.strip()), "")
     return [cell.strip('" ') for cell in header.split(separator)]
-
-
-def _layout(lines: list[str], header_holds: str) -> tuple[int, str]:
-    """Index of the header's line (or of blank ones before it), and the separator."""
-    stated = re.fullmatch(r"""\s*"?sep=([^\w\s"]|\t)"?\s*""", lines[0], re.IGNORECASE)
-    found = (k for k, line in enumerate(lines) if header_holds in line)
-    first = max(next(found, 0), 1 if stated else 0)
-    header = next((line for line in lines[first:] if line.strip()), "")
-    return first, stated[1] if stated else max(_SEPARATORS, key=header.count)
 
 
 @dataclass(frozen=True)
@@ -207,7 +197,7 @@ def read_table(
             quotation mark is not closed.
     """
     lines = lines_of(read_text(path))
-    first, separator = _layout(lines, header_holds)
+    first, separator = layout_of(lines, header_holds)
     rows = _csv_rows(path, lines[first:], separator, first)
     header = [name.strip() for name in next(rows, (0, []))[1]]
     while header and not header[-1]:  # a separator at the end of every line
