@@ -14,6 +14,7 @@ margin, and the intensities of the table must be those of the pixels.
 import re
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +153,15 @@ class _Mfi(RunImport):
         """
         if table.empty:
             return table
+        boxes: dict[str, list[tuple[int, ...]]] = {}
+        rows = table[BOX].clip(lower=0).itertuples(name=None)
+        for picture, row in zip(table["picture"], rows, strict=True):
+            boxes.setdefault(picture, []).append(row)
         with ThreadPoolExecutor(self.settings.num_threads) as pool:
-            parts = [rows for _, rows in table.groupby("picture")]
-            seen = pd.concat(pool.map(self._levels, parts))
+            levels = chain.from_iterable(pool.map(self._levels, sorted(boxes.items())))
+        # A table for each crop would take longer than to read it.
+        seen = pd.DataFrame(levels, columns=["row", "low", "high", "ground"], dtype=float)
+        seen = seen.set_index(seen.pop("row").astype(table.index.dtype))
         seen = seen.join(table.reindex(columns=["picture", _DARKEST, _BRIGHTEST]))
         contrast = _contrast(seen, "low", "high")
         judged = seen.assign(fits=contrast >= _BLANK)
@@ -179,25 +186,23 @@ class _Mfi(RunImport):
         elsewhere = {"its picture is of another run": table["picture"].isin(others)}
         return self.skips.leave_out(table, elsewhere, lambda *_: error)
 
-    def _levels(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Grey levels in the boxes of one picture: darkest, brightest, and of the border.
+    def _levels(self, of: tuple[str, list[tuple[int, ...]]]) -> list[tuple[float, ...]]:
+        """Of a picture and (row, x, y, w, h) of its boxes: (row, darkest, brightest, border).
 
         Without those of a picture that cannot be read and of boxes outside: these are reported
         when pictures are checked.
         """
-        columns = ["low", "high", "ground"]
+        picture, boxes = of
         try:
-            page = self.pictures.page(Path(rows["picture"].iloc[0]), again=True).grey
+            page = self.pictures.page(Path(picture), again=True).grey
         except DataError:
-            return pd.DataFrame(columns=columns, dtype=float)
-        boxes = rows[BOX].clip(lower=0).itertuples(name=None)
-        tiles = {row: page[y : y + h, x : x + w] for row, x, y, w, h in boxes}
-        levels = {
-            row: (tile.min(), tile.max(), np.median(border(tile)))
-            for row, tile in tiles.items()
+            return []
+        tiles = ((row, page[y : y + h, x : x + w]) for row, x, y, w, h in boxes)
+        return [
+            (row, tile.min(), tile.max(), float(np.median(border(tile))))
+            for row, tile in tiles
             if tile.size
-        }
-        return pd.DataFrame.from_dict(levels, orient="index", columns=columns, dtype=float)
+        ]
 
 
 plan_mfi = _Mfi.planned

@@ -252,7 +252,7 @@ class RunImport(ABC):
         """
         path = Path(rows["picture"].iloc[0])
         grey, opaque = self.page(path)
-        boxes = list(rows[BOX].itertuples(index=False, name=None))
+        boxes = list(zip(*(rows[name].tolist() for name in BOX), strict=True))
         windows = [(slice(y, y + h), slice(x, x + w)) for x, y, w, h in boxes]
         images = [grey[window] for window in windows]
         if any(image.shape != (h, w) for image, (_, _, w, h) in zip(images, boxes, strict=True)):

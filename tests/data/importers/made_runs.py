@@ -1,6 +1,6 @@
 """Runs as instruments leave them, made small: one builder a format, and how to import them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -181,7 +181,7 @@ def write_mfi(
     folder: Path,
     run: str,
     flags: tuple[str, str] = ("0", "1"),
-    frames: tuple[int, int] = (3, 7),
+    frames: Iterable[int] = (3, 7),
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(sum(map(ord, run)))

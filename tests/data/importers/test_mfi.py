@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -79,6 +80,24 @@ def as_crops(folder: Path, margin: int = 2) -> None:
         frame.crop(box).save(folder / f"crop_{int(row[2]):06d}.png")
     for frame_file in folder.glob("*_frame_*.png"):
         frame_file.unlink()
+
+
+def test_no_table_is_made_for_each_crop(tmp_path: Path, monkeypatch) -> None:
+    made = []
+    real = pd.DataFrame.__init__
+
+    def counted(table: pd.DataFrame, *args: object, **options: Any) -> None:
+        made[-1] += 1
+        real(table, *args, **options)
+
+    monkeypatch.setattr(pd.DataFrame, "__init__", counted)
+    for frames in (3, 9):
+        folder = tmp_path / f"of_{frames}" / "vial1"
+        write_mfi(folder, "vial1", frames=range(2, 2 + frames))
+        as_crops(folder)
+        made.append(0)
+        assert len(mfi_plan(folder).particles) == 3 * frames
+    assert made[0] == made[1]
 
 
 def test_a_folder_of_crops_with_the_table_serves_like_frames(runs) -> None:
