@@ -1,15 +1,22 @@
-"""The files and folders that a user has: whatever links, names and rights they come with."""
+"""The files and folders that a user has: whatever links, names and rights they come with.
+
+There may be millions of them.
+"""
 
 import os
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from svp_lightning.errors import DataError
 
 _LITTER = frozenset({"__MACOSX"})
 """Folders that systems add to an archive."""
 
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 _Place = tuple[int, int]
 """Device and inode: one folder has one, by whatever links it is reached."""
 
@@ -86,6 +93,26 @@ def subfolders(folder: Path, left_out: Collection[Path] = ()) -> list[Path]:
     found = (path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     found = (path for path in found if path.name not in _LITTER)
     return sorted(path for path in found if _place(path) not in shut)
+
+
+def in_threads(
+    work: Callable[[ItemT], ResultT], items: Iterable[ItemT], num_threads: int
+) -> Iterator[ResultT]:
+    """What ``work`` makes of each item, in order; few more are begun than there are threads.
+
+    A pool's own ``map`` begins with all items at once, which takes 2 kB for each.
+    """
+    waiting: deque[Future[ResultT]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * num_threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _places(folders: Collection[Path]) -> frozenset[_Place]:

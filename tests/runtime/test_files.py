@@ -26,7 +26,7 @@ from svp_lightning.runtime.files import (
     sha256_of_given,
     write_json,
 )
-from svp_lightning.runtime.user_files import files_below, subfolders, visible_files
+from svp_lightning.runtime.user_files import files_below, in_threads, subfolders, visible_files
 from svp_lightning.stages.input_files import fingerprint
 
 
@@ -220,3 +220,26 @@ def _ended_process() -> int:
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
+
+
+def test_work_in_threads_is_in_order_and_few_items_ahead() -> None:
+    begun: list[int] = []
+    ahead = []
+    for done, result in enumerate(in_threads(lambda n: begun.append(n) or -n, range(100), 2)):
+        assert result == -done
+        ahead.append(len(begun) - done)
+    assert len(begun) == 100
+    assert max(ahead) <= 5
+
+
+def test_work_in_threads_ends_with_its_first_error() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 3:
+            raise DataError("Number 3 is broken.", "Leave it out.")
+
+    with pytest.raises(DataError, match="Number 3"):
+        list(in_threads(work, range(1000), 2))
+    assert len(begun) < 10

@@ -7,7 +7,6 @@ the same grey level near their border, and replaced by background where the user
 
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from scipy.ndimage import binary_dilation, find_objects, label
 
 from svp_lightning.data.importers.images import read_picture
 from svp_lightning.errors import DataError
+from svp_lightning.runtime.user_files import in_threads
 
 Grey = NDArray[np.uint8]
 _Edges = tuple[int | None, ...]
@@ -105,8 +105,7 @@ def marks(labels: pd.Series, read: Callable[[int], Grey], num_threads: int) -> l
         if len(chosen) < _MIN_SAMPLE:
             continue
         judged += 1
-        with ThreadPoolExecutor(num_threads) as pool:
-            images = list(pool.map(read, chosen.tolist()))
+        images = list(in_threads(read, chosen.tolist(), num_threads))
         for mark in _common_marks(images):
             known = next((other for other in classes_of if _overlap(mark, other)), mark)
             classes_of.setdefault(known, set()).add(name)

@@ -13,7 +13,6 @@ margin, and the intensities of the table must be those of the pixels.
 
 import re
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from svp_lightning.data.importers.runs import RunImport
 from svp_lightning.data.importers.window import border
 from svp_lightning.data.settings import IMAGE_SUFFIXES, MfiSettings
 from svp_lightning.errors import DataError
-from svp_lightning.runtime.user_files import visible_files
+from svp_lightning.runtime.user_files import in_threads, visible_files
 
 _DARKEST, _BRIGHTEST = "intensity_min_vendor_grey", "intensity_max_vendor_grey"
 _FRAME = (1024, 1280)
@@ -157,10 +156,11 @@ class _Mfi(RunImport):
         rows = table[BOX].clip(lower=0).itertuples(name=None)
         for picture, row in zip(table["picture"], rows, strict=True):
             boxes.setdefault(picture, []).append(row)
-        with ThreadPoolExecutor(self.settings.num_threads) as pool:
-            levels = chain.from_iterable(pool.map(self._levels, sorted(boxes.items())))
+        parts = in_threads(self._levels, sorted(boxes.items()), self.settings.num_threads)
         # A table for each crop would take longer than to read it.
-        seen = pd.DataFrame(levels, columns=["row", "low", "high", "ground"], dtype=float)
+        seen = pd.DataFrame(
+            chain.from_iterable(parts), columns=["row", "low", "high", "ground"], dtype=float
+        )
         seen = seen.set_index(seen.pop("row").astype(table.index.dtype))
         seen = seen.join(table.reindex(columns=["picture", _DARKEST, _BRIGHTEST]))
         contrast = _contrast(seen, "low", "high")

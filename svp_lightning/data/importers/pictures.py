@@ -3,9 +3,8 @@
 import contextlib
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,6 +23,7 @@ from svp_lightning.data.importers.images import (
 )
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
+from svp_lightning.runtime.user_files import in_threads
 
 BOX = ["x", "y", "w", "h"]
 """Left and top edge, width and height, in px of the picture."""
@@ -79,8 +79,8 @@ class Pictures:
         """Path -> what its header says, or what is wrong with the picture."""
         names = list(dict.fromkeys(map(str, paths)))
         new = [name for name in names if name not in self._looks]
-        with ThreadPoolExecutor(self._num_threads) as pool:
-            self._looks |= dict(zip(new, pool.map(self._look_at, map(Path, new)), strict=True))
+        found = in_threads(self._look_at, map(Path, new), self._num_threads)
+        self._looks |= dict(zip(new, found, strict=True))
         return {name: self._looks[name] for name in names}
 
     def shapes(self, paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
@@ -136,8 +136,8 @@ class Pictures:
             with contextlib.suppress(DataError):  # reported where the picture is cut
                 self.page(Path(name), again=True)
 
-        with ThreadPoolExecutor(self._num_threads) as pool:
-            list(pool.map(measure, [name for name in deep if name not in self._bits]))
+        unknown = [name for name in deep if name not in self._bits]
+        deque(in_threads(measure, unknown, self._num_threads), maxlen=0)
         self._shared_bits = max((self._bits.get(name, 0) for name in deep), default=0)
 
     def holding(self, particles: pd.DataFrame, skips: Skips) -> pd.DataFrame:

@@ -5,7 +5,6 @@ Counted twice, a run has wrong counts; as two groups, its particles train and te
 
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from svp_lightning.data.importers.pictures import BOX
 from svp_lightning.data.importers.tables import Skips
 from svp_lightning.errors import DataError
 from svp_lightning.runtime.files import sha256_of_file
+from svp_lightning.runtime.user_files import in_threads
 
 _SHARE_OF_A_COPY = 0.5
 """Crops of a few pixels may be equal by chance; most of a run is not."""
@@ -115,6 +115,6 @@ def _digests(tables: Tables, num_threads: int) -> dict[str, str]:
     sizes = {name: os.path.getsize(name) for name in pictures if os.path.isfile(name)}
     times = Counter(sizes.values())
     alike = [name for name, size in sizes.items() if times[size] > 1]
-    with ThreadPoolExecutor(num_threads) as pool:
-        read = dict(zip(alike, pool.map(sha256_of_file, map(Path, alike)), strict=True))
+    hashes = in_threads(sha256_of_file, map(Path, alike), num_threads)
+    read = dict(zip(alike, hashes, strict=True))
     return {name: read.get(name, name) for name in pictures}

@@ -4,7 +4,6 @@ An image of many particles must not be classified as one.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from svp_lightning.data.importers.images import (
     to_8_bit,
 )
 from svp_lightning.errors import DataError
+from svp_lightning.runtime.user_files import in_threads
 
 Grey = NDArray[np.uint8]
 Box = tuple[slice, ...]
@@ -63,8 +63,7 @@ class Facts(NamedTuple):
 
 def survey(paths: Sequence[Path], num_threads: int) -> pd.DataFrame:
     """Decode every file once: a row of :class:`Facts` each, in order."""
-    with ThreadPoolExecutor(num_threads) as pool:
-        found = list(pool.map(_look, paths))
+    found = list(in_threads(_look, paths, num_threads))
     whole = dict.fromkeys(("height_px", "width_px", "bits", "brightest"), np.int64)
     return pd.DataFrame(found, columns=Facts._fields).astype(whole)
 

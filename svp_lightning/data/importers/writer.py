@@ -1,10 +1,8 @@
 """From particles listed in a table to a store, in flat memory, decoding in threads."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +15,7 @@ from svp_lightning.data.importers.window import choose_window, frame, window_cou
 from svp_lightning.data.settings import FolderSettings, RunSettings
 from svp_lightning.data.store_writer import StoreWriter
 from svp_lightning.runtime.files import nothing_left_on_failure
+from svp_lightning.runtime.user_files import in_threads
 
 _ROWS_PER_WRITE = 2048
 _WINDOW_COLUMNS = ("width_px", "height_px", "background_grey", "scale", "cut")
@@ -86,7 +85,7 @@ def write_plan(path: Path, plan: Plan, num_threads: int, progress: Callable[[int
         # Pieces go down in order, so an interrupted import left all rows up to the first gap.
         gaps = writer.pending(max(len(plan.particles), 1))
         units = [unit for unit in plan.units if gaps and unit.start >= gaps[0].start]
-        for pieces in _gathered(_framed_units(plan, units, num_threads)):
+        for pieces in _gathered(in_threads(partial(_frame_unit, plan), units, num_threads)):
             rows = range(pieces[0].rows.start, pieces[-1].rows.stop)
             columns = {
                 name: np.concatenate([piece.columns[name] for piece in pieces])
@@ -116,21 +115,6 @@ class _Piece(NamedTuple):
     rows: range
     images: NDArray[np.uint8]
     columns: dict[str, NDArray[Any]]
-
-
-def _framed_units(plan: Plan, units: Sequence[range], num_threads: int) -> Iterator[_Piece]:
-    """Units in order, at most a few more of them in memory than there are threads."""
-    waiting: deque[Future[_Piece]] = deque()
-    with ThreadPoolExecutor(num_threads) as pool:
-        try:
-            for unit in units:
-                waiting.append(pool.submit(_frame_unit, plan, unit))
-                if len(waiting) > 2 * num_threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _frame_unit(plan: Plan, unit: range) -> _Piece:
