@@ -53,7 +53,7 @@ def assign_splits(particles: pd.DataFrame, fractions: SplitFractions, seed: int)
     if todo.any():
         rows = particles[todo]
         particles.loc[todo, "split"] = split_by_group(
-            rows["label"].to_numpy(str), rows["group"].to_numpy(str), fractions, seed
+            rows["label"].to_numpy(object), rows["group"].to_numpy(object), fractions, seed
         )
     particles.loc[~labelled, "split"] = ""
     if given:
@@ -79,8 +79,8 @@ def _check_given(particles: pd.DataFrame) -> None:
 
 
 def split_by_group(
-    labels: Sequence[str] | NDArray[np.str_],
-    groups: Sequence[str] | NDArray[np.str_],
+    labels: Sequence[str] | NDArray[np.object_],
+    groups: Sequence[str] | NDArray[np.object_],
     fractions: SplitFractions,
     seed: int,
 ) -> NDArray[np.str_]:
@@ -100,8 +100,9 @@ def split_by_group(
     Raises:
         DataError: no assignment puts every class into every split, or none was found.
     """
-    class_names, label_of = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    group_names, group_of = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    # As objects: in an array of strings every group takes the room of the longest name.
+    label_of, class_names = pd.factorize(np.asarray(labels, dtype=object), sort=True)
+    group_of, group_names = pd.factorize(np.asarray(groups, dtype=object), sort=True)
     counts = np.zeros((len(group_names), len(class_names)), dtype=np.int64)
     np.add.at(counts, (group_of, label_of), 1)
     shares = np.array([1 - fractions.val - fractions.test, fractions.val, fractions.test])

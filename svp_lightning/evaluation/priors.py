@@ -52,8 +52,10 @@ def estimated_shares(probabilities: NDArray[np.floating[Any]], answer_for: Share
     training do; then it is consistent. With no image, ``answer_for``.
     """
     share = answer_for
+    likelihood = probabilities.astype(np.float64) / answer_for  # up to a factor of each image
     for _ in range(MAX_ITERATIONS if len(probabilities) else 0):
-        before, share = share, corrected(probabilities, answer_for, share).mean(axis=0)
+        # The mean of `corrected` at `share`, without an array of all posteriors in each iteration.
+        before, share = share, share * ((1 / (likelihood @ share)) @ likelihood) / len(likelihood)
         if np.abs(share - before).max() < TOLERANCE:
             break
     return np.maximum(share, SMALLEST)

@@ -50,7 +50,9 @@ def particle_table(judged: Judged, store: Store) -> pd.DataFrame:
         table[kind] = particles["group"].to_numpy(dtype=object)
     names = np.array(found.class_names, dtype=object)
     table["predicted"] = names[judged.likeliest]
-    table["set"] = ["|".join(names[held]) for held in judged.sets]
+    kinds, of = np.unique(judged.sets @ (1 << np.arange(len(names))), return_inverse=True)
+    sets = ["|".join(names[(kind >> np.arange(len(names)) & 1) > 0]) for kind in kinds]
+    table["set"] = np.array(sets, dtype=object)[of]
     table["uncertain"] = judged.uncertain
     table["unfamiliar"] = judged.unfamiliar
     if judged.familiarity is not None:

@@ -25,6 +25,7 @@ from svp_lightning.runtime.files import (
     sha256_of_json,
     write_json,
 )
+from svp_lightning.runtime.terminal import say
 
 TRAIL, LAST = "audit_trail.jsonl", "audit_trail_last.json"
 RESULTS = {".json", ".parquet", ".csv", ".ckpt", ".safetensors", ".yaml", ".onnx"}
@@ -54,7 +55,8 @@ def record(
     hashes = {name.as_posix(): sha256_of_file(written / name) for name in kept}
     with explaining_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / f".{TRAIL}.lock"):
+        lock = folder / f".{TRAIL}.lock"
+        with locked(lock, lambda: say(f"Waiting for another process that holds {lock}")):
             last = _last(folder / TRAIL)
             line = {
                 "number": last["number"] + 1,

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import NearestNeighbors
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor, nn
 
 from svp_lightning.classifier.network import Classifier
@@ -27,6 +27,8 @@ LEAST_FOLDS = 3
 ROTATIONS = (0, 3, 5, 6)
 """By right angles, among the symmetries of :func:`apply_symmetry`."""
 _ATTEMPTS = 10
+_PAIRS = 2**25
+"""Images compared at once, 128 MB of distances."""
 
 Train = Callable[[Store], tuple[Path, Mixture]]
 """A classifier trained on the train split of a view of the store: its folder, and its rows."""
@@ -69,7 +71,10 @@ def examine_labels(
         unseen, known = np.flatnonzero(judged | next_one), np.flatnonzero(~judged & ~next_one)
         probability[unseen] += corrected(raw[unseen], mixture.trained_shares, use) / 2
         judged = np.flatnonzero(judged)
-        neighbours[judged], own_distance[judged] = _compare(vectors, label, judged, known, most)
+        neighbours[judged], own_distance[judged] = _compare(
+            vectors, label, judged, known, most, device
+        )
+        del vectors  # before the next fold makes its own
     return rows, Evidence(label, probability, neighbours, own_distance)
 
 
@@ -83,16 +88,20 @@ def assign_folds(
     Raises:
         DataError: a class has too few images for three folds.
     """
-    label, groups = store.labels[rows], store.particles["group"].to_numpy(dtype=str)[rows]
-    for units, whole in ((groups, True), (np.arange(len(rows)).astype(str), False)):
+    label, groups = store.labels[rows], pd.factorize(store.particles["group"].iloc[rows])[0]
+    for units, whole in ((groups, True), (np.arange(len(rows)), False)):
+        # Of single images the quick one divides as well.
+        alone = units.max() + 1 == len(units)
+        splitter_of = StratifiedKFold if alone else StratifiedGroupKFold
         fewest = min(len(np.unique(units[label == k])) for k in np.unique(label))
         for count in range(min(settings.folds, fewest), LEAST_FOLDS - 1, -1):
             for attempt in range(_ATTEMPTS):
-                splitter = StratifiedGroupKFold(
+                splitter = splitter_of(
                     count, shuffle=True, random_state=(settings.seed + attempt) % 2**32
                 )
                 fold = np.empty(len(rows), dtype=np.int64)
-                for number, (_, held) in enumerate(splitter.split(rows, label, units)):
+                parts = splitter.split(rows, label, None if alone else units)
+                for number, (_, held) in enumerate(parts):
                     fold[held] = number
                 held_by = [set(fold[label == k]) for k in np.unique(label)]
                 if all(len(held) == count for held in held_by):
@@ -161,14 +170,18 @@ def _compare(
     judged: NDArray[np.int64],
     known: NDArray[np.int64],
     most: int,
+    device: torch.device,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(J, M) nearest known images of each judged one, and (J,) distance to its own class."""
-    found = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(vectors[known])
-    near = known[found.kneighbors(vectors[judged], return_distance=False)]
-    own = np.empty(len(judged))
-    for k in np.unique(label[judged]):
-        members = np.flatnonzero(label[judged] == k)
-        of_class = vectors[known[label[known] == k]]
-        found = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(of_class)
-        own[members] = found.kneighbors(vectors[judged[members]])[0][:, 0]
+    references = torch.from_numpy(vectors[known]).to(device)
+    label_of = torch.from_numpy(label[known]).to(device)
+    near, own = np.empty((len(judged), most), np.int64), np.empty(len(judged))
+    step = max(_PAIRS // len(known), 1)
+    for start in range(0, len(judged), step):
+        now = judged[start : start + step]
+        distance = torch.cdist(torch.from_numpy(vectors[now]).to(device), references)
+        found = distance.topk(most, largest=False).indices
+        near[start : start + step] = known[found.cpu().numpy()]
+        other = torch.from_numpy(label[now]).to(device)[:, None] != label_of
+        own[start : start + step] = distance.masked_fill_(other, torch.inf).amin(1).cpu().numpy()
     return near, own

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from svp_lightning.evaluation import priors
 from svp_lightning.evaluation.counting import metric_names
 from svp_lightning.evaluation.predictions import Predictions
 from svp_lightning.evaluation.priors import class_shares, corrected, estimated_shares
@@ -89,6 +90,16 @@ def test_the_shares_of_unlabelled_images_are_found_from_any_training(counts):
         found = estimated_shares(exact(*test, shares).probabilities, class_shares(shares, NAMES))
         assert found.sum() == pytest.approx(1)
         np.testing.assert_allclose(found, true, atol=0.04)
+
+
+def test_each_step_of_the_estimate_is_the_mean_of_the_corrected_probabilities(monkeypatch):
+    probabilities = np.random.default_rng(0).dirichlet([1, 1, 1], 50).astype(np.float32)
+    probabilities[:2] = np.eye(3)[:2]  # of images that can be of one class alone
+    behind = share = np.array([0.5, 0.3, 0.2])
+    for steps in range(1, 4):
+        monkeypatch.setattr(priors, "MAX_ITERATIONS", steps)
+        share = corrected(probabilities, behind, share).mean(axis=0)
+        np.testing.assert_allclose(estimated_shares(probabilities, behind), share, rtol=1e-12)
 
 
 def test_no_image_leaves_the_shares():

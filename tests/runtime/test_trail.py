@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from svp_lightning.errors import ArtifactError
+from svp_lightning.runtime.files import locked
 from svp_lightning.runtime.trail import LAST, TRAIL, changed_files, record, recorded, verify
 
 COUNT = 5
@@ -35,6 +36,20 @@ def test_a_trail_says_what_was_written_when_and_by_whom(trail: Path) -> None:
     )  # fmt: skip
     assert {"when", "who", "version", "configuration"} <= first.keys()
     assert changed_files(trail, lines) == ([], [])
+
+
+def test_a_lock_that_another_process_holds_is_named(
+    trail: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, said = trail / "study" / "run 0", ""
+    with ThreadPoolExecutor(1) as other:
+        with locked(trail / f".{TRAIL}.lock"):
+            waits = other.submit(record, trail, "predict", run, {})
+            while not said and not waits.done():
+                said = capsys.readouterr().out
+        waits.result(60)
+    assert f"another process that holds {trail / f'.{TRAIL}.lock'}" in said
+    assert len(verify(trail)) == COUNT + 1
 
 
 def test_a_full_disk_leaves_no_part_of_a_line(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:

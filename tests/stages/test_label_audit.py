@@ -84,6 +84,17 @@ def test_few_runs_make_fewer_folds_and_one_run_is_said(
     assert "runs are too few" in capsys.readouterr().out
 
 
+def test_single_images_are_divided_without_looking_at_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = [NAMES[i % 2] for i in range(40)]
+    alone = made(tmp_path, labels, [f"image {i}" for i in range(40)])
+    monkeypatch.setattr(label_audit, "StratifiedGroupKFold", None)  # it loops over the groups
+    fold = assign_folds(SETTINGS, alone, np.arange(40))
+    for number in range(SETTINGS.folds):
+        assert np.bincount(alone.labels[fold == number]).tolist() == [4, 4]
+
+
 def test_any_seed_leaves_room_for_further_attempts(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,3 +148,20 @@ def test_evidence_is_of_unseen_images_and_does_not_depend_on_how_they_lie(tmp_pa
     assert first.neighbours.shape == (30, SETTINGS.neighbours)
     run = np.arange(30) // 2
     assert not (run[first.neighbours] == run[:, None]).any()
+
+
+def test_neighbours_and_distances_are_the_nearest_in_blocks_as_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(60, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    label, order = rng.integers(0, 3, 60), rng.permutation(60)
+    judged, known = order[:25], order[25:]
+    monkeypatch.setattr(label_audit, "_PAIRS", 4 * len(known))  # blocks of 4, and one of 1
+    compared = (vectors, label, judged, known, 5, torch.device("cpu"))
+    near, own = label_audit._compare(*compared)
+    distance = np.linalg.norm(vectors[judged, None] - vectors[known], axis=2)
+    assert (near == known[distance.argsort(axis=1)[:, :5]]).all()
+    same = np.where(label[judged, None] == label[known], distance, np.inf)
+    np.testing.assert_allclose(own, same.min(axis=1), rtol=1e-4)
