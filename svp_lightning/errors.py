@@ -74,6 +74,14 @@ def mistakes_in_one_line() -> Iterator[None]:
             f"{error.filename} cannot be used ({error.strerror}). Check the path, its permissions "
             "and the length of its names."
         )
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for it
+            raise
+        message = (
+            f"The memory of the device does not suffice ({str(error).split('. ')[0]}). Close what "
+            "else uses it, send a training batch in parts (trainer.accumulate=2), or draw and test "
+            "fewer images at once (sampler.batch_size, evaluation.batch_size)."
+        )
     else:
         return
     print(f"\nError: {message}", file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ def sent(workspace: Any) -> dict[str, Any]:
 def test_workspace_shows_one_study_grouped_by_treatment(dashboard: ModuleType) -> None:
     text = json.dumps(sent(dashboard.build_workspace("team", "svp_lightning", "grid")))
     assert '"grid"' in text
-    for key in ("backbone", "augmentation", "ratio", "test/macro_auprc", "generator/loss"):
+    for key in ("backbone", "method", "ratio", "rare_images", "experiment", "test/macro_auprc"):
         assert key in text
 
 

@@ -21,9 +21,9 @@ TRAINING = {
     "Classifier: validation score": ("val/macro_auprc",),
     "Generator: loss": ("generator/loss",),
 }
-FIGURES = ("augmentation_effect", "precision_recall", "precision_recall_log", "confusion",
-           "worst_mistakes", "noise_to_image")  # fmt: skip
-TREATMENT = ("backbone", "method", "ratio")
+FIGURES = ("precision_recall", "precision_recall_log", "confusion", "worst_mistakes",
+           "noise_to_image")  # fmt: skip
+TREATMENT = ("backbone", "method", "ratio", "rare_images", "experiment")
 """Configuration keys that make a treatment; runs that differ in the seed only are averaged."""
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from svp_lightning import __version__
 from svp_lightning.errors import ArtifactError, DataError, SettingsError, StoreError
-from svp_lightning.runtime.clock import device, running_clock
+from svp_lightning.runtime.clock import Clock, device, running_clock
 from svp_lightning.runtime.distributed import is_main_process, launch_id, wait
 from svp_lightning.runtime.files import (
     below,
@@ -159,7 +159,7 @@ class ArtifactCache:
                     shutil.rmtree(partial)
                 raise
             (partial / JOINING).unlink()
-        write_json(partial / RECORD, _record(partial, stage, identity) | {"cost": clock.read()})
+        write_json(partial / RECORD, _record(partial, stage, identity, clock))
         with explaining_write_errors(path):
             partial.rename(path)
             spent.unlink(missing_ok=True)
@@ -237,7 +237,7 @@ def device_of(path: Path) -> str:
     return str(json_object(path / RECORD).get("device", ""))
 
 
-def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _record(partial: Path, stage: str, identity: Mapping[str, Any], clock: Clock) -> dict[str, Any]:
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(p for p in partial.rglob("*") if p.is_file()):
         facts: dict[str, Any] = {"bytes": file.stat().st_size}
@@ -249,7 +249,8 @@ def _record(partial: Path, stage: str, identity: Mapping[str, Any]) -> dict[str,
         "version": STAGE_VERSIONS[stage],
         "identity": dict(identity),
         "files": files,
-        "device": device(),
+        "device": device(clock.processes),
+        "cost": clock.read(),
         "package_version": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -17,11 +17,12 @@ class Clock:
     """Runs from its making, on top of what was spent ``before``.
 
     Processor time is that of this process and of the children it has waited for. GPU time is
-    wall time times the processes of the launch where this one uses a GPU, so it counts a GPU
-    that is held but idle.
+    wall time times the ``processes`` where this one uses a GPU, so it counts a GPU that is held
+    but idle.
     """
 
     def __init__(self, before: Mapping[str, float] | None = None) -> None:
+        self.processes = 1
         self._before = before or {}
         self._wall = time.monotonic()
         self._cpu = _cpu_seconds()
@@ -32,7 +33,7 @@ class Clock:
         own = {
             "wall_seconds": wall,
             "cpu_seconds": max(0.0, _cpu_seconds() - self._cpu),
-            "gpu_seconds": wall * _gpus(),
+            "gpu_seconds": wall * self.processes * _on_gpu(),
         }
         return {name: round(own[name] + self._before.get(name, 0.0), 2) for name in own}
 
@@ -41,8 +42,8 @@ _running: dict[Path, tuple[Clock, Path]] = {}
 """Partial directory of each stage that this process builds -> its clock, and where it is kept."""
 
 
-def keep_cost(partial: Path) -> None:
-    """Record what the stage that fills ``partial`` has cost so far.
+def keep_cost(partial: Path, processes: int = 1) -> None:
+    """Record what the stage that fills ``partial`` has cost so far, in so many processes.
 
     Stages call it when they save a checkpoint, so a process that is killed loses only what came
     after. Work that has to be done again counts again. Does nothing where this process has no clock
@@ -50,6 +51,7 @@ def keep_cost(partial: Path) -> None:
     """
     if partial in _running:
         clock, file = _running[partial]
+        clock.processes = processes  # Lightning's WORLD_SIZE is gone when a training has ended
         with suppress(ArtifactError):  # a full disk is for the work itself to report
             write_json(file, clock.read())
 
@@ -62,7 +64,7 @@ def running_clock(partial: Path, file: Path) -> Iterator[Clock]:
     try:
         yield clock
     finally:
-        keep_cost(partial)
+        keep_cost(partial, clock.processes)
         del _running[partial]
 
 
@@ -71,19 +73,16 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def device() -> str:
+def device(processes: int = 1) -> str:
     """What this process computes on: ``"NVIDIA H100"``, ``"2 × CPU"`` as one of two processes."""
     name, torch = CPU, sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         name = torch.cuda.get_device_name()
     elif torch is not None and torch.backends.mps.is_available():
         name = "MPS" if torch.mps.current_allocated_memory() else CPU
-    processes = os.environ.get("WORLD_SIZE", "1")
-    return name if processes == "1" else f"{processes} × {name}"
+    return name if processes == 1 else f"{processes} × {name}"
 
 
-def _gpus() -> int:
+def _on_gpu() -> bool:
     torch = sys.modules.get("torch")  # without it no GPU can be in use
-    if torch is None or not torch.cuda.is_initialized():
-        return 0
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return torch is not None and torch.cuda.is_initialized()

@@ -6,10 +6,14 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlparse
+from urllib.request import getproxies, proxy_bypass
 
 import torch
 
@@ -60,15 +64,28 @@ def git_revision() -> str | None:
 
 
 def wandb_mode() -> str:
-    """``WANDB_MODE`` where it is set, else ``online`` with a key and a network, else ``offline``.
+    """The mode that is set, else ``online`` with a key and a network, else ``offline``.
 
-    Without this, W&B would ask for a key on the terminal or wait minutes for the network.
+    Server and mode are those of the environment, or else of ``wandb login --host …`` and ``wandb
+    offline``. Without this, W&B would ask for a key on the terminal or wait minutes for the
+    network.
     """
-    if mode := os.environ.get("WANDB_MODE"):
+    kept = _wandb_settings()
+    if mode := os.environ.get("WANDB_MODE") or kept.get("mode"):
         return mode
-    url = urlparse(os.environ.get("WANDB_BASE_URL", WANDB_URL))
-    host = url.hostname or ""
-    return "online" if _has_key(host) and _reachable(host, url.port or 443) else "offline"
+    url = urlparse(os.environ.get("WANDB_BASE_URL") or kept.get("base_url") or WANDB_URL)
+    host, port = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
+    proxied = url.scheme in getproxies() and not proxy_bypass(host)  # no direct way need be open
+    return "online" if _has_key(host) and (proxied or _reachable(host, port)) else "offline"
+
+
+def _wandb_settings() -> Mapping[str, str]:
+    """What W&B keeps of its settings for this user."""
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb")).expanduser()
+    found = ConfigParser(interpolation=None)
+    with suppress(ConfigParserError, UnicodeDecodeError):
+        found.read(folder / "settings", encoding="utf-8")
+    return found["default"] if found.has_section("default") else {}
 
 
 def _has_key(host: str) -> bool:

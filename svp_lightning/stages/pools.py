@@ -238,7 +238,7 @@ class PoolModule(pl.LightningModule):
             starts=None if self.starts is None else before[missing],
         )
         self.writer.write(start, images, pool_table(names.tolist(), numbers, seeds, self.weights))
-        keep_cost(self.folder)
+        keep_cost(self.folder, self.trainer.world_size)
         self.drawn += int(missing.sum())
         # The others are about as far; the last batches may be fewer than processes.
         left = len(self.names) - self._bar.n

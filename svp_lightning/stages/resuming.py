@@ -118,7 +118,7 @@ class KeepCost(Callback):
         self.folder = folder
 
     def on_save_checkpoint(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        keep_cost(self.folder)
+        keep_cost(self.folder, trainer.world_size)
         for logger in trainer.loggers:
             logger.save()
 

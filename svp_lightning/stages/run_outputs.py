@@ -80,6 +80,7 @@ def log_results(loggers: Sequence[Logger], results: Results, figures: Path) -> N
     )
     # Also at the top, where W&B can group by them.
     facts |= {name: facts["augmentation"][name] for name in ("method", "ratio")}
+    facts["rare_images"] = facts["provenance"]["rare_images"]
     for logger in loggers:
         logger.log_hyperparams(facts)
         logger.log_metrics(flat)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
@@ -120,6 +121,19 @@ def test_a_sweep_over_names_that_are_too_long(svp: Program, tmp_path: Path) -> N
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert "2 failed" in done.stderr
+
+
+def test_a_full_device_is_one_line_that_says_what_needs_less(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end, mistakes_in_one_line():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …")
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "(CUDA out of memory)" in said
+    assert "trainer.accumulate" in said
+    with pytest.raises(RuntimeError), mistakes_in_one_line():
+        raise RuntimeError("a mistake of the program")
 
 
 def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ def test_two_processes_test_as_one_and_count_every_image(sweep: Path) -> None:
         found = results(run)
         assert sum(found["counts"]["test"].values()) == 84
         assert found["provenance"]["device"].startswith("2 × ") == (run == two)
+    for stage in ("generator", "synthetic", "classifier"):  # made by the sweep's first cell
+        (record,) = (sweep / "artifacts" / stage).glob("*/artifact.json")
+        assert json.loads(record.read_text())["device"] == "2 × CPU"
     for name, value in results(one)["metrics"].items():
         if name != "per_class":
             assert results(two)["metrics"][name] == pytest.approx(value, abs=1e-9)

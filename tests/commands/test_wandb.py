@@ -95,6 +95,7 @@ def test_same_numbers_as_on_disk_and_a_run_of_its_own_for_each(
     held = results(folder)
     assert run.run_group == "grid"
     assert (config["seed"], config["method"], config["ratio"]) == (77, "none", 0)
+    assert config.keys() >= {"backbone", "rare_images", "experiment"}  # as the dashboard groups
     numbers = {name: value for row in rows for name, value in row.items()}
     metrics = held["metrics"].pop("per_class") | {"": held["metrics"]}
     bounds = held["ci95"].pop("per_class") | {"": held["ci95"]}

@@ -259,13 +259,13 @@ def test_counts_children_and_the_gpus_of_the_launch(monkeypatch: pytest.MonkeyPa
 
     cuda = SimpleNamespace(is_initialized=lambda: True, get_device_name=lambda: "NVIDIA H100")
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(time, "monotonic", iter([100.0, 102.0, 200.0, 202.0]).__next__)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert Clock().read()["gpu_seconds"] == 2
+    monkeypatch.setattr(time, "monotonic", iter([100.0, 102.0, 103.0]).__next__)
+    running = Clock()
+    assert running.read()["gpu_seconds"] == 2
     assert device() == "NVIDIA H100"
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    assert Clock().read()["gpu_seconds"] == 8
-    assert device() == "4 × NVIDIA H100"
+    running.processes = 4
+    assert running.read()["gpu_seconds"] == 12
+    assert device(4) == "4 × NVIDIA H100"
 
 
 def test_cost_of_a_stage_counts_all_its_attempts(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """The device, and the precision on it, on made-up machines."""
 
+import os
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from svp_lightning.stages.environment import (
     gain_of_one_thread,
     precision_of,
     timed,
+    wandb_mode,
 )
 from svp_lightning.stages.settings import TrainerSettings
 from tests.configured import changed, tiny
@@ -106,3 +110,57 @@ def test_one_thread_is_advised_where_it_is_much_faster(took: float, advised: boo
     assert timed(step, cpu) >= 0.04
     assert faster <= took / 0.04
     assert (faster > 1.5) if advised else (faster == 1)
+
+
+@pytest.fixture
+def wandb_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """A user with a key and kept settings; returns the hosts that are then asked for."""
+
+    def set_up(kept: str = "", **environment: str) -> list[str]:
+        for name in [n for n in os.environ if n.lower().startswith(("wandb", "http", "no_proxy"))]:
+            monkeypatch.delenv(name)
+        asked: list[str] = []
+
+        def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+            asked.append(f"{address[0]}:{address[1]}")
+            raise OSError
+
+        monkeypatch.setattr(socket, "create_connection", connect)
+        (tmp_path / "settings").write_text(kept)
+        given = {"WANDB_API_KEY": "k" * 40, "WANDB_CONFIG_DIR": str(tmp_path)} | environment
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        return asked
+
+    return set_up
+
+
+OWN_SERVER = "[default]\nbase_url = http://wandb.corp.example\n"
+
+
+def test_wandb_asks_the_server_that_the_user_has_logged_in_to(
+    wandb_user: Callable[..., list[str]],
+) -> None:
+    asked = wandb_user(OWN_SERVER)
+    assert wandb_mode() == "offline"
+    assert asked == ["wandb.corp.example:80"]
+    asked = wandb_user(OWN_SERVER, WANDB_BASE_URL="https://other.example:8443")
+    assert wandb_mode() == "offline"
+    assert asked == ["other.example:8443"]
+    asked = wandb_user("no settings")
+    assert wandb_mode() == "offline"
+    assert asked == ["api.wandb.ai:443"]
+
+
+def test_wandb_goes_through_a_proxy_and_keeps_the_mode_that_is_set(
+    wandb_user: Callable[..., list[str]],
+) -> None:
+    asked = wandb_user(https_proxy="http://proxy.corp.example:3128")
+    assert wandb_mode() == "online"
+    wandb_user(https_proxy="http://proxy.corp.example:3128", no_proxy="api.wandb.ai")
+    assert wandb_mode() == "offline"
+    asked = wandb_user("[default]\nmode = disabled\n")
+    assert wandb_mode() == "disabled"
+    assert not asked
+    wandb_user("[default]\nmode = disabled\n", WANDB_MODE="shared")
+    assert wandb_mode() == "shared"
