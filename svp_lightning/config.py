@@ -190,6 +190,7 @@ class Config(Settings):
             }
         parts = ("data", "generator", "sampler", "classifier", "augmentation", "evaluation")
         values: dict[str, Any] = {part: getattr(self, part).identity() for part in parts}
+        values |= self.trainer.identity()
         if self.augmentation.needs_features or self.task == "assess":
             values |= {"features": self.features.identity()}
         if self.pretrains:

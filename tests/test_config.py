@@ -1,5 +1,6 @@
 """The configuration as a whole: where values are from, and what may not be combined."""
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,6 +52,16 @@ def test_guidance_of_a_generator_that_hid_no_class_is_refused_at_once(task: str)
 )
 def test_guidance_does_not_matter_where_nothing_is_drawn(overrides: tuple[str, ...]) -> None:
     configured(*UNGUIDABLE, *overrides)
+
+
+def test_what_is_stated_of_the_arithmetic_makes_another_run_and_devices_do_not() -> None:
+    def identity(*overrides: str) -> str:
+        return json.dumps(configured("scale=tiny", *overrides).identity())
+
+    stated = ("precision=32-true", "precision=16-mixed", "deterministic=true", "accumulate=2")
+    assert len({identity(), *(identity(f"trainer.{one}") for one in stated)}) == 1 + len(stated)
+    for same in ("devices=2", "compile=true", "num_workers=3", "deterministic=false"):
+        assert identity(f"trainer.{same}") == identity()
 
 
 @pytest.mark.parametrize("key", ["sede", "serve.sede"])

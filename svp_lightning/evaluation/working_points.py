@@ -168,7 +168,7 @@ class _Ladder:
                 like = table = test
             if runs is None:
                 held = table.sum(axis=0)
-                drawn = random.multinomial(like.sum(), held / held.sum(), resamples)
+                drawn = 1.0 * random.multinomial(like.sum(), held / held.sum(), resamples)
             else:
                 # Whole numbers below 2**53, which BLAS multiplies as floats 50 times as fast.
                 of_class = runs[:, pooled[:, k] > 0].astype(np.float64)

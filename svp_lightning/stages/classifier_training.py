@@ -98,6 +98,7 @@ def build_classifier(
         "prevalence": dict(prevalence),
         "data": store.sha256,
         "synthetic": rows.stores[1].sha256 if len(rows.stores) > 1 else None,
+        **trainers.settings.identity(),
     }
     if augmentation.hard_negatives > 0:
         identity["rows"] = sha256(rows.row.tobytes()).hexdigest()
@@ -263,8 +264,8 @@ def build_feature_classifier(
     """The classifier behind the feature network: trained on real images, classes balanced.
 
     It depends on the data, the ``features`` settings, the prevalence that its checkpoint is chosen
-    at and the parts of a batch (``trainer.accumulate``) alone. So all runs on one store, whatever
-    their generator, classifier and seed, are measured with the same network.
+    at, the parts of a batch (``trainer.accumulate``) and the arithmetic stated alone. So all runs
+    on one store, whatever their generator, classifier and seed, are measured with the same network.
     """
     own, arm, rows = settings.classifier, FEATURE_ARM, mix(store, None, FEATURE_ARM, settings.seed)
     how = cache, trainers, "features.classifier"

@@ -87,6 +87,7 @@ def build_generator(
         "generator": settings.identity() | start,
         "data": rows.stores[0].sha256,
         "pictures": _sampler(settings).identity(),
+        **trainers.settings.identity(),
     }
     make = partial(_train, settings, rows, initial, images, trainers)
     return cache.build("generator", identity, make, every_rank=True)

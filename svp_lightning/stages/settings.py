@@ -47,7 +47,7 @@ INSTEAD = {
 }
 """Trainer arguments that would change what a stage makes, and what to set in their place.
 
-Trainer settings are no part of an artifact's identity, so a training cut short by one would be
+They are no part of an artifact's identity, so a training cut short by one would be
 taken for the whole one from then on.
 """
 
@@ -244,11 +244,15 @@ class TrainerSettings(Settings):
     """Refuse operations of a GPU that add in a changing order, and choose slower ones that do not:
     the same command on the same GPU then gives the same bits. A CPU always does."""
     accumulate: int = Field(ge=1)
-    """Parts in which a process computes its share of a training batch, one after another, for less
-    memory. Steps, draws and the batch of a step stay. Batch normalisation takes the statistics of
-    a part of all processes, so such a classifier is another one than without."""
+    """Parts in which a process computes its share of a training batch, for less memory. Steps,
+    draws and the batch of a step stay; batch normalisation takes the statistics of a part."""
     num_workers: int = Field(ge=0)
     """Processes per loader; reading a memory map needs none."""
+
+    def identity(self) -> dict[str, object]:
+        """What is stated of the arithmetic; where nothing is, outputs of all devices serve."""
+        stated = {"precision": self.precision, "deterministic": self.deterministic}
+        return {name: value for name, value in stated.items() if value}
 
     @property
     def listed_devices(self) -> list[int]:

@@ -53,13 +53,19 @@ def test_whatever_decides_a_classifier_is_part_of_its_key() -> None:
         made = [SimpleNamespace(sha256=one, counts=lambda _: {}) for one in stores.split()]
         return SimpleNamespace(stores=made, row=np.array(row))
 
+    def trainers(**stated: Any) -> SimpleNamespace:
+        null = {"precision": None, "deterministic": False}
+        return SimpleNamespace(
+            settings=configured.changed(configured.tiny().trainer, null | stated)
+        )
+
     given: dict[str, Any] = {
         "settings": configured.classifier(),
         "augmentation": configured.augmentation(hard_negatives=0.1, method="hard_negatives"),
         "seed": 1,
         "rows": rows(0, 1),
         "prevalence": {"protein": 0.9, "silicone_oil": 0.1},
-        "trainers": SimpleNamespace(settings=SimpleNamespace(accumulate=1)),
+        "trainers": trainers(),
     }
     changes = [
         {"settings": configured.classifier(learning_rate=0.5)},
@@ -69,7 +75,10 @@ def test_whatever_decides_a_classifier_is_part_of_its_key() -> None:
         {"rows": rows(0, 1, stores="other")},
         {"rows": rows(0, 1, stores="real pool")},
         {"prevalence": {"protein": 0.8, "silicone_oil": 0.2}},
-        {"trainers": SimpleNamespace(settings=SimpleNamespace(accumulate=2))},
+        {"trainers": trainers(accumulate=2)},
+        {"trainers": trainers(precision="16-mixed")},
+        {"trainers": trainers(precision="32-true")},
+        {"trainers": trainers(deterministic=True)},
     ]
     found = [build_classifier(cache=cache, **given | change) for change in ({}, *changes)]
     assert len({json.dumps(identity) for identity in found}) == len(found)

@@ -1,9 +1,10 @@
 """What a generator starts from and how it is chosen: tiny pipelines, generators that overfit."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from svp_lightning.generator.denoiser_training import GeneratorModule
 from svp_lightning.generator.drawing import sample
 from svp_lightning.generator.settings import SelectionSettings
 from svp_lightning.pipeline import Pipeline
+from svp_lightning.runtime.artifacts import ArtifactCache
 from svp_lightning.stages import generator_training
 from svp_lightning.stages.generator_training import compared_images, seen_images
 from tests import configured
@@ -200,6 +202,23 @@ def test_training_starts_from_the_weights_that_are_given(svp_pipeline: Build) ->
     known = [before.info.class_names.index("air_bubble"), null, null]
     order = [after.info.class_names.index(c) for c in ("air_bubble", "protein")] + [2]
     torch.testing.assert_close(rows[1][order], rows[0][known], atol=1e-6, rtol=1e-5)
+
+
+def test_a_stated_precision_makes_another_generator(
+    svp_pipeline: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, built = set(), ArtifactCache.build
+
+    def build(self: ArtifactCache, stage: str, identity: Any, *how: Any, **more: Any) -> Path:
+        if stage != "generator":
+            return built(self, stage, identity, *how, **more)
+        keys.add(json.dumps(identity))
+        return self.root
+
+    monkeypatch.setattr(ArtifactCache, "build", build)
+    for own in ("precision=null", "precision=32-true", "deterministic=true", "devices=1"):
+        _ = svp_pipeline(f"trainer.{own}").generator
+    assert len(keys) == 3
 
 
 def test_initial_weights_count_by_their_content(svp_pipeline: Build, tmp_path: Path) -> None:
