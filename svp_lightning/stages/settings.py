@@ -286,17 +286,15 @@ class TrainerSettings(Settings):
 
     @model_validator(mode="after")
     def _only_how_and_where(self) -> Self:
-        for name in self.model_extra or {}:
-            if name in INSTEAD:
-                raise SettingsError(
-                    f"trainer.{name} is not supported: it would change what is made without "
-                    "being part of its identity.",
-                    f"Set {INSTEAD[name]} instead.",
-                )
+        further = self.model_extra or {}
+        for name in sorted(further.keys() & INSTEAD.keys()):
+            raise SettingsError(
+                f"trainer.{name} is not supported: it would change what is made without being part "
+                "of its identity.",
+                f"Set {INSTEAD[name]} instead.",
+            )
         if self.processes == 0:
             raise SettingsError("trainer.devices=0 leaves no process.", "Give 1 or more, or auto.")
-        if (self.model_extra or {}).get("log_every_n_steps") == 0:
-            raise SettingsError(
-                "trainer.log_every_n_steps=0 is no number of steps.", "Give 1, or more for fewer."
-            )
+        if further.get("log_every_n_steps") == 0:
+            raise SettingsError("trainer.log_every_n_steps=0 is no number.", "Give 1, or more.")
         return self
