@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import signal
 import threading
 import time
@@ -55,7 +56,9 @@ def test_a_rehearsal_leaves_table_and_weights_and_later_calls_repeat_nothing(
 ) -> None:
     folder = tmp_path / "work"
     arguments = (*QUICK, "--minutes", "60", "--call", "60", "--folder", str(folder))
+    nice = os.nice(0)
     assert study.main((*arguments, "--jobs", "0")) == 0
+    assert os.nice(0) == nice
     assert capsys.readouterr().out.count("Building") == 3  # store, generator, pool
     assert _methods(folder, tmp_path / "kept") == {"none", "diffusion"}
     assert json.loads((tmp_path / "kept/study.json").read_text())["seeds"] == 1

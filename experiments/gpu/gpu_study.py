@@ -16,7 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,8 @@ class Study:
 
     def render(self) -> None:
         """The store with the test images; other processes wait for its lock."""
-        os.nice(10)
+        if parent_process() is not None:
+            os.nice(10)  # for good, so not in the process that trains
         with logged(self.folder / "logs/render.log"):
             _ = self.pipeline("augmentation=none", full=True).store
 
